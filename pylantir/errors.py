@@ -1,0 +1,85 @@
+"""Every exception of Pylantir, in one tree, and the exit statuses of its commands.
+
+A message says what is wrong, where, and what to do. It never holds a patient's name or birth date, nor a secret.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class ExitStatus(enum.IntEnum):
+    """What a command tells the shell."""
+
+    OK = 0
+    FAILURE = 1
+    NOT_RUNNING = 3
+    UNREACHABLE = 4
+    LOCKED = 73
+    CONFIGURATION = 78
+
+
+class PylantirError(Exception):
+    """The root: whatever Pylantir raises on purpose."""
+
+
+class ConfigurationError(PylantirError):
+    """A configuration that cannot be used.
+
+    Attributes:
+        problems: One line per error, complete with file and path; all of them, not just the first.
+    """
+
+    def __init__(self, problems: list[str] | tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class PluginError(PylantirError):
+    """A plugin that cannot be loaded or used; names the plugin and its file."""
+
+
+class SourceUnavailable(PylantirError):
+    """A source that cannot be read just now (absent file, server down): the cycle fails and is tried again."""
+
+
+class RecordRejected(PylantirError):
+    """One record that cannot become a worklist entry.
+
+    Attributes:
+        field: The worklist field at fault.
+        reason: What is wrong with it, without any patient data.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class ProtocolError(PylantirError):
+    """A peer that does not keep to the protocol of a local socket; its connection is closed."""
+
+
+class InvalidQuery(PylantirError):
+    """A C-FIND identifier that breaks the rules of its SOP class.
+
+    Attributes:
+        tag: The offending element, as an integer (0xGGGGEEEE).
+    """
+
+    def __init__(self, tag: int, comment: str) -> None:
+        super().__init__(comment)
+        self.tag = tag
+
+
+class StoreError(PylantirError):
+    """A database that cannot be opened, read or written just now."""
+
+
+class AlreadyRunning(PylantirError):
+    """Another instance holds the lock."""
+
+
+class ControlError(PylantirError):
+    """A running supervisor that did not answer, or refused a command."""

@@ -1,0 +1,122 @@
+"""The checked configuration as plain frozen values: all that crosses from the configuration check into a process.
+
+Nothing here reads a file or an environment variable; `pylantir.config` makes these values, the processes read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationWindow:
+    """When a source may be asked: inclusive minutes after local midnight; an end before the start crosses midnight."""
+
+    start_minute: int = 0
+    end_minute: int = 24 * 60 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginType:
+    """A source type that exists, and where its class is. Known without running any of the plugin's code.
+
+    Attributes:
+        type_name: What `type` in a source's configuration says.
+        module: Importable module (built-in and entry-point plugins), or None for a file.
+        path: Absolute path of a dropped-in `.py` file, or None.
+        class_name: The plugin class, or None: the only subclass of DataSourcePlugin that the file defines.
+        targets: Worklist fields beyond the common ones that the plugin's `field_mapping` may name.
+        builtin: Comes with Pylantir.
+    """
+
+    type_name: str
+    module: str | None = None
+    path: str | None = None
+    class_name: str | None = None
+    targets: tuple[str, ...] = ()
+    builtin: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Where the type comes from, for messages."""
+        return self.path or f"{self.module}:{self.class_name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """One data source; the keys of DESIGN section 4 with their units."""
+
+    name: str
+    plugin: PluginType
+    enabled: bool = True
+    sync_interval_s: float = 60.0
+    window: OperationWindow = OperationWindow()
+    timezone: str | None = None
+    config: Mapping[str, object] = field(default_factory=dict)
+    field_mapping: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    priority: float = 0.0
+    missing_entries: str = "cancel"
+    fetch_timeout_s: float = 300.0
+    date_format: str | None = None
+    time_format: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomSettings:
+    """Where and as whom the worklist is served."""
+
+    ae_title: str = "PYLANTIR"
+    host: str = "0.0.0.0"  # noqa: S104 - a scanner is another machine
+    port: int = 4242
+    allowed_aet: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeduplicationSettings:
+    """How records of different sources are recognised as one step when no accession number or study UID says so."""
+
+    match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
+    max_minutes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """How log lines look (`text` or `json`) and from which level on they are written."""
+
+    format: str = "text"
+    level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a run needs to know.
+
+    Attributes:
+        config_path: Absolute path of the configuration file.
+        base_dir: Absolute folder that relative paths in the file (and in plugins) start from.
+        db_url: SQLAlchemy URL; holds a password perhaps, so it is never logged.
+        runtime_dir: Absolute folder of sockets and locks.
+        sources: In the order of priority, lowest number first; disabled ones included.
+        warnings: What `check` says about a configuration that can be used.
+    """
+
+    config_path: str
+    base_dir: str
+    db_url: str
+    db_echo: bool = False
+    runtime_dir: str
+    dicom: DicomSettings = DicomSettings()
+    deduplication: DeduplicationSettings = DeduplicationSettings()
+    log: LogSettings = LogSettings()
+    plugin_dirs: tuple[str, ...] = ()
+    sources: tuple[SourceSettings, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def enabled_sources(self) -> tuple[SourceSettings, ...]:
+        """The sources that get a worker."""
+        return tuple(source for source in self.sources if source.enabled)
