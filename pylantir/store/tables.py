@@ -1,0 +1,135 @@
+"""The tables of the worklist database, for SQLite and PostgreSQL alike.
+
+`worklist_items` keeps the columns of earlier versions, so that their files open; what came later is nullable or has a
+default. Times of events are ISO 8601 text in UTC with microseconds; clinical dates and times are in DICOM form.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+
+from pylantir.entry import WORKLIST_FIELDS
+
+metadata = MetaData()
+
+worklist_items = Table(
+    "worklist_items",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    *(Column(name, Text) for name in WORKLIST_FIELDS),
+    Column("data_source", Text, comment="the source that owns the item"),
+    Column("source_record_id", Text),
+    # The UID that Pylantir made; it still links a scanner's report after a source supplied another one.
+    Column("generated_study_uid", Text),
+    # 1 once a scanner has reported on the item: from then on its status and its fields are the scanner's.
+    Column("scanner_touched", Integer, nullable=False, server_default=text("0")),
+    # The differences between sources that have been logged and audited already, as JSON.
+    Column("known_conflicts", Text),
+    Column("created_at", Text),
+    Column("updated_at", Text),
+    Index("ix_worklist_items_patient", "patient_id"),
+    Index("ix_worklist_items_start", "scheduled_start_date", "scheduled_start_time"),
+    Index("ix_worklist_items_study", "study_instance_uid"),
+    Index(
+        "ix_worklist_items_accession",
+        "accession_number",
+        sqlite_where=text("accession_number IS NOT NULL"),
+        postgresql_where=text("accession_number IS NOT NULL"),
+    ),
+    Index("ix_worklist_items_record", "data_source", "source_record_id"),
+)
+"""One row per scheduled procedure step: what a scanner sees."""
+
+source_entries = Table(
+    "source_entries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("data_source", Text, nullable=False),
+    Column("record_key", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("fields", Text, nullable=False, comment="JSON: worklist field -> value"),
+    Column("patient_id", Text, nullable=False),
+    Column("accession_number", Text),
+    Column("study_instance_uid", Text),
+    Column("item_id", Integer),
+    Column("first_seen_at", Text, nullable=False),
+    Column("changed_at", Text, nullable=False),
+    Column("withdrawn_at", Text),
+    UniqueConstraint("data_source", "record_key"),
+    Index("ix_source_entries_patient", "patient_id"),
+    Index(
+        "ix_source_entries_accession",
+        "accession_number",
+        sqlite_where=text("accession_number IS NOT NULL"),
+        postgresql_where=text("accession_number IS NOT NULL"),
+    ),
+    Index(
+        "ix_source_entries_study",
+        "study_instance_uid",
+        sqlite_where=text("study_instance_uid IS NOT NULL"),
+        postgresql_where=text("study_instance_uid IS NOT NULL"),
+    ),
+)
+"""One row per record of a source: its claim on an item. Kept when withdrawn, so that a returning record finds its item."""
+
+rejected_entries = Table(
+    "rejected_entries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("data_source", Text, nullable=False),
+    Column("record_key", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("first_seen_at", Text, nullable=False),
+    Column("last_seen_at", Text, nullable=False),
+    Column("times_seen", Integer, nullable=False),
+    UniqueConstraint("data_source", "record_key"),
+)
+"""Quarantine: records that could not become a worklist item, and why; a row goes when its record is mended."""
+
+sync_runs = Table(
+    "sync_runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("data_source", Text, nullable=False),
+    Column("started_at", Text, nullable=False),
+    Column("finished_at", Text, nullable=False, comment="the moment of the last COMMIT"),
+    Column("fetched", Integer, nullable=False),
+    Column("inserted", Integer, nullable=False),
+    Column("updated", Integer, nullable=False),
+    Column("unchanged", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("complete", Integer, nullable=False, comment="1: a whole snapshot, whose removals were applied"),
+    Column("error", Text),
+    Index("ix_sync_runs_source", "data_source", "id"),
+)
+"""One row per finished cycle of a source."""
+
+source_states = Table(
+    "source_states",
+    metadata,
+    Column("data_source", Text, primary_key=True),
+    Column("cycle", Text, comment="the cycle in progress, NULL between cycles"),
+    Column("started_at", Text),
+    Column("last_seq", Integer, nullable=False, comment="number of the last committed frame of the cycle"),
+    Column("counts", Text, nullable=False, comment="JSON: what the committed frames of the cycle did"),
+    Column("held", Text, comment="JSON: a removal that waits for an operator's word, or for the same picture again"),
+    Column("removal_accepted", Integer, nullable=False, server_default=text("0")),
+)
+"""Where each source's cycle stands, so that a new writer goes on where its predecessor was killed."""
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False, comment="source:NAME, scanner:AE or command:NAME"),
+    Column("action", Text, nullable=False),
+    Column("item_id", Integer),
+    Column("patient_id", Text),
+    Column("changes", Text, nullable=False, comment="JSON: field -> [from, to]"),
+    Index("ix_audit_log_item", "item_id"),
+)
+"""Append-only: who did what to which item, when, from what to what."""
