@@ -46,6 +46,22 @@ class PluginType:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PluginProblem:
+    """A plugin file or entry point that offers no usable type, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """The source types that exist, by `type_name`, and what was found but cannot be used."""
+
+    types: Mapping[str, PluginType]
+    problems: tuple[PluginProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings:
     """One data source; the keys of DESIGN section 4 with their units."""
 

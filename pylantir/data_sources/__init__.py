@@ -1,0 +1,1 @@
+"""What entries are fetched from: the plugin interface, the built-in sources and the registry of types."""

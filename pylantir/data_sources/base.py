@@ -1,0 +1,143 @@
+"""What a data source plugin is: the one module that a plugin has to import.
+
+Lives in source workers and in the configuration check. In: a source's `config` and `field_mapping`; out: one
+dictionary per record, by worklist field. Timetable, timeout, retries, checks and storage are the host's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+TYPE_CHECKING = False  # understood by type checkers; `typing` itself would cost every worker a megabyte
+if TYPE_CHECKING:
+    from typing import Any
+
+RECORD_LABEL = "_record"
+"""Reserved key of an entry: where the record stands in the source ("row 17"), for messages only."""
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRecord:
+    """A record that the plugin could not read; yield it in place of a dictionary, and it is quarantined.
+
+    Attributes:
+        record: Where it stands in the source, as "row 17"; no patient data.
+        field: The field at fault, or "" for the record as a whole.
+        reason: What is wrong with it, without patient data.
+    """
+
+    record: str
+    field: str
+    reason: str
+
+
+class DataSourcePlugin(ABC):
+    """One kind of source. Made once per worker, without arguments, and asked again and again.
+
+    The order of calls is `validate_config`, then `fetch_entries` every cycle, then `cleanup`, all on one
+    instance in one process. The working directory is the configuration file's folder.
+
+    Attributes:
+        type_name: What `type` in the configuration says; empty: the stem of the plugin's file.
+        targets: Further names that `field_mapping` may map to, beside the worklist fields.
+
+    Both attributes are read without running the file, so they have to be literals in the class body.
+    """
+
+    type_name: str = ""
+    targets: tuple[str, ...] = ()
+
+    @abstractmethod
+    def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
+        """Check and keep the source's `config`.
+
+        Returns:
+            Whether it is valid, and if not, what to change. An absent file or a server that is down is no
+            fault of the configuration: let `fetch_entries` find out.
+        """
+
+    @abstractmethod
+    def fetch_entries(
+        self, field_mapping: dict[str, str], interval: float
+    ) -> Iterable[Mapping[str, Any] | BadRecord]:
+        """Give the records of one cycle, as a list or one by one with `yield`.
+
+        Args:
+            field_mapping: Source field -> worklist field, as configured; may be empty.
+            interval: Seconds to look back, for a source that knows what changed. Others ignore it.
+
+        Returns:
+            Per record a dictionary worklist field -> value as the source has it; the host checks it.
+
+        Raises:
+            Exception: Any: the cycle fails, cancels nothing and is tried again.
+        """
+
+    @abstractmethod
+    def get_source_name(self) -> str:
+        """Say what kind of source this is, for people."""
+
+    def supports_incremental_sync(self) -> bool:
+        """Say whether `fetch_entries` gives only what changed within `interval`.
+
+        If not, every fetch is the complete picture: the host cancels the steps that it no longer contains.
+        """
+        return False
+
+    def cleanup(self) -> None:  # noqa: B027 - optional: most sources hold nothing open
+        """Let go of connections and files; called once, before the worker ends."""
+
+    def map_record(self, record: Mapping[str, Any], field_mapping: Mapping[str, str]) -> dict[str, Any]:
+        """Rename the fields of a raw record to worklist fields.
+
+        Args:
+            record: What the source gave. Nested objects and lists are reached by dotted paths ("patient.id",
+                "visits.0.date"); a key that has this very name comes first.
+            field_mapping: Source field -> worklist field.
+
+        Returns:
+            Worklist field -> value, without the fields that the record lacks. Where several source fields are
+            mapped to one worklist field, the first one that is not empty counts.
+        """
+        entry: dict[str, Any] = {}
+        for source_field, target in field_mapping.items():
+            value = record.get(source_field, _MISSING)
+            if value is _MISSING and "." in source_field:
+                value = _follow(record, source_field)
+            if value is not _MISSING and entry.get(target) in (None, ""):
+                entry[target] = value
+        return entry
+
+
+class WatchesForChanges(ABC):
+    """A plugin that can tell cheaply that its source changed; having the method is enough."""
+
+    @abstractmethod
+    def has_changed(self) -> bool:
+        """Say whether a fetch would now give something else than the last one.
+
+        The host asks about once a second between two cycles, and syncs at once on True. Must not block.
+        """
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        if cls is not WatchesForChanges:
+            return NotImplemented
+        return callable(getattr(subclass, "has_changed", None))
+
+
+def _follow(record: object, path: str) -> object:
+    """Walk a dotted path through objects and lists."""
+    value: object = record
+    for step in path.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return _MISSING
+    return value
