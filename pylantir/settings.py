@@ -1,6 +1,6 @@
-"""The checked configuration as plain frozen values: all that crosses from the configuration check into a process.
+"""The checked configuration as plain frozen values: all that crosses from the check into a process.
 
-Nothing here reads a file or an environment variable; `pylantir.config` makes these values, the processes read them.
+Nothing here reads a file or an environment variable: `pylantir.config` makes these values, processes read them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationWindow:
-    """When a source may be asked: inclusive minutes after local midnight; an end before the start crosses midnight."""
+    """When a source may be asked: inclusive minutes after local midnight; may cross midnight (end < start)."""
 
     start_minute: int = 0
     end_minute: int = 24 * 60 - 1
@@ -63,7 +63,13 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings:
-    """One data source; the keys of DESIGN section 4 with their units."""
+    """One data source: the keys of the configuration reference with their units.
+
+    Attributes:
+        config: The plugin's own keys, as they stand in the file; one may be a secret, so they are not shown.
+        secret_env: Environment variables that this source reads (every `*_env` key of `config`).
+        env_values: Their values, from the environment or a `.env` file, for this source's worker alone.
+    """
 
     name: str
     plugin: PluginType
@@ -71,7 +77,9 @@ class SourceSettings:
     sync_interval_s: float = 60.0
     window: OperationWindow = OperationWindow()
     timezone: str | None = None
-    config: Mapping[str, object] = field(default_factory=dict)
+    config: Mapping[str, object] = field(default_factory=dict, repr=False)
+    secret_env: tuple[str, ...] = ()
+    env_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     field_mapping: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     priority: float = 0.0
@@ -93,7 +101,7 @@ class DicomSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeduplicationSettings:
-    """How records of different sources are recognised as one step when no accession number or study UID says so."""
+    """How records of two sources are recognised as one step when no accession number or study UID says so."""
 
     match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
     max_minutes: float | None = None
@@ -122,7 +130,7 @@ class Settings:
 
     config_path: str
     base_dir: str
-    db_url: str
+    db_url: str = field(repr=False)
     db_echo: bool = False
     runtime_dir: str
     dicom: DicomSettings = DicomSettings()
