@@ -1,6 +1,6 @@
 """The checked configuration as plain frozen values: all that crosses from the check into a process.
 
-Nothing here reads a file or an environment variable: `pylantir.config` makes these values, processes read them.
+Nothing here reads a file or the environment: `pylantir.config` makes these values, processes read them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationWindow:
-    """When a source may be asked: inclusive minutes after local midnight; may cross midnight (end < start)."""
+    """When a source may be asked: inclusive minutes after local midnight; end < start crosses midnight."""
 
     start_minute: int = 0
     end_minute: int = 24 * 60 - 1
