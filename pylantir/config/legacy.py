@@ -1,0 +1,74 @@
+"""Configurations of Pylantir before it had several sources: what they look like, and what they are today.
+
+Pure: a document goes in, a document comes out. The names on the left of `OLD_PLACES` are how a problem in the
+converted document is told to somebody who only knows the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SOURCE_NAME = "redcap_legacy"
+OLD_KEYS = (
+    "redcap2wl",
+    "site",
+    "protocol",
+    "db_update_interval",
+    "operation_interval",
+    "mri_visit_session_mapping",
+    "users_db_path",
+    "api",
+)
+DEFAULT_DB_PATH = "~/Desktop/worklist.db"
+
+_SOURCE = ("data_sources", 0)
+OLD_PLACES: Mapping[tuple[str | int, ...], str] = {
+    (*_SOURCE, "field_mapping"): "redcap2wl",
+    (*_SOURCE, "sync_interval"): "db_update_interval",
+    (*_SOURCE, "operation_interval"): "operation_interval",
+    (*_SOURCE, "config", "site_id"): "site",
+    (*_SOURCE, "config", "protocol"): "protocol",
+}
+"""Place in the converted document -> key of the old one."""
+
+
+def is_old(document: object) -> bool:
+    """Tell whether the old keys of a configuration count: `legacy_mode`, or `redcap2wl` and no source."""
+    if not isinstance(document, Mapping):
+        return False
+    return document.get("legacy_mode") is True or (
+        "redcap2wl" in document and not document.get("data_sources", [])
+    )
+
+
+def convert(document: Mapping[str, object]) -> dict[str, object]:
+    """Turn an old configuration into the new form, which means the same.
+
+    Relative paths are not touched: in the old form they start from the working directory, in the new one
+    from the file's folder.
+
+    Args:
+        document: An old configuration, not checked yet; wrong values are carried over for the check to find.
+
+    Returns:
+        The same configuration with its REDCap project as the only source. Keys without effect are gone.
+    """
+    config: dict[str, object] = {"api_url_env": "REDCAP_API_URL", "api_token_env": "REDCAP_API_TOKEN"}
+    config |= _renamed(document, {"site": "site_id", "protocol": "protocol"})
+    # The marker that keeps what only old installations rely on, such as fields that are always fetched.
+    config["legacy"] = True
+    source: dict[str, object] = {"name": SOURCE_NAME, "type": "redcap"}
+    source |= _renamed(
+        document, {"db_update_interval": "sync_interval", "operation_interval": "operation_interval"}
+    )
+    source["config"] = config
+    source["field_mapping"] = document.get("redcap2wl", {})
+    gone = {*OLD_KEYS, "legacy_mode", "data_sources"}
+    kept = {key: value for key, value in document.items() if key not in gone}
+    if not kept.keys() & {"db_path", "db_url", "db_url_env"}:
+        kept["db_path"] = DEFAULT_DB_PATH
+    return {**kept, "data_sources": [source]}
+
+
+def _renamed(document: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
+    return {new: document[old] for old, new in names.items() if old in document}
