@@ -1,0 +1,310 @@
+"""What a configuration file may say: its keys, their form, their defaults and what each of them means.
+
+Lives in the configuration check and in `pylantir schema`, never in a process that stays: pydantic is big.
+Only form is decided here; what depends on other keys, on plugins or on the environment is in `sources`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from pylantir.config.messages import EXPECTED, RULE, suggestion
+from pylantir.entry import WORKLIST_FIELDS
+
+
+def _expected(what: str) -> WrapValidator:
+    """Say in one phrase what a value has to be, whichever of its rules it breaks."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise PydanticCustomError(EXPECTED, "expected {what}", {"what": what}) from None
+
+    return WrapValidator(check)
+
+
+def _broken(text: str) -> PydanticCustomError:
+    return PydanticCustomError(RULE, "{text}", {"text": text})
+
+
+def _check_name(name: str) -> str:
+    # Control characters, lone surrogates and line separators would break a log line or a process title.
+    if not name.strip() or any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
+        raise ValueError
+    return name
+
+
+def _check_time_of_day(value: list[int]) -> list[int]:
+    limits = (("hour", 23), ("minute", 59))
+    parts = zip(limits, value, strict=True)
+    wrong = [f"{unit} must be 0-{top}, got {part}" for (unit, top), part in parts if not 0 <= part <= top]
+    if wrong:
+        raise _broken("; ".join(wrong))
+    return value
+
+
+def _check_timezone(name: str) -> str:
+    import zoneinfo  # noqa: PLC0415 - needed by few configurations
+
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        known = zoneinfo.available_timezones()
+        if not known:
+            raise _broken("this system has no time zone database: install the package tzdata") from None
+        near = suggestion(name, known) or ': expected an IANA name such as "Europe/Zurich"'
+        raise _broken(f'unknown time zone "{name}"{near}') from None
+    return name
+
+
+def _check_format(text: str, parts: int) -> str:
+    # `parts` of a moment have to survive being written and read back: date 0-3, time of day 3-5.
+    moment = datetime(2026, 11, 23, 14, 5)  # noqa: DTZ001 - only its digits count
+    wanted = slice(0, 3) if parts == 3 else slice(3, 5)
+    try:
+        read = datetime.strptime(moment.strftime(text), text)  # noqa: DTZ007
+    except ValueError:
+        read = datetime.min  # noqa: DTZ901
+    if read.timetuple()[wanted] != moment.timetuple()[wanted]:
+        raise ValueError
+    return text
+
+
+def _check_field(name: str) -> str:
+    if name not in WORKLIST_FIELDS:
+        raise _broken(f'unknown worklist field "{name}"{suggestion(name, WORKLIST_FIELDS)}')
+    return name
+
+
+def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    # Earlier versions wrote it as text.
+    words = {"true": True, "1": True, "false": False, "0": False, "": False}
+    return validate(words.get(value.strip().lower(), value) if isinstance(value, str) else value)
+
+
+Text = Annotated[str, StringConstraints(min_length=1), _expected("text")]
+Seconds = Annotated[float, Field(ge=1, allow_inf_nan=False), _expected("a number of seconds >= 1")]
+Flag = Annotated[bool, _expected("true or false")]
+TextFlag = Annotated[bool, WrapValidator(_read_flag), _expected("true or false")]
+AeTitle = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"),
+    _expected("an AE title: 1-16 printable ASCII characters, no backslash, no space at the ends"),
+]
+Port = Annotated[int, Field(ge=1, le=65535), _expected("a port number 1-65535")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    AfterValidator(_check_name),
+    _expected("1-255 characters without control characters"),
+]
+TimeOfDay = Annotated[
+    list[int],
+    Field(min_length=2, max_length=2),
+    _expected("[hour, minute]"),
+    AfterValidator(_check_time_of_day),
+]
+TimeZone = Annotated[str, _expected("an IANA time zone name"), AfterValidator(_check_timezone)]
+DateFormat = Annotated[
+    str,
+    AfterValidator(lambda text: _check_format(text, 3)),
+    _expected('a strptime format with day, month and year, such as "%d.%m.%Y"'),
+]
+TimeFormat = Annotated[
+    str,
+    AfterValidator(lambda text: _check_format(text, 2)),
+    _expected('a strptime format with hour and minute, such as "%I:%M %p"'),
+]
+Number = Annotated[float, Field(allow_inf_nan=False), _expected("a number")]
+Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), _expected("a number of minutes >= 0")]
+Constant = Annotated[str | int | float, _expected("text or a number")]
+WorklistField = Annotated[str, _expected("the name of a worklist field"), AfterValidator(_check_field)]
+DatabaseUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)?://"),
+    _expected('a SQLAlchemy URL such as "postgresql+psycopg://user@host/name"'),
+]
+
+
+class _Section(BaseModel):
+    """An object of the file: strict about types, and keys that start with `_` are comments."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra={"patternProperties": {"^_": {"description": "A comment."}}},
+    )
+
+
+class OperationInterval(_Section):
+    """When a source may be asked, local time, both minutes included."""
+
+    start_time: TimeOfDay = Field(default=[0, 0], description="First minute, as [hour, minute].")
+    end_time: TimeOfDay = Field(
+        default=[23, 59], description="Last minute, as [hour, minute]; one before the start crosses midnight."
+    )
+
+
+class Source(_Section):
+    """One data source."""
+
+    name: Name = Field(description="What the source is called everywhere; unique, 1-255 characters.")
+    type: Text = Field(
+        description="`csv`, `json`, `redcap`, `sql`, or the type of a plugin; `pylantir plugins` lists them."
+    )
+    enabled: Flag = Field(
+        default=True, description="false: the source gets no process and only its form is checked."
+    )
+    sync_interval: Seconds = Field(
+        default=60, description="Seconds from the start of one fetch to the next, >= 1."
+    )
+    operation_interval: OperationInterval = Field(
+        default=OperationInterval(), description="When the source may be asked."
+    )
+    timezone: TimeZone | None = Field(
+        default=None, description="IANA time zone of `operation_interval`; default: the machine's."
+    )
+    config: dict[str, Any] = Field(
+        default={}, description="What the source type itself needs: files, URLs, variables."
+    )
+    field_mapping: dict[str, Text] = Field(
+        default={}, description="Source field → worklist field; dotted paths reach into nested records."
+    )
+    defaults: dict[str, Constant] = Field(
+        default={}, description="Worklist field → constant, used where a record has no value."
+    )
+    priority: Number | None = Field(
+        default=None,
+        description="The lower number wins where sources differ; default: the position in the list, from 0.",
+    )
+    missing_entries: Annotated[Literal["cancel", "keep"], _expected('"cancel" or "keep"')] = Field(
+        default="cancel",
+        description='What becomes of an entry that the source no longer gives: "cancel" or "keep".',
+    )
+    fetch_timeout: Seconds = Field(
+        default=300,
+        description="Seconds that a plugin may work without giving an entry before it counts as hung.",
+    )
+    date_format: DateFormat | None = Field(
+        default=None,
+        description='strptime format of the source\'s dates, if neither ISO nor DICOM: "%d.%m.%Y".',
+    )
+    time_format: TimeFormat | None = Field(
+        default=None,
+        description='strptime format of the source\'s times, if neither ISO nor DICOM: "%I:%M %p".',
+    )
+
+
+class Dicom(_Section):
+    """Where and as whom the worklist is served."""
+
+    ae_title: AeTitle = Field(
+        default="PYLANTIR", description="Our application entity title, 1-16 characters."
+    )
+    host: Text = Field(
+        default="0.0.0.0", description="Address to listen on; 0.0.0.0 is every IPv4 interface."
+    )  # noqa: S104
+    port: Port = Field(default=4242, description="TCP port to listen on.")
+
+
+class Deduplication(_Section):
+    """How two sources' records are known to be one step when neither accession number nor study UID says so."""
+
+    match_on: list[WorklistField] = Field(
+        default=["patient_id", "scheduled_start_date", "modality"],
+        min_length=1,
+        description="Worklist fields that have to be equal.",
+    )
+    max_minutes: Minutes | None = Field(
+        default=None, description="Largest difference of the start times in minutes; default: any."
+    )
+
+
+class Log(_Section):
+    """How log lines look."""
+
+    format: Annotated[Literal["text", "json"], _expected('"text" or "json"')] = Field(
+        default="text", description='"text" for people, "json" for machines: one line per event either way.'
+    )
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], _expected('"DEBUG", "INFO", "WARNING" or "ERROR"')
+    ] = Field(default="INFO", description="The least important level that is written.")
+
+
+class Configuration(_Section):
+    """The configuration of Pylantir."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_: Any = Field(
+        default=None, alias="$schema", description="Where an editor finds the schema of this file."
+    )
+    db_path: Text | None = Field(
+        default=None,
+        description="SQLite file; default `worklist.db` in `$STATE_DIRECTORY`, else beside this file.",
+    )
+    db_url: DatabaseUrl | None = Field(
+        default=None, description="SQLAlchemy URL of the database, instead of `db_path`."
+    )
+    db_url_env: Text | None = Field(
+        default=None,
+        description="Environment variable that holds the URL, so that its password stays out of the file.",
+    )
+    db_echo: TextFlag = Field(
+        default=False, description="true: log every SQL statement (with patient data; for tests)."
+    )
+    runtime_dir: Text | None = Field(
+        default=None,
+        description="Folder of sockets and locks, this user's alone; default: a folder of the login session.",
+    )
+    dicom: Dicom = Field(default=Dicom(), description="Where and as whom the worklist is served.")
+    allowed_aet: list[AeTitle] = Field(
+        default=[], description="AE titles of the scanners that are served; an empty list serves everybody."
+    )
+    plugin_dirs: list[Text] = Field(
+        default=["plugins"], description="Folders that are searched for plugin files."
+    )
+    data_sources: list[Source] = Field(default=[], description="The sources of the worklist; at least one.")
+    deduplication: Deduplication = Field(
+        default=Deduplication(), description="When records of two sources are the same scheduled step."
+    )
+    log: Log = Field(default=Log(), description="How log lines look.")
+    legacy_mode: Flag = Field(
+        default=False, description="true: use the old keys below and ignore `data_sources`."
+    )
+    redcap2wl: Any = Field(
+        default=None, description="Old: REDCap field → worklist field; now `field_mapping`."
+    )
+    site: Any = Field(default=None, description="Old: the site's number; now `config.site_id`.")
+    protocol: Any = Field(default=None, description="Old: protocol name by site; now `config.protocol`.")
+    db_update_interval: Any = Field(
+        default=None, description="Old: seconds between fetches; now `sync_interval`."
+    )
+    operation_interval: Any = Field(
+        default=None, description="Old: when REDCap may be asked; now in the source."
+    )
+    mri_visit_session_mapping: Any = Field(default=None, description="Old: accepted, without effect.")
+    users_db_path: Any = Field(default=None, description="Old: accepted, without effect.")
+    api: Any = Field(default=None, description="Old: accepted, without effect.")
+
+
+def configuration_schema() -> dict[str, Any]:
+    """Describe the configuration file as a JSON Schema (draft 2020-12), for editors and `pylantir schema`."""
+    schema = Configuration.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
