@@ -1,20 +1,31 @@
 """What a scanner asks for, in the worklist's own terms: the value that passes from DICOM to the database.
 
-`pylantir.dicom` makes a `WorklistQuery` from a C-FIND identifier, `pylantir.store` answers it; neither knows the other.
+`pylantir.dicom` makes a `WorklistQuery` from a C-FIND identifier, `pylantir.store` answers it; neither knows
+the other. What both must agree on, when a value matches a key, stands here: exact, and free of any database.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+PERSON_NAME_FIELDS = frozenset(
+    {"patient_name", "referring_physician_name", "performing_physician", "requesting_physician"}
+)
+"""The worklist fields with value representation PN, which match by their own rules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorklistQuery:
     """The matching keys of one query; an empty one matches every item. All conditions hold together.
 
+    An item without a value in a field meets no condition on that field.
+
     Attributes:
-        equal: Worklist field -> accepted values (single value matching, or a list of UIDs).
+        equal: Worklist field -> accepted values (single value matching, or a list of UIDs); none accepted
+            matches nothing.
         like: Worklist field -> DICOM pattern with `*` and `?`. Person names match case-insensitively.
         ranges: Date or time field -> inclusive bounds in stored form (YYYYMMDD, HHMMSS); None is open.
         period: Inclusive bounds YYYYMMDDHHMMSS of scheduled start date and time together; None is open.
@@ -26,3 +37,81 @@ class WorklistQuery:
     like: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     period: tuple[str | None, str | None] | None = None
+
+
+def fold_name(text: str) -> str:
+    """Bring a person name, or a pattern for one, into the form in which names are compared."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def pattern_test(field_name: str, pattern: str) -> Callable[[str], bool]:
+    """Compile one `like` condition: a test for the stored values of a field.
+
+    Person names: case does not matter, in any script; trailing empty components may be left out on either
+    side; a pattern of one component group is looked for in each group of the name, one of several group by
+    group.
+
+    Source: DICOM PS3.4 C.2.2.2.1, C.2.2.2.4; PS3.5 6.2.1 (person names).
+    """
+    if field_name not in PERSON_NAME_FIELDS:
+        return _wildcard_test(pattern)
+    groups = [_name_group_test(group) for group in fold_name(pattern).split("=")]
+    if len(groups) == 1:
+        return lambda value: any(groups[0](group) for group in fold_name(value).split("="))
+
+    def every_group_matches(value: str) -> bool:
+        stored = [*fold_name(value).split("="), "", ""]
+        return all(test(group) for test, group in zip(groups, stored, strict=False))
+
+    return every_group_matches
+
+
+def item_matches(query: WorklistQuery, item: Mapping[str, object]) -> bool:
+    """Whether an item (worklist field -> stored value) meets every condition: the slow, obvious definition."""
+
+    def value_of(name: str) -> str:
+        stored = item.get(name)
+        return "" if stored is None else str(stored)
+
+    def within(value: str, low: str | None, high: str | None) -> bool:
+        return value != "" and (low is None or low <= value) and (high is None or value <= high)
+
+    date, time = value_of("scheduled_start_date"), value_of("scheduled_start_time")
+    return (
+        all(value_of(name) != "" and value_of(name) in accepted for name, accepted in query.equal.items())
+        and all(
+            value_of(name) != "" and pattern_test(name, pattern)(value_of(name))
+            for name, pattern in query.like.items()
+        )
+        and all(within(value_of(name), low, high) for name, (low, high) in query.ranges.items())
+        and (query.period is None or (date != "" and time != "" and within(date + time, *query.period)))
+    )
+
+
+def _wildcard_test(pattern: str) -> Callable[[str], bool]:
+    """Test for `*` (any characters) and `?` (exactly one), in time linear in both lengths."""
+    first, *others = (
+        "".join("." if character == "?" else re.escape(character) for character in piece)
+        for piece in re.split(r"\*+", pattern)
+    )
+    expression = first
+    if others:
+        # The leftmost place of each piece is always good enough; atomic groups keep a hostile pattern from
+        # backtracking.
+        expression += "".join(f"(?>.*?{piece})" for piece in others[:-1]) + ".*" + others[-1]
+    compiled = re.compile(expression, re.DOTALL)
+    return lambda value: compiled.fullmatch(value) is not None
+
+
+def _name_group_test(pattern: str) -> Callable[[str], bool]:
+    if not pattern:
+        return lambda _group: True
+    trimmed = pattern.rstrip("^")
+    components = trimmed.count("^")
+    matches = _wildcard_test(trimmed)
+
+    def group_matches(group: str) -> bool:
+        group = group.rstrip("^")
+        return matches(group + "^" * (components - group.count("^")))
+
+    return group_matches

@@ -1,0 +1,1 @@
+"""The worklist as DICOM: queries read, responses made, associations served."""

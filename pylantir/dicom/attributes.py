@@ -1,0 +1,159 @@
+"""Which DICOM attribute is which worklist field: the one table behind matching and responses.
+
+Lives in the server process. Nothing comes in; the table is constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+Matching = Literal["none", "text", "uid", "name", "date", "time", "status"]
+"""How a key with a value selects: not at all; single value and wildcard; list of UIDs; person name; date or
+time with ranges; the status in the standard's terms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorklistAttribute:
+    """One attribute that a scanner may ask for.
+
+    Attributes:
+        keyword: DICOM keyword.
+        return_type: 1 (never empty), 1C, 2 (present, perhaps empty), 2C or 3.
+        fields: Worklist fields, columns of the item, that may give the value: the first that has one does.
+        matching: How the key selects, on the first of `fields`.
+        required: A required matching key of the standard.
+        path: Keywords of the sequences around it, outermost first.
+    """
+
+    keyword: str
+    return_type: str
+    fields: tuple[str, ...] = ()
+    matching: Matching = "none"
+    required: bool = False
+    path: tuple[str, ...] = ()
+
+    @property
+    def tag(self) -> int:
+        """The attribute's tag as 0xGGGGEEEE."""
+        tag = tag_for_keyword(self.keyword)
+        if tag is None:
+            raise KeyError(self.keyword)
+        return tag
+
+    @property
+    def vr(self) -> str:
+        """The attribute's value representation."""
+        return dictionary_VR(self.tag)
+
+
+SPS = "ScheduledProcedureStepSequence"
+PROTOCOL_CODE = "ScheduledProtocolCodeSequence"
+
+
+def _attribute(
+    keyword: str, return_type: str, *fields: str, matching: Matching = "none", required: bool = False
+) -> WorklistAttribute:
+    *path, last = keyword.split(".")
+    return WorklistAttribute(
+        keyword=last,
+        return_type=return_type,
+        fields=fields,
+        matching=matching,
+        required=required,
+        path=tuple(path),
+    )
+
+
+WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
+    # Scheduled procedure step
+    _attribute(SPS, "1", required=True),
+    _attribute(
+        f"{SPS}.ScheduledStationAETitle", "1", "scheduled_station_aetitle", matching="text", required=True
+    ),
+    _attribute(
+        f"{SPS}.ScheduledProcedureStepStartDate", "1", "scheduled_start_date", matching="date", required=True
+    ),
+    _attribute(
+        f"{SPS}.ScheduledProcedureStepStartTime", "1", "scheduled_start_time", matching="time", required=True
+    ),
+    _attribute(f"{SPS}.Modality", "1", "modality", matching="text", required=True),
+    _attribute(
+        f"{SPS}.ScheduledPerformingPhysicianName", "2", "performing_physician", matching="name", required=True
+    ),
+    _attribute(
+        f"{SPS}.ScheduledProcedureStepDescription",
+        "1C",
+        "protocol_name",
+        "procedure_description",
+        "study_description",
+        "modality",
+    ),
+    _attribute(f"{SPS}.ScheduledStationName", "2", "station_name", matching="text"),
+    _attribute(f"{SPS}.ScheduledProcedureStepLocation", "2", "scheduled_step_location", matching="text"),
+    _attribute(f"{SPS}.{PROTOCOL_CODE}", "1C"),
+    _attribute(f"{SPS}.{PROTOCOL_CODE}.CodeValue", "1", "protocol_name"),
+    _attribute(f"{SPS}.{PROTOCOL_CODE}.CodingSchemeDesignator", "1", "hisris_coding_designator"),
+    _attribute(f"{SPS}.{PROTOCOL_CODE}.CodeMeaning", "1", "protocol_name"),
+    _attribute(f"{SPS}.PreMedication", "2C", "pre_medication", matching="text"),
+    _attribute(f"{SPS}.ScheduledProcedureStepID", "1", "scheduled_procedure_step_id", "id", matching="text"),
+    _attribute(f"{SPS}.RequestedContrastAgent", "2C", "contrast_agent", matching="text"),
+    _attribute(
+        f"{SPS}.ScheduledProcedureStepStatus", "3", "performed_procedure_step_status", matching="status"
+    ),
+    # Requested procedure
+    _attribute("RequestedProcedureID", "1", "requested_procedure_id", "id", matching="text"),
+    _attribute(
+        "RequestedProcedureDescription",
+        "1C",
+        "procedure_description",
+        "study_description",
+        "protocol_name",
+        "modality",
+    ),
+    _attribute("RequestedProcedureCodeSequence", "1C"),
+    _attribute("StudyInstanceUID", "1", "study_instance_uid", matching="uid"),
+    _attribute("StudyDescription", "3", "study_description", matching="text"),
+    _attribute("ReferencedStudySequence", "2"),
+    _attribute("RequestedProcedurePriority", "2", "requested_procedure_priority", matching="text"),
+    _attribute("PatientTransportArrangements", "2", "patient_transport", matching="text"),
+    # Imaging service request
+    _attribute("AccessionNumber", "2", "accession_number", matching="text"),
+    _attribute("RequestingPhysician", "2", "requesting_physician", matching="name"),
+    _attribute("ReferringPhysicianName", "2", "referring_physician_name", matching="name"),
+    # Visit
+    _attribute("AdmissionID", "2", "admission_id", matching="text"),
+    _attribute("CurrentPatientLocation", "2", "current_patient_location", matching="text"),
+    _attribute("ReferencedPatientSequence", "2"),
+    # Patient
+    _attribute("PatientName", "1", "patient_name", "patient_id", matching="name", required=True),
+    _attribute("PatientID", "1", "patient_id", matching="text", required=True),
+    _attribute("PatientBirthDate", "2", "patient_birth_date", matching="date"),
+    _attribute("PatientSex", "2", "patient_sex", matching="text"),
+    _attribute("PatientWeight", "2", "patient_weight_lb"),
+    _attribute("ConfidentialityConstraintOnPatientDataDescription", "2", "confidentiality", matching="text"),
+    _attribute("PatientState", "2", "patient_state", matching="text"),
+    _attribute("PregnancyStatus", "2", "pregnancy_status"),
+    _attribute("MedicalAlerts", "2", "medical_alerts", matching="text"),
+    _attribute("Allergies", "2", "allergies", matching="text"),
+    _attribute("SpecialNeeds", "2", "special_needs", matching="text"),
+)
+"""Every attribute that is known, in the order of PS3.4 table K.6-1."""
+
+
+def attributes_by_place() -> Mapping[tuple[tuple[str, ...], int], WorklistAttribute]:
+    """Index the table: (keywords of the sequences around, tag) -> attribute."""
+    return {(attribute.path, attribute.tag): attribute for attribute in WORKLIST_ATTRIBUTES}
+
+
+# The status of a step in the standard's terms (PS3.3 C.4.10), for the terms that the worklist keeps.
+WIRE_STATUSES: Mapping[str, str] = {
+    "SCHEDULED": "SCHEDULED",
+    "IN_PROGRESS": "STARTED",
+    "COMPLETED": "COMPLETED",
+    "DISCONTINUED": "DISCONTINUED",
+    "CANCELED": "CANCELED",
+}

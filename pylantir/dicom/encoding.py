@@ -1,0 +1,98 @@
+"""Making a worklist response: one item of the worklist, as the attributes that the query asked for.
+
+Lives in the server process. A row (worklist field -> value as stored) and a `ParsedQuery` come in, the
+identifier of a pending response goes out. What was not asked for is never in it; what was asked for always
+is, empty where unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from pylantir.dicom.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
+from pylantir.dicom.matching import ParsedQuery, RequestedKey
+from pylantir.errors import StoreError
+
+KG_PER_LB = 0.45359237
+UTF_8 = "ISO_IR 192"
+Row = Mapping[str, object]
+
+
+def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str) -> Dataset:
+    """Build the identifier of one pending response.
+
+    Args:
+        row: Worklist field, and `id`, -> value as stored.
+        parsed: What was asked for.
+        station_aet: The asking station: an item that is planned for no station in particular is offered as
+            its own, because the attribute may not be empty.
+
+    Raises:
+        StoreError: The item lacks a value without which scanners reject the whole answer; names item and
+            field.
+
+    Source: DICOM PS3.4 table K.6-1 (return key types), C.2.2.2 (what a response holds); PS3.3 C.12.1.1.2
+    (ISO_IR 192).
+    """
+    response = _encode_level(row, parsed.requested, station_aet)
+    if not all(element.VR == "SQ" or str(element.value).isascii() for element in response.iterall()):
+        response.SpecificCharacterSet = UTF_8
+    return response
+
+
+def attribute_text(attribute: WorklistAttribute, row: Row) -> str:
+    """The value of an attribute in DICOM form, empty where the item has none."""
+    text = next((text for name in attribute.fields if (text := _stored(row, name))), "")
+    if attribute.keyword == "PatientWeight":
+        return _kilograms(text)
+    if attribute.matching == "status":
+        return WIRE_STATUSES.get(text, text)
+    return text
+
+
+def _encode_level(row: Row, keys: tuple[RequestedKey, ...], station_aet: str) -> Dataset:
+    level = Dataset()
+    for key in keys:
+        if key.vr == "SQ":
+            present = key.attribute is not None and _has_item(key.attribute, row)
+            items = [_encode_level(row, key.children, station_aet)] if present else []
+            level.add(DataElement(key.tag, "SQ", Sequence(items)))
+        else:
+            level.add(DataElement(key.tag, key.vr, _value(row, key, station_aet)))
+    return level
+
+
+def _value(row: Row, key: RequestedKey, station_aet: str) -> str | int | None:
+    if key.attribute is None:
+        return None
+    text = attribute_text(key.attribute, row)
+    if not text and key.attribute.keyword == "ScheduledStationAETitle":
+        text = station_aet
+    if not text and key.attribute.return_type == "1":
+        raise StoreError(f"item {row.get('id')}: no {key.attribute.fields[0]}, which every scanner needs")
+    if key.vr == "US":
+        return int(text) if text.isdecimal() else None
+    return text or None
+
+
+def _has_item(sequence: WorklistAttribute, row: Row) -> bool:
+    if sequence.keyword == PROTOCOL_CODE:
+        return bool(_stored(row, "protocol_name") and _stored(row, "hisris_coding_designator"))
+    return sequence.keyword == SPS
+
+
+def _stored(row: Row, name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else str(value)
+
+
+def _kilograms(pounds: str) -> str:
+    try:
+        weight_kg = float(pounds) * KG_PER_LB
+    except ValueError:
+        return ""
+    return f"{weight_kg:.2f}".rstrip("0").rstrip(".") if 0 < weight_kg < 1000 else ""
