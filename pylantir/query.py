@@ -67,7 +67,7 @@ def pattern_test(field_name: str, pattern: str) -> Callable[[str], bool]:
 
 
 def item_matches(query: WorklistQuery, item: Mapping[str, object]) -> bool:
-    """Whether an item (worklist field -> stored value) meets every condition: the slow, obvious definition."""
+    """Whether an item (worklist field -> stored value) meets all conditions: the slow, obvious definition."""
 
     def value_of(name: str) -> str:
         stored = item.get(name)

@@ -160,11 +160,11 @@ class WorklistServer:
             logger.warning("query from %s refused: element %08X: %s", caller, error.tag, error)
             yield _failure(IDENTIFIER_MISMATCH, str(error), error.tag), None
         except (StoreError, MemoryError) as error:
-            logger.error("query from %s failed: %s", caller, _described(error))  # noqa: TRY400 - see
-            _described yield _failure(OUT_OF_RESOURCES, "the worklist cannot be read just now"), None
+            _log_failure(caller, error)
+            yield _failure(OUT_OF_RESOURCES, "the worklist cannot be read just now"), None
         except Exception as error:  # noqa: BLE001 - without an answer of ours the library would say "success"
-            logger.error("query from %s failed: %s", caller, _described(error))  # noqa: TRY400 - see
-            _described yield _failure(UNABLE_TO_PROCESS, "internal error"), None
+            _log_failure(caller, error)
+            yield _failure(UNABLE_TO_PROCESS, "internal error"), None
 
     def _matches(self, event: evt.Event, parsed: ParsedQuery, caller: str) -> Answers:
         pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
@@ -249,10 +249,11 @@ def _failure(status: int, comment: str, tag: int = 0) -> Dataset:
     return response
 
 
-def _described(error: BaseException) -> str:
-    """An exception for the log: where it was raised, and its text if it is ours; others quote patient data."""
+def _log_failure(caller: str, error: BaseException) -> None:
+    """Log where an exception was raised, and its text only if it is ours: others quote patient data."""
     text = str(error) if isinstance(error, PylantirError) else type(error).__name__
-    return f"{text}\n{''.join(traceback.format_tb(error.__traceback__))}".rstrip()
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("query from %s failed: %s\n%s", caller, text, frames.rstrip())
 
 
 def _log_rejection(event: evt.Event) -> None:
