@@ -1,0 +1,150 @@
+"""What a plugin gave for one record, as a worklist entry.
+
+Lives in source workers (and in `pylantir preview`). In: dictionaries by worklist field; out: `WorklistEntry`
+in DICOM form with its key, or `RecordRejected`. Every record of every sync passes here: it has to be cheap.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from pylantir.entry import (
+    MAPPING_TARGETS,
+    RECORD_ID_FIELD,
+    WEIGHT_KG_FIELD,
+    WorklistEntry,
+    normalise_value,
+    with_fallbacks,
+)
+from pylantir.errors import RecordRejected
+
+logger = logging.getLogger(__name__)
+
+REQUIRED_FIELDS = ("patient_id", "scheduled_start_date")
+_CACHED_VALUES = 2048
+
+
+class EntryMapper:
+    """Turns the records of one source into worklist entries; made once per worker."""
+
+    def __init__(
+        self,
+        defaults: Mapping[str, object] | None = None,
+        date_format: str | None = None,
+        time_format: str | None = None,
+    ) -> None:
+        """Prepare for one source.
+
+        Args:
+            defaults: Worklist field -> value where a record has none.
+            date_format: `strptime` format of the source's dates, if neither ISO nor DICOM.
+            time_format: The same for its times.
+
+        Raises:
+            RecordRejected: A default breaks its value representation.
+        """
+        self._values = {name: _KnownValues(name, date_format, time_format) for name in MAPPING_TARGETS}
+        self._ignored: set[str] = set()
+        self._defaults = self._normalise(defaults or {})
+
+    def to_entry(self, fields: Mapping[str, object]) -> WorklistEntry:
+        """Normalise one record, complete it with the defaults, and name it.
+
+        Args:
+            fields: Worklist field -> value as the plugin mapped it. Names that are no worklist fields are
+                ignored (with a warning, once), and so are those that begin with `_`.
+
+        Returns:
+            The entry; what neither the record nor a default gives is left out.
+
+        Raises:
+            RecordRejected: A value is illegal, or the patient ID or the start date is missing.
+        """
+        entry = self._normalise(fields)
+        if self._defaults:
+            entry = {**self._defaults, **entry}
+        for name in REQUIRED_FIELDS:
+            if name not in entry:
+                raise RecordRejected(name, "missing; without it nobody can be scheduled")
+        return WorklistEntry(record_key=record_key(entry), fields=entry)
+
+    def _normalise(self, fields: Mapping[str, object]) -> dict[str, str]:
+        known = self._values
+        entry: dict[str, str] = {}
+        for name, value in fields.items():
+            if value is None or value == "":
+                continue
+            values = known.get(name)
+            if values is None:
+                self._ignore(name)
+                continue
+            # Only text is looked up: 1, 1.0 and True are one key of a dictionary.
+            text = values[value] if type(value) is str else values.normalise(value)
+            if text is not None:
+                entry[name] = text
+        if WEIGHT_KG_FIELD in entry:
+            weight_lb = entry.pop(WEIGHT_KG_FIELD)
+            entry.setdefault("patient_weight_lb", weight_lb)
+        return entry
+
+    def _ignore(self, name: str) -> None:
+        if name not in self._ignored and not name.startswith("_"):
+            self._ignored.add(name)
+            logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
+
+
+class _KnownValues(dict[str, "str | None"]):
+    """The normalised values of one field, by what the source gave; forgets all of them when it is full."""
+
+    def __init__(self, field: str, date_format: str | None, time_format: str | None) -> None:
+        super().__init__()
+        self._field = field
+        self._date_format = date_format
+        self._time_format = time_format
+
+    def __missing__(self, value: str) -> str | None:
+        text = self.normalise(value)
+        if len(self) >= _CACHED_VALUES:
+            self.clear()
+        self[value] = text
+        return text
+
+    def normalise(self, value: object) -> str | None:
+        return normalise_value(
+            self._field, value, date_format=self._date_format, time_format=self._time_format
+        )
+
+
+def record_key(fields: Mapping[str, str]) -> str:
+    """Name a record within its source, so that it is recognised in the next sync.
+
+    Args:
+        fields: Normalised fields of an entry.
+
+    Returns:
+        By the strongest identifier given: "id:<record ID>", "acc:<accession number>" or "uid:<study UID>"
+        (both with "/<step ID>" if there is one), else "step:<patient>|<date>|<time>|<modality>|<station>".
+    """
+    if RECORD_ID_FIELD in fields:
+        return f"id:{fields[RECORD_ID_FIELD]}"
+    step = fields.get("scheduled_procedure_step_id")
+    for kind, name in (("acc", "accession_number"), ("uid", "study_instance_uid")):
+        if name in fields:
+            return f"{kind}:{_escape(fields[name])}" + (f"/{_escape(step)}" if step else "")
+    whole = with_fallbacks(fields)
+    parts = (
+        whole["patient_id"],
+        whole["scheduled_start_date"],
+        whole["scheduled_start_time"],
+        whole["modality"],
+        whole.get("scheduled_station_aetitle", ""),
+    )
+    return "step:" + "|".join(map(_escape, parts))
+
+
+def _escape(part: str) -> str:
+    """Keep a value's own separators apart from ours."""
+    if "|" in part or "/" in part or "%" in part:
+        return part.replace("%", "%25").replace("/", "%2F").replace("|", "%7C")
+    return part
