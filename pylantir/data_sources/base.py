@@ -130,6 +130,27 @@ class WatchesForChanges(ABC):
         return callable(getattr(subclass, "has_changed", None))
 
 
+class ReportsRecordIds(ABC):
+    """An incremental plugin that can tell which records exist now, so that deleted ones are found; duck-typed."""
+
+    @abstractmethod
+    def current_record_ids(self) -> Iterable[str] | None:
+        """Name every record that a complete fetch would give now, by its `source_record_id`.
+
+        The host asks after a fetch that succeeded, and cancels the source's records that are not among them.
+        Nothing may be cancelled if the iteration raises: only a list that ended is complete.
+
+        Returns:
+            The identifiers, best one by one with `yield`, or None when a comparison is not due.
+        """
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        if cls is not ReportsRecordIds:
+            return NotImplemented
+        return callable(getattr(subclass, "current_record_ids", None))
+
+
 def _follow(record: object, path: str) -> object:
     """Walk a dotted path through objects and lists."""
     value: object = record
