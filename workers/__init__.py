@@ -1,0 +1,1 @@
+"""The processes of Pylantir: supervisor, writer, worklist server, source workers."""

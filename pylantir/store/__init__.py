@@ -1,0 +1,1 @@
+"""The worklist database: identity and priority, writing, reading."""

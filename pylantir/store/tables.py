@@ -71,7 +71,7 @@ source_entries = Table(
         postgresql_where=text("study_instance_uid IS NOT NULL"),
     ),
 )
-"""One row per record of a source: its claim on an item. Kept when withdrawn, so that a returning record finds its item."""
+"""One row per record of a source: its claim on an item. Kept when withdrawn: a returning record finds its item."""
 
 rejected_entries = Table(
     "rejected_entries",
@@ -115,7 +115,11 @@ source_states = Table(
     Column("started_at", Text),
     Column("last_seq", Integer, nullable=False, comment="number of the last committed frame of the cycle"),
     Column("counts", Text, nullable=False, comment="JSON: what the committed frames of the cycle did"),
-    Column("held", Text, comment="JSON: a removal that waits for an operator's word, or for the same picture again"),
+    Column(
+        "held",
+        Text,
+        comment="JSON: a removal that waits for an operator's word, or for the same picture again",
+    ),
     Column("removal_accepted", Integer, nullable=False, server_default=text("0")),
 )
 """Where each source's cycle stands, so that a new writer goes on where its predecessor was killed."""

@@ -1,0 +1,89 @@
+"""Opening the worklist database: one writer, any number of readers, SQLite or PostgreSQL.
+
+The writer process opens it for writing; everybody else read-only, enforced by the database and not by good manners.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.pool import NullPool, QueuePool
+
+BUSY_TIMEOUT_MS = 5000
+
+
+def sqlite_path(db_url: str) -> Path | None:
+    """The file behind a SQLite URL; None for another database."""
+    url = make_url(db_url)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
+    """Open the database for the one process that writes.
+
+    SQLite: WAL, `synchronous=NORMAL` (a commit survives the death of any process, not a power cut), and every
+    transaction begins IMMEDIATE, because a read that turns into a write would fail at once instead of waiting.
+    """
+    path = sqlite_path(db_url)
+    if path is None:
+        return create_engine(_with_driver(db_url), echo=echo, pool_size=1, max_overflow=0, pool_pre_ping=True)
+    engine = create_engine(
+        db_url, echo=echo, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "cache_size=-16384",
+            "wal_autocheckpoint=4000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin_immediate(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def open_for_reading(db_url: str) -> Engine:
+    """Open the database so that nothing can be written through it; fails at the first use if there is none."""
+    path = sqlite_path(db_url)
+    if path is None:
+        return create_engine(
+            _with_driver(db_url),
+            pool_pre_ping=True,
+            connect_args={"options": "-c default_transaction_read_only=on"},
+        )
+    # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
+    uri = f"sqlite:///file:{_quoted(path)}?mode=ro&uri=true"
+    engine = create_engine(uri, poolclass=NullPool, connect_args=_SQLITE_ARGUMENTS)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA query_only=ON")
+
+    return engine
+
+
+_SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+
+
+def _quoted(path: Path) -> str:
+    return quote(str(path))
+
+
+def _with_driver(db_url: str) -> str:
+    """Let a plain `postgresql://` mean psycopg 3, the driver that the `postgresql` extra installs."""
+    for plain in ("postgresql://", "postgres://"):
+        if db_url.startswith(plain):
+            return "postgresql+psycopg://" + db_url.removeprefix(plain)
+    return db_url

@@ -1,0 +1,355 @@
+"""Taking in one source's cycle: batches in order, then the end, each in one transaction. Lives in the writer.
+
+Everything here may be repeated: a frame that was committed and is sent again changes nothing. What a cycle has shown so
+far is kept in memory only, so a cycle that began under another writer never removes anything.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
+from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
+
+from pylantir.store.cycles import COUNTS, CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
+from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections, remove_unseen
+from pylantir.store.reconcile import Rules
+from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record, chunks
+from pylantir.store.removal import HeldRemoval
+from pylantir.store.snapshot import settle_snapshot
+from pylantir.store.tables import source_entries, source_states, sync_runs
+from pylantir.store.working_set import Events, WorkingSet
+
+logger = logging.getLogger(__name__)
+
+_ENTRIES = source_entries.c
+_STATES = source_states.c
+_Existing = Row[*tuple[Any, ...]]
+
+
+@dataclass(slots=True)
+class _Result:
+    """What one batch did, to be added to the cycle once it is committed."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    seen: list[int] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    repeats: int = 0
+    events: list[Events] = field(default_factory=list)
+
+    def add(self, other: _Result) -> None:
+        for name, count in other.counts.items():
+            self.counts[name] += count
+        self.seen += other.seen
+        self.rejected += other.rejected
+        self.repeats += other.repeats
+        self.events += other.events
+
+
+class SourceIngest:
+    """Takes in the cycles of one source.
+
+    Args:
+        engine: The database, opened for writing.
+        source: The source's name.
+        rules: Priorities and the matching rule.
+        keep_missing: Records that a snapshot no longer shows stay (`missing_entries: "keep"`).
+    """
+
+    def __init__(self, engine: Engine, source: str, rules: Rules, *, keep_missing: bool = False) -> None:
+        self._engine = engine
+        self._source = source
+        self._rules = rules
+        self._keep_missing = keep_missing
+        self._cycle: CycleState | None = None
+        self._held: HeldRemoval | None = None
+        with engine.connect() as connection:
+            row = connection.execute(select(source_states).where(_STATES.data_source == source)).one_or_none()
+        if row and row.held:
+            self._held = HeldRemoval(**json.loads(row.held))
+        if row and row.cycle:
+            counts = json.loads(row.counts)
+            self._cycle = CycleState(row.cycle, row.started_at, row.last_seq, whole=False, counts=counts)
+
+    def find_last_success(self) -> str | None:
+        """When the last successful cycle began (ISO 8601, UTC): where an incremental source goes on from."""
+        runs = sync_runs.c
+        with self._engine.connect() as connection:
+            started_at: str | None = connection.scalar(
+                select(runs.started_at)
+                .where(runs.data_source == self._source, runs.error.is_(None))
+                .order_by(runs.id.desc())
+                .limit(1)
+            )
+        return started_at
+
+    def apply_batch(self, batch: EntryBatch) -> None:
+        """Take in a batch, in one transaction; returns after the COMMIT.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: It could not be stored just now (disk full, lock): nothing has changed,
+                and the same batch may be given again.
+        """
+        now = utc_now()
+        with self._engine.begin() as connection:
+            cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
+            if batch.seq <= cycle.last_seq:
+                return
+            cycle.whole &= batch.seq == cycle.last_seq + 1
+            result = self._take_in(connection, cycle, batch, now)
+            for name, count in result.counts.items():
+                cycle.counts[name] += count
+            cycle.last_seq = batch.seq
+            self._save_state(connection, cycle)
+        cycle.mark_seen(result.seen)
+        cycle.spared_patients.update(one.patient_id for one in batch.rejected if one.patient_id)
+        self._cycle = cycle
+        self._report(result)
+
+    def finish_cycle(self, end: CycleEnd) -> CycleSummary:
+        """Apply what only the whole snapshot can tell, and close the cycle, in one transaction.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: As `apply_batch`.
+        """
+        with self._engine.begin() as connection:
+            cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
+            complete = end.complete and end.error is None and cycle.whole and end.seq == cycle.last_seq + 1
+            working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=utc_now())
+            held = self._held
+            if complete:
+                keep = self._keep_missing
+                held = settle_snapshot(working, self._source, cycle, held=held, keep_missing=keep)
+                remove_unseen(connection, self._source, cycle.started_at)
+            cycle.counts["cancelled"] += len(working.events.cancelled)
+            self._save_run(connection, cycle, complete=complete and held is None, error=end.error)
+            self._clear_state(connection, held, accepted_was_used=complete)
+            entries = self._count_live(connection)
+        self._cycle, self._held = None, held
+        self._report(_Result(events=[working.events]))
+        return CycleSummary(counts=cycle.counts, entries=entries, complete=complete, held=held)
+
+    def accept_removal(self) -> None:
+        """Let the next snapshot remove what it will, whatever the guard says."""
+        with self._engine.begin() as connection:
+            self._save_state_row(connection, {"removal_accepted": 1})
+
+    def _continue_cycle(self, connection: Connection, name: str, started_at: str, seq: int) -> CycleState:
+        """A copy of the cycle in progress if it is this one, else a new one; an abandoned one gets its run's row."""
+        if self._cycle and self._cycle.cycle == name:
+            return replace(self._cycle, counts=dict(self._cycle.counts))
+        if self._cycle:
+            error = "the cycle was interrupted; the next one repeats it"
+            self._save_run(connection, self._cycle, complete=False, error=error)
+        return CycleState(name, started_at, whole=seq == 1)
+
+    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> _Result:
+        """Store the records together or, when one of them raises, one by one, each under a savepoint of its own."""
+        try:
+            with connection.begin_nested():
+                result = self._store(connection, cycle, batch.records, batch.snapshot, now)
+        except Exception as error:
+            if is_temporary(error):
+                raise
+            logger.exception("source %s: a record of batch %d cannot be stored", self._source, batch.seq)
+            result = self._store_singly(connection, cycle, batch, now)
+        # A record that has become unreadable is still there: it keeps its item.
+        shown = [*batch.present, *(one.record_key for one in batch.rejected)]
+        result.seen += [row.id for row in self._find_existing(connection, shown).values()]
+        result.rejected += batch.rejected
+        result.counts["fetched"] = len(batch.records) + len(batch.rejected)
+        result.counts["rejected"] += len(result.rejected)
+        add_rejections(connection, self._source, result.rejected, now)
+        return result
+
+    def _store_singly(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> _Result:
+        result = _Result()
+        for record in batch.records:
+            try:
+                with connection.begin_nested():
+                    result.add(self._store(connection, cycle, [record], batch.snapshot, now))
+            except Exception as error:
+                if is_temporary(error):
+                    raise
+                reason = f"cannot be stored ({type(error).__name__}); the writer's log says why"
+                result.rejected.append(Rejection(record[0], "", reason))
+        return result
+
+    def _store(
+        self,
+        connection: Connection,
+        cycle: CycleState,
+        records: Sequence[EntryRecord],
+        snapshot: bool,
+        now: str,
+    ) -> _Result:
+        """Compare with what is stored, and change what differs."""
+        result = _Result()
+        existing = self._find_existing(connection, [key for key, _, _ in records])
+        shown: dict[str, str] = {}
+        fresh: dict[str, EntryRecord] = {}
+        for record in records:
+            key, digest, fields = record
+            prior = existing.get(key)
+            if key not in shown and prior is not None and cycle.has_seen(prior.id):
+                shown[key] = prior.digest
+            if shown.get(key) == digest:
+                result.repeats += 1
+                continue
+            if key in shown and snapshot:
+                result.rejected.append(_same_key(key, fields))
+                continue
+            shown[key] = digest
+            if prior is not None and prior.digest == digest and prior.state != WITHDRAWN:
+                result.seen.append(prior.id)
+                result.counts["rejected" if prior.state == REFUSED else "unchanged"] += 1
+            else:
+                fresh[key] = record
+        if fresh:
+            self._change(connection, cycle, fresh, existing, snapshot, now, result)
+        return result
+
+    def _change(
+        self,
+        connection: Connection,
+        cycle: CycleState,
+        fresh: Mapping[str, EntryRecord],
+        existing: Mapping[str, _Existing],
+        snapshot: bool,
+        now: str,
+        result: _Result,
+    ) -> None:
+        working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=now)
+        working.load(fields["patient_id"] for _, _, fields in fresh.values())
+        working.load(existing[key].patient_id for key in fresh if key in existing)
+        seen = set(result.seen)
+        touched: list[Record] = []
+        for key, digest, fields in fresh.values():
+            prior = existing.get(key)
+            arrives = prior is None or prior.state == WITHDRAWN
+            state = LIVE
+            if arrives and snapshot and key.startswith(STEP_KEY):
+                state = self._state_of_newcomer(working, cycle, seen, fields)
+            if prior is None:
+                record = working.add(self._source, key, fields, digest, state)
+            else:
+                record = working.records[prior.id]
+                working.change(record, fields, digest)
+                if arrives:
+                    working.enter(record, state)
+            seen.add(record.id)
+            touched.append(record)
+            result.counts["inserted" if arrives else "updated"] += 1
+        working.write()
+        remove_rejections(
+            connection, self._source, [record.record_key for record in touched if record.state != REFUSED]
+        )
+        result.seen += [record.id for record in touched]
+        result.counts["cancelled"] += len(working.events.cancelled)
+        result.events.append(working.events)
+
+    def _state_of_newcomer(
+        self, working: WorkingSet, cycle: CycleState, seen: set[int], fields: Mapping[str, str]
+    ) -> str:
+        """PENDING while the snapshot has not shown a record that this one may be, at another time."""
+        for record in working.records_of(fields["patient_id"]):
+            if (
+                record.data_source == self._source
+                and record.state == LIVE
+                and record.record_key.startswith(STEP_KEY)
+                and record.id not in seen
+                and not cycle.has_seen(record.id)
+                and record.fields.get("modality") == fields.get("modality")
+            ):
+                return PENDING
+        return LIVE
+
+    def _find_existing(self, connection: Connection, keys: Sequence[str]) -> dict[str, _Existing]:
+        return {
+            row.record_key: row
+            for chunk in chunks(keys)
+            for row in connection.execute(_FIND_EXISTING, {"source": self._source, "keys": chunk})
+        }
+
+    def _count_live(self, connection: Connection) -> int:
+        statement = select(func.count()).where(_ENTRIES.data_source == self._source, _ENTRIES.state == LIVE)
+        return connection.scalar(statement) or 0
+
+    def _save_run(self, connection: Connection, cycle: CycleState, *, complete: bool, error: str | None) -> None:
+        run = {"data_source": self._source, "started_at": cycle.started_at, "finished_at": utc_now()}
+        outcome = {"complete": int(complete), "error": error}
+        connection.execute(insert(sync_runs), {**run, **cycle.counts, **outcome})
+
+    def _save_state(self, connection: Connection, cycle: CycleState) -> None:
+        self._save_state_row(
+            connection,
+            {
+                "cycle": cycle.cycle,
+                "started_at": cycle.started_at,
+                "last_seq": cycle.last_seq,
+                "counts": json.dumps(cycle.counts),
+            },
+        )
+
+    def _clear_state(self, connection: Connection, held: HeldRemoval | None, *, accepted_was_used: bool) -> None:
+        row: dict[str, object] = {"cycle": None, "started_at": None, "last_seq": 0, "counts": "{}"}
+        row["held"] = json.dumps(held.as_json()) if held else None
+        if accepted_was_used:
+            row["removal_accepted"] = 0
+        self._save_state_row(connection, row)
+
+    def _save_state_row(self, connection: Connection, values: Mapping[str, object]) -> None:
+        statement = update(source_states).where(_STATES.data_source == self._source).values(**values)
+        if not connection.execute(statement).rowcount:
+            defaults = {"data_source": self._source, "last_seq": 0, "counts": "{}"}
+            connection.execute(insert(source_states), {**defaults, **values})
+
+    def _report(self, result: _Result) -> None:
+        """Log what a transaction did, now that it is committed: item ids and sources, never patients."""
+        if result.repeats:
+            logger.warning("source %s: %d exact repeats in one fetch count once", self._source, result.repeats)
+        for events in result.events:
+            kinds = (("new", events.inserted), ("changed", events.changed), ("cancelled", events.cancelled))
+            for word, ids in kinds:
+                if ids:
+                    logger.info("source %s: %s items %s", self._source, word, format_ids(ids))
+            for item_id, conflict in events.conflicts:
+                logger.warning(
+                    "item %d: %s from %s wins over a different one from %s",
+                    item_id,
+                    conflict.field,
+                    conflict.winner,
+                    conflict.loser,
+                )
+
+
+def is_temporary(error: Exception) -> bool:
+    """Whether the database could not take anything just now (disk full, lock, broken file), whatever the record."""
+    if isinstance(error, OperationalError | InternalError):
+        return True
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or type(error) is DatabaseError)
+
+
+def format_ids(ids: Sequence[int]) -> str:
+    """Write item ids with runs shortened: 1-500, 502."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def _same_key(key: str, fields: Mapping[str, str]) -> Rejection:
+    reason = "another record of the same fetch has this identity and other values; map source_record_id"
+    return Rejection(key, "source_record_id", reason, fields["patient_id"])
+
+
+_FIND_EXISTING = select(_ENTRIES.id, _ENTRIES.record_key, _ENTRIES.digest, _ENTRIES.state, _ENTRIES.patient_id).where(
+    _ENTRIES.data_source == bindparam("source"), _ENTRIES.record_key.in_(bindparam("keys", expanding=True))
+)

@@ -1,0 +1,78 @@
+"""Records that could not become worklist items, kept until they are mended at their source. Written by the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pylantir.store.tables import rejected_entries
+
+_TABLE = rejected_entries.c
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that was refused.
+
+    Attributes:
+        record_key: The record's key, or a label such as "row 17" where it has none.
+        field: The worklist field at fault.
+        reason: What is wrong, without patient data.
+        patient_id: Whose record it is, if that could be read: such a patient's items outlive the snapshot.
+    """
+
+    record_key: str
+    field: str
+    reason: str
+    patient_id: str | None = None
+
+
+def add_rejections(connection: Connection, source: str, rejections: Iterable[Rejection], now: str) -> None:
+    """Put records into quarantine, or count one more sighting."""
+    rows = {
+        one.record_key: {
+            "data_source": source,
+            "record_key": one.record_key,
+            "field": one.field,
+            "reason": one.reason,
+            "first_seen_at": now,
+            "last_seen_at": now,
+            "times_seen": 1,
+        }
+        for one in rejections
+    }
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(rejected_entries)
+    new = statement.excluded
+    seen_again = statement.on_conflict_do_update(
+        index_elements=["data_source", "record_key"],
+        set_={
+            "field": new.field,
+            "reason": new.reason,
+            "last_seen_at": new.last_seen_at,
+            "times_seen": _TABLE.times_seen + 1,
+        },
+    )
+    connection.execute(seen_again, list(rows.values()))
+
+
+def remove_rejections(connection: Connection, source: str, record_keys: Sequence[str]) -> None:
+    """Take mended records out of quarantine."""
+    if connection.scalar(select(_TABLE.id).where(_TABLE.data_source == source).limit(1)) is None:
+        return
+    connection.execute(
+        delete(rejected_entries).where(
+            _TABLE.data_source == source, _TABLE.record_key.in_(bindparam("keys", expanding=True))
+        ),
+        {"keys": list(record_keys)},
+    )
+
+
+def remove_unseen(connection: Connection, source: str, since: str) -> None:
+    """Take out what a whole snapshot, begun at `since`, did not show any more."""
+    connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since))

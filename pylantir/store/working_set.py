@@ -1,0 +1,254 @@
+"""One transaction's working set: the records and items of some patients, changed in memory and written back in bulk.
+
+Lives in the writer. Whatever changes records (a batch, the end of a snapshot, an operator's command) does it here, so
+that deciding, writing and auditing of items happen in one place. Nothing is logged before the COMMIT: see `events`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, bindparam, insert, update
+
+from pylantir.entry import CANCELED, RECORD_ID_FIELD
+from pylantir.store.identifiers import settle_identifiers
+from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections
+from pylantir.store.reconcile import STATUS, Claim, Conflict, Item, ItemDecision, Rules, decide_group
+from pylantir.store.records import LIVE, REFUSED, WITHDRAWN, Record, next_ids, read_items, read_records
+from pylantir.store.tables import audit_log, source_entries, worklist_items
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_NOT_AUDITED = frozenset({"known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"})
+_GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
+
+
+@dataclass(slots=True)
+class Events:
+    """What a transaction did to the items, for the log and the counts."""
+
+    inserted: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    conflicts: list[tuple[int, Conflict]] = field(default_factory=list)
+
+
+class WorkingSet:
+    """Records and items of the patients that a transaction touches."""
+
+    def __init__(self, connection: Connection, rules: Rules, *, actor: str, now: str) -> None:
+        self.connection = connection
+        self.rules = rules
+        self.now = now
+        self.events = Events()
+        self.records: dict[int, Record] = {}
+        self._actor = actor
+        self._patients: dict[str, dict[int, Record]] = {}
+        self._items: dict[str, list[Item]] = {}
+        self._dirty: set[str] = set()
+        self._identifiers: set[tuple[str, str]] = set()
+        self._next_record_id, self._next_item_id = next_ids(connection)
+        self._inserts: list[dict[str, object]] = []
+        self._updates: list[dict[str, object]] = []
+        self._releases: list[dict[str, object]] = []
+        self._audit: list[dict[str, object]] = []
+
+    def load(self, patients: Iterable[str]) -> None:
+        """Read the records and items of patients who are not in memory yet."""
+        missing = [patient for patient in dict.fromkeys(patients) if patient not in self._patients]
+        for patient in missing:
+            self._patients[patient] = {}
+            self._items[patient] = []
+        for record in read_records(self.connection, missing):
+            self.records[record.id] = record
+            self._patients[record.patient_id][record.id] = record
+        for item in read_items(self.connection, missing):
+            self._items[str(item.values["patient_id"])].append(item)
+
+    def records_of(self, patient: str) -> Iterable[Record]:
+        """All records of a loaded patient, in every state."""
+        return self._patients[patient].values()
+
+    def add(self, data_source: str, record_key: str, fields: Mapping[str, str], digest: str, state: str) -> Record:
+        """A record that the source did not have before; its patient must be loaded."""
+        record = Record(
+            self._next_record_id, data_source, record_key, state, digest, fields, fields["patient_id"],
+            fields.get("accession_number"), fields.get("study_instance_uid"), None, self.now, self.now, None,
+        )  # fmt: skip
+        self._next_record_id += 1
+        self.records[record.id] = record
+        self._patients[record.patient_id][record.id] = record
+        self.touch(record)
+        return record
+
+    def change(self, record: Record, fields: Mapping[str, str], digest: str) -> None:
+        """A record that says something else than before, about another patient perhaps; both must be loaded."""
+        self.touch(record)
+        del self._patients[record.patient_id][record.id]
+        record.describe(fields, digest, self.now)
+        self._patients[record.patient_id][record.id] = record
+        self.touch(record)
+
+    def enter(self, record: Record, state: str) -> None:
+        """Change a record's state."""
+        if record.state != state:
+            self.touch(record)
+            record.enter(state, self.now)
+
+    def touch(self, record: Record) -> None:
+        """Decide anew about the record's patient and about the identifiers that it has."""
+        self._dirty.add(record.patient_id)
+        self._identifiers.update(record.identifiers())
+
+    def write(self) -> None:
+        """Decide about all patients touched, and write everything back."""
+        moved = settle_identifiers(self, self._identifiers)
+        self._dirty.update(record.patient_id for record in moved)
+        for patient in sorted(self._dirty):
+            self._decide(patient)
+        self._flush()
+        for record in moved:
+            if record.state == REFUSED:
+                add_rejections(self.connection, record.data_source, [_refusal(record)], self.now)
+            else:
+                remove_rejections(self.connection, record.data_source, [record.record_key])
+
+    def _decide(self, patient: str) -> None:
+        records = self._patients[patient].values()
+        claims = [
+            Claim(record.id, record.data_source, record.record_key, record.fields, record.item_id)
+            for record in records
+            if record.state == LIVE
+        ]
+        former: dict[int, frozenset[str]] = {}
+        for record in records:
+            if record.state == WITHDRAWN and record.item_id is not None:
+                former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
+        decisions, cancelled = decide_group(claims, self._items[patient], former, self.rules)
+        for item in cancelled:
+            self._cancel(item)
+        for decision in decisions:
+            self._apply(decision)
+
+    def _apply(self, decision: ItemDecision) -> None:
+        item_id = decision.item.id if decision.item else self._next_item_id
+        for claim in decision.claims:
+            if claim.item_id != item_id:
+                record = self.records[claim.id]
+                record.item_id = item_id
+                record.changed = True
+        if not decision.values:
+            return
+        values: dict[str, object] = dict(decision.values)
+        for name in _GENERATED_IDS:
+            values[name] = values[name] or str(item_id)
+        values["known_conflicts"] = (
+            _encode([[c.field, c.winner, c.loser, c.lost_value] for c in decision.conflicts])
+            if decision.conflicts
+            else None
+        )
+        values["updated_at"] = self.now
+        if decision.item is None:
+            self._next_item_id += 1
+            self._insert(item_id, values)
+        else:
+            self._update(decision.item, values)
+        self._report_conflicts(decision, item_id)
+
+    def _insert(self, item_id: int, values: dict[str, object]) -> None:
+        values |= {"id": item_id, "scanner_touched": 0, "created_at": self.now}
+        self._inserts.append(values)
+        self.events.inserted.append(item_id)
+        given = {name: [None, value] for name, value in values.items() if value is not None and name != "id"}
+        self._note("created", item_id, values["patient_id"], given)
+
+    def _update(self, item: Item, values: dict[str, object]) -> None:
+        changes = {
+            name: [item.values[name], value]
+            for name, value in values.items()
+            if name != "updated_at" and item.values[name] != value
+        }
+        if not changes:
+            return
+        if RECORD_ID_FIELD in changes and item.values[RECORD_ID_FIELD] is not None:
+            self._releases.append({"stored_id": item.id})
+        self._updates.append(_row(item, values))
+        revived = item.values[STATUS] == CANCELED and values[STATUS] != CANCELED
+        if set(changes) - _NOT_AUDITED:
+            (self.events.inserted if revived else self.events.changed).append(item.id)
+            self._note("revived" if revived else "changed", item.id, item.values["patient_id"], changes)
+
+    def _cancel(self, item: Item) -> None:
+        if item.values[RECORD_ID_FIELD] is not None:
+            self._releases.append({"stored_id": item.id})
+        status = {STATUS: CANCELED, RECORD_ID_FIELD: None, "updated_at": self.now}
+        self._updates.append(_row(item, status))
+        self.events.cancelled.append(item.id)
+        self._note("cancelled", item.id, item.values["patient_id"], {STATUS: [item.values[STATUS], CANCELED]})
+
+    def _report_conflicts(self, decision: ItemDecision, item_id: int) -> None:
+        if not decision.conflicts:
+            return
+        known = json.loads(str(decision.item.values["known_conflicts"] or "[]")) if decision.item else []
+        for conflict in decision.conflicts:
+            if [conflict.field, conflict.winner, conflict.loser, conflict.lost_value] not in known:
+                self.events.conflicts.append((item_id, conflict))
+                self._note("conflict", item_id, decision.values["patient_id"], {
+                    conflict.field: {
+                        "winner": conflict.winner, "value": decision.values[conflict.field],
+                        "loser": conflict.loser, "lost": conflict.lost_value,
+                    }
+                })  # fmt: skip
+
+    def _note(self, action: str, item_id: int, patient: object, changes: Mapping[str, object]) -> None:
+        kept = {name: change for name, change in changes.items() if name not in _NOT_AUDITED}
+        self._audit.append(
+            {
+                "at": self.now,
+                "actor": self._actor,
+                "action": action,
+                "item_id": item_id,
+                "patient_id": patient,
+                "changes": _encode(kept),
+            }
+        )
+
+    def _flush(self) -> None:
+        changed = [record for record in self.records.values() if record.changed]
+        new_rows = [record.row() for record in changed if not record.stored]
+        old_rows = [_identified(record.row()) for record in changed if record.stored]
+        # In files of an earlier version (source, record ID) is unique, so an item lets go before another one takes it.
+        for statement, rows in (
+            (_RELEASE_ITEM, self._releases),
+            (_UPDATE_ITEM, self._updates),
+            (_INSERT_ITEM, self._inserts),
+            (_UPDATE_RECORD, old_rows),
+            (_INSERT_RECORD, new_rows),
+            (_INSERT_AUDIT, self._audit),
+        ):
+            if rows:
+                self.connection.execute(statement, rows)
+
+
+def _row(item: Item, values: Mapping[str, object]) -> dict[str, object]:
+    return _identified({**item.values, **values})
+
+
+def _identified(row: dict[str, object]) -> dict[str, object]:
+    """The row as an UPDATE takes it: what identifies it is no column to be set."""
+    row["stored_id"] = row.pop("id")
+    return row
+
+
+def _refusal(record: Record) -> Rejection:
+    column = "accession_number" if record.accession_number else "study_instance_uid"
+    return Rejection(record.record_key, column, "belongs to another patient; correct it in one of the two records")
+
+
+_INSERT_RECORD = insert(source_entries)
+_UPDATE_RECORD = update(source_entries).where(source_entries.c.id == bindparam("stored_id"))
+_INSERT_ITEM = insert(worklist_items)
+_UPDATE_ITEM = update(worklist_items).where(worklist_items.c.id == bindparam("stored_id"))
+_RELEASE_ITEM = _UPDATE_ITEM.values({RECORD_ID_FIELD: None})
+_INSERT_AUDIT = insert(audit_log)
