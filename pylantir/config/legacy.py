@@ -36,9 +36,7 @@ def is_old(document: object) -> bool:
     """Tell whether the old keys of a configuration count: `legacy_mode`, or `redcap2wl` and no source."""
     if not isinstance(document, Mapping):
         return False
-    return document.get("legacy_mode") is True or (
-        "redcap2wl" in document and not document.get("data_sources", [])
-    )
+    return document.get("legacy_mode") is True or ("redcap2wl" in document and not document.get("data_sources", []))
 
 
 def convert(document: Mapping[str, object]) -> dict[str, object]:
@@ -58,9 +56,7 @@ def convert(document: Mapping[str, object]) -> dict[str, object]:
     # The marker that keeps what only old installations rely on, such as fields that are always fetched.
     config["legacy"] = True
     source: dict[str, object] = {"name": SOURCE_NAME, "type": "redcap"}
-    source |= _renamed(
-        document, {"db_update_interval": "sync_interval", "operation_interval": "operation_interval"}
-    )
+    source |= _renamed(document, {"db_update_interval": "sync_interval", "operation_interval": "operation_interval"})
     source["config"] = config
     source["field_mapping"] = document.get("redcap2wl", {})
     gone = {*OLD_KEYS, "legacy_mode", "data_sources"}

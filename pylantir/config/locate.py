@@ -39,7 +39,7 @@ def find_configuration(argument: str | None, environ: Mapping[str, str]) -> Path
     """
     named = argument or environ.get(CONFIG_VARIABLE)
     if named:
-        path = Path(named).expanduser().absolute()
+        path = resolve_path(named, Path.cwd())
         if path.is_file():
             return path
         origin = "--config" if argument else f"${CONFIG_VARIABLE}"
@@ -98,6 +98,11 @@ def forget_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> None:
         with contextlib.suppress(OSError):
             (folder / _POINTER).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def resolve_path(path: str, base_dir: Path) -> Path:
+    """Make a configured path absolute: `~` is the home folder, a relative one starts from `base_dir`."""
+    return Path(os.path.normpath(base_dir / os.path.expanduser(path)))
 
 
 def make_private_directory(path: Path) -> None:
@@ -163,6 +168,6 @@ def _configured_runtime_dir(config_path: Path) -> Path | None:
         document = json.loads(config_path.read_text(encoding="utf-8-sig"))
         runtime_dir = document["runtime_dir"]
         base_dir = Path.cwd() if is_old(document) else config_path.absolute().parent
-        return Path(os.path.normpath(base_dir / Path(runtime_dir).expanduser()))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+        return resolve_path(runtime_dir, base_dir)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pylantir.config.database import EXPECTED_URL, URL_FORM
 from pylantir.config.messages import EXPECTED, RULE, suggestion
 from pylantir.entry import WORKLIST_FIELDS
 
@@ -136,8 +137,8 @@ Constant = Annotated[str | int | float, _expected("text or a number")]
 WorklistField = Annotated[str, _expected("the name of a worklist field"), AfterValidator(_check_field)]
 DatabaseUrl = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)?://"),
-    _expected('a SQLAlchemy URL such as "postgresql+psycopg://user@host/name"'),
+    StringConstraints(pattern=URL_FORM),
+    _expected(EXPECTED_URL),
 ]
 
 
@@ -168,21 +169,15 @@ class Source(_Section):
     type: Text = Field(
         description="`csv`, `json`, `redcap`, `sql`, or the type of a plugin; `pylantir plugins` lists them."
     )
-    enabled: Flag = Field(
-        default=True, description="false: the source gets no process and only its form is checked."
-    )
-    sync_interval: Seconds = Field(
-        default=60, description="Seconds from the start of one fetch to the next, >= 1."
-    )
+    enabled: Flag = Field(default=True, description="false: the source gets no process and only its form is checked.")
+    sync_interval: Seconds = Field(default=60, description="Seconds from the start of one fetch to the next, >= 1.")
     operation_interval: OperationInterval = Field(
         default=OperationInterval(), description="When the source may be asked."
     )
     timezone: TimeZone | None = Field(
         default=None, description="IANA time zone of `operation_interval`; default: the machine's."
     )
-    config: dict[str, Any] = Field(
-        default={}, description="What the source type itself needs: files, URLs, variables."
-    )
+    config: dict[str, Any] = Field(default={}, description="What the source type itself needs: files, URLs, variables.")
     field_mapping: dict[str, Text] = Field(
         default={}, description="Source field → worklist field; dotted paths reach into nested records."
     )
@@ -214,17 +209,16 @@ class Source(_Section):
 class Dicom(_Section):
     """Where and as whom the worklist is served."""
 
-    ae_title: AeTitle = Field(
-        default="PYLANTIR", description="Our application entity title, 1-16 characters."
-    )
+    ae_title: AeTitle = Field(default="PYLANTIR", description="Our application entity title, 1-16 characters.")
     host: Text = Field(
-        default="0.0.0.0", description="Address to listen on; 0.0.0.0 is every IPv4 interface."
-    )  # noqa: S104
+        default="0.0.0.0",  # noqa: S104 - a scanner is another machine
+        description="Address to listen on; 0.0.0.0 is every IPv4 interface.",
+    )
     port: Port = Field(default=4242, description="TCP port to listen on.")
 
 
 class Deduplication(_Section):
-    """How two sources' records are known to be one step when neither accession number nor study UID says so."""
+    """When two sources' records are one step though neither accession number nor study UID says so."""
 
     match_on: list[WorklistField] = Field(
         default=["patient_id", "scheduled_start_date", "modality"],
@@ -252,9 +246,7 @@ class Configuration(_Section):
 
     model_config = ConfigDict(extra="ignore")
 
-    schema_: Any = Field(
-        default=None, alias="$schema", description="Where an editor finds the schema of this file."
-    )
+    schema_: Any = Field(default=None, alias="$schema", description="Where an editor finds the schema of this file.")
     db_path: Text | None = Field(
         default=None,
         description="SQLite file; default `worklist.db` in `$STATE_DIRECTORY`, else beside this file.",
@@ -277,28 +269,18 @@ class Configuration(_Section):
     allowed_aet: list[AeTitle] = Field(
         default=[], description="AE titles of the scanners that are served; an empty list serves everybody."
     )
-    plugin_dirs: list[Text] = Field(
-        default=["plugins"], description="Folders that are searched for plugin files."
-    )
+    plugin_dirs: list[Text] = Field(default=["plugins"], description="Folders that are searched for plugin files.")
     data_sources: list[Source] = Field(default=[], description="The sources of the worklist; at least one.")
     deduplication: Deduplication = Field(
         default=Deduplication(), description="When records of two sources are the same scheduled step."
     )
     log: Log = Field(default=Log(), description="How log lines look.")
-    legacy_mode: Flag = Field(
-        default=False, description="true: use the old keys below and ignore `data_sources`."
-    )
-    redcap2wl: Any = Field(
-        default=None, description="Old: REDCap field → worklist field; now `field_mapping`."
-    )
+    legacy_mode: Flag = Field(default=False, description="true: use the old keys below and ignore `data_sources`.")
+    redcap2wl: Any = Field(default=None, description="Old: REDCap field → worklist field; now `field_mapping`.")
     site: Any = Field(default=None, description="Old: the site's number; now `config.site_id`.")
     protocol: Any = Field(default=None, description="Old: protocol name by site; now `config.protocol`.")
-    db_update_interval: Any = Field(
-        default=None, description="Old: seconds between fetches; now `sync_interval`."
-    )
-    operation_interval: Any = Field(
-        default=None, description="Old: when REDCap may be asked; now in the source."
-    )
+    db_update_interval: Any = Field(default=None, description="Old: seconds between fetches; now `sync_interval`.")
+    operation_interval: Any = Field(default=None, description="Old: when REDCap may be asked; now in the source.")
     mri_visit_session_mapping: Any = Field(default=None, description="Old: accepted, without effect.")
     users_db_path: Any = Field(default=None, description="Old: accepted, without effect.")
     api: Any = Field(default=None, description="Old: accepted, without effect.")

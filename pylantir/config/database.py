@@ -1,0 +1,76 @@
+"""Which database the configuration means, as a SQLAlchemy URL.
+
+Lives in the configuration check; SQLAlchemy itself is not imported, and no file is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pylantir.config.environment import check_variable
+from pylantir.config.locate import resolve_path
+from pylantir.config.messages import Finding
+
+URL_FORM = r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)?://"
+EXPECTED_URL = 'a SQLAlchemy URL such as "postgresql+psycopg://user@host/name"'
+_KEYS = ("db_path", "db_url", "db_url_env")
+
+
+class _WrongDatabase(Exception):  # noqa: N818 - never leaves this module
+    """Why there is no URL."""
+
+
+def database_url(
+    document: Mapping[str, object], base_dir: Path, environment: Mapping[str, str]
+) -> tuple[str, list[Finding]]:
+    """Find the database's URL in a document, or say what is wrong.
+
+    Args:
+        document: The configuration; values of a wrong form are left to the models.
+        base_dir: Where relative paths start.
+        environment: For `db_url_env` and `$STATE_DIRECTORY`.
+
+    Returns:
+        The URL, which may hold a password; empty if there are findings or the form is wrong.
+    """
+    given = [key for key in _KEYS if document.get(key) is not None]
+    if len(given) > 1:
+        return "", [Finding(place=(given[1],), text=f"{' and '.join(given)} exclude each other: keep one")]
+    key, value = (given[0], document[given[0]]) if given else ("db_path", _default_path(environment))
+    if not isinstance(value, str):
+        return "", []
+    try:
+        if key == "db_path":
+            # SQLAlchemy decodes the path of a URL and cuts it at a question mark.
+            quoted = str(resolve_path(value, base_dir)).replace("%", "%25").replace("?", "%3F")
+            return f"sqlite:///{quoted}", []
+        return _checked_url(value if key == "db_url" else _read_variable(value, environment), base_dir), []
+    except _WrongDatabase as error:
+        return "", [Finding(place=(key,), text=str(error))]
+
+
+def _default_path(environment: Mapping[str, str]) -> str:
+    return os.path.join(environment.get("STATE_DIRECTORY", "").partition(":")[0], "worklist.db")
+
+
+def _read_variable(name: str, environment: Mapping[str, str]) -> str:
+    problem = check_variable(name, environment)
+    if problem:
+        raise _WrongDatabase(problem)
+    if not re.match(URL_FORM, environment[name]):
+        raise _WrongDatabase(f"expected {EXPECTED_URL} in the variable, got a text that is not shown here")
+    return environment[name]
+
+
+def _checked_url(url: str, base_dir: Path) -> str:
+    """Return the URL with a SQLite file's path made absolute."""
+    scheme, _, rest = url.partition("://")
+    if scheme.partition("+")[0] != "sqlite":
+        return url
+    path, question_mark, options = rest.removeprefix("/").partition("?")
+    if path in {"", ":memory:"} or path.startswith("file:"):
+        raise _WrongDatabase("expected a SQLite file, since several processes share the database")
+    return f"{scheme}:///{resolve_path(path, base_dir)}{question_mark}{options}"

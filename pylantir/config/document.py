@@ -1,0 +1,97 @@
+"""A configuration file as a JSON document: read, searched for repeated keys, freed of comments.
+
+Lives in the configuration check. In comes a path, out goes a plain dictionary that nobody has checked yet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from pylantir.config.messages import Finding, Place
+from pylantir.errors import ConfigurationError
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]')
+
+
+def read_document(path: Path) -> tuple[dict[str, object], list[Finding]]:
+    """Read a configuration file.
+
+    Returns:
+        The document without comments (keys that start with `_`), and a finding for every key that is there twice.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is no JSON object; with line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError([f"{path.name}: cannot be read: {error.strerror} ({path})"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError([f"{path.name}: byte {error.start}: not UTF-8; save the file as UTF-8"]) from None
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        advice = "; is there a comma too many before it?" if re.search(r",\s*$", text[: error.pos]) else ""
+        raise ConfigurationError(
+            [f"{path.name}: line {error.lineno}, column {error.colno}: {error.msg}{advice}"]
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError([f"{path.name}: not usable as JSON: {error}"]) from None
+    document = _without_comments(document)
+    if not isinstance(document, dict):
+        raise ConfigurationError([f"{path.name}: expected an object in {{ }}, got something else"])
+    return document, list(_repeated_keys(text))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _without_comments(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_comments(item) for key, item in value.items() if not key.startswith("_")}
+    if isinstance(value, list):
+        return [_without_comments(item) for item in value]
+    return value
+
+
+class _Container:
+    """An object or a list that the walk over the text is in."""
+
+    def __init__(self, *, is_object: bool) -> None:
+        self.seen: dict[str, int] = {}
+        self.is_object = is_object
+        self.part: str | int = "" if is_object else 0
+
+
+def _repeated_keys(text: str) -> Iterator[Finding]:
+    """Find keys that one object has twice; `json` keeps the last one without a word. The text is valid JSON."""
+    inside: list[_Container] = []
+    string = ""
+    for token in _TOKEN.finditer(text):
+        sign = token.group()
+        if sign[0] == '"':
+            string, start = sign, token.start()
+        elif sign in "{[":
+            inside.append(_Container(is_object=sign == "{"))
+        elif sign in "}]":
+            inside.pop()
+        elif sign == ",":
+            if isinstance(inside[-1].part, int):
+                inside[-1].part += 1
+        else:
+            key, here = json.loads(string), inside[-1]
+            here.part = key
+            line = text.count("\n", 0, start) + 1
+            if key in here.seen and not key.startswith("_"):
+                place: Place = tuple(container.part for container in inside[:-1])
+                column = start - text.rfind("\n", 0, start)
+                yield Finding(
+                    place=place,
+                    text=f'line {line}, column {column}: duplicate key "{key}", first in line {here.seen[key]}',
+                )
+            here.seen.setdefault(key, line)

@@ -1,0 +1,71 @@
+"""The environment as the configuration sees it: the real one, completed by `.env` files.
+
+Lives in the configuration check. Nothing is written to `os.environ`: what a `.env` file holds is a source's secret,
+and only that source's worker gets it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pylantir.config.messages import Finding, Place
+
+
+def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) -> tuple[dict[str, str], list[Finding]]:
+    """Add to a copy of the environment what `.env` files say.
+
+    Args:
+        environ: The real environment; it wins.
+        folders: Where to look for `.env`, the most important first.
+
+    Returns:
+        The completed copy, and a finding for each `.env` that cannot be read.
+    """
+    from dotenv import dotenv_values  # noqa: PLC0415 - an environment without a .env file does not need it
+
+    completed: dict[str, str] = {}
+    findings = []
+    for path in dict.fromkeys(folder / ".env" for folder in folders):
+        if not path.exists():
+            continue
+        try:
+            values = dotenv_values(path, encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            findings.append(Finding(place=(), text=f"{path}: cannot be read and is ignored"))
+            continue
+        completed = {name: value for name, value in values.items() if value is not None} | completed
+    return completed | dict(environ), findings
+
+
+def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, object]]:
+    """Find every `*_env` key in a source's `config`, nested ones too: its place and the variable that it names."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if key.endswith("_env") and not isinstance(value, Mapping | list):
+                yield (*place, key), value
+            else:
+                yield from variables_named_in(value, (*place, key))
+    elif isinstance(config, list):
+        for position, value in enumerate(config):
+            yield from variables_named_in(value, (*place, position))
+
+
+def check_variable(name: object, environment: Mapping[str, str]) -> str | None:
+    """Say what is wrong with a variable that a `*_env` key names, or None.
+
+    The name itself is shown only if it looks like one: a token often lands here in place of its variable's name.
+    """
+    digits = sum(char.isdigit() for char in name) if isinstance(name, str) else 0
+    plausible = (
+        isinstance(name, str)
+        and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name)
+        and digits <= 4
+        and ("_" in name or len(name) < 20)
+    )
+    if isinstance(name, str) and environment.get(name):
+        return None
+    if plausible:
+        return f"the environment variable {name} is not set; set it, or add it to a .env file beside this file"
+    return "expected the name of an environment variable, got something else, not shown as it may be a secret"

@@ -1,0 +1,191 @@
+"""A configuration file becomes `Settings`, or a list of everything that is wrong with it.
+
+Lives in the short-lived process that checks the configuration: it imports pydantic. Opens no database and no port,
+runs no plugin, and changes neither the environment nor the working directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from pylantir.config import legacy
+from pylantir.config.database import database_url
+from pylantir.config.document import read_document
+from pylantir.config.environment import complete_environment
+from pylantir.config.locate import default_runtime_dir, resolve_path
+from pylantir.config.messages import Finding, Place, explain, suggestion
+from pylantir.config.models import Configuration
+from pylantir.config.sources import check_sources, source_settings
+from pylantir.errors import ConfigurationError
+from pylantir.settings import Catalogue, DeduplicationSettings, DicomSettings, LogSettings, Settings
+
+_OPTIONS: Mapping[str, str] = {"ae_title": "--AEtitle", "host": "--ip", "port": "--port"}
+
+
+def load_settings(
+    config_path: Path,
+    *,
+    discover: Callable[[Sequence[str]], Catalogue],
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object] | None = None,
+) -> Settings:
+    """Read and check a configuration file.
+
+    Args:
+        config_path: The file, absolute.
+        discover: Lists the source types, given the plugin folders.
+        environ: The environment; `.env` beside the file and in the working directory complete a copy of it.
+        overrides: From the command line: `ae_title`, `host`, `port`; None stands for "not given".
+
+    Returns:
+        The settings, with what has to be minded in `warnings`.
+
+    Raises:
+        ConfigurationError: With all problems, a line each.
+    """
+    original, errors = read_document(config_path)
+    old = legacy.is_old(original)
+    working_dir = Path.cwd()
+    base_dir = working_dir if old else config_path.parent
+    environment, warnings = complete_environment(environ, (config_path.parent, working_dir))
+    warnings += _top_level_warnings(original, config_path.name, old=old)
+
+    renamed = dict(legacy.OLD_PLACES) if old else {}
+    document = _old_document(original, environment) if old else dict(original)
+    _override(document, overrides or {}, renamed)
+
+    configuration, form_errors = _check_form(document)
+    errors += form_errors
+    db_url, database_errors = database_url(document, base_dir, environment)
+    errors += database_errors
+    plugin_dirs, folder_warnings = _plugin_dirs(document, base_dir)
+    warnings += folder_warnings
+    catalogue = discover(plugin_dirs)
+    sources = document.get("data_sources", [])
+    if sources == []:
+        errors.append(_no_source(original))
+    if old and "redcap2wl" not in original:
+        errors.append(Finding(place=("redcap2wl",), text="is missing, but legacy_mode needs it"))
+    if isinstance(sources, list):
+        source_errors, source_warnings = check_sources(sources, catalogue, environment)
+        errors += source_errors
+        warnings += source_warnings
+    else:
+        sources = []
+    if errors or configuration is None:
+        lines = [finding.line(config_path.name, renamed) for finding in errors]
+        raise ConfigurationError(list(dict.fromkeys(lines)))
+
+    runtime_dir = default_runtime_dir(config_path, environ)
+    if configuration.runtime_dir is not None:
+        runtime_dir = resolve_path(configuration.runtime_dir, base_dir)
+    made = [
+        source_settings(source, raw, position, catalogue, environment)
+        for position, (source, raw) in enumerate(zip(configuration.data_sources, sources, strict=True))
+    ]
+    return Settings(
+        config_path=str(config_path),
+        base_dir=str(base_dir),
+        db_url=db_url,
+        db_echo=configuration.db_echo,
+        runtime_dir=str(runtime_dir),
+        dicom=DicomSettings(
+            ae_title=configuration.dicom.ae_title,
+            host=configuration.dicom.host,
+            port=configuration.dicom.port,
+            allowed_aet=tuple(configuration.allowed_aet),
+        ),
+        deduplication=DeduplicationSettings(
+            match_on=tuple(configuration.deduplication.match_on),
+            max_minutes=configuration.deduplication.max_minutes,
+        ),
+        log=LogSettings(format=configuration.log.format, level=configuration.log.level),
+        plugin_dirs=tuple(plugin_dirs),
+        sources=tuple(sorted(made, key=lambda source: source.priority)),
+        warnings=tuple(finding.line(config_path.name, renamed) for finding in warnings),
+    )
+
+
+def _old_document(document: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """Convert an old configuration, with the variables that stood in for its keys."""
+    completed = dict(document)
+    if not completed.keys() & {"db_path", "db_url", "db_url_env"} and environment.get("DB_PATH"):
+        completed["db_path"] = environment["DB_PATH"]
+    if environment.get("DB_ECHO"):
+        completed.setdefault("db_echo", environment["DB_ECHO"])
+    if environment.get("DEBUG", "").lower() in {"1", "true"}:
+        completed.setdefault("log", {"level": "DEBUG"})
+    return legacy.convert(completed)
+
+
+def _override(document: dict[str, object], overrides: Mapping[str, object], renamed: dict[Place, str]) -> None:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    section = document.get("dicom", {})
+    if given and isinstance(section, dict):
+        document["dicom"] = {**section, **given}
+        renamed.update({("dicom", key): _OPTIONS[key] for key in given})
+
+
+def _check_form(document: Mapping[str, object]) -> tuple[Configuration | None, list[Finding]]:
+    checked = {key: value for key, value in document.items() if key not in legacy.OLD_KEYS}
+    try:
+        return Configuration.model_validate(checked), []
+    except ValidationError as error:
+        entries = error.errors(include_url=False)
+        return None, [explain(entry, _keys_around(entry["loc"])) for entry in entries]
+
+
+def _keys_around(place: Place) -> list[str]:
+    """List the keys of the innermost section that a place is in."""
+    section: type[BaseModel] = Configuration
+    for part in place:
+        field = section.model_fields.get(part) if isinstance(part, str) else None
+        inner = () if field is None else (field.annotation, *getattr(field.annotation, "__args__", ()))
+        for annotation in inner:
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+    return list(section.model_fields)
+
+
+def _top_level_warnings(document: Mapping[str, object], file: str, *, old: bool) -> list[Finding]:
+    known = {field.alias or name for name, field in Configuration.model_fields.items()}
+    findings = []
+    for key in document.keys() - known:
+        text = f'unknown key "{key}" is ignored{suggestion(key, known)}'
+        findings.append(Finding(place=(), text=text))
+    findings.sort(key=lambda finding: finding.text)
+    used = [f'"{key}"' for key in legacy.OLD_KEYS if key in document]
+    if old:
+        text = f"{', '.join(used) or 'legacy_mode'}: this is the form for REDCap alone, which still works"
+        if "data_sources" in document:
+            text += '; "data_sources" is ignored' if document["data_sources"] else '; "data_sources" is empty'
+        text += f"; `pylantir init --from {file}` writes the new form with data_sources"
+        findings.append(Finding(place=(), text=text))
+    elif used and document.get("data_sources"):
+        text = f"{', '.join(used)}: ignored, as data_sources is given; set legacy_mode to use the old keys"
+        findings.append(Finding(place=(), text=text))
+    return findings
+
+
+def _no_source(document: Mapping[str, object]) -> Finding:
+    known_as = "is empty" if "data_sources" in document else "is missing"
+    text = f'{known_as}: add a source, such as {{"name": "bookings", "type": "csv", "config": {{"file_path": …}}}}'
+    return Finding(place=("data_sources",), text=text)
+
+
+def _plugin_dirs(document: Mapping[str, object], base_dir: Path) -> tuple[list[str], list[Finding]]:
+    configured = document.get("plugin_dirs")
+    given = configured if isinstance(configured, list) else ["plugins"]
+    folders, findings = [], []
+    for position, folder in enumerate(given):
+        if not isinstance(folder, str) or not folder:
+            continue
+        path = resolve_path(folder, base_dir)
+        if path.is_dir():
+            folders.append(str(path))
+        elif isinstance(configured, list):
+            findings.append(Finding(place=("plugin_dirs", position), text=f"no such folder: {path}"))
+    return folders, findings

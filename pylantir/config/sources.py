@@ -1,0 +1,213 @@
+"""What a source's form cannot tell: whether its type, variables and worklist fields exist and fit each other.
+
+Lives in the configuration check. Works on the document rather than on the models, so that these problems are told
+together with the problems of form. Disabled sources are left out, but for their names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pylantir.config.environment import check_variable, variables_named_in
+from pylantir.config.messages import Finding, Place, suggestion
+from pylantir.config.models import Source
+from pylantir.entry import MAPPING_TARGETS, normalise_value
+from pylantir.errors import RecordRejected
+from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
+
+IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCAP_API_TOKEN"}}
+"""Source type -> key that may be left out, with the variable which is read then."""
+
+_REFERENCE = "; the configuration reference lists them"
+# A constant here would make one record, or one step, of all of them.
+_NO_CONSTANTS = ("source_record_id", "accession_number", "study_instance_uid")
+_TYPES_WITHOUT_OWN_FIELDS = ("csv", "json", "sql")
+
+
+def check_sources(
+    sources: Sequence[object], catalogue: Catalogue, environment: Mapping[str, str]
+) -> tuple[list[Finding], list[Finding]]:
+    """Check all sources of a document.
+
+    Args:
+        sources: The list as it stands in the document; entries of a wrong form are left to the models.
+        catalogue: The source types that exist.
+        environment: The environment, completed by `.env` files.
+
+    Returns:
+        Errors, and warnings.
+    """
+    errors, warnings = list(_repeated_names(sources)), []
+    for position, source in enumerate(sources):
+        if isinstance(source, dict) and source.get("enabled", True) is not False:
+            place: Place = ("data_sources", position)
+            errors += _check_type(source, place, catalogue)
+            errors += _check_variables(source, place, environment)
+            field_errors, field_warnings = _check_fields(source, place, catalogue)
+            errors += field_errors
+            warnings += [*field_warnings, *_missing_fields(source, place)]
+    if sources and all(isinstance(source, dict) and source.get("enabled") is False for source in sources):
+        warnings.append(Finding(place=("data_sources",), text="no source is enabled: the worklist gets no entries"))
+    warnings += _unused_problems(sources, catalogue)
+    return errors, warnings
+
+
+def source_settings(
+    source: Source, raw: Mapping[str, object], position: int, catalogue: Catalogue, environment: Mapping[str, str]
+) -> SourceSettings:
+    """Turn a checked source into the value that its worker gets.
+
+    Args:
+        source: The source, checked.
+        raw: The same as it stands in the document.
+        position: Its place in the list, from 0.
+        catalogue: The source types that exist; a disabled source may have another.
+        environment: Where its variables are read.
+    """
+    variables = _variables(raw, ("config",))
+    names = tuple(dict.fromkeys(str(name) for _, name in variables if name is not None))
+    start, end = source.operation_interval.start_time, source.operation_interval.end_time
+    return SourceSettings(
+        name=source.name,
+        plugin=catalogue.types.get(source.type) or PluginType(type_name=source.type),
+        enabled=source.enabled,
+        sync_interval_s=float(source.sync_interval),
+        window=OperationWindow(start_minute=start[0] * 60 + start[1], end_minute=end[0] * 60 + end[1]),
+        timezone=source.timezone,
+        config=source.config,
+        secret_env=names,
+        env_values={name: environment[name] for name in names if name in environment and source.enabled},
+        field_mapping=source.field_mapping,
+        defaults={field: str(value) for field, value in source.defaults.items()},
+        priority=float(position if source.priority is None else source.priority),
+        missing_entries=source.missing_entries,
+        fetch_timeout_s=float(source.fetch_timeout),
+        date_format=source.date_format,
+        time_format=source.time_format,
+    )
+
+
+def _repeated_names(sources: Sequence[object]) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for position, source in enumerate(sources):
+        name = source.get("name") if isinstance(source, dict) else None
+        if not isinstance(name, str):
+            continue
+        if name in first:
+            text = f'"{name}" is also the name of data_sources[{first[name]}]; names have to be unique'
+            yield Finding(place=("data_sources", position, "name"), text=text)
+        first.setdefault(name, position)
+
+
+def _check_type(source: Mapping[str, object], place: Place, catalogue: Catalogue) -> Iterator[Finding]:
+    name = source.get("type")
+    if not isinstance(name, str) or not name or name in catalogue.types:
+        return
+    broken = [problem for problem in catalogue.problems if _offers(problem, name)]
+    if broken:
+        reasons = "; ".join(f"{problem.path}: {problem.reason}" for problem in broken)
+        text = f'the source type "{name}" cannot be used: {reasons}'
+    else:
+        known = ", ".join(sorted(catalogue.types))
+        near = suggestion(name, catalogue.types)
+        text = f'unknown source type "{name}"{near} (types that exist: {known})'
+    yield Finding(place=(*place, "type"), text=text)
+
+
+def _offers(problem: PluginProblem, type_name: str) -> bool:
+    return Path(problem.path).stem == type_name or f'"{type_name}"' in problem.reason
+
+
+def _unused_problems(sources: Sequence[object], catalogue: Catalogue) -> Iterator[Finding]:
+    enabled = [source for source in sources if isinstance(source, dict) and source.get("enabled", True)]
+    missing = [str(source.get("type")) for source in enabled if source.get("type") not in catalogue.types]
+    for problem in catalogue.problems:
+        if not any(_offers(problem, name) for name in missing):
+            yield Finding(place=(), text=f"plugin {problem.path} is not used: {problem.reason}")
+
+
+def _variables(source: Mapping[str, object], place: Place) -> list[tuple[Place, object]]:
+    config = source.get("config", {})
+    named = list(variables_named_in(config, place))
+    if isinstance(config, Mapping):
+        for key, name in IMPLIED_VARIABLES.get(str(source.get("type")), {}).items():
+            if config.get(key) is None and config.get(f"{key}_env") is None:
+                named.append(((*place, f"{key}_env"), name))
+    return named
+
+
+def _check_variables(source: Mapping[str, object], place: Place, environment: Mapping[str, str]) -> Iterator[Finding]:
+    for variable_place, name in _variables(source, (*place, "config")):
+        problem = None if name is None else check_variable(name, environment)
+        if problem:
+            yield Finding(place=variable_place, text=problem)
+
+
+def _check_fields(
+    source: Mapping[str, object], place: Place, catalogue: Catalogue
+) -> tuple[list[Finding], list[Finding]]:
+    """Check `field_mapping` and `defaults`; what is wrong in the mapping of an old configuration is a warning."""
+    plugin, config = catalogue.types.get(str(source.get("type"))), source.get("config")
+    own = plugin.targets if plugin else ()
+    mapping_findings = list(_check_mapping(source, place, own)) if plugin else []
+    errors = list(_check_defaults(source, place, own)) if plugin else []
+    if isinstance(config, dict) and config.get("legacy") is True and plugin and plugin.builtin:
+        return errors, mapping_findings
+    return mapping_findings + errors, []
+
+
+def _check_mapping(source: Mapping[str, object], place: Place, own: Sequence[str]) -> Iterator[Finding]:
+    mapping = source.get("field_mapping")
+    place = (*place, "field_mapping")
+    sources_of: dict[str, list[str]] = {}
+    for name, target in mapping.items() if isinstance(mapping, dict) else ():
+        if not isinstance(target, str) or not target:
+            continue
+        sources_of.setdefault(target, []).append(name)
+        if target not in MAPPING_TARGETS and target not in own:
+            yield Finding(place=(*place, name), text=_unknown_field(target, own))
+    for target, names in sources_of.items():
+        if len(names) > 1:
+            several = " and ".join(json.dumps(name, ensure_ascii=False) for name in names)
+            yield Finding(place=place, text=f'{several} are all mapped to "{target}": keep one of them')
+
+
+def _check_defaults(source: Mapping[str, object], place: Place, own: Sequence[str]) -> Iterator[Finding]:
+    defaults = source.get("defaults")
+    for field, value in defaults.items() if isinstance(defaults, dict) else ():
+        here = (*place, "defaults", field)
+        if field in own:
+            continue
+        if field not in MAPPING_TARGETS:
+            yield Finding(place=here[:-1], text=_unknown_field(field, own))
+        elif field in _NO_CONSTANTS:
+            yield Finding(place=here, text="identifies one record, so it cannot be the same for all")
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            try:
+                normalise_value(field, value)
+            except RecordRejected as error:
+                yield Finding(place=here, text=error.reason)
+
+
+def _unknown_field(name: str, own: Sequence[str]) -> str:
+    return f'unknown worklist field "{name}"' + (suggestion(name, sorted({*MAPPING_TARGETS, *own})) or _REFERENCE)
+
+
+def _missing_fields(source: Mapping[str, object], place: Place) -> Iterator[Finding]:
+    """Warn of fields that nobody gives. A plugin with an empty mapping may give them by itself."""
+    mapping, defaults, config = (source.get(key, {}) for key in ("field_mapping", "defaults", "config"))
+    if not isinstance(mapping, dict) or not isinstance(defaults, dict) or not mapping:
+        return
+    given = {target for target in mapping.values() if isinstance(target, str)} | defaults.keys()
+    if isinstance(config, dict) and config.get("legacy") is True:
+        return
+    if source.get("type") in _TYPES_WITHOUT_OWN_FIELDS:
+        for field in ("patient_id", "scheduled_start_date"):
+            if field not in given:
+                text = f'nothing is mapped to "{field}", without which every record is refused'
+                yield Finding(place=(*place, "field_mapping"), text=text)
+    if "modality" not in given:
+        text = 'no modality is mapped or given in "defaults": MR is assumed'
+        yield Finding(place=place, text=text)
