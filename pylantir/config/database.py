@@ -5,7 +5,6 @@ Lives in the configuration check; SQLAlchemy itself is not imported, and no file
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +52,7 @@ def database_url(
 
 
 def _default_path(environment: Mapping[str, str]) -> str:
-    return os.path.join(environment.get("STATE_DIRECTORY", "").partition(":")[0], "worklist.db")
+    return str(Path(environment.get("STATE_DIRECTORY", "").partition(":")[0]) / "worklist.db")
 
 
 def _read_variable(name: str, environment: Mapping[str, str]) -> str:

@@ -102,7 +102,8 @@ def forget_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> None:
 
 def resolve_path(path: str, base_dir: Path) -> Path:
     """Make a configured path absolute: `~` is the home folder, a relative one starts from `base_dir`."""
-    return Path(os.path.normpath(base_dir / os.path.expanduser(path)))
+    # pathlib's own expanduser raises for a user that does not exist.
+    return Path(os.path.normpath(base_dir / os.path.expanduser(path)))  # noqa: PTH111
 
 
 def make_private_directory(path: Path) -> None:
