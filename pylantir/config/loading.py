@@ -76,7 +76,7 @@ def load_settings(
     else:
         sources = []
     if errors or configuration is None:
-        lines = [finding.line(config_path.name, renamed) for finding in errors]
+        lines = [finding.line(config_path.name, renamed) for finding in sorted(errors, key=_source_position)]
         raise ConfigurationError(list(dict.fromkeys(lines)))
 
     runtime_dir = default_runtime_dir(config_path, environ)
@@ -107,6 +107,11 @@ def load_settings(
         sources=tuple(sorted(made, key=lambda source: source.priority)),
         warnings=tuple(finding.line(config_path.name, renamed) for finding in warnings),
     )
+
+
+def _source_position(finding: Finding) -> int:
+    position = finding.place[1] if finding.place[:1] == ("data_sources",) and len(finding.place) > 1 else -1
+    return position if isinstance(position, int) else -1
 
 
 def _old_document(document: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
