@@ -1,0 +1,408 @@
+"""The worklist server on a real socket with a real database, asked by pynetdicom and by DCMTK."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
+from sqlalchemy import Engine, insert
+
+from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
+from pylantir.errors import StoreError
+from pylantir.query import WorklistQuery
+from pylantir.settings import DicomSettings
+from pylantir.store.engine import open_for_reading, open_for_writing
+from pylantir.store.reads import find_matching
+from pylantir.store.tables import metadata, worklist_items
+
+Find = Callable[[WorklistQuery], Iterable[Mapping[str, object]]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def configured() -> Iterator[None]:
+    before = (_config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS)
+    configure_dicom_libraries()
+    yield
+    _config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS = before
+
+
+@dataclass
+class Served:
+    """A server with the loop that its process would have."""
+
+    server: WorklistServer
+    listener: socket.socket
+    stopping: threading.Event = field(default_factory=threading.Event)
+    wake: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
+    wake_ups: int = 0
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def loop(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.server, selectors.EVENT_READ)
+            selector.register(self.wake[0], selectors.EVENT_READ)
+            while not self.stopping.is_set():
+                selector.select()
+                self.wake_ups += 1
+                if not self.stopping.is_set():
+                    self.server.accept_pending()
+
+
+@contextmanager
+def serving(find: Find, **settings: Any) -> Iterator[Served]:
+    bound = socket.create_server(("127.0.0.1", 0))
+    served = Served(WorklistServer(bound.dup(), DicomSettings(**settings), find), bound)
+    loop = threading.Thread(target=served.loop)
+    loop.start()
+    try:
+        yield served
+    finally:
+        served.stopping.set()
+        served.wake[1].send(b"x")
+        loop.join()
+        served.server.stop(0)
+        for one in (bound, *served.wake):
+            one.close()
+
+
+ITEMS = [
+    {"patient_id": "P1", "patient_name": "Doe^Jane", "scheduled_start_date": "20260105", "modality": "MR"},
+    {"patient_id": "P2", "patient_name": "Łęcki^Stanisław", "scheduled_start_date": "20260106", "modality": "MR"},
+    {"patient_id": "P3", "patient_name": "Doe^John", "scheduled_start_date": "20260106", "modality": "CT"},
+    {
+        "patient_id": "P4",
+        "scheduled_start_date": "20260106",
+        "performed_procedure_step_status": "COMPLETED",
+        "scheduled_station_aetitle": "CT9",
+    },
+]
+
+
+def store_items(path: Path, items: list[dict[str, str]]) -> Engine:
+    url = f"sqlite:///{path}"
+    writer = open_for_writing(url)
+    metadata.create_all(writer)
+    common = {
+        "patient_name": None,
+        "modality": "MR",
+        "scheduled_start_time": "093000",
+        "performed_procedure_step_status": "SCHEDULED",
+        "scheduled_station_aetitle": "MR1",
+    }
+    with writer.begin() as connection:
+        rows = [{**common, "study_instance_uid": f"2.25.{number}", **item} for number, item in enumerate(items, 1)]
+        connection.execute(insert(worklist_items), rows)
+    writer.dispose()
+    return open_for_reading(url)
+
+
+def find_in(engine: Engine) -> Find:
+    def find(query: WorklistQuery) -> Iterator[Mapping[str, object]]:
+        with engine.connect() as connection:
+            yield from find_matching(connection, query)
+
+    return find
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    engine = store_items(tmp_path / "worklist.db", ITEMS)
+    with serving(find_in(engine)) as running:
+        yield running
+    engine.dispose()
+
+
+@contextmanager
+def association(served: Served, *, calling: str = "MR1", syntax: str = ExplicitVRLittleEndian) -> Iterator[Association]:
+    entity = AE(ae_title=calling)
+    entity.add_requested_context(Verification, syntax)
+    entity.add_requested_context(ModalityWorklistInformationFind, syntax)
+    opened = entity.associate("127.0.0.1", served.port)
+    try:
+        yield opened
+    finally:
+        if opened.is_established:
+            opened.release()
+
+
+def query(step: dict[str, object] | None = None, **keys: object) -> Dataset:
+    whole = Dataset()
+    for keyword, value in {"PatientID": None, **keys}.items():
+        setattr(whole, keyword, value)
+    item = Dataset()
+    for keyword, value in (step or {"Modality": None}).items():
+        setattr(item, keyword, value)
+    whole.ScheduledProcedureStepSequence = [item]
+    return whole
+
+
+def ask(opened: Association, identifier: Dataset) -> tuple[list[Dataset], list[Dataset]]:
+    """All identifiers and all statuses of one query."""
+    answers = list(opened.send_c_find(identifier, ModalityWorklistInformationFind))
+    return [answer for _, answer in answers if answer is not None], [status for status, _ in answers]
+
+
+def patients(served: Served, identifier: Dataset, **how: str) -> list[str]:
+    with association(served, **how) as opened:
+        found, statuses = ask(opened, identifier)
+    assert statuses[-1].Status == 0x0000
+    return [str(answer.PatientID) for answer in found]
+
+
+def wait_until(condition: Callable[[], bool], what: str, within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_echo_and_a_query_for_everything_that_is_served(served: Served, syntax: str) -> None:
+    with association(served, syntax=syntax) as opened:
+        assert opened.send_c_echo().Status == 0x0000
+        found, statuses = ask(opened, query(PatientName=None))
+    assert [answer.PatientID for answer in found] == ["P1", "P2", "P3"]
+    assert [str(answer.PatientName) for answer in found] == ["Doe^Jane", "Łęcki^Stanisław", "Doe^John"]
+    assert [status.Status for status in statuses] == [0xFF00] * 3 + [0x0000]
+    assert "SpecificCharacterSet" not in found[0]
+    assert found[1].SpecificCharacterSet == "ISO_IR 192"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        (query(PatientID="P2"), ["P2"]),
+        (query(PatientName="DOE*"), ["P1", "P3"]),
+        (query(PatientName="łĘCKI^*", SpecificCharacterSet="ISO_IR 192"), ["P2"]),
+        (query(PatientName="ŁĘCKI*", SpecificCharacterSet="ISO_IR 101"), ["P2"]),
+        (query({"ScheduledProcedureStepStartDate": "20260106", "Modality": "CT"}), ["P3"]),
+        (query({"ScheduledProcedureStepStartDate": "20260105-20260105"}), ["P1"]),
+        (
+            query(
+                {
+                    "ScheduledProcedureStepStartDate": "20260105-20260106",
+                    "ScheduledProcedureStepStartTime": "1000-1100",
+                }
+            ),
+            ["P2", "P3"],
+        ),
+        (query({"ScheduledProcedureStepStartTime": "0930", "ScheduledStationAETitle": "MR1"}), ["P1", "P2", "P3"]),
+        (query({"ScheduledStationAETitle": "CT9"}), []),
+        (query({"ScheduledProcedureStepStatus": "COMPLETED"}), ["P4"]),
+        (query(StudyInstanceUID=["2.25.1", "2.25.3"]), ["P1", "P3"]),
+    ],
+)
+def test_keys_select(served: Served, identifier: Dataset, expected: list[str]) -> None:
+    assert patients(served, identifier) == expected
+
+
+def test_an_unknown_key_gives_a_warning_status_and_comes_back_empty(served: Served) -> None:
+    with association(served) as opened:
+        found, statuses = ask(opened, query(PatientID="P1", PatientSize=None))
+    assert [status.Status for status in statuses] == [0xFF01, 0x0000]
+    assert found[0]["PatientSize"].is_empty
+
+
+def test_a_broken_identifier_is_refused_with_its_element_and_the_association_goes_on(served: Served) -> None:
+    broken = query()
+    broken.ScheduledProcedureStepSequence = [Dataset(), Dataset()]
+    with association(served) as opened:
+        found, (status,) = ask(opened, broken)
+        assert (status.Status, status.OffendingElement) == (0xA900, 0x00400100)
+        assert "one item" in status.ErrorComment
+        assert found == []
+        assert len(ask(opened, query())[0]) == 3
+
+
+def test_only_allowed_stations_get_an_association() -> None:
+    with serving(lambda _query: (), allowed_aet=("MR1", "MR2")) as served:
+        with association(served, calling="STRANGER") as opened:
+            assert opened.is_rejected
+            assert opened.acceptor.primitive.diagnostic == 0x03
+        with association(served, calling="MR2") as opened:
+            assert opened.send_c_echo().Status == 0x0000
+
+
+@pytest.mark.parametrize(("error", "status"), [(StoreError("no database"), 0xA700), (KeyError("Secret^Name"), 0xC001)])
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_failing_search_is_answered_with_a_failure_and_logged_without_patient_data(
+    caplog: pytest.LogCaptureFixture, error: Exception, status: int, after: int
+) -> None:
+    item = {"id": 1, "patient_id": "Secret", "modality": "MR"}
+
+    def find(_query: WorklistQuery) -> Iterator[Mapping[str, object]]:
+        yield from [item] * after
+        raise error
+
+    with caplog.at_level(logging.DEBUG), serving(find) as served, association(served) as opened:
+        found, statuses = ask(opened, query(PatientName="Secret*"))
+    assert len(found) == after
+    assert statuses[-1].Status == status
+    assert "failed" in caplog.text
+    assert "in find" in caplog.text
+    assert "Secret" not in caplog.text
+
+
+def test_one_line_per_query_and_no_patient_in_it(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        patients(served, query(PatientName="Doe*", PatientBirthDate=None))
+    lines = [record.getMessage() for record in caplog.records if record.name == "pylantir.dicom.server"]
+    assert len(lines) == 1
+    assert lines[0].startswith("query from MR1: 2 matches, status 0x0000")
+    assert "Doe" not in caplog.text
+
+
+def endless(closed: threading.Event) -> Find:
+    def find(_query: WorklistQuery) -> Iterator[Mapping[str, object]]:
+        try:
+            while True:
+                yield {"id": 1, "patient_id": "P1", "modality": "MR"}
+        finally:
+            closed.set()
+
+    return find
+
+
+def test_a_cancel_ends_a_query_that_would_never_end() -> None:
+    closed = threading.Event()
+    with serving(endless(closed)) as served, association(served) as opened:
+        answers = opened.send_c_find(query(), ModalityWorklistInformationFind, msg_id=5)
+        statuses = [next(answers)[0].Status]
+        opened.send_c_cancel(5, query_model=ModalityWorklistInformationFind)
+        statuses += [status.Status for status, _ in answers]
+        assert statuses[-1] == 0xFE00
+        assert set(statuses[:-1]) == {0xFF00}
+        assert closed.wait(5)
+        assert opened.send_c_echo().Status == 0x0000
+
+
+def test_a_scanner_that_hangs_up_ends_its_query() -> None:
+    closed = threading.Event()
+    with serving(endless(closed)) as served:
+        with association(served) as opened:
+            next(opened.send_c_find(query(), ModalityWorklistInformationFind))
+            opened.abort()
+        assert closed.wait(10)
+        wait_until(lambda: served.server.active_associations == 0, "the association is gone")
+
+
+def test_an_idle_server_sleeps_and_stops_at_once(served: Served) -> None:
+    patients(served, query())
+    wait_until(lambda: served.server.active_associations == 0, "the association is gone")
+    before = served.wake_ups
+    assert not served.stopping.wait(0.3)
+    assert served.wake_ups == before
+    started = time.monotonic()
+    served.server.stop(10)
+    assert time.monotonic() - started < 0.05
+
+
+def test_stop_lets_an_association_end_and_refuses_nobody() -> None:
+    with serving(lambda _query: ()) as served:
+        with association(served) as opened:
+            stopping = threading.Thread(target=served.server.stop, args=(10,))
+            stopping.start()
+            assert opened.send_c_echo().Status == 0x0000
+        stopping.join(5)
+        assert not stopping.is_alive()
+        with socket.create_connection(("127.0.0.1", served.port)):
+            pass  # waits in the backlog for the next server on this socket
+
+
+def test_stop_aborts_what_does_not_end() -> None:
+    before = set(threading.enumerate())
+    with serving(lambda _query: ()) as served, association(served) as opened:
+        with socket.create_connection(("127.0.0.1", served.port)) as half:
+            half.sendall(b"\x01\x00\x00\x00")
+            wait_until(lambda: served.server.active_associations == 2, "both connections are served")
+            started = time.monotonic()
+            served.server.stop(0.1)
+            assert time.monotonic() - started < 3
+            # Daemon threads may linger; the others would keep the process from exiting.
+            ours = {thread for thread in threading.enumerate() if not thread.daemon} - before - {opened.dul}
+            assert [thread.name for thread in ours if type(thread) is not threading.Thread] == []
+        wait_until(lambda: not opened.is_established, "the peer has seen the abort")
+
+
+def test_a_second_server_goes_on_with_the_same_socket(tmp_path: Path) -> None:
+    engine = store_items(tmp_path / "worklist.db", ITEMS)
+    with serving(find_in(engine)) as first:
+        assert len(patients(first, query())) == 3
+        first.server.stop(1)
+        first.stopping.set()
+        first.wake[1].send(b"x")
+        second = Served(WorklistServer(first.listener.dup(), DicomSettings(), find_in(engine)), first.listener)
+        loop = threading.Thread(target=second.loop)
+        loop.start()
+        try:
+            assert len(patients(second, query())) == 3
+        finally:
+            second.stopping.set()
+            second.wake[1].send(b"x")
+            loop.join()
+            second.server.stop(1)
+    engine.dispose()
+
+
+@pytest.fixture
+def findscu() -> str:
+    found = shutil.which("findscu")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("DCMTK's findscu is needed: apt-get install dcmtk")
+        pytest.skip("DCMTK's findscu is not installed")
+    return found
+
+
+def run_findscu(findscu: str, served: Served, folder: Path, *keys: str) -> list[Dataset]:
+    from pydicom import dcmread
+
+    command = [findscu, "-W", "-aet", "MR1", "-X", "-od", str(folder)]
+    for key in keys:
+        command += ["-k", key]
+    subprocess.run([*command, "127.0.0.1", str(served.port)], check=True, timeout=30, capture_output=True)
+    return [dcmread(path, force=True) for path in sorted(folder.glob("rsp*.dcm"))]
+
+
+def test_dcmtk_reads_the_worklist(findscu: str, served: Served, tmp_path: Path) -> None:
+    answers = run_findscu(
+        findscu,
+        served,
+        tmp_path,
+        "PatientName=*",
+        "PatientID",
+        "(0040,0100)[0].ScheduledProcedureStepStartDate=20260106-20260107",
+        "(0040,0100)[0].ScheduledProcedureStepID",
+    )
+    assert [str(answer.PatientName) for answer in answers] == ["Łęcki^Stanisław", "Doe^John"]
+    assert [answer.ScheduledProcedureStepSequence[0].ScheduledProcedureStepID for answer in answers] == ["2", "3"]
+    assert {element.keyword for element in answers[1]} == {
+        "PatientName",
+        "PatientID",
+        "ScheduledProcedureStepSequence",
+    }
+
+
+def test_dcmtk_finds_a_name_whatever_its_letter_case(findscu: str, served: Served, tmp_path: Path) -> None:
+    (answer,) = run_findscu(findscu, served, tmp_path, "PatientName=doe^JANE", "PatientID")
+    assert answer.PatientID == "P1"
