@@ -140,10 +140,21 @@ _UID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _CODE = re.compile(r"[A-Z0-9_ ]+")
 _WEIGHT = re.compile(r"[0-9]{1,6}(?:\.[0-9]*)?")
 _SHORTENED = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]+")
+_NEVER = re.compile(r"(?!)")
 _POUNDS_PER_KG = 2.2046226218487757
 _HEAVIEST_LB = 1500.0
 _YEARS = range(1850, 2200)
 _EXACT_FLOATS = 2**53
+
+
+def clean_form(field: str) -> re.Pattern[str]:
+    """Give the form of values that `normalise_value` certainly leaves as they are: the short cut of the hot path."""
+    rule = _RULES[field]
+    if rule.vr in {"LO", "SH"}:
+        return re.compile(rf"(?!NaN\Z)[A-Za-z0-9_.-]{{1,{rule.max_length}}}")
+    if rule.vr == "PN":
+        return re.compile(r"[A-Za-z0-9.'-]{1,31}\^[A-Za-z0-9.'-]{1,31}")
+    return _NEVER
 
 
 def normalise_value(

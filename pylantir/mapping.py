@@ -14,6 +14,7 @@ from pylantir.entry import (
     RECORD_ID_FIELD,
     WEIGHT_KG_FIELD,
     WorklistEntry,
+    clean_form,
     normalise_value,
     with_fallbacks,
 )
@@ -73,7 +74,7 @@ class EntryMapper:
         known = self._values
         entry: dict[str, str] = {}
         for name, value in fields.items():
-            if value is None or value == "":
+            if value is None:
                 continue
             values = known.get(name)
             if values is None:
@@ -81,7 +82,7 @@ class EntryMapper:
                 continue
             # Only text is looked up: 1, 1.0 and True are one key of a dictionary.
             text = values[value] if type(value) is str else values.normalise(value)
-            if text is not None:
+            if text:
                 entry[name] = text
         if WEIGHT_KG_FIELD in entry:
             weight_lb = entry.pop(WEIGHT_KG_FIELD)
@@ -102,8 +103,11 @@ class _KnownValues(dict[str, "str | None"]):
         self._field = field
         self._date_format = date_format
         self._time_format = time_format
+        self._is_clean = clean_form(field).fullmatch
 
     def __missing__(self, value: str) -> str | None:
+        if self._is_clean(value):
+            return value
         text = self.normalise(value)
         if len(self) >= _CACHED_VALUES:
             self.clear()
