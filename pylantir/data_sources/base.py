@@ -61,9 +61,7 @@ class DataSourcePlugin(ABC):
         """
 
     @abstractmethod
-    def fetch_entries(
-        self, field_mapping: dict[str, str], interval: float
-    ) -> Iterable[Mapping[str, Any] | BadRecord]:
+    def fetch_entries(self, field_mapping: dict[str, str], interval: float) -> Iterable[Mapping[str, Any] | BadRecord]:
         """Give the records of one cycle, as a list or one by one with `yield`.
 
         Args:
@@ -131,7 +129,7 @@ class WatchesForChanges(ABC):
 
 
 class ReportsRecordIds(ABC):
-    """An incremental plugin that can tell which records exist now, so that deleted ones are found; duck-typed."""
+    """An incremental plugin that can tell which records exist now, so that deleted ones are found."""
 
     @abstractmethod
     def current_record_ids(self) -> Iterable[str] | None:

@@ -1,0 +1,82 @@
+"""The `config` of a source, read key by key, with all that is wrong with it at once.
+
+Lives in the configuration check and in source workers. In: the dictionary as it stands in the file; out: values of
+the right type, and `problems` in words. Reads neither files nor the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+class Options:
+    """Reads one source's `config`; whatever is wrong ends up in `problems`."""
+
+    def __init__(self, config: Mapping[str, object], known: Sequence[str]) -> None:
+        """Note the keys that nobody reads; those that start with `_` are comments."""
+        self._config = config
+        self.problems = [_unknown_key(key, known) for key in config if key not in known and not key.startswith("_")]
+
+    def text(self, key: str, default: str = "") -> str:
+        """Read a text that is not empty; a number that names something (a site) counts as text."""
+        value = self._config.get(key)
+        if value is None:
+            return default
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str) or not value.strip():
+            return self._expected(key, "text", default)
+        return value.strip()
+
+    def number(self, key: str, default: float, minimum: float) -> float:
+        """Read a number that is not smaller than `minimum`."""
+        value = self._config.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value < float("inf"):
+            return self._expected(key, f"a number >= {minimum:g}", default)
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Read true or false."""
+        value = self._config.get(key, default)
+        return value if isinstance(value, bool) else self._expected(key, "true or false", default)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Read a list of texts."""
+        value = self._config.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(part, str) and part for part in value):
+            return self._expected(key, "a list of texts", ())
+        return tuple(value)
+
+    def time_zone(self, key: str, default: str = "") -> str:
+        """Read the name of a time zone that this machine knows, as "Europe/Berlin"."""
+        name = self.text(key, default)
+        if name:
+            from zoneinfo import ZoneInfo  # noqa: PLC0415 - most sources need none
+
+            try:
+                ZoneInfo(name)
+            except (ValueError, OSError):
+                return self._expected(key, 'a time zone such as "Europe/Berlin"', default)
+            except LookupError:
+                return self._expected(key, 'a known time zone such as "Europe/Berlin"', default)
+        return name
+
+    def _expected(self, key: str, what: str, default: _T) -> _T:
+        # The value is not repeated: it could be a secret that stands under the wrong key.
+        self.problems.append(f"{key}: expected {what}")
+        return default
+
+
+def near_name(name: str, known: Sequence[str]) -> str:
+    """Suggest the known name that was probably meant, as a clause for a message, or ""."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for a mistake only
+
+    near = get_close_matches(name.lower(), known, n=1)
+    return f': did you mean "{near[0]}"?' if near else ""
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    return f'unknown key "{key}"' + (near_name(key, known) or f"; known are {', '.join(known)}")

@@ -1,0 +1,131 @@
+"""What REDCap answers, read whole or row by row, and what can be wrong with it.
+
+Lives in the worker of a REDCap source. In: the pieces of a body as they arrive; out: rows as dictionaries of text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Row = dict[str, Any]
+
+OUT_OF_MEMORY = re.compile(rb"ran out of (?:server )?memory|allowed memory size", re.IGNORECASE)
+_LONGEST_MESSAGE = 300
+_SEPARATORS = re.compile(r"[\s,]*")
+_XML_ERROR = re.compile(r"<error>(.*?)</error>", re.DOTALL)
+
+
+class TransientError(Exception):
+    """A failure that may be over in a moment."""
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class TooMuchError(TransientError):
+    """REDCap ran out of memory over this request; a smaller one may do."""
+
+
+class RedcapError(Exception):
+    """What REDCap says in `{"error": …}` under HTTP status 200."""
+
+
+class RecordIds:
+    """Record IDs in the order of the export, at a tenth of the memory that a list of texts takes."""
+
+    def __init__(self) -> None:
+        self._lines = io.BytesIO()
+        self._last: str | None = None
+        self.count = 0
+
+    def add(self, record_id: str) -> None:
+        """Append an ID, unless the row before had the same one."""
+        if record_id != self._last:
+            self._lines.write(record_id.encode() + b"\n")
+            self._last = record_id
+            self.count += 1
+
+    def batches(self, size: int) -> Iterator[list[str]]:
+        """Give the IDs in lists of `size`."""
+        self._lines.seek(0)
+        while batch := [line[:-1].decode() for line in itertools.islice(self._lines, size)]:
+            yield batch
+
+
+def read_rows(chunks: Iterable[bytes]) -> list[Row]:
+    """Read a whole answer.
+
+    Raises:
+        TransientError: It is empty, cut off or no JSON.
+        RedcapError: It is an error in JSON.
+    """
+    body = b"".join(chunks)
+    try:
+        return _rows_or_error(json.loads(body))
+    except ValueError:
+        raise _not_json(body) from None
+
+
+def iter_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
+    """Read an answer row by row, holding no more than a piece or two of it.
+
+    Raises:
+        As `read_rows`; rows may have been given before.
+    """
+    decode = json.JSONDecoder().raw_decode
+    pieces = iter(chunks)
+    text_of = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    text = text_of(next(pieces, b"")).lstrip()
+    if not text.startswith("["):
+        yield from read_rows([text.encode(), *pieces])
+        return
+    position = 1
+    while True:
+        position = _SEPARATORS.match(text, position).end()  # type: ignore[union-attr]
+        if text.startswith("]", position):
+            for _ in pieces:  # to the end: the connection is used again only then
+                pass
+            return
+        try:
+            row, position = decode(text, position)
+        except ValueError:
+            piece = next(pieces, b"")
+            if not piece:
+                raise _not_json(text.encode()) from None
+            text, position = text[position:] + text_of(piece), 0
+        else:
+            yield from _rows_or_error([row])
+
+
+def error_text(body: bytes) -> str:
+    """Read what REDCap says in the body of a refusal, in JSON or XML; "" if it is neither."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        match = _XML_ERROR.search(body.decode(errors="replace"))
+        return match[1].strip()[:_LONGEST_MESSAGE] if match else ""
+    return str(answer["error"])[:_LONGEST_MESSAGE] if isinstance(answer, dict) and "error" in answer else ""
+
+
+def _rows_or_error(answer: object) -> list[Row]:
+    if isinstance(answer, dict) and "error" in answer:
+        raise RedcapError(str(answer["error"])[:_LONGEST_MESSAGE])
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+        raise TransientError("the answer is JSON, but no list of rows")
+    return answer
+
+
+def _not_json(body: bytes) -> TransientError:
+    if not body.strip():
+        return TransientError("an empty answer, as REDCap gives under load")
+    if OUT_OF_MEMORY.search(body):
+        return TooMuchError("REDCap ran out of server memory")
+    # The body itself is not quoted: a cut-off one holds patients.
+    return TransientError("the answer is cut off or no JSON (a proxy's page? maintenance?)")
