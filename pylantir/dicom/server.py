@@ -128,7 +128,10 @@ class WorklistServer:
         return len(self._server.active_associations)
 
     def stop(self, grace_s: float) -> None:
-        """Accept nothing more, let associations end by themselves for `grace_s` seconds, then abort them."""
+        """Accept nothing more, let associations end by themselves for `grace_s` seconds, then abort them.
+
+        To be taken off its owner's selector before.
+        """
         self._server.server_close()
         deadline = time.monotonic() + grace_s
         associations = self._server.active_associations

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,46 +42,48 @@ def configured() -> Iterator[None]:
     _config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS = before
 
 
-@dataclass
 class Served:
-    """A server with the loop that its process would have."""
+    """A server with the loop that its process would have, on a socket that outlives it."""
 
-    server: WorklistServer
-    listener: socket.socket
-    stopping: threading.Event = field(default_factory=threading.Event)
-    wake: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
-    wake_ups: int = 0
+    def __init__(self, bound: socket.socket, find: Find, **settings: Any) -> None:
+        self.port = int(bound.getsockname()[1])
+        self.server = WorklistServer(bound.dup(), DicomSettings(**settings), find)
+        self.wake_ups = 0
+        self._wake, self._waker = socket.socketpair()
+        self._loop = threading.Thread(target=self._run)
+        self._loop.start()
 
-    @property
-    def port(self) -> int:
-        return int(self.listener.getsockname()[1])
-
-    def loop(self) -> None:
+    def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.server, selectors.EVENT_READ)
-            selector.register(self.wake[0], selectors.EVENT_READ)
-            while not self.stopping.is_set():
-                selector.select()
+            selector.register(self._wake, selectors.EVENT_READ)
+            while self._wake not in {key.fileobj for key, _ in selector.select()}:
                 self.wake_ups += 1
-                if not self.stopping.is_set():
-                    self.server.accept_pending()
+                self.server.accept_pending()
+
+    def leave_loop(self) -> None:
+        self._waker.close()
+        self._loop.join()
+
+    def stop(self, grace_s: float = 0) -> None:
+        self.leave_loop()
+        self._wake.close()
+        self.server.stop(grace_s)
+
+
+@pytest.fixture
+def bound() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
 
 
 @contextmanager
-def serving(find: Find, **settings: Any) -> Iterator[Served]:
-    bound = socket.create_server(("127.0.0.1", 0))
-    served = Served(WorklistServer(bound.dup(), DicomSettings(**settings), find), bound)
-    loop = threading.Thread(target=served.loop)
-    loop.start()
+def serving(bound: socket.socket, find: Find, **settings: Any) -> Iterator[Served]:
+    served = Served(bound, find, **settings)
     try:
         yield served
     finally:
-        served.stopping.set()
-        served.wake[1].send(b"x")
-        loop.join()
-        served.server.stop(0)
-        for one in (bound, *served.wake):
-            one.close()
+        served.stop()
 
 
 ITEMS = [
@@ -125,9 +126,9 @@ def find_in(engine: Engine) -> Find:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def served(bound: socket.socket, tmp_path: Path) -> Iterator[Served]:
     engine = store_items(tmp_path / "worklist.db", ITEMS)
-    with serving(find_in(engine)) as running:
+    with serving(bound, find_in(engine)) as running:
         yield running
     engine.dispose()
 
@@ -234,8 +235,8 @@ def test_a_broken_identifier_is_refused_with_its_element_and_the_association_goe
         assert len(ask(opened, query())[0]) == 3
 
 
-def test_only_allowed_stations_get_an_association() -> None:
-    with serving(lambda _query: (), allowed_aet=("MR1", "MR2")) as served:
+def test_only_allowed_stations_get_an_association(bound: socket.socket) -> None:
+    with serving(bound, lambda _query: (), allowed_aet=("MR1", "MR2")) as served:
         with association(served, calling="STRANGER") as opened:
             assert opened.is_rejected
             assert opened.acceptor.primitive.diagnostic == 0x03
@@ -246,7 +247,7 @@ def test_only_allowed_stations_get_an_association() -> None:
 @pytest.mark.parametrize(("error", "status"), [(StoreError("no database"), 0xA700), (KeyError("Secret^Name"), 0xC001)])
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_failing_search_is_answered_with_a_failure_and_logged_without_patient_data(
-    caplog: pytest.LogCaptureFixture, error: Exception, status: int, after: int
+    bound: socket.socket, caplog: pytest.LogCaptureFixture, error: Exception, status: int, after: int
 ) -> None:
     item = {"id": 1, "patient_id": "Secret", "modality": "MR"}
 
@@ -254,7 +255,7 @@ def test_a_failing_search_is_answered_with_a_failure_and_logged_without_patient_
         yield from [item] * after
         raise error
 
-    with caplog.at_level(logging.DEBUG), serving(find) as served, association(served) as opened:
+    with caplog.at_level(logging.DEBUG), serving(bound, find) as served, association(served) as opened:
         found, statuses = ask(opened, query(PatientName="Secret*"))
     assert len(found) == after
     assert statuses[-1].Status == status
@@ -283,9 +284,9 @@ def endless(closed: threading.Event) -> Find:
     return find
 
 
-def test_a_cancel_ends_a_query_that_would_never_end() -> None:
+def test_a_cancel_ends_a_query_that_would_never_end(bound: socket.socket) -> None:
     closed = threading.Event()
-    with serving(endless(closed)) as served, association(served) as opened:
+    with serving(bound, endless(closed)) as served, association(served) as opened:
         answers = opened.send_c_find(query(), ModalityWorklistInformationFind, msg_id=5)
         statuses = [next(answers)[0].Status]
         opened.send_c_cancel(5, query_model=ModalityWorklistInformationFind)
@@ -296,9 +297,9 @@ def test_a_cancel_ends_a_query_that_would_never_end() -> None:
         assert opened.send_c_echo().Status == 0x0000
 
 
-def test_a_scanner_that_hangs_up_ends_its_query() -> None:
+def test_a_scanner_that_hangs_up_ends_its_query(bound: socket.socket) -> None:
     closed = threading.Event()
-    with serving(endless(closed)) as served:
+    with serving(bound, endless(closed)) as served:
         with association(served) as opened:
             next(opened.send_c_find(query(), ModalityWorklistInformationFind))
             opened.abort()
@@ -310,57 +311,46 @@ def test_an_idle_server_sleeps_and_stops_at_once(served: Served) -> None:
     patients(served, query())
     wait_until(lambda: served.server.active_associations == 0, "the association is gone")
     before = served.wake_ups
-    assert not served.stopping.wait(0.3)
+    assert not threading.Event().wait(0.3)
     assert served.wake_ups == before
+    served.leave_loop()
     started = time.monotonic()
     served.server.stop(10)
     assert time.monotonic() - started < 0.05
 
 
-def test_stop_lets_an_association_end_and_refuses_nobody() -> None:
-    with serving(lambda _query: ()) as served:
+def test_stop_lets_an_association_end_and_refuses_nobody(bound: socket.socket) -> None:
+    with serving(bound, lambda _query: ()) as served:
         with association(served) as opened:
-            stopping = threading.Thread(target=served.server.stop, args=(10,))
+            stopping = threading.Thread(target=served.stop, args=(10,))
             stopping.start()
             assert opened.send_c_echo().Status == 0x0000
         stopping.join(5)
         assert not stopping.is_alive()
-        with socket.create_connection(("127.0.0.1", served.port)):
-            pass  # waits in the backlog for the next server on this socket
+        # Waits in the backlog for the next server on this socket.
+        socket.create_connection(("127.0.0.1", served.port)).close()
 
 
-def test_stop_aborts_what_does_not_end() -> None:
+def test_stop_aborts_what_does_not_end(bound: socket.socket) -> None:
     before = set(threading.enumerate())
-    with serving(lambda _query: ()) as served, association(served) as opened:
+    with serving(bound, lambda _query: ()) as served, association(served) as opened:
         with socket.create_connection(("127.0.0.1", served.port)) as half:
             half.sendall(b"\x01\x00\x00\x00")
             wait_until(lambda: served.server.active_associations == 2, "both connections are served")
             started = time.monotonic()
-            served.server.stop(0.1)
+            served.stop(0.1)
             assert time.monotonic() - started < 3
             # Daemon threads may linger; the others would keep the process from exiting.
-            ours = {thread for thread in threading.enumerate() if not thread.daemon} - before - {opened.dul}
-            assert [thread.name for thread in ours if type(thread) is not threading.Thread] == []
+            left = {thread for thread in threading.enumerate() if not thread.daemon} - before - {opened.dul}
+            assert left == set()
         wait_until(lambda: not opened.is_established, "the peer has seen the abort")
 
 
-def test_a_second_server_goes_on_with_the_same_socket(tmp_path: Path) -> None:
+def test_a_second_server_goes_on_with_the_same_socket(bound: socket.socket, tmp_path: Path) -> None:
     engine = store_items(tmp_path / "worklist.db", ITEMS)
-    with serving(find_in(engine)) as first:
-        assert len(patients(first, query())) == 3
-        first.server.stop(1)
-        first.stopping.set()
-        first.wake[1].send(b"x")
-        second = Served(WorklistServer(first.listener.dup(), DicomSettings(), find_in(engine)), first.listener)
-        loop = threading.Thread(target=second.loop)
-        loop.start()
-        try:
-            assert len(patients(second, query())) == 3
-        finally:
-            second.stopping.set()
-            second.wake[1].send(b"x")
-            loop.join()
-            second.server.stop(1)
+    for _ in range(2):
+        with serving(bound, find_in(engine)) as served:
+            assert len(patients(served, query())) == 3
     engine.dispose()
 
 
