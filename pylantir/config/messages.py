@@ -57,7 +57,7 @@ class Finding:
                 break
         else:
             where = written(self.place)
-        return f"{file}: {where}: {self.text}" if where else f"{file}: {self.text}"
+        return _on_one_line(f"{file}: {where}: {self.text}" if where else f"{file}: {self.text}")
 
 
 def written(place: Place, *, start: bool = True) -> str:
@@ -71,6 +71,11 @@ def written(place: Place, *, start: bool = True) -> str:
         else:
             text += f"[{json.dumps(part, ensure_ascii=False)}]"
     return text
+
+
+def _on_one_line(text: str) -> str:
+    # A key or a name of the file may hold anything, and must not forge a line of the log.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

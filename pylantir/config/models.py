@@ -207,7 +207,7 @@ class Source(_Section):
 
 
 class Dicom(_Section):
-    """Where and as whom the worklist is served."""
+    """The DICOM server."""
 
     ae_title: AeTitle = Field(default="PYLANTIR", description="Our application entity title, 1-16 characters.")
     host: Text = Field(
@@ -231,7 +231,7 @@ class Deduplication(_Section):
 
 
 class Log(_Section):
-    """How log lines look."""
+    """The log."""
 
     format: Annotated[Literal["text", "json"], _expected('"text" or "json"')] = Field(
         default="text", description='"text" for people, "json" for machines: one line per event either way.'

@@ -1,0 +1,457 @@
+"""A configuration file becomes settings, or a list of everything that is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylantir.config.document import read_document
+from pylantir.config.loading import load_settings
+from pylantir.errors import ConfigurationError
+from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, Settings
+
+CATALOGUE = Catalogue(
+    types={
+        "csv": PluginType(type_name="csv", builtin=True),
+        "json": PluginType(type_name="json", builtin=True),
+        "redcap": PluginType(type_name="redcap", builtin=True, targets=("study_id", "session_id", "family_id")),
+        "booking": PluginType(type_name="booking", path="/plugins/booking.py"),
+    }
+)
+SOURCE = {
+    "name": "bookings",
+    "type": "csv",
+    "config": {"file_path": "bookings.csv"},
+    "field_mapping": {"id": "patient_id", "date": "scheduled_start_date"},
+    "defaults": {"modality": "MR"},
+}
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Write a document (or text) to pylantir.json and load it."""
+    working_dir = tmp_path / "elsewhere"
+    working_dir.mkdir()
+    monkeypatch.chdir(working_dir)
+    path = tmp_path / "site" / "pylantir.json"
+    path.parent.mkdir()
+
+    def write_and_load(
+        document: object,
+        *,
+        environ: dict[str, str] | None = None,
+        catalogue: Catalogue = CATALOGUE,
+        overrides: dict[str, object] | None = None,
+    ) -> Settings:
+        text = document if isinstance(document, str) else json.dumps(document)
+        path.write_text(text, encoding="utf-8")
+        return load_settings(path, discover=lambda dirs: catalogue, environ=environ or {}, overrides=overrides)
+
+    return write_and_load
+
+
+def problems_of(load: Load, document: object, **options: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(document, **options)
+    return caught.value.problems
+
+
+def with_source(**changes: object) -> dict[str, Any]:
+    return {"data_sources": [{**copy.deepcopy(SOURCE), **changes}]}
+
+
+def test_every_problem_is_reported_at_once_in_the_agreed_form(load: Load) -> None:
+    document = {
+        "data_sources": [
+            {"name": "a", "type": "csv", "field_maping": {}, "operation_interval": {"start_time": [25, 0]}},
+            {"name": "b", "type": "csv", "sync_interval": "5m"},
+            {"name": "a", "type": "cvs"},
+        ]
+    }
+    assert problems_of(load, document) == (
+        "pylantir.json: data_sources[0].operation_interval.start_time: hour must be 0-23, got 25",
+        'pylantir.json: data_sources[0]: unknown key "field_maping": did you mean "field_mapping"?',
+        'pylantir.json: data_sources[1].sync_interval: expected a number of seconds >= 1, got "5m"',
+        'pylantir.json: data_sources[2].name: "a" is also the name of data_sources[0]; names have to be unique',
+        (
+            'pylantir.json: data_sources[2].type: unknown source type "cvs": did you mean "csv"?'
+            " (types that exist: booking, csv, json, redcap)"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"name": ""}, 'name: expected 1-255 characters without control characters, got ""'),
+        ({"name": "a\nb"}, 'name: expected 1-255 characters without control characters, got "a\\nb"'),
+        ({"name": "x" * 256}, "name: expected 1-255 characters"),
+        ({"sync_interval": 0.5}, "sync_interval: expected a number of seconds >= 1, got 0.5"),
+        ({"sync_interval": True}, "sync_interval: expected a number of seconds >= 1, got true"),
+        ({"sync_interval": None}, "sync_interval: expected a number of seconds >= 1, got null"),
+        ({"enabled": "yes"}, 'enabled: expected true or false, got "yes"'),
+        ({"operation_interval": {"end_time": [7]}}, "operation_interval.end_time: expected [hour, minute], got [7]"),
+        ({"operation_interval": {"end_time": [7, 60]}}, "operation_interval.end_time: minute must be 0-59, got 60"),
+        ({"operation_interval": []}, "operation_interval: expected an object, got []"),
+        ({"timezone": "Europe/Zurch"}, 'timezone: unknown time zone "Europe/Zurch": did you mean "Europe/Zurich"?'),
+        ({"timezone": "../etc/passwd"}, "timezone: unknown time zone"),
+        ({"missing_entries": "drop"}, 'missing_entries: expected "cancel" or "keep", got "drop"'),
+        ({"fetch_timeout": -1}, "fetch_timeout: expected a number of seconds >= 1, got -1"),
+        ({"priority": "high"}, 'priority: expected a number, got "high"'),
+        ({"date_format": "%d.%m"}, "date_format: expected a strptime format with day, month and year"),
+        ({"time_format": "%d.%m.%Y"}, "time_format: expected a strptime format with hour and minute"),
+        ({"config": "bookings.csv"}, "config: expected an object, got text"),
+        ({"field_mapping": {"my id": 3}}, 'field_mapping["my id"]: expected text, got 3'),
+        (
+            {"field_mapping": {"id": "patientid"}},
+            'field_mapping.id: unknown worklist field "patientid": did you mean "patient_id"?',
+        ),
+        ({"field_mapping": {"id": "study_id"}}, 'field_mapping.id: unknown worklist field "study_id"'),
+        (
+            {"field_mapping": {"a": "patient_id", "b": "patient_id"}},
+            'field_mapping: "a" and "b" are all mapped to "patient_id": keep one of them',
+        ),
+        (
+            {"defaults": {"modalty": "MR"}},
+            'defaults: unknown worklist field "modalty": did you mean "modality"?',
+        ),
+        ({"defaults": {"modality": True}}, "defaults.modality: expected text or a number, got true"),
+        ({"defaults": {"scheduled_station_aetitle": "x" * 17}}, "defaults.scheduled_station_aetitle: "),
+        ({"defaults": {"source_record_id": "1"}}, "defaults.source_record_id: identifies one record"),
+        (
+            {"config": {"password_env": "BOOKING_PW"}},
+            "config.password_env: the environment variable BOOKING_PW is not set",
+        ),
+        (
+            {"config": {"servers": [{"password_env": "BOOKING_PW"}]}},
+            "config.servers[0].password_env: the environment variable BOOKING_PW is not set",
+        ),
+    ],
+)
+def test_wrong_source_is_told_with_its_place(load: Load, change: dict[str, object], problem: str) -> None:
+    problems = problems_of(load, with_source(**change))
+    assert len(problems) == 1
+    assert problems[0].startswith(f"pylantir.json: data_sources[0].{problem}")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"dicom": {"port": 70000}}, "dicom.port: expected a port number 1-65535, got 70000"),
+        ({"dicom": {"prot": 104}}, 'dicom: unknown key "prot": did you mean "port"?'),
+        ({"dicom": {"ae_title": "A_TITLE_OF_17_CHR"}}, "dicom.ae_title: expected an AE title"),
+        ({"allowed_aet": ["A\\B"]}, "allowed_aet[0]: expected an AE title"),
+        ({"allowed_aet": "MRI"}, "allowed_aet: expected a list, got text"),
+        ({"db_path": "a", "db_url": "sqlite:///b"}, "db_url: db_path and db_url exclude each other: keep one"),
+        ({"db_url": "worklist.db"}, "db_url: expected a SQLAlchemy URL"),
+        ({"db_url": "sqlite://"}, "db_url: expected a SQLite file"),
+        ({"db_url_env": "WORKLIST_DB"}, "db_url_env: the environment variable WORKLIST_DB is not set"),
+        ({"db_echo": "maybe"}, 'db_echo: expected true or false, got "maybe"'),
+        ({"deduplication": {"match_on": ["patient"]}}, 'deduplication.match_on[0]: unknown worklist field "patient"'),
+        ({"deduplication": {"match_on": []}}, "deduplication.match_on: expected a list that is not empty, got []"),
+        ({"log": {"level": "LOUD"}}, 'log.level: expected "DEBUG", "INFO", "WARNING" or "ERROR", got "LOUD"'),
+        ({"data_sources": {}}, "data_sources: expected a list, got an object"),
+        ({"data_sources": [7]}, "data_sources[0]: expected an object, got 7"),
+        ({"data_sources": []}, "data_sources: is empty: add a source"),
+        ({"data_sources": [{"name": "a"}]}, 'data_sources[0]: the key "type" is missing'),
+        ({"legacy_mode": True}, "redcap2wl: is missing, but legacy_mode needs it"),
+    ],
+)
+def test_wrong_top_level_is_told_with_its_place(load: Load, change: dict[str, object], problem: str) -> None:
+    problems = problems_of(load, {**with_source(), **change})
+    assert [line for line in problems if line.startswith(f"pylantir.json: {problem}")], problems
+
+
+def test_configuration_without_any_source_says_what_to_do(load: Load) -> None:
+    (problem,) = problems_of(load, {})
+    assert problem.startswith("pylantir.json: data_sources: is missing: add a source, such as ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{\n  "a": 1,\n  b: 2}', "pylantir.json: line 3, column 3: "),
+        ('{"a": [1,]}', "comma too many"),
+        ("[]", "pylantir.json: expected an object"),
+        ("", "pylantir.json: line 1, column 1: "),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ("[" * 100_000, "not usable as JSON"),
+    ],
+)
+def test_what_is_no_json_object_is_told_with_line_and_column(load: Load, text: str, problem: str) -> None:
+    (line,) = problems_of(load, text)
+    assert problem in line
+
+
+def test_unreadable_file_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"pylantir\.json: cannot be read"):
+        load_settings(tmp_path / "pylantir.json", discover=lambda dirs: CATALOGUE, environ={})
+    (tmp_path / "pylantir.json").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        load_settings(tmp_path / "pylantir.json", discover=lambda dirs: CATALOGUE, environ={})
+
+
+def test_duplicate_key_is_told_with_both_places(load: Load) -> None:
+    text = '{"data_sources": [{"name": "a", "type": "csv", "config": {"x": "}",\n  "y": {"x": 1}, "x": 2}}]}'
+    assert problems_of(load, text) == (
+        'pylantir.json: data_sources[0].config: line 2, column 18: duplicate key "x", first in line 1',
+    )
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(document=st.dictionaries(st.text(), JSON_VALUES), indent=st.sampled_from([None, 2]))
+def test_document_without_repeated_keys_has_no_duplicates(
+    tmp_path_factory: pytest.TempPathFactory, document: dict[str, object], indent: int | None
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(document, indent=indent), encoding="utf-8")
+    read, findings = read_document(path)
+    assert findings == []
+    assert read.keys() == {key for key in document if not key.startswith("_")}
+
+
+@given(
+    document=st.dictionaries(st.sampled_from(["dicom", "log", "db_url", "data_sources", "plugin_dirs"]), JSON_VALUES)
+)
+def test_any_document_gives_settings_or_problems(
+    tmp_path_factory: pytest.TempPathFactory, document: dict[str, object]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path, discover=lambda dirs: CATALOGUE, environ={})
+    assert all("\n" not in line for line in caught.value.problems)
+
+
+SECRET = "0123456789ABCDEF0123456789ABCDEF"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"api_token_env": SECRET}},
+        {"config": {"api_token_env": "ghp_" + SECRET}},
+        {"config": {"api_token_env": [SECRET]}},
+        {"config": SECRET},
+        {"enabled": {"token": SECRET}},
+        {"operation_interval": SECRET},
+    ],
+)
+def test_secret_in_the_wrong_place_is_not_shown(load: Load, change: dict[str, object]) -> None:
+    problems = problems_of(load, with_source(**change, sync_interval="x"))
+    assert not [line for line in problems if SECRET in line]
+
+
+@pytest.mark.parametrize("change", [{"db_url": f"x {SECRET}"}, {"db_url_env": SECRET}, {"db_url": [SECRET]}])
+def test_database_secret_is_not_shown(load: Load, change: dict[str, object]) -> None:
+    problems = problems_of(load, {**with_source(), **change}, environ={SECRET: SECRET})
+    assert problems
+    assert not [line for line in problems if SECRET in line]
+
+
+def test_settings_show_no_secret(load: Load) -> None:
+    document = with_source(config={"token": SECRET, "pw_env": "PW"}) | {"db_url": f"postgresql://u:{SECRET}@h/d"}
+    settings = load(document, environ={"PW": SECRET})
+    assert SECRET not in repr(settings)
+    assert settings.sources[0].env_values == {"PW": SECRET}
+
+
+def test_settings_cross_a_process_boundary(load: Load) -> None:
+    settings = load(with_source())
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_broken_plugin_file_matters_only_to_the_source_that_needs_it(load: Load) -> None:
+    broken = PluginProblem(path="/plugins/clinic.py", reason="line 3: invalid syntax")
+    catalogue = Catalogue(types=CATALOGUE.types, problems=(broken,))
+    settings = load(with_source(), catalogue=catalogue)
+    expected = "pylantir.json: plugin /plugins/clinic.py is not used: line 3: invalid syntax"
+    assert settings.warnings == (expected,)
+    (problem,) = problems_of(load, with_source(type="clinic"), catalogue=catalogue)
+    assert problem == (
+        'pylantir.json: data_sources[0].type: the source type "clinic" cannot be used: '
+        "/plugins/clinic.py: line 3: invalid syntax"
+    )
+
+
+def test_disabled_source_gets_the_checks_of_form_only(load: Load) -> None:
+    unfinished = {
+        "enabled": False,
+        "name": "later",
+        "type": "not_there_yet",
+        "config": {"token_env": "NOT_SET"},
+        "field_mapping": {"a": "nothing"},
+    }
+    settings = load({"data_sources": [SOURCE, unfinished]})
+    assert [source.name for source in settings.enabled_sources] == ["bookings"]
+    assert settings.warnings == ()
+    (problem,) = problems_of(load, {"data_sources": [SOURCE, {**unfinished, "sync_interval": 0}]})
+    assert problem.startswith("pylantir.json: data_sources[1].sync_interval: ")
+
+
+def test_unknown_top_level_key_is_a_warning(load: Load) -> None:
+    settings = load({**with_source(), "allowed_aets": []})
+    assert settings.warnings == ('pylantir.json: unknown key "allowed_aets" is ignored: did you mean "allowed_aet"?',)
+
+
+def test_fields_that_nobody_gives_are_warned_of(load: Load) -> None:
+    settings = load(with_source(field_mapping={"id": "patient_id"}, defaults={}))
+    assert settings.warnings == (
+        (
+            'pylantir.json: data_sources[0].field_mapping: nothing is mapped to "scheduled_start_date", without which '
+            "every record is refused"
+        ),
+        'pylantir.json: data_sources[0]: no modality is mapped or given in "defaults": MR is assumed',
+    )
+    assert load(with_source(type="booking", field_mapping={}, defaults={})).warnings == ()
+
+
+def test_all_sources_disabled_is_warned_of(load: Load) -> None:
+    assert load(with_source(enabled=False)).warnings == (
+        "pylantir.json: data_sources: no source is enabled: the worklist gets no entries",
+    )
+
+
+def test_comments_are_no_keys_on_any_level(load: Load) -> None:
+    document = with_source(_why="because", config={"_old": 1, "file_path": "x", "deep": [{"_c": 1, "d": 2}]})
+    text = json.dumps({"_a": 1, **document})[:-1] + ', "_a": 2}'
+    settings = load(text)
+    assert settings.sources[0].config == {"file_path": "x", "deep": [{"d": 2}]}
+    assert settings.warnings == ()
+
+
+def test_byte_order_mark_is_no_problem(load: Load) -> None:
+    assert load("\ufeff" + json.dumps(with_source())).sources[0].name == "bookings"
+
+
+def test_relative_paths_start_from_the_file(load: Load, tmp_path: Path) -> None:
+    settings = load({**with_source(), "db_path": "data/w.db", "runtime_dir": "../run"})
+    assert settings.base_dir == str(tmp_path / "site")
+    assert settings.db_url == f"sqlite:///{tmp_path}/site/data/w.db"
+    assert settings.runtime_dir == str(tmp_path / "run")
+    assert settings.sources[0].config == {"file_path": "bookings.csv"}
+
+
+@pytest.mark.parametrize("name", ["plain.db", "a b.db", "50%25.db", "really?.db", "#1.db", "ü@:.db"])
+def test_database_url_leads_sqlalchemy_to_the_very_file(load: Load, tmp_path: Path, name: str) -> None:
+    from sqlalchemy import make_url
+
+    settings = load({**with_source(), "db_path": name})
+    assert make_url(settings.db_url).database == str(tmp_path / "site" / name)
+
+
+def test_database_is_found_by_url_variable_and_default(load: Load, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    url = "postgresql+psycopg://u:p@h/d"
+    assert load({**with_source(), "db_url": url}).db_url == url
+    assert load({**with_source(), "db_url_env": "DB"}, environ={"DB": url}).db_url == url
+    assert load({**with_source(), "db_url": "sqlite:///w.db?x=1"}).db_url == f"sqlite:///{site}/w.db?x=1"
+    assert load(with_source()).db_url == f"sqlite:///{site}/worklist.db"
+    assert load(with_source(), environ={"STATE_DIRECTORY": "/s:/t"}).db_url == "sqlite:////s/worklist.db"
+
+
+def test_dot_env_reaches_only_the_source_that_names_it(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / ".env").write_text("TOKEN=working\nPW=pw\nOTHER=x\n")
+    (tmp_path / "site" / ".env").write_text("TOKEN='beside'\nURL=from_file\n")
+    sources = [
+        {**SOURCE, "name": "a", "config": {"token_env": "TOKEN", "url_env": "URL"}},
+        {**SOURCE, "name": "b", "config": {"pw_env": "PW"}},
+    ]
+    before = dict(os.environ)
+    settings = load({"data_sources": sources}, environ={"URL": "real"})
+    first, second = settings.sources
+    assert first.secret_env == ("TOKEN", "URL")
+    assert first.env_values == {"TOKEN": "beside", "URL": "real"}
+    assert second.env_values == {"PW": "pw"}
+    assert dict(os.environ) == before
+
+
+def test_redcap_reads_its_usual_variables(load: Load) -> None:
+    source = {"name": "r", "type": "redcap", "config": {"api_url": "https://x/api/"}}
+    (problem,) = problems_of(load, {"data_sources": [source]})
+    assert "config.api_token_env: the environment variable REDCAP_API_TOKEN is not set" in problem
+    settings = load({"data_sources": [source]}, environ={"REDCAP_API_TOKEN": SECRET, "REDCAP_API_URL": "u"})
+    assert settings.sources[0].env_values == {"REDCAP_API_TOKEN": SECRET}
+
+
+def test_sources_come_in_the_order_of_priority(load: Load) -> None:
+    priorities = {"a": None, "b": 0, "c": -1.5, "d": None}
+    sources = [{**SOURCE, "name": name, "priority": number} for name, number in priorities.items()]
+    settings = load({"data_sources": sources})
+    assert [(source.name, source.priority) for source in settings.sources] == [
+        ("c", -1.5),
+        ("a", 0.0),
+        ("b", 0.0),
+        ("d", 3.0),
+    ]
+
+
+def test_values_arrive_with_their_units(load: Load) -> None:
+    document = with_source(
+        operation_interval={"start_time": [22, 0], "end_time": [5, 59]},
+        timezone="Europe/Zurich",
+        date_format="%d/%m/%Y",
+        time_format="%I:%M %p",
+        missing_entries="keep",
+        defaults={"patient_weight_kg": 70},
+    )
+    log = {"format": "json", "level": "DEBUG"}
+    settings = load({**document, "log": log, "deduplication": {"max_minutes": 30}, "db_echo": "True"})
+    (source,) = settings.sources
+    assert source.window == OperationWindow(start_minute=1320, end_minute=359)
+    assert (source.sync_interval_s, source.fetch_timeout_s, source.missing_entries) == (60.0, 300.0, "keep")
+    assert source.defaults == {"patient_weight_kg": "70"}
+    assert (settings.log.format, settings.log.level, settings.db_echo) == ("json", "DEBUG", True)
+    assert settings.deduplication.max_minutes == 30
+
+
+def test_command_line_wins_and_is_named_in_problems(load: Load) -> None:
+    document = {**with_source(), "dicom": {"port": 104, "ae_title": "OTHER"}}
+    settings = load(document, overrides={"port": 4243, "host": None})
+    assert (settings.dicom.port, settings.dicom.ae_title) == (4243, "OTHER")
+    (problem,) = problems_of(load, document, overrides={"port": 0})
+    assert problem == "pylantir.json: --port: expected a port number 1-65535, got 0"
+
+
+def test_plugin_folders_start_from_the_file_and_an_absent_one_is_warned_of(tmp_path: Path) -> None:
+    asked: list[Sequence[str]] = []
+
+    def discover(dirs: Sequence[str]) -> Catalogue:
+        asked.append(list(dirs))
+        return CATALOGUE
+
+    path = tmp_path / "pylantir.json"
+    (tmp_path / "plugins").mkdir()
+    path.write_text(json.dumps(with_source()))
+    load_settings(path, discover=discover, environ={})
+    path.write_text(json.dumps({**with_source(), "plugin_dirs": ["plugins", "gone"]}))
+    settings = load_settings(path, discover=discover, environ={})
+    assert asked == [[str(tmp_path / "plugins")]] * 2
+    assert settings.warnings == (f"pylantir.json: plugin_dirs[1]: no such folder: {tmp_path}/gone",)
+
+
+def test_processes_that_stay_import_no_pydantic() -> None:
+    program = (
+        "import sys, pylantir.config.locate, pylantir.settings;"
+        "print(sorted({'pydantic', 'dotenv', 'hashlib', 'sqlalchemy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
