@@ -14,7 +14,7 @@ from pylantir.entry import (
     RECORD_ID_FIELD,
     WEIGHT_KG_FIELD,
     WorklistEntry,
-    clean_form,
+    clean_check,
     normalise_value,
     with_fallbacks,
 )
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 REQUIRED_FIELDS = ("patient_id", "scheduled_start_date")
 _CACHED_VALUES = 2048
+_CACHED_LAYOUTS = 64
 
 
 class EntryMapper:
@@ -45,8 +46,10 @@ class EntryMapper:
         Raises:
             RecordRejected: A default breaks its value representation.
         """
-        self._values = {name: _KnownValues(name, date_format, time_format) for name in MAPPING_TARGETS}
-        self._ignored: set[str] = set()
+        self._values: dict[str, _KnownValues] = {
+            name: _KnownValues(name, date_format, time_format) for name in MAPPING_TARGETS
+        }
+        self._layouts: dict[tuple[str, ...], tuple[_KnownValues, ...]] = {}
         self._defaults = self._normalise(defaults or {})
 
     def to_entry(self, fields: Mapping[str, object]) -> WorklistEntry:
@@ -71,17 +74,14 @@ class EntryMapper:
         return WorklistEntry(record_key=record_key(entry), fields=entry)
 
     def _normalise(self, fields: Mapping[str, object]) -> dict[str, str]:
-        known = self._values
+        names = tuple(fields)
+        columns = self._layouts.get(names)
+        if columns is None:
+            columns = self._add_layout(names)
         entry: dict[str, str] = {}
-        for name, value in fields.items():
-            if value is None:
-                continue
-            values = known.get(name)
-            if values is None:
-                self._ignore(name)
-                continue
+        for name, known, value in zip(names, columns, fields.values(), strict=True):
             # Only text is looked up: 1, 1.0 and True are one key of a dictionary.
-            text = values[value] if type(value) is str else values.normalise(value)
+            text = known[value] if type(value) is str else known.normalise(value)
             if text:
                 entry[name] = text
         if WEIGHT_KG_FIELD in entry:
@@ -89,10 +89,17 @@ class EntryMapper:
             entry.setdefault("patient_weight_lb", weight_lb)
         return entry
 
-    def _ignore(self, name: str) -> None:
-        if name not in self._ignored and not name.startswith("_"):
-            self._ignored.add(name)
-            logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
+    def _add_layout(self, names: tuple[str, ...]) -> tuple[_KnownValues, ...]:
+        """Remember which values belong to which place: the records of a source have few layouts."""
+        for name in names:
+            if name not in self._values:
+                self._values[name] = _IgnoredValues(name, None, None)
+                if not name.startswith("_"):
+                    logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
+        if len(self._layouts) >= _CACHED_LAYOUTS:
+            self._layouts.clear()
+        self._layouts[names] = columns = tuple(self._values[name] for name in names)
+        return columns
 
 
 class _KnownValues(dict[str, "str | None"]):
@@ -103,7 +110,7 @@ class _KnownValues(dict[str, "str | None"]):
         self._field = field
         self._date_format = date_format
         self._time_format = time_format
-        self._is_clean = clean_form(field).fullmatch
+        self._is_clean = clean_check(field)
 
     def __missing__(self, value: str) -> str | None:
         if self._is_clean(value):
@@ -115,9 +122,17 @@ class _KnownValues(dict[str, "str | None"]):
         return text
 
     def normalise(self, value: object) -> str | None:
-        return normalise_value(
-            self._field, value, date_format=self._date_format, time_format=self._time_format
-        )
+        return normalise_value(self._field, value, date_format=self._date_format, time_format=self._time_format)
+
+
+class _IgnoredValues(_KnownValues):
+    """The values of a name that is no worklist field."""
+
+    def __missing__(self, value: str) -> str | None:
+        return None
+
+    def normalise(self, value: object) -> str | None:
+        return None
 
 
 def record_key(fields: Mapping[str, str]) -> str:

@@ -11,12 +11,11 @@ import csv
 import io
 import itertools
 import logging
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
-from pylantir.data_sources.source_file import SourceFile, check_options, near_name
+from pylantir.data_sources.source_file import SourceFile, check_options, near_name, skip_byte_order_mark
 from pylantir.entry import MAPPING_TARGETS
 
 TYPE_CHECKING = False
@@ -71,7 +70,7 @@ class CsvPlugin(DataSourcePlugin):
         """
         with self._file.open_settled() as raw:
             text = io.TextIOWrapper(raw, encoding=self._encoding or self._detect_encoding(raw), newline="")
-            first = text.readline()
+            first = text.readline().removeprefix("\ufeff")
             hint = _HINT.fullmatch(first)
             if hint:
                 first = text.readline()
@@ -99,20 +98,18 @@ class CsvPlugin(DataSourcePlugin):
         mapping = field_mapping or {name: name for name in header if name in MAPPING_TARGETS}
         columns = self._find_columns(header, mapping, header_row)
         width = len(header)
-        pick = _picker(columns)
-        targets = tuple(mapping.values())
-        shared_targets = len(set(targets)) < len(targets)
+        picks = list(zip(mapping.values(), columns, strict=True))
+        shared_targets = len(set(mapping.values())) < len(mapping)
         for number, row in enumerate(rows, header_row + 1):
             if not any(row):
                 continue
             if len(row) != width and (len(row) < width or any(row[width:])):
                 yield _ragged(number, len(row), header)
                 continue
-            values = pick(row)
             if shared_targets:
-                entry = self.map_record(dict(zip(mapping, values, strict=True)), mapping)
+                entry = self.map_record(dict(zip(header, row, strict=False)), mapping)
             else:
-                entry = dict(zip(targets, values, strict=True))
+                entry = {target: row[column] for target, column in picks}
             entry[RECORD_LABEL] = f"row {number}"
             yield entry
 
@@ -141,12 +138,12 @@ class CsvPlugin(DataSourcePlugin):
 
     def _detect_encoding(self, raw: BinaryIO) -> str:
         """Find the encoding by reading the file once through, which costs little beside parsing it."""
-        start = raw.read(len(codecs.BOM_UTF8))
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raw.seek(0)
-            return "utf-16"
-        decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        block, line = start, 1
+        encoding = skip_byte_order_mark(raw)
+        if encoding != "utf-8":
+            return encoding
+        start = raw.tell()
+        decoder = codecs.getincrementaldecoder(encoding)()
+        block, line = raw.read(_BLOCK_BYTES), 1
         try:
             while block:
                 decoder.decode(block)
@@ -160,8 +157,8 @@ class CsvPlugin(DataSourcePlugin):
             )
             return _FALLBACK_ENCODING
         finally:
-            raw.seek(0)
-        return "utf-8-sig"
+            raw.seek(start)
+        return encoding
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -181,14 +178,6 @@ def _detect_delimiter(header_line: str, mapping: Mapping[str, str]) -> str:
         return sum(name in wanted for name in names), len(names)
 
     return max(DELIMITERS, key=columns_found)
-
-
-def _picker(columns: Sequence[int]) -> Callable[[list[str]], tuple[str, ...]]:
-    """Make the fastest way to take these columns out of a row."""
-    if len(columns) == 1:
-        only = columns[0]
-        return lambda row: (row[only],)
-    return operator.itemgetter(*columns)
 
 
 def _ragged(number: int, found: int, header: list[str]) -> BadRecord:

@@ -7,19 +7,18 @@ cycle, an element that is no object is a `BadRecord`.
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import re
 from collections.abc import Iterator, Mapping
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
-from pylantir.data_sources.source_file import SourceFile, check_options
+from pylantir.data_sources.source_file import SourceFile, check_options, skip_byte_order_mark
 from pylantir.entry import MAPPING_TARGETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO, TextIO
+    from typing import Any, TextIO
 
 BLOCK_CHARS = 1 << 16
 LARGEST_RECORD_CHARS = 4 << 20
@@ -63,7 +62,7 @@ class JsonPlugin(DataSourcePlugin):
             SourceUnavailable: The file cannot be read whole, or has another form.
         """
         with self._file.open_settled() as raw:
-            text = io.TextIOWrapper(raw, encoding=_detect_encoding(raw))
+            text = io.TextIOWrapper(raw, encoding=skip_byte_order_mark(raw))
             try:
                 for label, record in self._records(text):
                     if isinstance(record, BadRecord):
@@ -95,6 +94,7 @@ class JsonPlugin(DataSourcePlugin):
         return entry
 
     def _records(self, text: TextIO) -> Iterator[tuple[str, object]]:
+        start = text.tell()
         scanner = _Scanner(text)
         first = scanner.peek()
         if first == "[" and self._records_path:
@@ -103,7 +103,7 @@ class JsonPlugin(DataSourcePlugin):
             yield from _read_below(scanner, self._records_path)
             scanner.expect_end()
         elif first == "{":
-            text.seek(0)
+            text.seek(start)
             yield from _read_lines(text)
         else:
             raise _Malformed("expected an array of objects, or one object per line")
@@ -224,9 +224,3 @@ def _read_lines(text: TextIO) -> Iterator[tuple[str, object]]:
             reason = f"not valid JSON: {getattr(error, 'msg', type(error).__name__)}"
             yield f"line {number}", BadRecord(record=f"line {number}", field="", reason=reason)
         first = False
-
-
-def _detect_encoding(raw: BinaryIO) -> str:
-    start = raw.read(2)
-    raw.seek(0)
-    return "utf-16" if start in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-8-sig"

@@ -6,6 +6,7 @@ parsed, never run. `load_plugin` runs in the one worker that needs the plugin, a
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -17,18 +18,12 @@ from pylantir.data_sources.base import DataSourcePlugin
 from pylantir.errors import PluginError
 from pylantir.settings import Catalogue, PluginProblem, PluginType
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import ast
-
 ENTRY_POINT_GROUP = "pylantir.data_sources"
 
 
 def _builtin(type_name: str, module: str, class_name: str, targets: tuple[str, ...] = ()) -> PluginType:
     module = f"pylantir.data_sources.{module}"
-    return PluginType(
-        type_name=type_name, module=module, class_name=class_name, targets=targets, builtin=True
-    )
+    return PluginType(type_name=type_name, module=module, class_name=class_name, targets=targets, builtin=True)
 
 
 BUILTIN_TYPES = (
@@ -130,8 +125,6 @@ def _plugin_files(plugin_dirs: Iterable[str], problems: list[PluginProblem]) -> 
 
 def _types_in_file(path: str) -> list[PluginType]:
     """Read a plugin file's classes without running it."""
-    import ast  # noqa: PLC0415 - a worker never needs it
-
     try:
         with open(path, "rb") as file:
             tree = ast.parse(file.read(), filename=path)
@@ -163,8 +156,6 @@ def _types_in_file(path: str) -> list[PluginType]:
 
 def _plugin_classes(tree: ast.Module) -> list[ast.ClassDef]:
     """Find the classes that derive from DataSourcePlugin and that no other class of the file derives from."""
-    import ast  # noqa: PLC0415
-
     plugin_names = {"DataSourcePlugin"}
     plugins: list[ast.ClassDef] = []
     parents: set[str] = set()
@@ -183,8 +174,6 @@ def _plugin_classes(tree: ast.Module) -> list[ast.ClassDef]:
 
 def _literal(node: ast.ClassDef, attribute: str) -> object:
     """Read a class attribute's literal value; None if the class body does not set it."""
-    import ast  # noqa: PLC0415
-
     for statement in node.body:
         if isinstance(statement, ast.Assign):
             targets = statement.targets

@@ -7,6 +7,7 @@ work on network shares.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -107,6 +108,17 @@ class SourceFile:
                 if error.errno in {errno.EAGAIN, errno.EACCES}:
                     raise self.unavailable("is locked by another program; it is tried again later") from None
                 # Some network shares know no locks.
+
+
+def skip_byte_order_mark(file: BinaryIO) -> str:
+    """Step over a byte order mark and say which encoding it announces; UTF-8 without one."""
+    start = file.read(3)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        file.seek(0)
+        return "utf-16"
+    # Not "utf-8-sig": Python decodes that several times slower than "utf-8".
+    file.seek(len(codecs.BOM_UTF8) if start == codecs.BOM_UTF8 else 0)
+    return "utf-8"
 
 
 def check_options(config: Mapping[str, object], texts: tuple[str, ...], switches: tuple[str, ...]) -> str:
