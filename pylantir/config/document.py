@@ -33,7 +33,7 @@ def read_document(path: Path) -> tuple[dict[str, object], list[Finding]]:
     except UnicodeDecodeError as error:
         raise ConfigurationError([f"{path.name}: byte {error.start}: not UTF-8; save the file as UTF-8"]) from None
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = _without_comments(json.loads(text, parse_constant=_refuse_constant))
     except json.JSONDecodeError as error:
         advice = "; is there a comma too many before it?" if re.search(r",\s*$", text[: error.pos]) else ""
         raise ConfigurationError(
@@ -41,7 +41,6 @@ def read_document(path: Path) -> tuple[dict[str, object], list[Finding]]:
         ) from None
     except (ValueError, RecursionError) as error:
         raise ConfigurationError([f"{path.name}: not usable as JSON: {error}"]) from None
-    document = _without_comments(document)
     if not isinstance(document, dict):
         raise ConfigurationError([f"{path.name}: expected an object in {{ }}, got something else"])
     return document, list(_repeated_keys(text))

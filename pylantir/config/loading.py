@@ -16,7 +16,7 @@ from pylantir.config.database import database_url
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
 from pylantir.config.locate import default_runtime_dir, resolve_path
-from pylantir.config.messages import Finding, Place, explain, suggestion
+from pylantir.config.messages import Finding, Place, explain, nearest, suggestion
 from pylantir.config.models import Configuration
 from pylantir.config.sources import check_sources, source_settings
 from pylantir.errors import ConfigurationError
@@ -155,13 +155,16 @@ def _keys_around(place: Place) -> list[str]:
     return list(section.model_fields)
 
 
-def _top_level_warnings(document: Mapping[str, object], file: str, *, old: bool) -> list[Finding]:
+def _unknown_keys(document: Mapping[str, object]) -> list[str]:
     known = {field.alias or name for name, field in Configuration.model_fields.items()}
+    return [key for key in document if key not in known]
+
+
+def _top_level_warnings(document: Mapping[str, object], file: str, *, old: bool) -> list[Finding]:
     findings = []
-    for key in document.keys() - known:
-        text = f'unknown key "{key}" is ignored{suggestion(key, known)}'
+    for key in _unknown_keys(document):
+        text = f'unknown key "{key}" is ignored{suggestion(key, Configuration.model_fields)}'
         findings.append(Finding(place=(), text=text))
-    findings.sort(key=lambda finding: finding.text)
     used = [f'"{key}"' for key in legacy.OLD_KEYS if key in document]
     if old:
         text = f"{', '.join(used) or 'legacy_mode'}: this is the form for REDCap alone, which still works"
@@ -177,8 +180,10 @@ def _top_level_warnings(document: Mapping[str, object], file: str, *, old: bool)
 
 def _no_source(document: Mapping[str, object]) -> Finding:
     known_as = "is empty" if "data_sources" in document else "is missing"
-    text = f'{known_as}: add a source, such as {{"name": "bookings", "type": "csv", "config": {{"file_path": …}}}}'
-    return Finding(place=("data_sources",), text=text)
+    near = nearest("data_sources", _unknown_keys(document))
+    example = '{"name": "bookings", "type": "csv", "config": {"file_path": …}}'
+    advice = f'is "{near}" meant?' if near else f"add a source, such as {example}"
+    return Finding(place=("data_sources",), text=f"{known_as}: {advice}")
 
 
 def _plugin_dirs(document: Mapping[str, object], base_dir: Path) -> tuple[list[str], list[Finding]]:

@@ -78,14 +78,19 @@ def _on_one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `: did you mean "…"?` if one of the known names is near, else nothing."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, or None."""
     import difflib  # noqa: PLC0415 - only a wrong name needs it
 
-    candidates = list(known)
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f': did you mean "{by_lower[near[0]]}"?' if near else ""
+    return by_lower[near[0]] if near else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `: did you mean "…"?` if one of the known names is near, else nothing."""
+    near = nearest(name, known)
+    return f': did you mean "{near}"?' if near else ""
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
@@ -96,20 +101,17 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 
 def found(place: Place, value: object) -> str:
     """Describe a wrong value, without showing one that may be a secret."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list):
         plain = len(value) <= 4 and all(isinstance(item, bool | int | float) for item in value)
         return json.dumps(value) if plain else "a list"
-    if any(isinstance(part, str) and _SECRET_KEY.search(part) for part in place) or "config" in place:
-        return "a text that is not shown here"
-    text = str(value)
-    shortened = text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
-    return json.dumps(shortened, ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if "config" in place or any(isinstance(part, str) and _SECRET_KEY.search(part) for part in place):
+        return "a value that is not shown here"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
 
 
 def explain(error: Mapping[str, object], known_keys: Iterable[str]) -> Finding:

@@ -98,7 +98,7 @@ def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     return validate(words.get(value.strip().lower(), value) if isinstance(value, str) else value)
 
 
-Text = Annotated[str, StringConstraints(min_length=1), _expected("text")]
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$"), _expected("text")]
 Seconds = Annotated[float, Field(ge=1, allow_inf_nan=False), _expected("a number of seconds >= 1")]
 Flag = Annotated[bool, _expected("true or false")]
 TextFlag = Annotated[bool, WrapValidator(_read_flag), _expected("true or false")]

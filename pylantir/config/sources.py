@@ -171,7 +171,7 @@ def _check_mapping(source: Mapping[str, object], place: Place, own: Sequence[str
     for target, names in sources_of.items():
         if len(names) > 1:
             several = " and ".join(json.dumps(name, ensure_ascii=False) for name in names)
-            yield Finding(place=place, text=f'{several} are all mapped to "{target}": keep one of them')
+            yield Finding(place=place, text=f'{several} are mapped to the same field "{target}": keep one')
 
 
 def _check_defaults(source: Mapping[str, object], place: Place, own: Sequence[str]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from pylantir.config import models
 from pylantir.config.loading import load_settings
@@ -27,7 +28,7 @@ VARIABLES = {"REDCAP_API_URL": "https://redcap.example/api/", "REDCAP_API_TOKEN"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_key_stands_in_the_reference_with_its_description(section: type[models.BaseModel]) -> None:
+def test_every_key_stands_in_the_reference_with_its_description(section: type[BaseModel]) -> None:
     reference = REFERENCE.read_text(encoding="utf-8")
     for name, field in section.model_fields.items():
         assert field.description
