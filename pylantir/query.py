@@ -80,8 +80,7 @@ def item_matches(query: WorklistQuery, item: Mapping[str, object]) -> bool:
     return (
         all(value_of(name) != "" and value_of(name) in accepted for name, accepted in query.equal.items())
         and all(
-            value_of(name) != "" and pattern_test(name, pattern)(value_of(name))
-            for name, pattern in query.like.items()
+            value_of(name) != "" and pattern_test(name, pattern)(value_of(name)) for name, pattern in query.like.items()
         )
         and all(within(value_of(name), low, high) for name, (low, high) in query.ranges.items())
         and (query.period is None or (date != "" and time != "" and within(date + time, *query.period)))

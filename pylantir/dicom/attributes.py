@@ -71,19 +71,11 @@ def _attribute(
 WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
     # Scheduled procedure step
     _attribute(SPS, "1", required=True),
-    _attribute(
-        f"{SPS}.ScheduledStationAETitle", "1", "scheduled_station_aetitle", matching="text", required=True
-    ),
-    _attribute(
-        f"{SPS}.ScheduledProcedureStepStartDate", "1", "scheduled_start_date", matching="date", required=True
-    ),
-    _attribute(
-        f"{SPS}.ScheduledProcedureStepStartTime", "1", "scheduled_start_time", matching="time", required=True
-    ),
+    _attribute(f"{SPS}.ScheduledStationAETitle", "1", "scheduled_station_aetitle", matching="text", required=True),
+    _attribute(f"{SPS}.ScheduledProcedureStepStartDate", "1", "scheduled_start_date", matching="date", required=True),
+    _attribute(f"{SPS}.ScheduledProcedureStepStartTime", "1", "scheduled_start_time", matching="time", required=True),
     _attribute(f"{SPS}.Modality", "1", "modality", matching="text", required=True),
-    _attribute(
-        f"{SPS}.ScheduledPerformingPhysicianName", "2", "performing_physician", matching="name", required=True
-    ),
+    _attribute(f"{SPS}.ScheduledPerformingPhysicianName", "2", "performing_physician", matching="name", required=True),
     _attribute(
         f"{SPS}.ScheduledProcedureStepDescription",
         "1C",
@@ -101,9 +93,7 @@ WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
     _attribute(f"{SPS}.PreMedication", "2C", "pre_medication", matching="text"),
     _attribute(f"{SPS}.ScheduledProcedureStepID", "1", "scheduled_procedure_step_id", "id", matching="text"),
     _attribute(f"{SPS}.RequestedContrastAgent", "2C", "contrast_agent", matching="text"),
-    _attribute(
-        f"{SPS}.ScheduledProcedureStepStatus", "3", "performed_procedure_step_status", matching="status"
-    ),
+    _attribute(f"{SPS}.ScheduledProcedureStepStatus", "3", "performed_procedure_step_status", matching="status"),
     # Requested procedure
     _attribute("RequestedProcedureID", "1", "requested_procedure_id", "id", matching="text"),
     _attribute(

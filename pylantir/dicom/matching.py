@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
@@ -87,9 +87,7 @@ def parse_query(identifier: Dataset) -> ParsedQuery:
 class _Reading:
     """What has been gathered so far of one identifier."""
 
-    places: Mapping[tuple[tuple[str, ...], int], WorklistAttribute] = field(
-        default_factory=attributes_by_place
-    )
+    places: Mapping[tuple[tuple[str, ...], int], WorklistAttribute] = field(default_factory=attributes_by_place)
     equal: dict[str, tuple[str, ...]] = field(default_factory=dict)
     like: dict[str, str] = field(default_factory=dict)
     ranges: dict[str, Bounds] = field(default_factory=dict)
@@ -146,9 +144,7 @@ class _Reading:
         children = self.read_level(items[0], path=inner_path, depth=depth + 1) if items else ()
         if attribute is None:
             return RequestedKey(tag=tag, vr="SQ")
-        return RequestedKey(
-            tag=tag, vr="SQ", attribute=attribute, children=children or self._everything_in(inner_path)
-        )
+        return RequestedKey(tag=tag, vr="SQ", attribute=attribute, children=children or self._everything_in(inner_path))
 
     def _everything_in(self, path: tuple[str, ...]) -> tuple[RequestedKey, ...]:
         """An empty sequence asks for all that is known of its item."""
@@ -198,6 +194,10 @@ class _Reading:
 
 
 def _element(level: Dataset, tag: BaseTag) -> DataElement:
+    raw = level.get_item(tag)
+    if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
+        # pydicom takes what there is: half a patient ID may be somebody else's.
+        raise InvalidQuery(int(tag), "the element is cut short")
     try:
         return level[tag]
     except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything

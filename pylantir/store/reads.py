@@ -118,9 +118,7 @@ def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
     # The first group alone: a name of one group has nothing for the others, and those of several are let
     # through.
     alphabetic = fold_name(pattern).split("=")[0]
-    length_bytes = (
-        func.length(cast(column, LargeBinary)) if dialect == "sqlite" else func.octet_length(column)
-    )
+    length_bytes = func.length(cast(column, LargeBinary)) if dialect == "sqlite" else func.octet_length(column)
     return and_(
         column != "",
         or_(

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 from sqlalchemy import Engine, insert
 
@@ -235,6 +237,36 @@ def test_a_broken_identifier_is_refused_with_its_element_and_the_association_goe
         assert len(ask(opened, query())[0]) == 3
 
 
+NESTED = b"\x08\x00\x10\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        NESTED * 2000,
+        NESTED * 100 + b"\x10\x00\x20\x00\x00\x00\x00\x00",
+        b"\x40\x00\x00\x01\x04\x00\x00\x00text",
+        b"\x10\x00\x20\x00\xff\xff\xff\x7fP1",
+        b"\x08\x00",
+    ],
+    ids=["endless nesting", "deep nesting", "text for a sequence", "cut short", "no element"],
+)
+def test_hostile_bytes_are_answered_and_the_association_goes_on(served: Served, identifier: bytes) -> None:
+    request = C_FIND()
+    request.MessageID = 1
+    request.AffectedSOPClassUID = ModalityWorklistInformationFind
+    request.Priority = 2
+    request.Identifier = BytesIO(identifier)
+    with association(served, syntax=ImplicitVRLittleEndian) as opened:
+        contexts = {context.abstract_syntax: context.context_id for context in opened.accepted_contexts}
+        opened._reactor_checkpoint.clear()
+        opened.dimse.send_msg(request, contexts[ModalityWorklistInformationFind])
+        _, response = opened.dimse.get_msg(block=True)
+        opened._reactor_checkpoint.set()
+        assert response.Status == 0xA900
+        assert opened.send_c_echo().Status == 0x0000
+
+
 def test_only_allowed_stations_get_an_association(bound: socket.socket) -> None:
     with serving(bound, lambda _query: (), allowed_aet=("MR1", "MR2")) as served:
         with association(served, calling="STRANGER") as opened:
@@ -356,12 +388,14 @@ def test_a_second_server_goes_on_with_the_same_socket(bound: socket.socket, tmp_
 
 @pytest.fixture
 def findscu() -> str:
-    found = shutil.which("findscu")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("DCMTK's findscu is needed: apt-get install dcmtk")
-        pytest.skip("DCMTK's findscu is not installed")
-    return found
+    """DCMTK's; pynetdicom installs a command of the same name, which is no foreign client."""
+    for folder in os.get_exec_path():
+        found = shutil.which("findscu", path=folder)
+        if found and b"dcmtk" in subprocess.run([found, "--version"], capture_output=True, check=False).stdout:
+            return found
+    if os.environ.get("CI"):
+        pytest.fail("DCMTK's findscu is needed: apt-get install dcmtk")
+    pytest.skip("DCMTK's findscu is not installed")
 
 
 def run_findscu(findscu: str, served: Served, folder: Path, *keys: str) -> list[Dataset]:
