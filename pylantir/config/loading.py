@@ -64,17 +64,14 @@ def load_settings(
     plugin_dirs, folder_warnings = _plugin_dirs(document, base_dir)
     warnings += folder_warnings
     catalogue = discover(plugin_dirs)
-    sources = document.get("data_sources", [])
-    if sources == []:
+    listed = document.get("data_sources", [])
+    if listed == []:
         errors.append(_no_source(original))
     if old and "redcap2wl" not in original:
         errors.append(Finding(place=("redcap2wl",), text="is missing, but legacy_mode needs it"))
-    if isinstance(sources, list):
-        source_errors, source_warnings = check_sources(sources, catalogue, environment)
-        errors += source_errors
-        warnings += source_warnings
-    else:
-        sources = []
+    source_errors, source_warnings = check_sources(listed, catalogue, environment)
+    errors += source_errors
+    warnings += source_warnings
     if errors or configuration is None:
         lines = [finding.line(config_path.name, renamed) for finding in sorted(errors, key=_source_position)]
         raise ConfigurationError(list(dict.fromkeys(lines)))
@@ -82,9 +79,9 @@ def load_settings(
     runtime_dir = default_runtime_dir(config_path, environ)
     if configuration.runtime_dir is not None:
         runtime_dir = resolve_path(configuration.runtime_dir, base_dir)
-    made = [
-        source_settings(source, raw, position, catalogue, environment)
-        for position, (source, raw) in enumerate(zip(configuration.data_sources, sources, strict=True))
+    sources = [
+        source_settings(source, position, catalogue, environment)
+        for position, source in enumerate(configuration.data_sources)
     ]
     return Settings(
         config_path=str(config_path),
@@ -92,20 +89,24 @@ def load_settings(
         db_url=db_url,
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
-        dicom=DicomSettings(
-            ae_title=configuration.dicom.ae_title,
-            host=configuration.dicom.host,
-            port=configuration.dicom.port,
-            allowed_aet=tuple(configuration.allowed_aet),
-        ),
+        dicom=_dicom_settings(configuration),
         deduplication=DeduplicationSettings(
             match_on=tuple(configuration.deduplication.match_on),
             max_minutes=configuration.deduplication.max_minutes,
         ),
         log=LogSettings(format=configuration.log.format, level=configuration.log.level),
         plugin_dirs=tuple(plugin_dirs),
-        sources=tuple(sorted(made, key=lambda source: source.priority)),
+        sources=tuple(sorted(sources, key=lambda source: source.priority)),
         warnings=tuple(finding.line(config_path.name, renamed) for finding in warnings),
+    )
+
+
+def _dicom_settings(configuration: Configuration) -> DicomSettings:
+    return DicomSettings(
+        ae_title=configuration.dicom.ae_title,
+        host=configuration.dicom.host,
+        port=configuration.dicom.port,
+        allowed_aet=tuple(configuration.allowed_aet),
     )
 
 

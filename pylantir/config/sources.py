@@ -7,7 +7,7 @@ together with the problems of form. Disabled sources are left out, but for their
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pylantir.config.environment import check_variable, variables_named_in
@@ -27,47 +27,51 @@ _TYPES_WITHOUT_OWN_FIELDS = ("csv", "json", "sql")
 
 
 def check_sources(
-    sources: Sequence[object], catalogue: Catalogue, environment: Mapping[str, str]
+    listed: object, catalogue: Catalogue, environment: Mapping[str, str]
 ) -> tuple[list[Finding], list[Finding]]:
     """Check all sources of a document.
 
     Args:
-        sources: The list as it stands in the document; entries of a wrong form are left to the models.
+        listed: `data_sources` as it stands in the document; what has a wrong form is left to the models.
         catalogue: The source types that exist.
         environment: The environment, completed by `.env` files.
 
     Returns:
         Errors, and warnings.
     """
+    sources = {
+        position: source
+        for position, source in enumerate(listed if isinstance(listed, list) else ())
+        if isinstance(source, dict)
+    }
+    enabled = {position: source for position, source in sources.items() if source.get("enabled") is not False}
     errors, warnings = list(_repeated_names(sources)), []
-    for position, source in enumerate(sources):
-        if isinstance(source, dict) and source.get("enabled", True) is not False:
-            place: Place = ("data_sources", position)
-            errors += _check_type(source, place, catalogue)
-            errors += _check_variables(source, place, environment)
-            field_errors, field_warnings = _check_fields(source, place, catalogue)
-            errors += field_errors
-            warnings += [*field_warnings, *_missing_fields(source, place)]
-    if sources and all(isinstance(source, dict) and source.get("enabled") is False for source in sources):
+    for position, source in enabled.items():
+        place: Place = ("data_sources", position)
+        errors += _check_type(source, place, catalogue)
+        errors += _check_variables(source, place, environment)
+        field_errors, field_warnings = _check_fields(source, place, catalogue)
+        errors += field_errors
+        warnings += [*field_warnings, *_missing_fields(source, place)]
+    if sources and not enabled:
         warnings.append(Finding(place=("data_sources",), text="no source is enabled: the worklist gets no entries"))
-    warnings += _unused_problems(sources, catalogue)
+    warnings += _unused_problems(enabled.values(), catalogue)
     return errors, warnings
 
 
 def source_settings(
-    source: Source, raw: Mapping[str, object], position: int, catalogue: Catalogue, environment: Mapping[str, str]
+    source: Source, position: int, catalogue: Catalogue, environment: Mapping[str, str]
 ) -> SourceSettings:
     """Turn a checked source into the value that its worker gets.
 
     Args:
         source: The source, checked.
-        raw: The same as it stands in the document.
         position: Its place in the list, from 0.
         catalogue: The source types that exist; a disabled source may have another.
         environment: Where its variables are read.
     """
-    variables = _variables(raw, ("config",))
-    names = tuple(dict.fromkeys(str(name) for _, name in variables if name is not None))
+    named = [str(name) for _, name in _variables(source.type, source.config, ())]
+    values = {name: environment[name] for name in named if environment.get(name)}
     start, end = source.operation_interval.start_time, source.operation_interval.end_time
     return SourceSettings(
         name=source.name,
@@ -77,8 +81,8 @@ def source_settings(
         window=OperationWindow(start_minute=start[0] * 60 + start[1], end_minute=end[0] * 60 + end[1]),
         timezone=source.timezone,
         config=source.config,
-        secret_env=names,
-        env_values={name: environment[name] for name in names if name in environment and source.enabled},
+        secret_env=tuple(values),
+        env_values=values if source.enabled else {},
         field_mapping=source.field_mapping,
         defaults={field: str(value) for field, value in source.defaults.items()},
         priority=float(position if source.priority is None else source.priority),
@@ -89,16 +93,13 @@ def source_settings(
     )
 
 
-def _repeated_names(sources: Sequence[object]) -> Iterator[Finding]:
+def _repeated_names(sources: Mapping[int, Mapping[str, object]]) -> Iterator[Finding]:
     first: dict[str, int] = {}
-    for position, source in enumerate(sources):
-        name = source.get("name") if isinstance(source, dict) else None
-        if not isinstance(name, str):
-            continue
-        if name in first:
+    for position, source in sources.items():
+        name = source.get("name")
+        if isinstance(name, str) and first.setdefault(name, position) != position:
             text = f'"{name}" is also the name of data_sources[{first[name]}]; names have to be unique'
             yield Finding(place=("data_sources", position, "name"), text=text)
-        first.setdefault(name, position)
 
 
 def _check_type(source: Mapping[str, object], place: Place, catalogue: Catalogue) -> Iterator[Finding]:
@@ -120,29 +121,26 @@ def _offers(problem: PluginProblem, type_name: str) -> bool:
     return Path(problem.path).stem == type_name or f'"{type_name}"' in problem.reason
 
 
-def _unused_problems(sources: Sequence[object], catalogue: Catalogue) -> Iterator[Finding]:
-    enabled = [source for source in sources if isinstance(source, dict) and source.get("enabled", True)]
-    missing = [str(source.get("type")) for source in enabled if source.get("type") not in catalogue.types]
+def _unused_problems(enabled: Iterable[Mapping[str, object]], catalogue: Catalogue) -> Iterator[Finding]:
+    missing = {str(source.get("type")) for source in enabled} - catalogue.types.keys()
     for problem in catalogue.problems:
         if not any(_offers(problem, name) for name in missing):
             yield Finding(place=(), text=f"plugin {problem.path} is not used: {problem.reason}")
 
 
-def _variables(source: Mapping[str, object], place: Place) -> list[tuple[Place, object]]:
-    config = source.get("config", {})
-    named = list(variables_named_in(config, place))
-    if isinstance(config, Mapping):
-        for key, name in IMPLIED_VARIABLES.get(str(source.get("type")), {}).items():
-            if config.get(key) is None and config.get(f"{key}_env") is None:
-                named.append(((*place, f"{key}_env"), name))
+def _variables(source_type: object, config: object, place: Place) -> list[tuple[Place, object]]:
+    named = [(where, name) for where, name in variables_named_in(config, place) if name is not None]
+    for key, name in IMPLIED_VARIABLES.get(str(source_type), {}).items():
+        if isinstance(config, Mapping) and config.get(key) is None and config.get(f"{key}_env") is None:
+            named.append(((*place, f"{key}_env"), name))
     return named
 
 
 def _check_variables(source: Mapping[str, object], place: Place, environment: Mapping[str, str]) -> Iterator[Finding]:
-    for variable_place, name in _variables(source, (*place, "config")):
-        problem = None if name is None else check_variable(name, environment)
+    for where, name in _variables(source.get("type"), source.get("config", {}), (*place, "config")):
+        problem = check_variable(name, environment)
         if problem:
-            yield Finding(place=variable_place, text=problem)
+            yield Finding(place=where, text=problem)
 
 
 def _check_fields(

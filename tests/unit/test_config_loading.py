@@ -98,6 +98,7 @@ def test_every_problem_is_reported_at_once_in_the_agreed_form(load: Load) -> Non
         ({"sync_interval": 0.5}, "sync_interval: expected a number of seconds >= 1, got 0.5"),
         ({"sync_interval": True}, "sync_interval: expected a number of seconds >= 1, got true"),
         ({"sync_interval": None}, "sync_interval: expected a number of seconds >= 1, got null"),
+        ({"type": ["csv"]}, "type: expected text, got a list"),
         ({"enabled": "yes"}, 'enabled: expected true or false, got "yes"'),
         ({"operation_interval": {"end_time": [7]}}, "operation_interval.end_time: expected [hour, minute], got [7]"),
         ({"operation_interval": {"end_time": [7, 60]}}, "operation_interval.end_time: minute must be 0-59, got 60"),
