@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 
 from pylantir.dicom.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
 from pylantir.dicom.matching import ParsedQuery, RequestedKey
-from pylantir.errors import StoreError
+from pylantir.errors import RecordRejected
 
 KG_PER_LB = 0.45359237
 UTF_8 = "ISO_IR 192"
@@ -32,7 +32,7 @@ def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str) -> Datas
             its own, because the attribute may not be empty.
 
     Raises:
-        StoreError: The item lacks a value without which scanners reject the whole answer; names item and
+        RecordRejected: The item lacks a value without which scanners reject the whole answer; names item and
             field.
 
     Source: DICOM PS3.4 table K.6-1 (return key types), C.2.2.2 (what a response holds); PS3.3 C.12.1.1.2
@@ -73,7 +73,7 @@ def _value(row: Row, key: RequestedKey, station_aet: str) -> str | int | None:
     if not text and key.attribute.keyword == "ScheduledStationAETitle":
         text = station_aet
     if not text and key.attribute.return_type == "1":
-        raise StoreError(f"item {row.get('id')}: no {key.attribute.fields[0]}, which every scanner needs")
+        raise RecordRejected(key.attribute.fields[0], f"item {row.get('id')} has none, and may not be sent without")
     if key.vr == "US":
         return int(text) if text.isdecimal() else None
     return text or None

@@ -105,8 +105,7 @@ class _Reading:
         # keys() does not decode: an element that cannot be decoded is found out one by one.
         for tag in sorted(level.keys()):
             if tag in (SPECIFIC_CHARACTER_SET, TIMEZONE_OFFSET) or tag.element == 0 or tag.is_private:
-                # Not matched, and returned only where they have something to say; private ones are nobody's
-                # here.
+                # Neither matched nor returned empty: they say something about the response, or nothing to us.
                 if tag.is_private:
                     self.unsupported.append(int(tag))
                 continue

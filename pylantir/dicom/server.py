@@ -31,7 +31,7 @@ from pynetdicom.transport import AssociationServer
 
 from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.matching import ParsedQuery, parse_query
-from pylantir.errors import InvalidQuery, PylantirError, StoreError
+from pylantir.errors import InvalidQuery, PylantirError, RecordRejected, StoreError
 from pylantir.query import WorklistQuery
 from pylantir.settings import SERVED_STATUSES, DicomSettings
 
@@ -181,7 +181,7 @@ class WorklistServer:
                     return
                 try:
                     response = encode_response(row, parsed, station_aet=caller)
-                except StoreError as error:
+                except RecordRejected as error:
                     logger.warning("not sent to %s: %s", caller, error)
                     continue
                 yield pending, response

@@ -15,7 +15,7 @@ from pylantir.dicom.attributes import WORKLIST_ATTRIBUTES
 from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.matching import parse_query
 from pylantir.entry import WORKLIST_FIELDS
-from pylantir.errors import StoreError
+from pylantir.errors import RecordRejected
 
 ROW: dict[str, object] = {
     **dict.fromkeys(WORKLIST_FIELDS),
@@ -155,7 +155,7 @@ def test_a_patient_without_a_name_goes_by_the_id() -> None:
 
 
 def test_an_item_without_a_study_uid_is_not_sent_and_named_without_patient_data() -> None:
-    with pytest.raises(StoreError, match=r"item 7: no study_instance_uid") as caught:
+    with pytest.raises(RecordRejected, match="study_instance_uid: item 7 has none") as caught:
         answer(asking("StudyInstanceUID"), study_instance_uid=None)
     assert "Doe" not in str(caught.value)
 

@@ -190,6 +190,21 @@ def test_a_value_in_a_key_that_is_only_returned_is_reported() -> None:
     assert parse_query(identifier(PatientWeight=None)).unsupported == ()
 
 
+def test_parts_of_sequences_that_are_always_empty_are_known_keys() -> None:
+    reference, code = Dataset(), Dataset()
+    reference.ReferencedSOPClassUID = reference.ReferencedSOPInstanceUID = None
+    code.CodeValue = code.CodingSchemeDesignator = code.CodingSchemeVersion = code.CodeMeaning = None
+    parsed = parse_query(
+        identifier(
+            {"ScheduledProtocolCodeSequence": [code]},
+            ReferencedStudySequence=[reference],
+            ReferencedPatientSequence=[reference],
+            RequestedProcedureCodeSequence=[code],
+        )
+    )
+    assert parsed.unsupported == ()
+
+
 def test_character_set_time_zone_and_group_lengths_are_no_keys() -> None:
     given_identifier = identifier(SpecificCharacterSet="ISO_IR 100", TimezoneOffsetFromUTC="+0100", PatientName="Dör*")
     given_identifier.add(DataElement(0x00100000, "UL", 12))
