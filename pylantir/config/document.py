@@ -21,7 +21,7 @@ def read_document(path: Path) -> tuple[dict[str, object], list[Finding]]:
     """Read a configuration file.
 
     Returns:
-        The document without comments (keys that start with `_`), and a finding for every key that is there twice.
+        The document without comments (keys that start with `_`), and a finding for every repeated key.
 
     Raises:
         ConfigurationError: The file cannot be read, or is no JSON object; with line and column.
@@ -68,7 +68,7 @@ class _Container:
 
 
 def _repeated_keys(text: str) -> Iterator[Finding]:
-    """Find keys that one object has twice; `json` keeps the last one without a word. The text is valid JSON."""
+    """Find keys that an object of this valid JSON has twice; `json` keeps the last one without a word."""
     inside: list[_Container] = []
     string = ""
     for token in _TOKEN.finditer(text):
@@ -89,8 +89,6 @@ def _repeated_keys(text: str) -> Iterator[Finding]:
             if key in here.seen and not key.startswith("_"):
                 place: Place = tuple(container.part for container in inside[:-1])
                 column = start - text.rfind("\n", 0, start)
-                yield Finding(
-                    place=place,
-                    text=f'line {line}, column {column}: duplicate key "{key}", first in line {here.seen[key]}',
-                )
+                text = f'line {line}, column {column}: duplicate key "{key}", first in line {here.seen[key]}'
+                yield Finding(place=place, text=text)
             here.seen.setdefault(key, line)

@@ -1,7 +1,7 @@
 """The environment as the configuration sees it: the real one, completed by `.env` files.
 
-Lives in the configuration check. Nothing is written to `os.environ`: what a `.env` file holds is a source's secret,
-and only that source's worker gets it.
+Lives in the configuration check. Nothing is written to `os.environ`: what a `.env` file holds is a source's
+secret, and only that source's worker gets it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) ->
 
 
 def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, object]]:
-    """Find every `*_env` key in a source's `config`, nested ones too: its place and the variable that it names."""
+    """Find every `*_env` key in a source's `config`, nested ones too: its place and the variable it names."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             if key.endswith("_env") and not isinstance(value, Mapping | list):
@@ -55,17 +55,15 @@ def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, ob
 def check_variable(name: object, environment: Mapping[str, str]) -> str | None:
     """Say what is wrong with a variable that a `*_env` key names, or None.
 
-    The name itself is shown only if it looks like one: a token often lands here in place of its variable's name.
+    The name is shown only if it looks like one: a token often lands here in place of its variable's name.
     """
-    digits = sum(char.isdigit() for char in name) if isinstance(name, str) else 0
-    plausible = (
-        isinstance(name, str)
-        and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name)
-        and digits <= 4
-        and ("_" in name or len(name) < 20)
-    )
-    if isinstance(name, str) and environment.get(name):
+    unsuitable = "expected the name of an environment variable, got a value that is not shown here"
+    if not isinstance(name, str):
+        return unsuitable
+    if environment.get(name):
         return None
-    if plausible:
-        return f"the environment variable {name} is not set; set it, or add it to a .env file beside this file"
-    return "expected the name of an environment variable, got something else, not shown as it may be a secret"
+    well_formed = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name)
+    like_a_token = sum(char.isdigit() for char in name) > 4 or ("_" not in name and len(name) >= 20)
+    if not well_formed or like_a_token:
+        return unsuitable
+    return f"the environment variable {name} is not set; set it, or add it to a .env file beside this file"

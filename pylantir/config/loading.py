@@ -1,7 +1,7 @@
 """A configuration file becomes `Settings`, or a list of everything that is wrong with it.
 
-Lives in the short-lived process that checks the configuration: it imports pydantic. Opens no database and no port,
-runs no plugin, and changes neither the environment nor the working directory.
+Lives in the short-lived process that checks the configuration: it imports pydantic. Opens no database and no
+port, runs no plugin, and changes neither the environment nor the working directory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a source's form cannot tell: whether its type, variables and worklist fields exist and fit each other.
 
-Lives in the configuration check. Works on the document rather than on the models, so that these problems are told
-together with the problems of form. Disabled sources are left out, but for their names.
+Lives in the configuration check. Works on the document rather than on the models, so that these problems are
+told together with the problems of form. Disabled sources are left out, but for their names.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _repeated_names(sources: Mapping[int, Mapping[str, object]]) -> Iterator[Fin
     for position, source in sources.items():
         name = source.get("name")
         if isinstance(name, str) and first.setdefault(name, position) != position:
-            text = f'"{name}" is also the name of data_sources[{first[name]}]; names have to be unique'
+            text = f'"{name}" is also the name of data_sources[{first[name]}]; each needs its own'
             yield Finding(place=("data_sources", position, "name"), text=text)
 
 
@@ -146,7 +146,7 @@ def _check_variables(source: Mapping[str, object], place: Place, environment: Ma
 def _check_fields(
     source: Mapping[str, object], place: Place, catalogue: Catalogue
 ) -> tuple[list[Finding], list[Finding]]:
-    """Check `field_mapping` and `defaults`; what is wrong in the mapping of an old configuration is a warning."""
+    """Check `field_mapping` and `defaults`; a wrong mapping of an old configuration is a warning."""
     plugin, config = catalogue.types.get(str(source.get("type"))), source.get("config")
     own = plugin.targets if plugin else ()
     mapping_findings = list(_check_mapping(source, place, own)) if plugin else []

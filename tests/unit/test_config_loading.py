@@ -81,7 +81,7 @@ def test_every_problem_is_reported_at_once_in_the_agreed_form(load: Load) -> Non
         "pylantir.json: data_sources[0].operation_interval.start_time: hour must be 0-23, got 25",
         'pylantir.json: data_sources[0]: unknown key "field_maping": did you mean "field_mapping"?',
         'pylantir.json: data_sources[1].sync_interval: expected a number of seconds >= 1, got "5m"',
-        'pylantir.json: data_sources[2].name: "a" is also the name of data_sources[0]; names have to be unique',
+        'pylantir.json: data_sources[2].name: "a" is also the name of data_sources[0]; each needs its own',
         (
             'pylantir.json: data_sources[2].type: unknown source type "cvs": did you mean "csv"?'
             " (types that exist: booking, csv, json, redcap)"
@@ -252,8 +252,8 @@ def test_fields_that_nobody_gives_are_warned_of(load: Load) -> None:
     settings = load(with_source(field_mapping={"id": "patient_id"}, defaults={}))
     assert settings.warnings == (
         (
-            'pylantir.json: data_sources[0].field_mapping: nothing is mapped to "scheduled_start_date", without which '
-            "every record is refused"
+            'pylantir.json: data_sources[0].field_mapping: nothing is mapped to "scheduled_start_date", '
+            "without which every record is refused"
         ),
         'pylantir.json: data_sources[0]: no modality is mapped or given in "defaults": MR is assumed',
     )
