@@ -6,12 +6,12 @@ Lives in the worker of a REDCap source. In: the pieces of a body as they arrive;
 from __future__ import annotations
 
 import codecs
-import io
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from pylantir.errors import SourceUnavailable
 
 Row = dict[str, Any]
 
@@ -33,30 +33,12 @@ class TooMuchError(TransientError):
     """REDCap ran out of memory over this request; a smaller one may do."""
 
 
+class RedcapRefused(SourceUnavailable):
+    """REDCap understood the request and will not grant it: asking again changes nothing."""
+
+
 class RedcapError(Exception):
     """What REDCap says in `{"error": …}` under HTTP status 200."""
-
-
-class RecordIds:
-    """Record IDs in the order of the export, at a tenth of the memory that a list of texts takes."""
-
-    def __init__(self) -> None:
-        self._lines = io.BytesIO()
-        self._last: str | None = None
-        self.count = 0
-
-    def add(self, record_id: str) -> None:
-        """Append an ID, unless the row before had the same one."""
-        if record_id != self._last:
-            self._lines.write(record_id.encode() + b"\n")
-            self._last = record_id
-            self.count += 1
-
-    def batches(self, size: int) -> Iterator[list[str]]:
-        """Give the IDs in lists of `size`."""
-        self._lines.seek(0)
-        while batch := [line[:-1].decode() for line in itertools.islice(self._lines, size)]:
-            yield batch
 
 
 def read_rows(chunks: Iterable[bytes]) -> list[Row]:

@@ -14,7 +14,6 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import requests
@@ -23,8 +22,8 @@ from redcap.project import Project
 
 from pylantir.data_sources.redcap_answers import (
     OUT_OF_MEMORY,
-    RecordIds,
     RedcapError,
+    RedcapRefused,
     Row,
     TooMuchError,
     TransientError,
@@ -32,6 +31,8 @@ from pylantir.data_sources.redcap_answers import (
     iter_rows,
     read_rows,
 )
+from pylantir.data_sources.redcap_ids import RecordIds
+from pylantir.data_sources.redcap_options import RedcapAccess
 from pylantir.errors import SourceUnavailable
 
 logger = logging.getLogger(__name__)
@@ -42,31 +43,6 @@ _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
 _CHUNK_BYTES = 65536
 _METADATA_KEYS = ("field_name", "form_name", "field_type", "select_choices_or_calculations")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedcapAccess:
-    """Where a project is, and how patient to be with it.
-
-    Attributes:
-        url: Ends in "/api/".
-        token: 32 characters; a secret.
-        token_env: The environment variable that holds it, for messages.
-        verify: Whether the server's certificate is checked, or the file of CA certificates to check it with.
-        timeout_s: Longest silence within one request, in seconds.
-        patience_s: Longest time from `renew_patience` to giving up, all attempts and pauses included.
-    """
-
-    url: str
-    token: str = field(repr=False)
-    token_env: str
-    verify: bool | str = True
-    timeout_s: float = 60.0
-    patience_s: float = 240.0
-
-
-class RedcapRefused(SourceUnavailable):
-    """REDCap understood the request and will not grant it: asking again changes nothing."""
 
 
 class _PyCapProject(Project):
