@@ -110,7 +110,11 @@ class WorklistServer:
         self._server = entity.make_server(
             listener.getsockname(),
             server_class=_SharedListener,
-            evt_handlers=[(evt.EVT_C_FIND, self._answer_query), (evt.EVT_REJECTED, _log_rejection)],
+            evt_handlers=[
+                (evt.EVT_C_FIND, self._answer_query),
+                (evt.EVT_REJECTED, _log_rejection),
+                (evt.EVT_CONN_CLOSE, _end_probe),
+            ],
             listener=listener,
         )
 
@@ -264,6 +268,14 @@ def _log_failure(caller: str, error: BaseException) -> None:
 def _log_rejection(event: evt.Event) -> None:
     peer = event.assoc.requestor
     logger.warning("association from %s at %s rejected", peer.ae_title, peer.address)
+
+
+def _end_probe(event: evt.Event) -> None:
+    """Let go of a connection that closed without asking for an association, as health checks do."""
+    provider = event.assoc.dul
+    if provider.state_machine.current_state == "Sta2":
+        # The association's thread would wait for the request until its timeout.
+        provider.to_user_queue.put(None)  # type: ignore[arg-type]  # the same as that timeout
 
 
 def _let_peer_catch_up(association: Association) -> None:

@@ -339,6 +339,14 @@ def test_a_scanner_that_hangs_up_ends_its_query(bound: socket.socket) -> None:
         wait_until(lambda: served.server.active_associations == 0, "the association is gone")
 
 
+def test_a_connection_that_asks_for_nothing_leaves_nothing_behind(bound: socket.socket) -> None:
+    with serving(bound, lambda _query: ()) as served:
+        for _ in range(30):
+            socket.create_connection(("127.0.0.1", served.port)).close()
+        wait_until(lambda: served.wake_ups >= 30, "all connections are accepted")
+        wait_until(lambda: served.server.active_associations == 0, "their threads are gone", within_s=5)
+
+
 def test_an_idle_server_sleeps_and_stops_at_once(served: Served) -> None:
     patients(served, query())
     wait_until(lambda: served.server.active_associations == 0, "the association is gone")
