@@ -68,7 +68,7 @@ def find_matching(
 def _reason(error: SQLAlchemyError) -> str:
     """What the driver says, without the statement's parameters and stored text: those are patient data."""
     said = str(getattr(error, "orig", None) or type(error).__name__)
-    return said.splitlines()[0].split(" with text ")[0]
+    return said.partition("\n")[0].partition(" with text ")[0]
 
 
 def _statement(query: WorklistQuery, *, dialect: str) -> Select[Any]:
