@@ -1,0 +1,185 @@
+"""The value rules: what becomes of every kind of value, and what is refused."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import config as pydicom_config
+from pydicom.valuerep import validate_value
+
+from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, WEIGHT_KG_FIELD, WORKLIST_FIELDS, normalise_value
+from pylantir.errors import RecordRejected
+
+SCALARS = st.one_of(
+    st.none(),
+    st.text(max_size=80),
+    st.text(alphabet="AaZz09^=,.:-/ \\\n\t\u3000\u200bé山Ω+E", max_size=80),
+    st.integers(),
+    st.floats(),
+    st.decimals(allow_infinity=False).filter(lambda value: not value.is_snan()),
+    st.dates(),
+    st.datetimes(),
+    st.times(),
+    st.booleans(),
+    st.dates().map(lambda day: day.isoformat()),
+    st.datetimes().map(lambda moment: moment.isoformat()),
+    st.times().map(lambda time: time.isoformat()),
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("scheduled_start_date", "2026-12-01", "20261201"),
+        ("scheduled_start_date", "20261201", "20261201"),
+        ("scheduled_start_date", "2026/12/1", "20261201"),
+        ("scheduled_start_date", "2026-12-01T08:30:00", "20261201"),
+        ("scheduled_start_date", "2026-12-01 08:30:00.123+01:00", "20261201"),
+        ("scheduled_start_date", datetime.date(2026, 12, 1), "20261201"),
+        ("scheduled_start_date", datetime.datetime(2026, 12, 1, 8, 30), "20261201"),  # noqa: DTZ001
+        ("scheduled_start_date", " ", None),
+        ("patient_birth_date", "1980", "19800101"),
+        ("patient_birth_date", 1980, "19800101"),
+        ("patient_birth_date", 1980.0, "19800101"),
+        ("scheduled_start_time", "08", "080000"),
+        ("scheduled_start_time", "8:30", "083000"),
+        ("scheduled_start_time", "08:30:15", "083015"),
+        ("scheduled_start_time", "08:30:15.123456", "083015"),
+        ("scheduled_start_time", "0830", "083000"),
+        ("scheduled_start_time", "083015.5", "083015"),
+        ("scheduled_start_time", "2026-12-01T08:30:00Z", "083000"),
+        ("scheduled_start_time", datetime.time(8, 30), "083000"),
+        ("scheduled_start_time", datetime.datetime(2026, 12, 1, 8, 30), "083000"),  # noqa: DTZ001
+        ("patient_name", "Doe^Jane", "Doe^Jane"),
+        ("patient_name", "Doe, Jane", "Doe^Jane"),
+        ("patient_name", "Jane Doe", "Jane Doe"),
+        ("patient_name", "Doe, Jane, Dr", "Doe, Jane, Dr"),
+        ("patient_name", " Doe ^ Jane ^^^ ", "Doe^Jane"),
+        ("patient_name", "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("patient_name", "^^^^", None),
+        ("patient_sex", "female", "F"),
+        ("patient_sex", " m ", "M"),
+        ("patient_sex", "Other", "O"),
+        ("patient_sex", "unknown", None),
+        ("modality", "mr", "MR"),
+        ("modality", "MRI", "MR"),
+        ("patient_id", 17, "17"),
+        ("patient_id", 17.0, "17"),
+        ("patient_id", Decimal("17.00"), "17"),
+        ("patient_id", "0017", "0017"),
+        ("patient_id", float("nan"), None),
+        ("patient_id", "NaN", None),
+        ("study_description", "  Brain\n 3T ", "Brain 3T"),
+        ("patient_weight_lb", "150.50", "150.5"),
+        ("patient_weight_lb", 150, "150"),
+        (WEIGHT_KG_FIELD, "70", "154.3236"),
+        ("pregnancy_status", 4, "4"),
+        ("performed_procedure_step_status", "Cancelled", "CANCELED"),
+        ("performed_procedure_step_status", "in_progress", "IN_PROGRESS"),
+        ("study_instance_uid", "1.2.840.10008", "1.2.840.10008"),
+        ("scheduled_station_aetitle", "MRI Scanner", "MRI Scanner"),
+        (RECORD_ID_FIELD, "a\\b", "a\\b"),
+    ],
+)
+def test_a_value_takes_its_dicom_form(field: str, value: object, expected: str | None) -> None:
+    assert normalise_value(field, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("scheduled_start_date", "01/02/2026", "date_format"),
+        ("scheduled_start_date", "46357", "expected YYYY-MM-DD"),
+        ("scheduled_start_date", "2026", "expected YYYY-MM-DD"),
+        ("scheduled_start_date", "2026-02-30", "no such day"),
+        ("scheduled_start_date", "9999-12-31", "year"),
+        ("scheduled_start_date", "\uff12026-12-01", "expected YYYY-MM-DD"),
+        ("scheduled_start_time", "24:00", "no such time"),
+        ("scheduled_start_time", "9", "expected HH:MM"),
+        ("scheduled_start_time", "93000", "expected HH:MM"),
+        ("scheduled_start_time", "2026-12-01", "expected HH:MM"),
+        ("scheduled_start_time", "tomorrow", "time_format"),
+        ("patient_name", "a" * 65, "65 characters"),
+        ("patient_name", "a=b=c=d", "3 groups"),
+        ("patient_name", "a^b^c^d^e^f", "5 components"),
+        ("patient_name", "Doe\\Jane", "backslash"),
+        ("patient_sex", "1", "expected M, F, O"),
+        ("patient_sex", 2, "expected M, F, O"),
+        ("modality", "MR\\PT", "backslash"),
+        ("modality", "M-R", "letters"),
+        ("patient_id", True, "bool"),
+        ("patient_id", ["a"], "list"),
+        ("patient_id", {"a": 1}, "dict"),
+        ("patient_id", b"a", "bytes"),
+        ("patient_id", 1e300, "exact"),
+        ("patient_id", "P\u200b1", "invisible"),
+        ("patient_id", "P\t1", "control"),
+        ("patient_id", "1.2E+05", "spreadsheet"),
+        ("patient_id", "x" * 65, "65 characters"),
+        ("accession_number", "x" * 17, "at most 16"),
+        ("study_description", "x" * 65, "at most 64"),
+        ("study_description", "\x1b$B", "control"),
+        ("patient_weight_lb", "70 kg", "without a unit"),
+        ("patient_weight_lb", "0", "positive"),
+        ("patient_weight_lb", "-5", "positive"),
+        (WEIGHT_KG_FIELD, "5000", "at most"),
+        ("pregnancy_status", "5", "1 (no)"),
+        ("performed_procedure_step_status", "lost", "SCHEDULED"),
+        ("study_instance_uid", "1.2.03", "not a UID"),
+        ("study_instance_uid", "1." + "2" * 64, "at most 64"),
+        ("scheduled_station_aetitle", "SCÄNNER", "ASCII"),
+        ("scheduled_station_aetitle", "A" * 17, "at most 16"),
+    ],
+)
+def test_a_value_that_breaks_its_rule_is_refused_with_the_reason(field: str, value: object, reason: str) -> None:
+    with pytest.raises(RecordRejected) as caught:
+        normalise_value(field, value)
+    assert caught.value.field == field
+    assert reason in caught.value.reason
+
+
+def test_a_reason_never_repeats_the_value() -> None:
+    for field in sorted(MAPPING_TARGETS):
+        for value in ("Secret\x01Name", "Secret" * 60, "Secretary\x00"):
+            with pytest.raises(RecordRejected) as caught:
+                normalise_value(field, value)
+            assert "Secret" not in str(caught.value)
+
+
+def test_a_date_format_settles_ambiguous_dates_and_leaves_iso_alone() -> None:
+    assert normalise_value("scheduled_start_date", "01/02/2026", date_format="%d/%m/%Y") == "20260201"
+    assert normalise_value("scheduled_start_date", "01/02/2026", date_format="%m/%d/%Y") == "20260102"
+    assert normalise_value("scheduled_start_date", "2026-02-01", date_format="%d/%m/%Y") == "20260201"
+    with pytest.raises(RecordRejected, match="%d/%m/%Y"):
+        normalise_value("scheduled_start_date", "13/13/2026", date_format="%d/%m/%Y")
+
+
+def test_a_date_that_is_no_text_needs_no_format() -> None:
+    day = datetime.date(2026, 2, 1)
+    assert normalise_value("scheduled_start_date", day, date_format="%Y-%d-%m") == "20260201"
+
+
+def test_a_time_format_reads_twelve_hour_clocks() -> None:
+    assert normalise_value("scheduled_start_time", "8:30 PM", time_format="%I:%M %p") == "203000"
+
+
+@given(field=st.sampled_from(sorted(MAPPING_TARGETS)), value=SCALARS)
+def test_any_value_is_refused_or_becomes_legal_and_stays_as_it_is(field: str, value: object) -> None:
+    try:
+        text = normalise_value(field, value)
+    except RecordRejected:
+        return
+    if text is None:
+        return
+    stored_in = "patient_weight_lb" if field == WEIGHT_KG_FIELD else field
+    assert normalise_value(stored_in, text) == text
+    assert text == text.strip()
+    text.encode("utf-8")
+    rule = WORKLIST_FIELDS.get(stored_in)
+    if rule and rule.vr != "US":
+        validate_value(rule.vr, text, pydicom_config.RAISE)
+        assert rule.vr == "PN" or len(text) <= rule.max_length
