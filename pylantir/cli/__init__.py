@@ -1,0 +1,1 @@
+"""`pylantir`: the commands that show and check the data. They start no process."""

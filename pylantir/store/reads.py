@@ -8,7 +8,7 @@ Nothing here writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -38,7 +38,7 @@ _COLUMNS = worklist_items.columns
 
 def find_matching(
     connection: Connection, query: WorklistQuery, *, limit: int | None = None
-) -> Iterator[Mapping[str, object]]:
+) -> Generator[Mapping[str, object]]:
     """Yield the items that a query matches, by start date, start time and id.
 
     Rows are streamed: close the iterator (or exhaust it) to end the read.

@@ -1,0 +1,147 @@
+"""Checking a configuration, the plugins' own checks included, without letting any of it near the supervisor.
+
+Lives in a short-lived child of the supervisor, and in the `check` command. In: a path and an environment; out:
+`Settings`, or every error at once. A plugin that is somebody's file runs in a further child, which may raise, hang or
+exit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
+from pylantir.settings import Settings, SourceSettings
+from workers.bootstrap import die_with_parent, set_names
+from workers.frames import FrameSocket, encode_frame
+
+PLUGIN_CHECK_S = 1.2
+"""How long plugins' own checks may take: what is wrong is to be said within 2 seconds of the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a check came to: settings, or problems."""
+
+    settings: Settings | None = None
+    problems: tuple[str, ...] = ()
+
+
+def check_in_child(
+    connection: Connection, parent_pid: int, path: str, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> None:
+    """The target of the supervisor's short-lived child: send back one `Checked`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent_pid)
+    set_names("check")
+    connection.send(check_configuration(Path(path), environ, overrides))
+    connection.close()
+
+
+def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Checked:
+    """Validate everything; touches neither the database nor a port."""
+    from pylantir.config.loading import load_settings  # noqa: PLC0415 - pydantic, which this module's importers spare
+    from pylantir.data_sources.registry import discover  # noqa: PLC0415
+
+    try:
+        settings = load_settings(path, discover=discover, environ=environ, overrides=overrides)
+    except ConfigurationError as error:
+        return Checked(problems=error.problems)
+    problems, warnings = _check_plugins(settings)
+    if problems:
+        return Checked(problems=tuple(problems))
+    return Checked(settings=replace(settings, warnings=(*settings.warnings, *warnings)))
+
+
+def _check_plugins(settings: Settings) -> tuple[list[str], list[str]]:
+    """Ask each enabled source's plugin about its `config`: what it refuses is a problem, a broken plugin a warning."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    children = []
+    for source in settings.enabled_sources:
+        if source.plugin.builtin:
+            is_right, message = _validate(source)
+            if not is_right:
+                problems.append(f"{_place(settings, source)}: {message}")
+        else:
+            children.append((source, _PluginCheck(source, settings.base_dir)))
+    deadline = time.monotonic() + PLUGIN_CHECK_S
+    for source, child in children:
+        is_valid, message = child.finish(max(0.0, deadline - time.monotonic()))
+        if is_valid is False:
+            problems.append(f"{_place(settings, source)}: {message}")
+        elif is_valid is None:
+            warnings.append(
+                f"{_place(settings, source)}: plugin {source.plugin.type_name} ({source.plugin.origin}): {message}; "
+                "the source will be tried again and again, the others are not affected"
+            )
+    return problems, warnings
+
+
+def _place(settings: Settings, source: SourceSettings) -> str:
+    return f"{Path(settings.config_path).name}: source {source.name}: config"
+
+
+def _validate(source: SourceSettings) -> tuple[bool, str]:
+    from pylantir.data_sources.registry import load_plugin  # noqa: PLC0415
+
+    is_valid, message = load_plugin(source.plugin).validate_config(dict(source.config))
+    return bool(is_valid), str(message)
+
+
+class _PluginCheck:
+    """One plugin's `validate_config`, in a child of its own."""
+
+    def __init__(self, source: SourceSettings, base_dir: str) -> None:
+        ours, theirs = socket.socketpair()
+        self._frames = FrameSocket(ours, limit=64 * 1024)
+        self._process: SpawnProcess = multiprocessing.get_context("spawn").Process(
+            target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs)
+        )
+        self._process.start()
+        theirs.close()
+
+    def finish(self, timeout_s: float) -> tuple[bool | None, str]:
+        """Wait for the answer: (valid, message), or (None, what went wrong) when the plugin gave none."""
+        deadline = time.monotonic() + timeout_s
+        answer = None
+        try:
+            while answer is None and not self._frames.closed:
+                if not wait([self._frames.fileno()], max(0.0, deadline - time.monotonic())):
+                    break
+                answer = next(iter(self._frames.receive()), None)
+        except ProtocolError:
+            answer = None
+        hangs = answer is None and not self._frames.closed
+        self._process.kill()
+        self._process.join()
+        self._frames.close()
+        if answer is None:
+            return None, "its check hangs" if hangs else "its check ended the process"
+        is_valid = answer.get("is_valid")
+        return (is_valid if isinstance(is_valid, bool) else None), str(answer.get("message"))
+
+
+def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, sock: socket.socket) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent_pid)
+    set_names("check")
+    os.environ.update(source.env_values)
+    os.chdir(base_dir)
+    try:
+        is_valid, message = _validate(source)
+        answer: dict[str, object] = {"is_valid": is_valid, "message": message}
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: this process exists for the plugin's sake
+        said = str(error)
+        message = said if isinstance(error, PylantirError) else f"its check raised {type(error).__name__}: {said}"
+        answer = {"is_valid": None, "message": message}
+    sock.setblocking(True)
+    sock.sendall(encode_frame(answer))

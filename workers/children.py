@@ -1,0 +1,241 @@
+"""One supervised process as the supervisor sees it: spawned, listened to, stopped, killed.
+
+Lives in the supervisor. What a child says is news for `status` and a deadline for the next sign of life, nothing
+more: a child cannot make the supervisor do anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+
+from pylantir.errors import ExitStatus, ProtocolError
+from pylantir.settings import LogSettings
+from workers.bootstrap import ChildSpec, run_child
+from workers.entry_queue import make_token
+from workers.frames import Frame, FrameSocket, encode_frame
+from workers.lifecycle import Event, Lifecycle, State, advance, prove_useful
+
+START_GRACE_S = 30.0
+"""A process that is not ready yet may take so long between two signs of life."""
+USEFUL_AFTER_S = 5.0
+_LATE_S = 0.5
+_ABORT_S = 1.0
+_MESSAGE_BYTES = 64 * 1024
+
+logger = logging.getLogger(__name__)
+_spawn = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a child is to be. Two equal roles need no restart between them.
+
+    Attributes:
+        role: `writer`, `mwl-scp` or `source`.
+        source: The source's name.
+        body: `module:function` to run.
+        arguments: The body's arguments: frozen values and sockets.
+        hidden: Environment variables that it must not see.
+        secrets: Values that its log must not show.
+        retry_cap_s: Longest delay before a restart.
+    """
+
+    role: str
+    source: str | None = None
+    body: str
+    arguments: tuple[object, ...] = ()
+    hidden: frozenset[str] = frozenset()
+    secrets: tuple[str, ...] = ()
+    retry_cap_s: float = 60.0
+
+    @property
+    def name(self) -> str:
+        """How operators call it."""
+        return self.source or self.role
+
+
+class Child:
+    """A role's incarnations, one after the other."""
+
+    def __init__(self, role: Role, key: bytes, log: LogSettings, now: float) -> None:
+        self.role = role
+        self.life = Lifecycle(since=now)
+        self.reports: dict[str, object] = {}
+        self.last_exit: str | None = None
+        self.last_sign_at = now
+        self._key = key
+        self._log = log
+        self._generation = 0
+        self._process: SpawnProcess | None = None
+        self._frames: FrameSocket | None = None
+        self._hang_at: float | None = None
+        self._kill_at: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        return self._process.pid if self._process else None
+
+    def deadlines(self, *, may_restart: bool) -> Iterator[float]:
+        """When something is to be done about this child even if nothing is heard of it."""
+        for moment in (self._hang_at, self._kill_at, self.life.retry_at if may_restart else None):
+            if moment is not None:
+                yield moment
+
+    def filenos(self) -> Iterator[int]:
+        """What the supervisor's loop should wait for."""
+        if self._process:
+            yield self._process.sentinel
+        if self._frames and not self._frames.closed:
+            yield self._frames.fileno()
+
+    def spawn(self, now: float) -> None:
+        """Start an incarnation."""
+        self._generation += 1
+        ours, theirs = socket.socketpair()
+        role = self.role
+        spec = ChildSpec(
+            role=role.role,
+            source=role.source,
+            generation=self._generation,
+            body=role.body,
+            parent_pid=os.getpid(),
+            token=make_token(self._key, role.role, role.source, self._generation),
+            log=self._log,
+            secrets=role.secrets,
+        )
+        self._process = _spawn.Process(target=run_child, args=(spec, theirs, role.arguments), name=role.name)
+        with _without(role.hidden):
+            self._process.start()
+        # Ours only: this side must see the end of the file when the child dies.
+        theirs.close()
+        self._frames = FrameSocket(ours, limit=_MESSAGE_BYTES)
+        self.life = advance(self.life, Event.SPAWNED, now=now)
+        self.last_sign_at = now
+        self._hang_at = now + START_GRACE_S
+        self._kill_at = None
+
+    def listen(self, now: float) -> None:
+        """Take in what the child has said."""
+        if self._frames is None or self._frames.closed:
+            return
+        try:
+            for message in self._frames.receive():
+                self._hear(message, now)
+        except ProtocolError as error:
+            logger.warning("%s: %s; it is killed", self.role.name, error)
+            self.kill()
+        self._frames.flush()
+
+    def say(self, message: Mapping[str, object]) -> bool:
+        """Tell the child something; False if there is nobody to hear it."""
+        if self._frames is None or self._frames.closed:
+            return False
+        self._frames.send(encode_frame(message))
+        return True
+
+    def reap(self, now: float, jitter: float) -> bool:
+        """Notice that the process has ended; tells whether it has."""
+        if self._process is None or self._process.exitcode is None:
+            return False
+        self.listen(now)
+        code = self._process.exitcode
+        self._process.close()
+        self._process = None
+        if self._frames:
+            self._frames.close()
+        self._hang_at = self._kill_at = None
+        self.last_exit = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
+        if served_long and self.role.source is None:
+            self.life = prove_useful(self.life)
+        event = Event.MISCONFIGURED if code == ExitStatus.CONFIGURATION else Event.EXITED
+        self.life = advance(self.life, event, now=now, cap_s=self.role.retry_cap_s, jitter=jitter)
+        self._log_exit(now)
+        return True
+
+    def stop(self, now: float, grace_s: float) -> None:
+        """Ask the process to end, and see that it does within `grace_s` seconds."""
+        if self.life.state not in {State.STOPPING, State.STOPPED}:
+            self.life = advance(self.life, Event.STOP, now=now)
+        if self._process is None:
+            return
+        self._hang_at = None
+        self._kill_at = min(now + grace_s, self._kill_at or float("inf"))
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._signal(signal.SIGKILL)
+
+    def restart(self, now: float, grace_s: float) -> None:
+        """End this incarnation in order; the next one follows at once, its predecessors' crashes forgotten."""
+        self.life = prove_useful(self.life)
+        if self._process is None:
+            self.spawn(now)
+        else:
+            self._hang_at = None
+            self._kill_at = now + grace_s
+            self._signal(signal.SIGTERM)
+
+    def check_deadlines(self, now: float, *, may_restart: bool) -> None:
+        """Abort what hangs, kill what does not end, restart what has waited."""
+        if self._kill_at is not None and now >= self._kill_at:
+            logger.warning("%s (pid %s) does not end; it is killed", self.role.name, self.pid)
+            self._kill_at = now + _ABORT_S
+            self.kill()
+        elif self._hang_at is not None and now >= self._hang_at:
+            logger.error("%s (pid %s) gives no sign of life; traceback follows", self.role.name, self.pid)
+            self._hang_at, self._kill_at = None, now + _ABORT_S
+            self._signal(signal.SIGABRT)
+        elif may_restart and self.life.retry_at is not None and now >= self.life.retry_at:
+            self.spawn(now)
+
+    def _hear(self, message: Frame, now: float) -> None:
+        self.last_sign_at = now
+        kind, within_s, values = message.get("kind"), message.get("within_s"), message.get("values")
+        if kind == "ready":
+            self.life = advance(self.life, Event.READY, now=now)
+        elif kind == "beat" and isinstance(within_s, int | float) and self._kill_at is None:
+            self._hang_at = now + within_s + _LATE_S
+        elif kind == "report" and isinstance(values, dict):
+            self.reports |= values
+            if values.get("useful"):
+                self.life = prove_useful(self.life)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process and self._process.pid and self._process.exitcode is None:
+            os.kill(self._process.pid, number)
+
+    def _log_exit(self, now: float) -> None:
+        name, state = self.role.name, self.life.state
+        if state is State.STOPPED:
+            logger.info("%s has ended (%s)", name, self.last_exit)
+        elif state is State.FATAL:
+            logger.error("%s cannot run with this configuration; correct it and run: pylantir-supervisor reload", name)
+        else:
+            in_s = max(0.0, (self.life.retry_at or now) - now)
+            logger.warning("%s ended unexpectedly (%s); restart %d in %.1f s", name, self.last_exit,
+                           self.life.restarts + 1, in_s)  # fmt: skip
+
+    def replace_role(self, role: Role, log: LogSettings) -> None:
+        """What the next incarnation is to be."""
+        self.role, self._log = role, log
+
+
+@contextmanager
+def _without(names: frozenset[str]) -> Iterator[None]:
+    """Hide environment variables from the process that is started meanwhile."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -1,0 +1,86 @@
+"""Log lines on stderr, one per event: time, level, process, source, message; as text or as JSON lines.
+
+Called once by each process at its start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+from pylantir.settings import LogSettings
+
+_QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "urllib3": logging.WARNING}
+
+
+class _Formatter(logging.Formatter):
+    """Common to both forms: UTC times, and secrets struck out wherever they turn up."""
+
+    def __init__(self, process: str, source: str | None, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self.process = process
+        self.source = source
+        self._secrets = [secret for secret in secrets if secret]
+
+    def text_of(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def time_of(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+class TextFormatter(_Formatter):
+    """`2026-01-26T08:00:00.123Z INFO    source site_b_csv: message`; a traceback's lines are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one event."""
+        who = f"{self.process} {self.source}" if self.source else self.process
+        text = self.text_of(record).replace("\n", "\n    ")
+        return f"{self.time_of(record)} {record.levelname:<7} {who}: {text}"
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one event."""
+        event = {
+            "time": self.time_of(record),
+            "level": record.levelname,
+            "process": self.process,
+            "source": self.source,
+            "logger": record.name,
+            "message": self.text_of(record),
+        }
+        return json.dumps(event, ensure_ascii=False)
+
+
+def configure_logging(
+    settings: LogSettings, *, process: str, source: str | None = None, secrets: Sequence[str] = ()
+) -> None:
+    """Send this process's log to stderr.
+
+    Args:
+        settings: Form and level.
+        process: `supervisor`, `writer`, `mwl-scp` or `source`.
+        source: The source's name in a source worker.
+        secrets: Values that no line may show.
+    """
+    formatter = JsonFormatter if settings.format == "json" else TextFormatter
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(process, source, secrets))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,64 @@
+"""Which children a configuration calls for. Pure: settings and sockets in, roles out."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from pylantir.settings import Settings, SourceSettings
+from workers.children import Role
+from workers.writer_settings import WriterSettings
+
+QUEUE_SOCKET_NAME = "entries.sock"
+_SERVICE_RETRY_CAP_S = 1.0
+
+
+def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: socket.socket) -> dict[str, Role]:
+    """List the children by name: writer, server, and one worker per enabled source.
+
+    Args:
+        settings: The checked configuration.
+        key: This run's key for the producers' tokens.
+        queue: The entry queue's listening socket.
+        dicom: The worklist's listening socket.
+    """
+    all_secrets = frozenset(name for source in settings.sources for name in source.secret_env)
+    writer = WriterSettings(
+        db_url=settings.db_url,
+        db_echo=settings.db_echo,
+        ranks={source.name: rank for rank, source in enumerate(settings.sources)},
+        match_on=settings.deduplication.match_on,
+        max_minutes=settings.deduplication.max_minutes,
+        keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
+        key=key,
+    )
+    roles = [
+        Role(
+            role="writer",
+            body="workers.writer:run",
+            arguments=(writer, queue),
+            hidden=all_secrets,
+            retry_cap_s=_SERVICE_RETRY_CAP_S,
+        ),
+        Role(
+            role="mwl-scp",
+            body="workers.mwl_scp:run",
+            arguments=(settings.dicom, settings.db_url, dicom),
+            hidden=all_secrets,
+            retry_cap_s=_SERVICE_RETRY_CAP_S,
+        ),
+    ]
+    roles += [_plan_source(settings, source, all_secrets) for source in settings.enabled_sources]
+    return {role.name: role for role in roles}
+
+
+def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozenset[str]) -> Role:
+    address = Path(settings.runtime_dir) / QUEUE_SOCKET_NAME
+    return Role(
+        role="source",
+        source=source.name,
+        body="workers.source:run",
+        arguments=(source, settings.base_dir, str(address)),
+        hidden=all_secrets - set(source.secret_env),
+        secrets=tuple(source.env_values.values()),
+    )

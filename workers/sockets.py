@@ -1,0 +1,57 @@
+"""Listening and connecting on local sockets in the runtime directory, however long its path is."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LONGEST_ADDRESS_BYTES = 107
+BACKLOG = 128
+
+
+@contextmanager
+def _short_address(path: Path) -> Iterator[str]:
+    """An address of at most 107 bytes for the path: through the open folder, if the path itself is longer."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def listen_at(path: Path) -> socket.socket:
+    """Listen on a local socket that only this user can reach. The caller holds the instance's lock: an old one goes."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short_address(path) as address:
+            listener.bind(address)
+        path.chmod(0o600)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def connect_to(path: Path) -> socket.socket:
+    """Connect to a local socket.
+
+    Raises:
+        OSError: Nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short_address(path) as address:
+            sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,360 @@
+"""A source worker: asks one plugin on its timetable and streams what it gives to the writer.
+
+In: a source's settings; the plugin's records. Out: numbered batches on the entry queue, and for `status` what became of
+them. It knows no database: the writer's welcome tells it where the source stands. Whatever the plugin does to this
+process, only this process suffers.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+import secrets
+import selectors
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
+from pylantir.data_sources.registry import load_plugin
+from pylantir.entry import RECORD_ID_FIELD
+from pylantir.errors import ConfigurationError, PylantirError, RecordRejected
+from pylantir.mapping import EntryMapper
+from pylantir.schedule import look_back_s, next_start, seconds_until_open
+from pylantir.settings import SourceSettings
+from workers.bootstrap import Context
+from workers.producer import WriterConnection
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 1024 * 1024
+BATCH_AGE_S = 1.0
+BEAT_EVERY_S = 10.0
+HANG_AFTER_S = 60.0
+WATCH_EVERY_S = 1.0
+RETRY_FAILED_AFTER_S = 10.0
+_WINDOW_CHECK_S = 30.0
+
+logger = logging.getLogger(__name__)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: the way out of a cycle
+    """The worker was told to stop."""
+
+
+def run(context: Context, settings: SourceSettings, base_dir: str, queue_address: str) -> None:
+    """The body of a source worker; returns when it was told to stop."""
+    os.environ.update(settings.env_values)
+    os.chdir(base_dir)
+    plugin = _prepare_plugin(context, settings)
+    try:
+        SourceWorker(context, settings, plugin, Path(queue_address)).run()
+    except _Stopped:
+        pass
+    finally:
+        try:
+            plugin.cleanup()
+        except Exception:
+            logger.exception("plugin %s: cleanup failed", settings.plugin.type_name)
+
+
+def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlugin:
+    context.channel.beat(settings.fetch_timeout_s)
+    plugin = load_plugin(settings.plugin)
+    is_valid, message = plugin.validate_config(dict(settings.config))
+    if not is_valid:
+        raise ConfigurationError([f"source {settings.name}: config: {message}"])
+    return plugin
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The records of the next frame, encoded one by one as they come."""
+
+    records: list[str] = field(default_factory=list)
+    rejected: list[list[str | None]] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    size: int = 0
+    begun_at: float = 0.0
+
+    def is_due(self, now: float) -> bool:
+        count = len(self.records) + len(self.rejected) + len(self.present)
+        return count >= BATCH_RECORDS or self.size >= BATCH_BYTES or (count > 0 and now - self.begun_at > BATCH_AGE_S)
+
+
+@dataclass(slots=True)
+class _Cycle:
+    """One fetch on its way to the writer."""
+
+    name: str
+    started_at: str
+    snapshot: bool
+    seq: int = 0
+    rejected: int = 0
+
+    def head(self, kind: str) -> str:
+        """The members that every frame of the cycle begins with, as JSON without the closing brace."""
+        self.seq += 1
+        members = {"kind": kind, "cycle": self.name, "seq": self.seq, "started_at": self.started_at}
+        return _encode(members)[:-1]
+
+
+class SourceWorker:
+    """Runs the cycles of one source."""
+
+    def __init__(
+        self, context: Context, settings: SourceSettings, plugin: DataSourcePlugin, queue_address: Path
+    ) -> None:
+        spec = context.spec
+        hello = {"role": spec.role, "source": spec.source, "generation": spec.generation, "token": spec.token}
+        self._context = context
+        self._settings = settings
+        self._plugin = plugin
+        self._mapper = EntryMapper(settings.defaults, settings.date_format, settings.time_format)
+        self._writer = WriterConnection(queue_address, hello)
+        self._last_success: datetime.datetime | None = None
+        self._sync_now = False
+        self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
+
+    def run(self) -> None:
+        """Run cycles until told to stop: from start to start, without drift, inside the operation window."""
+        while self._writer.standing is None:
+            self._wait(1.0)
+        last_success = self._writer.standing.get("last_success")
+        if isinstance(last_success, str):
+            self._last_success = datetime.datetime.fromisoformat(last_success)
+        self._context.channel.ready()
+        due = time.monotonic()
+        while True:
+            due = self._wait_until(due)
+            succeeded = self._run_cycle()
+            now = time.monotonic()
+            due = next_start(due, self._settings.sync_interval_s, now)
+            if not succeeded:
+                # A file that is being written or a server that restarts should not cost a long interval.
+                due = min(due, now + RETRY_FAILED_AFTER_S)
+            self._report_next(due)
+
+    def _wait_until(self, due: float) -> float:
+        """Wait until a cycle is due, its window is open, somebody asks for it, or the source has changed."""
+        while True:
+            now = time.monotonic()
+            closed_for_s = self._closed_for_s()
+            if self._sync_now or (now >= due and not closed_for_s):
+                self._sync_now = False
+                return min(due, now)
+            pause = min(max(due - now, closed_for_s), _WINDOW_CHECK_S)
+            if self._watches and not closed_for_s:
+                if self._source_has_changed():
+                    return now
+                pause = min(pause, WATCH_EVERY_S)
+            self._wait(pause)
+
+    def _closed_for_s(self) -> float:
+        zone = None
+        if self._settings.timezone:
+            from zoneinfo import ZoneInfo  # noqa: PLC0415 - a megabyte that most sources do not need
+
+            zone = ZoneInfo(self._settings.timezone)
+        return seconds_until_open(self._settings.window, datetime.datetime.now(zone))
+
+    def _source_has_changed(self) -> bool:
+        self._context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
+        return isinstance(self._plugin, WatchesForChanges) and self._plugin.has_changed()
+
+    def _wait(self, timeout_s: float) -> None:
+        """Wait for the writer, the supervisor or a signal; a sign of life every now and then.
+
+        Raises:
+            _Stopped: The worker was told to stop.
+        """
+        channel, stop, writer = self._context.channel, self._context.stop, self._writer
+        channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
+        if stop.is_set or channel.supervisor_gone:
+            raise _Stopped
+        with selectors.DefaultSelector() as selector:
+            selector.register(stop, selectors.EVENT_READ)
+            selector.register(channel, selectors.EVENT_READ)
+            if writer.sock:
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writer.sock.wants_to_write else 0)
+                selector.register(writer.sock, events)
+            limits = [timeout_s, BEAT_EVERY_S]
+            if writer.retry_in_s is not None:
+                limits.append(writer.retry_in_s)
+            selector.select(max(0.0, min(limits)))
+        stop.drain()
+        for message in channel.receive():
+            self._sync_now |= message.get("kind") == "sync"
+        writer.service()
+        if stop.is_set or channel.supervisor_gone:
+            raise _Stopped
+
+    def _run_cycle(self) -> bool:
+        """Fetch once and see it committed; tells whether that worked."""
+        started = datetime.datetime.now(datetime.UTC)
+        began = time.monotonic()
+        snapshot = not self._plugin.supports_incremental_sync()
+        cycle = _Cycle(secrets.token_hex(8), started.isoformat(timespec="microseconds"), snapshot)
+        logger.debug("cycle %s begins", cycle.name)
+        error, complete = None, False
+        try:
+            self._stream(cycle, self._fetch(started))
+            complete = snapshot or self._stream_record_ids(cycle)
+        except _Stopped:
+            raise
+        # SystemExit and the like too: a plugin may not end its worker in this way.
+        except BaseException as failure:  # noqa: BLE001
+            error = self._describe_failure(failure)
+        outcome = {"complete": complete and error is None, "error": error}
+        self._send_frame(cycle, cycle.head("end") + "," + _encode(outcome)[1:])
+        while not self._writer.is_idle:
+            self._wait(BEAT_EVERY_S)
+        summary = self._writer.take_summary(cycle.name) or {}
+        if error is None:
+            self._last_success = started
+        self._report_cycle(cycle, summary, error, time.monotonic() - began)
+        return error is None
+
+    def _fetch(self, started: datetime.datetime) -> Iterator[object]:
+        """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
+        interval = look_back_s(self._last_success, started, self._settings.sync_interval_s)
+        channel, timeout_s = self._context.channel, self._settings.fetch_timeout_s
+        channel.beat(timeout_s)
+        for entry in self._plugin.fetch_entries(dict(self._settings.field_mapping), interval):
+            yield entry
+            channel.beat(timeout_s, at_most_every_s=0.5)
+
+    def _stream(self, cycle: _Cycle, entries: Iterable[object]) -> None:
+        batch = _Batch(begun_at=time.monotonic())
+        for position, entry in enumerate(entries, start=1):
+            self._add(batch, entry, position)
+            now = time.monotonic()
+            if batch.is_due(now):
+                cycle.rejected += len(batch.rejected)
+                self._send_batch(cycle, batch)
+                batch = _Batch(begun_at=now)
+        if batch.records or batch.rejected:
+            cycle.rejected += len(batch.rejected)
+            self._send_batch(cycle, batch)
+
+    def _add(self, batch: _Batch, entry: object, position: int) -> None:
+        if isinstance(entry, BadRecord):
+            self._reject(batch, entry.record, entry.field, entry.reason, None)
+            return
+        if not isinstance(entry, Mapping):
+            self._reject(batch, f"record {position}", "", f"a {type(entry).__name__} instead of a dictionary", None)
+            return
+        try:
+            mapped = self._mapper.to_entry(entry)
+        except RecordRejected as rejected:
+            patient_id = entry.get("patient_id")
+            own_id = entry.get(RECORD_ID_FIELD)
+            label = str(entry.get(RECORD_LABEL) or f"record {position}")
+            key = f"id:{str(own_id).strip()}" if own_id not in (None, "") else label
+            owner = str(patient_id).strip() if patient_id not in (None, "") else None
+            self._reject(batch, key, rejected.field, rejected.reason, owner, label)
+            return
+        fields = _encode(mapped.fields)
+        digest = hashlib.blake2b(fields.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        record = f'[{_encode(mapped.record_key)},"{digest}",{fields}]'
+        batch.records.append(record)
+        batch.size += len(record)
+
+    def _reject(
+        self, batch: _Batch, key: str, name: str, reason: str, patient_id: str | None, label: str | None = None
+    ) -> None:
+        where = f"{label} ({key})" if label and label != key else key
+        logger.warning("%s rejected: %s%s", where, f"{name}: " if name else "", reason)
+        batch.rejected.append([key, name, reason, patient_id])
+
+    def _stream_record_ids(self, cycle: _Cycle) -> bool:
+        """Name every record that exists, where an incremental source can; tells whether that was all of them."""
+        if not isinstance(self._plugin, ReportsRecordIds):
+            return False
+        self._context.channel.beat(self._settings.fetch_timeout_s)
+        record_ids = self._plugin.current_record_ids()
+        if record_ids is None:
+            return False
+        batch = _Batch()
+        for record_id in record_ids:
+            self._context.channel.beat(self._settings.fetch_timeout_s, at_most_every_s=0.5)
+            batch.present.append(f"id:{record_id}")
+            if len(batch.present) >= BATCH_RECORDS:
+                self._send_batch(cycle, batch)
+                batch = _Batch()
+        if batch.present:
+            self._send_batch(cycle, batch)
+        return True
+
+    def _send_batch(self, cycle: _Cycle, batch: _Batch) -> None:
+        rest = _encode({"snapshot": cycle.snapshot, "rejected": batch.rejected, "present": batch.present})[1:]
+        self._send_frame(cycle, f'{cycle.head("batch")},"records":[{",".join(batch.records)}],{rest}')
+
+    def _send_frame(self, cycle: _Cycle, body: str) -> None:
+        """Send, and wait while the window is full: the writer sets the pace."""
+        self._writer.send(cycle.name, cycle.seq, body.encode("utf-8", "surrogatepass"))
+        self._writer.service()
+        while self._writer.is_full:
+            self._wait(BEAT_EVERY_S)
+        if self._context.stop.is_set:
+            raise _Stopped
+
+    def _describe_failure(self, failure: BaseException) -> str:
+        """Log why a fetch failed; a foreign exception's text may quote patients, so the database gets its type only."""
+        plugin = self._settings.plugin
+        if isinstance(failure, PylantirError):
+            logger.error("fetch failed: %s", failure)
+            return str(failure)
+        trace = "".join(traceback.format_exception(failure))
+        logger.error("plugin %s (%s): fetch failed:\n%s", plugin.type_name, plugin.origin, trace.rstrip())
+        return f"plugin {plugin.type_name}: {type(failure).__name__}; the log has the traceback"
+
+    def _report_cycle(self, cycle: _Cycle, summary: Mapping[str, object], error: str | None, elapsed_s: float) -> None:
+        counts = summary.get("counts")
+        numbers: dict[str, int] = counts if isinstance(counts, dict) else {}
+        held = summary.get("held")
+        said = ", ".join(f"{numbers.get(name, 0)} {word}" for name, word in _SUMMARY_WORDS)
+        level = logging.INFO if error is None else logging.WARNING
+        logger.log(level, "cycle %s: %s; %.2f s", "done" if error is None else "failed", said, elapsed_s)
+        if isinstance(held, dict):
+            error = describe_held(self._settings.name, held)
+            logger.warning("%s", error)
+        report: dict[str, object] = {
+            "last_error": error,
+            "last_counts": numbers,
+            "last_duration_s": round(elapsed_s, 3),
+            "entries": summary.get("entries"),
+            "rejected": numbers.get("rejected", 0),
+            "useful": error is None,
+        }
+        if error is None:
+            report["last_sync"] = cycle.started_at
+        self._context.channel.report(report)
+
+    def _report_next(self, due: float) -> None:
+        in_s = max(due - time.monotonic(), self._closed_for_s())
+        moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)
+        self._context.channel.report({"next_sync": moment.isoformat(timespec="seconds")})
+
+
+_SUMMARY_WORDS = (
+    ("fetched", "fetched"),
+    ("inserted", "new"),
+    ("updated", "changed"),
+    ("unchanged", "unchanged"),
+    ("cancelled", "cancelled"),
+    ("rejected", "rejected"),
+)
+
+
+def describe_held(source: str, held: Mapping[str, object]) -> str:
+    """Tell an operator what waits for a decision."""
+    return (
+        f"held back: this fetch would cancel {held.get('would_cancel')} of {held.get('of')} items; "
+        f"if that is right, run: pylantir accept {source}"
+    )

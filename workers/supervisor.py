@@ -1,0 +1,371 @@
+"""The supervisor: owns no data; starts, watches, restarts and stops the processes that do.
+
+In: a checked configuration, signals, what the children say, commands on the control socket. Out: children. It holds the
+listening sockets, so that scanners and sources wait in a queue, instead of being refused, while a child restarts. One
+loop waits for everything at once; a signal handler only records.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import FrameType
+
+from pylantir.config.locate import forget_runtime_dir, make_private_directory, remember_runtime_dir
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
+from pylantir.settings import DicomSettings, Settings
+from workers.check import Checked, check_in_child
+from workers.children import Child, Role
+from workers.control import SOCKET_NAME, ControlServer
+from workers.frames import Frame
+from workers.lifecycle import State
+from workers.locks import FileLock
+from workers.logs import configure_logging
+from workers.roles import QUEUE_SOCKET_NAME, plan_roles
+from workers.sockets import BACKLOG, listen_at
+from workers.status import StatusReporter
+
+STOP_GRACE_S = 3.0
+"""How long sources and the server may take to end."""
+WRITER_GRACE_S = 5.0
+"""How long the writer may take then, to commit what it has received."""
+HURRY_GRACE_S = 0.5
+CHECK_TIMEOUT_S = 30.0
+_JITTER = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP, recorded by the handler and read by the loop."""
+
+    def __init__(self) -> None:
+        self._received: list[int] = []
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._record)
+
+    @property
+    def waitable(self) -> socket.socket:
+        """Readable after a signal."""
+        return self._reader
+
+    def take(self) -> list[int]:
+        """The signals since the last call."""
+        try:
+            while self._reader.recv(512):
+                pass
+        except BlockingIOError:
+            pass
+        received, self._received = self._received, []
+        return received
+
+    def _record(self, number: int, _frame: FrameType | None) -> None:
+        self._received.append(number)
+
+
+class ConfigurationCheck:
+    """A configuration being checked in a short-lived child."""
+
+    def __init__(self, path: Path, overrides: Mapping[str, object]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection: Connection
+        self.connection, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
+        self._process = context.Process(target=check_in_child, args=arguments)
+        self._process.start()
+        self._deadline = time.monotonic() + CHECK_TIMEOUT_S
+        theirs.close()
+
+    def finish(self, timeout_s: float) -> Checked | None:
+        """What the check came to; None while it goes on."""
+        if not self.connection.poll(timeout_s) and time.monotonic() < self._deadline:
+            return None
+        try:
+            result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
+        except EOFError:
+            result = _NO_ANSWER
+        self.abandon()
+        return result
+
+    def abandon(self) -> None:
+        """End the child."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+_NO_ANSWER = Checked(problems=("the configuration check ended without a result; see the messages before this one",))
+
+
+def load_checked(path: Path, overrides: Mapping[str, object], signals: Signals) -> Settings | None:
+    """Check the configuration before anything else is touched; None if a signal said to stop meanwhile.
+
+    Raises:
+        ConfigurationError: With all problems.
+    """
+    check = ConfigurationCheck(path, overrides)
+    while True:
+        wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
+        if set(signals.take()) & {signal.SIGTERM, signal.SIGINT}:
+            check.abandon()
+            return None
+        checked = check.finish(0)
+        if checked:
+            if checked.settings is None:
+                raise ConfigurationError(checked.problems)
+            return checked.settings
+
+
+def supervise(settings: Settings, overrides: Mapping[str, object], signals: Signals) -> ExitStatus:
+    """Run an instance until it is told to stop.
+
+    Raises:
+        AlreadyRunning: Another instance of this configuration runs.
+        PylantirError: The port or the runtime directory cannot be used.
+    """
+    configure_logging(settings.log, process="supervisor")
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    runtime_dir = Path(settings.runtime_dir)
+    config_path = Path(settings.config_path)
+    with ExitStack() as cleaning:
+        make_private_directory(runtime_dir)
+        lock = FileLock(runtime_dir / "supervisor.lock")
+        lock.acquire("this configuration is being served already")
+        cleaning.callback(lock.release)
+        dicom = cleaning.enter_context(listen_for_scanners(settings.dicom))
+        queue = cleaning.enter_context(listen_at(runtime_dir / QUEUE_SOCKET_NAME))
+        control = cleaning.enter_context(listen_at(runtime_dir / SOCKET_NAME))
+        for name in (QUEUE_SOCKET_NAME, SOCKET_NAME):
+            cleaning.callback((runtime_dir / name).unlink, missing_ok=True)
+        remember_runtime_dir(config_path, runtime_dir, os.environ)
+        cleaning.callback(forget_runtime_dir, config_path, os.environ)
+        supervisor = Supervisor(settings, overrides, signals, queue=queue, dicom=dicom, control=control)
+        supervisor.run()
+    logger.info("stopped")
+    return ExitStatus.OK
+
+
+def listen_for_scanners(settings: DicomSettings) -> socket.socket:
+    """Bind the worklist's port.
+
+    Raises:
+        PylantirError: It cannot be bound; says what to do.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        msg = (
+            f"cannot listen on {settings.host} port {settings.port}: {error}; "
+            "stop the program that uses the port, or set another dicom.port"
+        )
+        raise PylantirError(msg) from None
+
+
+class Supervisor:
+    """The loop over all children."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        overrides: Mapping[str, object],
+        signals: Signals,
+        *,
+        queue: socket.socket,
+        dicom: socket.socket,
+        control: socket.socket,
+    ) -> None:
+        self._settings = settings
+        self._overrides = overrides
+        self._signals = signals
+        self._queue = queue
+        self._dicom = dicom
+        self._control = ControlServer(control, self._obey)
+        self._key = secrets.token_bytes(32)
+        self._status = StatusReporter()
+        self._started_at = time.monotonic()
+        self._stopping = False
+        self._hurried = False
+        self._check: ConfigurationCheck | None = None
+        self._reload: dict[str, object] = {"number": 0, "problems": []}
+        self._children: dict[str, Child] = {}
+        self._leaving: list[Child] = []
+
+    def run(self) -> None:
+        """Start everybody, keep everybody running, and return when everybody has ended."""
+        logger.info(
+            "serving %s as %s on %s port %d, %d sources",
+            self._settings.config_path, self._settings.dicom.ae_title, self._settings.dicom.host,
+            self._settings.dicom.port, len(self._settings.enabled_sources),
+        )  # fmt: skip
+        now = time.monotonic()
+        for role in self._plan().values():
+            self._add(role, now)
+        while not self._is_over():
+            wait(list(self._waitables()), self._pause())
+            now = time.monotonic()
+            for number in self._signals.take():
+                self._receive(number, now)
+            for child in self._everybody():
+                child.listen(now)
+                child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
+                child.check_deadlines(now, may_restart=not self._stopping)
+            self._control.service()
+            self._finish_reload(now)
+            if self._stopping:
+                self._stop_writer_last(now)
+            self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
+        self._control.close()
+
+    def _plan(self) -> dict[str, Role]:
+        return plan_roles(self._settings, self._key, self._queue, self._dicom)
+
+    def _add(self, role: Role, now: float) -> None:
+        child = self._children[role.name] = Child(role, self._key, self._settings.log, now)
+        child.spawn(now)
+
+    def _everybody(self) -> list[Child]:
+        return [*self._children.values(), *self._leaving]
+
+    def _waitables(self) -> Iterator[int]:
+        yield self._signals.waitable.fileno()
+        yield from self._control.filenos()
+        if self._check:
+            yield self._check.connection.fileno()
+        for child in self._everybody():
+            yield from child.filenos()
+
+    def _pause(self) -> float | None:
+        deadlines = [
+            moment for child in self._everybody() for moment in child.deadlines(may_restart=not self._stopping)
+        ]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _is_over(self) -> bool:
+        return self._stopping and all(child.life.state is State.STOPPED for child in self._everybody())
+
+    def _receive(self, number: int, now: float) -> None:
+        if number == signal.SIGHUP:
+            self._begin_reload()
+        elif not self._stopping:
+            logger.info("%s: stopping", signal.Signals(number).name)
+            self._begin_stop(now)
+        elif not self._hurried:
+            logger.warning("%s again: stopping at once", signal.Signals(number).name)
+            self._hurried = True
+            for child in self._everybody():
+                if child.role.role != "writer":
+                    child.kill()
+
+    def _begin_stop(self, now: float) -> None:
+        """Tell sources and the server to end; the writer follows when they have."""
+        self._stopping = True
+        if self._check:
+            self._check.abandon()
+            self._check = None
+        for child in self._everybody():
+            if child.role.role != "writer":
+                child.stop(now, STOP_GRACE_S)
+
+    def _stop_writer_last(self, now: float) -> None:
+        writer = self._children["writer"]
+        others = [child for child in self._everybody() if child is not writer]
+        if any(child.life.state is not State.STOPPED for child in others):
+            return
+        if writer.life.state is not State.STOPPING or self._hurried:
+            writer.stop(now, HURRY_GRACE_S if self._hurried else WRITER_GRACE_S)
+
+    def _begin_reload(self) -> None:
+        if self._stopping or self._check:
+            return
+        logger.info("reading the configuration again")
+        self._check = ConfigurationCheck(Path(self._settings.config_path), self._overrides)
+
+    def _finish_reload(self, now: float) -> None:
+        """Take over a configuration that has been checked: only what changed is restarted."""
+        checked = self._check.finish(0) if self._check else None
+        if checked is None:
+            return
+        self._check = None
+        problems = list(checked.problems)
+        if checked.settings:
+            try:
+                self._take_over(checked.settings, now)
+            except PylantirError as error:
+                problems = [str(error)]
+        for problem in problems:
+            logger.error("%s", problem)
+        if problems:
+            logger.error("the configuration is refused; the one before stays in force")
+        self._reload = {"number": self._reload["number"] + 1, "problems": problems}  # type: ignore[operator]
+
+    def _take_over(self, settings: Settings, now: float) -> None:
+        old = self._settings
+        if (settings.runtime_dir, settings.db_url) != (old.runtime_dir, old.db_url):
+            msg = "runtime_dir and the database can be changed by a restart only: stop, then start"
+            raise PylantirError(msg)
+        if (settings.dicom.host, settings.dicom.port) != (old.dicom.host, old.dicom.port):
+            dicom = listen_for_scanners(settings.dicom)
+            self._dicom.close()
+            self._dicom = dicom
+        self._settings = settings
+        for warning in settings.warnings:
+            logger.warning("%s", warning)
+        roles = self._plan()
+        for name in [name for name in self._children if name not in roles]:
+            child = self._children.pop(name)
+            child.stop(now, STOP_GRACE_S)
+            self._leaving.append(child)
+        for name, role in roles.items():
+            known = self._children.get(name)
+            if known is None:
+                self._add(role, now)
+            elif known.role != role or known.life.state is State.FATAL or settings.log != old.log:
+                logger.info("%s: its configuration has changed; it is restarted", name)
+                known.replace_role(role, settings.log)
+                self._restart(known, now)
+
+    def _restart(self, child: Child, now: float) -> None:
+        """End an incarnation in order; `reap` sees it as an exit and starts the next one at once."""
+        child.restart(now, STOP_GRACE_S if child.role.role != "writer" else WRITER_GRACE_S)
+
+    def _obey(self, request: Frame) -> Mapping[str, object]:
+        """Carry out a command from the control socket."""
+        command, name = request.get("command"), request.get("name")
+        now = time.monotonic()
+        if command == "status":
+            described = self._status.describe(
+                self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
+            )
+            return {"config": self._settings.config_path, "reload": self._reload, **described}
+        if command == "reload":
+            self._begin_reload()
+            return {"number": self._reload["number"]}
+        if not isinstance(name, str) or name not in self._children:
+            return {"error": f'no process "{name}"; there are: {", ".join(self._children)}'}
+        child = self._children[name]
+        if command == "restart":
+            logger.info("%s: restart asked for", name)
+            self._restart(child, now)
+            return {"done": True}
+        if command in {"sync", "accept"} and child.role.source:
+            heard = self._children["writer"].say({"kind": "accept", "source": name}) if command == "accept" else True
+            if heard and child.say({"kind": "sync"}):
+                return {"done": True}
+            return {"error": f"{name} does not run just now; try again when `status` shows RUNNING"}
+        return {"error": f'"{command}" cannot be done with {name}'}

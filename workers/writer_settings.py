@@ -1,0 +1,28 @@
+"""What the writer needs of the configuration; a module of its own, so that the supervisor spares SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterSettings:
+    """What crosses to the writer.
+
+    Attributes:
+        db_url: SQLAlchemy URL of the database.
+        ranks: Configured source -> its place in the order of priority, 0 first.
+        match_on: Fields by which records of two sources are recognised as one step.
+        max_minutes: Longest difference of start times under that rule.
+        keep_missing: Sources whose missing records stay.
+        key: This run's key for the producers' tokens.
+    """
+
+    db_url: str = field(repr=False)
+    db_echo: bool
+    ranks: Mapping[str, int]
+    match_on: tuple[str, ...]
+    max_minutes: float | None
+    keep_missing: frozenset[str]
+    key: bytes = field(repr=False)
