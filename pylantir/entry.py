@@ -76,7 +76,10 @@ RECORD_ID_FIELD = "source_record_id"
 WEIGHT_KG_FIELD = "patient_weight_kg"
 """A mapping target for sources that weigh in kilograms; the entry holds `patient_weight_lb`."""
 
-MAPPING_TARGETS = frozenset(WORKLIST_FIELDS) | {RECORD_ID_FIELD, WEIGHT_KG_FIELD}
+START_FIELD = "scheduled_start"
+"""A mapping target for sources with date and time in one field; the entry holds the two apart."""
+
+MAPPING_TARGETS = frozenset(WORKLIST_FIELDS) | {RECORD_ID_FIELD, WEIGHT_KG_FIELD, START_FIELD}
 """What `field_mapping` and `defaults` may name."""
 
 
@@ -111,6 +114,7 @@ _RULES: Mapping[str, ValueRule] = {
     **WORKLIST_FIELDS,
     RECORD_ID_FIELD: ValueRule(vr="LO", max_length=255),
     WEIGHT_KG_FIELD: WORKLIST_FIELDS["patient_weight_lb"],
+    START_FIELD: ValueRule(vr="DT", max_length=14),
 }
 _IDENTIFIERS = frozenset(name for name in _RULES if name.endswith("_id")) | {"accession_number"}
 _SEXES = {
@@ -168,7 +172,8 @@ def normalise_value(
         time_format: The same for its times.
 
     Returns:
-        Dates as YYYYMMDD, times as HHMMSS, weights (also those in kilograms) in pounds. None where the source
+        Dates as YYYYMMDD, times as HHMMSS (both together for `scheduled_start`), weights (also those in
+        kilograms) in pounds, everything else as DICOM spells it. None where the source
         does not know. A UTC offset is dropped, not applied. Normalising the result again changes nothing.
 
     Raises:
@@ -181,6 +186,8 @@ def normalise_value(
         return _to_date(field, value, date_format)
     if rule.vr == "TM":
         return _to_time(field, value, time_format)
+    if rule.vr == "DT":
+        return _to_start(field, value, date_format)
     text = _to_text(field, value)
     if not text:
         return None
@@ -286,6 +293,17 @@ def _to_time(field: str, value: object, time_format: str | None) -> str | None:
     if hour > 23 or minute > 59 or second > 59:
         raise RecordRejected(field, "there is no such time of day")
     return f"{hour:02}{minute:02}{second:02}"
+
+
+def _to_start(field: str, value: object, date_format: str | None) -> str | None:
+    """Give YYYYMMDD, and HHMMSS behind it if the value holds a time."""
+    date = _to_date(field, value, date_format)
+    format_has_time = date_format is not None and ("%H" in date_format or "%I" in date_format)
+    if isinstance(value, datetime.date):
+        has_time = isinstance(value, datetime.datetime)
+    else:
+        has_time = format_has_time or _TIME.fullmatch(str(value).strip()) is not None
+    return date + (_to_time(field, value, date_format) or "") if date and has_time else date
 
 
 def _to_person_name(field: str, text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pylantir.entry import (
     MAPPING_TARGETS,
     RECORD_ID_FIELD,
+    START_FIELD,
     WEIGHT_KG_FIELD,
     WorklistEntry,
     clean_check,
@@ -87,6 +88,11 @@ class EntryMapper:
         if WEIGHT_KG_FIELD in entry:
             weight_lb = entry.pop(WEIGHT_KG_FIELD)
             entry.setdefault("patient_weight_lb", weight_lb)
+        if START_FIELD in entry:
+            start = entry.pop(START_FIELD)
+            entry.setdefault("scheduled_start_date", start[:8])
+            if start[8:]:
+                entry.setdefault("scheduled_start_time", start[8:])
         return entry
 
     def _add_layout(self, names: tuple[str, ...]) -> tuple[_KnownValues, ...]:

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from pydicom import config as pydicom_config
 from pydicom.valuerep import validate_value
 
-from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, WEIGHT_KG_FIELD, WORKLIST_FIELDS, normalise_value
+from pylantir.entry import (
+    MAPPING_TARGETS,
+    RECORD_ID_FIELD,
+    START_FIELD,
+    WEIGHT_KG_FIELD,
+    WORKLIST_FIELDS,
+    normalise_value,
+)
 from pylantir.errors import RecordRejected
 
 SCALARS = st.one_of(
@@ -54,6 +61,11 @@ SCALARS = st.one_of(
         ("scheduled_start_time", "2026-12-01T08:30:00Z", "083000"),
         ("scheduled_start_time", datetime.time(8, 30), "083000"),
         ("scheduled_start_time", datetime.datetime(2026, 12, 1, 8, 30), "083000"),  # noqa: DTZ001
+        ("scheduled_start", "2026-12-01T08:30:00Z", "20261201083000"),
+        ("scheduled_start", "20261201 0830", "20261201083000"),
+        ("scheduled_start", "2026-12-01", "20261201"),
+        ("scheduled_start", datetime.datetime(2026, 12, 1, 8, 30), "20261201083000"),  # noqa: DTZ001
+        ("scheduled_start", datetime.date(2026, 12, 1), "20261201"),
         ("patient_name", "Doe^Jane", "Doe^Jane"),
         ("patient_name", "Doe, Jane", "Doe^Jane"),
         ("patient_name", "Jane Doe", "Jane Doe"),
@@ -103,6 +115,7 @@ def test_a_value_takes_its_dicom_form(field: str, value: object, expected: str |
         ("scheduled_start_time", "93000", "expected HH:MM"),
         ("scheduled_start_time", "2026-12-01", "expected HH:MM"),
         ("scheduled_start_time", "tomorrow", "time_format"),
+        ("scheduled_start", "2026-12-01T25:00", "no such time"),
         ("patient_name", "a" * 65, "65 characters"),
         ("patient_name", "a=b=c=d", "3 groups"),
         ("patient_name", "a^b^c^d^e^f", "5 components"),
@@ -158,6 +171,11 @@ def test_a_date_format_settles_ambiguous_dates_and_leaves_iso_alone() -> None:
         normalise_value("scheduled_start_date", "13/13/2026", date_format="%d/%m/%Y")
 
 
+def test_a_date_format_may_hold_the_time_too() -> None:
+    assert normalise_value("scheduled_start", "1.2.2026 8:30", date_format="%d.%m.%Y %H:%M") == "20260201083000"
+    assert normalise_value("scheduled_start", "1.2.2026", date_format="%d.%m.%Y") == "20260201"
+
+
 def test_a_date_that_is_no_text_needs_no_format() -> None:
     day = datetime.date(2026, 2, 1)
     assert normalise_value("scheduled_start_date", day, date_format="%Y-%d-%m") == "20260201"
@@ -174,6 +192,10 @@ def test_any_value_is_refused_or_becomes_legal_and_stays_as_it_is(field: str, va
     except RecordRejected:
         return
     if text is None:
+        return
+    if field == START_FIELD:
+        assert normalise_value("scheduled_start_date", text[:8]) == text[:8]
+        assert not text[8:] or normalise_value("scheduled_start_time", text[8:]) == text[8:]
         return
     stored_in = "patient_weight_lb" if field == WEIGHT_KG_FIELD else field
     assert normalise_value(stored_in, text) == text

@@ -60,6 +60,11 @@ def test_kilograms_are_stored_as_pounds_unless_pounds_are_given() -> None:
     assert "patient_weight_kg" not in fields
 
 
+def test_date_and_time_in_one_field_are_told_apart() -> None:
+    fields = EntryMapper().to_entry({"patient_id": "P1", "scheduled_start": "2026-12-01T08:30"}).fields
+    assert fields == {"patient_id": "P1", "scheduled_start_date": "20261201", "scheduled_start_time": "083000"}
+
+
 def test_equal_values_of_other_types_are_not_confused() -> None:
     mapper = EntryMapper()
     assert mapper.to_entry({**MINIMAL, "patient_id": "1"}).fields["patient_id"] == "1"
