@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from workers.frames import Frame, FrameSocket, encode_frame
+from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 
 _BACKLOG_LIMIT_BYTES = 256 * 1024
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
 from pylantir.settings import Settings, SourceSettings
+from pylantir.wire.frames import FrameSocket, encode_frame
 from workers.bootstrap import die_with_parent, set_names
-from workers.frames import FrameSocket, encode_frame
 
 PLUGIN_CHECK_S = 1.2
 """How long plugins' own checks may take: what is wrong is to be said within 2 seconds of the start."""
@@ -48,8 +48,8 @@ def check_in_child(
 
 def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Checked:
     """Validate everything; touches neither the database nor a port."""
-    from pylantir.config.loading import load_settings  # noqa: PLC0415 - pydantic, which this module's importers spare
-    from pylantir.data_sources.registry import discover  # noqa: PLC0415
+    from pylantir.config.loading import load_settings
+    from pylantir.data_sources.registry import discover
 
     try:
         settings = load_settings(path, discover=discover, environ=environ, overrides=overrides)
@@ -91,7 +91,7 @@ def _place(settings: Settings, source: SourceSettings) -> str:
 
 
 def _validate(source: SourceSettings) -> tuple[bool, str]:
-    from pylantir.data_sources.registry import load_plugin  # noqa: PLC0415
+    from pylantir.data_sources.registry import load_plugin
 
     is_valid, message = load_plugin(source.plugin).validate_config(dict(source.config))
     return bool(is_valid), str(message)

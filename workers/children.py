@@ -18,9 +18,9 @@ from multiprocessing.context import SpawnProcess
 
 from pylantir.errors import ExitStatus, ProtocolError
 from pylantir.settings import LogSettings
+from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 from workers.bootstrap import ChildSpec, run_child
 from workers.entry_queue import make_token
-from workers.frames import Frame, FrameSocket, encode_frame
 from workers.lifecycle import Event, Lifecycle, State, advance, prove_useful
 
 START_GRACE_S = 30.0

@@ -136,7 +136,8 @@ def _status(options: argparse.Namespace) -> int:
 def _stop(options: argparse.Namespace) -> int:
     import signal
 
-    from workers.control import ask_supervisor, wait_until_gone
+    from pylantir.wire.control import ask_supervisor
+    from workers.control import wait_until_gone
 
     status = ask_supervisor(_runtime_dir(options.config), {"command": "status"})
     pids = [process["pid"] for process in status["processes"] if process["pid"]]  # type: ignore[attr-defined]
@@ -161,7 +162,7 @@ def _reload(options: argparse.Namespace) -> int:
 
 def _order(command: str) -> Callable[[argparse.Namespace], int]:
     def order(options: argparse.Namespace) -> int:
-        from workers.control import ask_supervisor
+        from pylantir.wire.control import ask_supervisor
 
         ask_supervisor(_runtime_dir(options.config), {"command": command, "name": options.name})
         print(f"{command} {options.name}: done")

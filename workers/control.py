@@ -1,7 +1,7 @@
 """The control socket: how `status`, `stop` and the other commands reach the running supervisor.
 
-One request frame, one answer frame, both JSON. The server half lives in the supervisor's loop and never waits; the
-client half lives in the commands.
+One request frame, one answer frame, both JSON. The server half lives in the supervisor's loop and never waits; what
+the commands of `pylantir-supervisor` wait for stands below it, on the client half of `pylantir.wire.control`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
 
 from pylantir.errors import ControlError, ProtocolError
-from workers.frames import Frame, FrameSocket, encode_frame
-from workers.sockets import connect_to
+from pylantir.wire.control import ask_supervisor
+from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 
-SOCKET_NAME = "control.sock"
 _REQUEST_BYTES = 64 * 1024
 _MAX_CLIENTS = 32
 _CLIENT_TIMEOUT_S = 5.0
@@ -74,32 +72,6 @@ class ControlServer:
         except ProtocolError:
             client.closed = True
         client.flush()
-
-
-def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: float = 5.0) -> Frame:
-    """Send a command to the supervisor that runs in `runtime_dir`.
-
-    Raises:
-        FileNotFoundError, ConnectionRefusedError: None runs there.
-        ControlError: It did not answer, or refused.
-    """
-    frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=16 * 1024 * 1024)
-    deadline = time.monotonic() + timeout_s
-    try:
-        frames.send(encode_frame(request))
-        while wait([frames.fileno()], max(0.0, deadline - time.monotonic())):
-            for answer in frames.receive():
-                if "error" in answer:
-                    raise ControlError(str(answer["error"]))
-                return answer
-            if frames.closed:
-                break
-    except ProtocolError as error:
-        raise ControlError(f"the supervisor's answer cannot be read: {error}") from None
-    finally:
-        frames.close()
-    msg = "the supervisor does not answer; if this lasts, look at its log and restart it"
-    raise ControlError(msg)
 
 
 def reload_supervisor(runtime_dir: Path, timeout_s: float = 30.0) -> list[str]:

@@ -12,8 +12,8 @@ from typing import cast
 
 from pylantir.config.locate import find_runtime_dir
 from pylantir.errors import ConfigurationError, ControlError, ExitStatus
+from pylantir.wire.control import ask_supervisor
 from workers.check import check_configuration
-from workers.control import ask_supervisor
 
 READY_TIMEOUT_S = 60.0
 _POLL_S = 0.05

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pylantir.errors import ProtocolError
-from workers.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_frame
+from pylantir.wire.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_frame
 
 WINDOW = 4
 """So many frames a producer may send before the first is acknowledged: the back-pressure."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pylantir.errors import ProtocolError
+from pylantir.wire.frames import Frame, FrameSocket, encode_frame, frame_bytes
+from pylantir.wire.sockets import connect_to
 from workers.entry_queue import WINDOW
-from workers.frames import Frame, FrameSocket, encode_frame, frame_bytes
-from workers.sockets import connect_to
 
 _RECONNECT_S = 0.05
 _RECONNECT_CAP_S = 1.0

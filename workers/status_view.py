@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pylantir.errors import ControlError, ExitStatus
-from workers.control import ask_supervisor
-from workers.frames import Frame
+from pylantir.wire.control import ask_supervisor
+from pylantir.wire.frames import Frame
 
 _WATCH_EVERY_S = 1.0
 

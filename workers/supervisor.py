@@ -24,15 +24,16 @@ from types import FrameType
 from pylantir.config.locate import forget_runtime_dir, make_private_directory, remember_runtime_dir
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.settings import DicomSettings, Settings
+from pylantir.wire.control import SOCKET_NAME
+from pylantir.wire.frames import Frame
+from pylantir.wire.sockets import BACKLOG, listen_at
 from workers.check import Checked, check_in_child
 from workers.children import Child, Role
-from workers.control import SOCKET_NAME, ControlServer
-from workers.frames import Frame
+from workers.control import ControlServer
 from workers.lifecycle import State
 from workers.locks import FileLock
 from workers.logs import configure_logging
 from workers.roles import QUEUE_SOCKET_NAME, plan_roles
-from workers.sockets import BACKLOG, listen_at
 from workers.status import StatusReporter
 
 STOP_GRACE_S = 3.0

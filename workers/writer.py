@@ -24,9 +24,9 @@ from pylantir.store.ingest import SourceIngest, is_temporary
 from pylantir.store.quarantine import Rejection
 from pylantir.store.reconcile import Rules
 from pylantir.store.upgrade import prepare_database
+from pylantir.wire.frames import Frame
 from workers.bootstrap import Context
 from workers.entry_queue import EntryQueue, Producer
-from workers.frames import Frame
 from workers.locks import FileLock
 from workers.writer_settings import WriterSettings
 

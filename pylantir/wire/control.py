@@ -1,0 +1,46 @@
+"""How a command asks the running supervisor: one request frame, one answer frame. The server half is `workers.control`.
+
+Lives in the commands. In: the instance's runtime directory and a request. Out: the answer, or why there is none.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pylantir.errors import ControlError, ProtocolError
+from pylantir.wire.frames import Frame, FrameSocket, encode_frame
+from pylantir.wire.sockets import connect_to
+
+SOCKET_NAME = "control.sock"
+_LONGEST_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: float = 5.0) -> Frame:
+    """Send a command to the supervisor that runs in `runtime_dir`.
+
+    Raises:
+        FileNotFoundError, ConnectionRefusedError: None runs there.
+        ControlError: It did not answer, or refused.
+    """
+    frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)
+    deadline = time.monotonic() + timeout_s
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(frames, selectors.EVENT_READ)
+            frames.send(encode_frame(request))
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                for answer in frames.receive():
+                    if "error" in answer:
+                        raise ControlError(str(answer["error"]))
+                    return answer
+                if frames.closed:
+                    break
+    except ProtocolError as error:
+        raise ControlError(f"the supervisor's answer cannot be read: {error}") from None
+    finally:
+        frames.close()
+    msg = "the supervisor does not answer; if this lasts, look at its log and restart it"
+    raise ControlError(msg)
