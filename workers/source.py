@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: the way out of a cycle
+class _Stopped(Exception):
     """The worker was told to stop."""
 
 
@@ -158,7 +158,7 @@ class SourceWorker:
     def _closed_for_s(self) -> float:
         zone = None
         if self._settings.timezone:
-            from zoneinfo import ZoneInfo  # noqa: PLC0415 - a megabyte that most sources do not need
+            from zoneinfo import ZoneInfo
 
             zone = ZoneInfo(self._settings.timezone)
         return seconds_until_open(self._settings.window, datetime.datetime.now(zone))

@@ -18,7 +18,7 @@ EXPECTED_URL = 'a SQLAlchemy URL such as "postgresql+psycopg://user@host/name"'
 _KEYS = ("db_path", "db_url", "db_url_env")
 
 
-class _WrongDatabase(Exception):  # noqa: N818 - never leaves this module
+class _WrongDatabase(Exception):
     """Why there is no URL."""
 
 

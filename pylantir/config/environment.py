@@ -23,7 +23,7 @@ def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) ->
     Returns:
         The completed copy, and a finding for each `.env` that cannot be read.
     """
-    from dotenv import dotenv_values  # noqa: PLC0415 - an environment without a .env file does not need it
+    from dotenv import dotenv_values
 
     completed: dict[str, str] = {}
     findings = []

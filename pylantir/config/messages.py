@@ -80,7 +80,7 @@ def _on_one_line(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that was probably meant, or None."""
-    import difflib  # noqa: PLC0415 - only a wrong name needs it
+    import difflib
 
     by_lower = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)

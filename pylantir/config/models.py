@@ -60,7 +60,7 @@ def _check_time_of_day(value: list[int]) -> list[int]:
 
 
 def _check_timezone(name: str) -> str:
-    import zoneinfo  # noqa: PLC0415 - needed by few configurations
+    import zoneinfo
 
     try:
         zoneinfo.ZoneInfo(name)

@@ -7,7 +7,7 @@ told together with the problems of form. Disabled sources are left out, but for 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pylantir.config.environment import check_variable, variables_named_in
@@ -19,6 +19,9 @@ from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginT
 
 IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCAP_API_TOKEN"}}
 """Source type -> key that may be left out, with the variable which is read then."""
+
+PROCESS_NAMES = ("supervisor", "writer", "mwl-scp", "check")
+"""What `status` and `restart` already call something else."""
 
 _REFERENCE = "; the configuration reference lists them"
 # A constant here would make one record, or one step, of all of them.
@@ -45,7 +48,7 @@ def check_sources(
         if isinstance(source, dict)
     }
     enabled = {position: source for position, source in sources.items() if source.get("enabled") is not False}
-    errors, warnings = list(_repeated_names(sources)), []
+    errors, warnings = [*_repeated_names(sources), *_reserved_names(sources)], []
     for position, source in enabled.items():
         place: Place = ("data_sources", position)
         errors += _check_type(source, place, catalogue)
@@ -55,7 +58,7 @@ def check_sources(
         warnings += [*field_warnings, *_missing_fields(source, place)]
     if sources and not enabled:
         warnings.append(Finding(place=("data_sources",), text="no source is enabled: the worklist gets no entries"))
-    warnings += _unused_problems(enabled.values(), catalogue)
+    warnings += _plugin_problems(enabled, catalogue)
     return errors, warnings
 
 
@@ -73,9 +76,11 @@ def source_settings(
     named = [str(name) for _, name in _variables(source.type, source.config, ())]
     values = {name: environment[name] for name in named if environment.get(name)}
     start, end = source.operation_interval.start_time, source.operation_interval.end_time
+    broken = _broken_file(source.type, catalogue)
+    unusable = PluginType(type_name=source.type, path=broken.path if broken else None)
     return SourceSettings(
         name=source.name,
-        plugin=catalogue.types.get(source.type) or PluginType(type_name=source.type),
+        plugin=catalogue.types.get(source.type) or unusable,
         enabled=source.enabled,
         sync_interval_s=float(source.sync_interval),
         window=OperationWindow(start_minute=start[0] * 60 + start[1], end_minute=end[0] * 60 + end[1]),
@@ -102,29 +107,45 @@ def _repeated_names(sources: Mapping[int, Mapping[str, object]]) -> Iterator[Fin
             yield Finding(place=("data_sources", position, "name"), text=text)
 
 
+def _reserved_names(sources: Mapping[int, Mapping[str, object]]) -> Iterator[Finding]:
+    for position, source in sources.items():
+        if source.get("name") in PROCESS_NAMES:
+            text = f'"{source["name"]}" is the name of one of Pylantir\'s own processes; choose another'
+            yield Finding(place=("data_sources", position, "name"), text=text)
+
+
 def _check_type(source: Mapping[str, object], place: Place, catalogue: Catalogue) -> Iterator[Finding]:
     name = source.get("type")
     if not isinstance(name, str) or not name or name in catalogue.types:
         return
-    broken = [problem for problem in catalogue.problems if _offers(problem, name)]
-    if broken:
-        reasons = "; ".join(f"{problem.path}: {problem.reason}" for problem in broken)
-        text = f'the source type "{name}" cannot be used: {reasons}'
-    else:
+    if _broken_file(name, catalogue) is None:
         known = ", ".join(sorted(catalogue.types))
         near = suggestion(name, catalogue.types)
         text = f'unknown source type "{name}"{near} (types that exist: {known})'
-    yield Finding(place=(*place, "type"), text=text)
+        yield Finding(place=(*place, "type"), text=text)
+
+
+def _broken_file(type_name: str, catalogue: Catalogue) -> PluginProblem | None:
+    """Find the file that should offer a type but cannot: its source is tried again and again, the others run."""
+    if type_name in catalogue.types:
+        return None
+    return next((problem for problem in catalogue.problems if _offers(problem, type_name)), None)
 
 
 def _offers(problem: PluginProblem, type_name: str) -> bool:
     return Path(problem.path).stem == type_name or f'"{type_name}"' in problem.reason
 
 
-def _unused_problems(enabled: Iterable[Mapping[str, object]], catalogue: Catalogue) -> Iterator[Finding]:
-    missing = {str(source.get("type")) for source in enabled} - catalogue.types.keys()
+def _plugin_problems(enabled: Mapping[int, Mapping[str, object]], catalogue: Catalogue) -> Iterator[Finding]:
+    used = {}
+    for position, source in enabled.items():
+        problem = _broken_file(str(source.get("type")), catalogue)
+        if problem:
+            used[problem.path] = problem
+            text = f"plugin {problem.path} cannot be used: {problem.reason}; this source fails until it is mended"
+            yield Finding(place=("data_sources", position, "type"), text=text)
     for problem in catalogue.problems:
-        if not any(_offers(problem, name) for name in missing):
+        if problem.path not in used:
             yield Finding(place=(), text=f"plugin {problem.path} is not used: {problem.reason}")
 
 

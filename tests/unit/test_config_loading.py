@@ -221,11 +221,17 @@ def test_broken_plugin_file_matters_only_to_the_source_that_needs_it(load: Load)
     settings = load(with_source(), catalogue=catalogue)
     expected = "pylantir.json: plugin /plugins/clinic.py is not used: line 3: invalid syntax"
     assert settings.warnings == (expected,)
-    (problem,) = problems_of(load, with_source(type="clinic"), catalogue=catalogue)
-    assert problem == (
-        'pylantir.json: data_sources[0].type: the source type "clinic" cannot be used: '
-        "/plugins/clinic.py: line 3: invalid syntax"
+    settings = load(with_source(type="clinic"), catalogue=catalogue)
+    assert settings.warnings == (
+        "pylantir.json: data_sources[0].type: plugin /plugins/clinic.py cannot be used: line 3: invalid syntax; "
+        "this source fails until it is mended",
     )
+    assert settings.sources[0].plugin == PluginType(type_name="clinic", path="/plugins/clinic.py")
+
+
+def test_source_cannot_take_the_name_of_a_process(load: Load) -> None:
+    (problem,) = problems_of(load, with_source(name="writer"))
+    assert problem.startswith('pylantir.json: data_sources[0].name: "writer" is the name of')
 
 
 def test_disabled_source_gets_the_checks_of_form_only(load: Load) -> None:
