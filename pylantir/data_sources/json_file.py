@@ -109,7 +109,7 @@ class JsonPlugin(DataSourcePlugin):
             raise _Malformed("expected an array of objects, or one object per line")
 
 
-class _Malformed(Exception):  # noqa: N818 - never leaves this module
+class _Malformed(Exception):
     """What is wrong with the form of a file; holds none of its values."""
 
 

@@ -93,12 +93,12 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
     return plugin
 
 
-class _Unusable(Exception):  # noqa: N818 - never leaves this module
+class _Unusable(Exception):
     """Why a file is no plugin."""
 
 
 def _installed_types(problems: list[PluginProblem]) -> Iterator[PluginType]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import, and needed by the check only
+    from importlib.metadata import entry_points
 
     for name, value in sorted((point.name, point.value) for point in entry_points(group=ENTRY_POINT_GROUP)):
         module, _, class_name = (part.strip() for part in value.partition(":"))

@@ -149,7 +149,7 @@ def check_options(config: Mapping[str, object], texts: tuple[str, ...], switches
 
 def near_name(name: str, known: tuple[str, ...]) -> str:
     """Suggest what a wrong name may have meant, as the end of a sentence."""
-    import difflib  # noqa: PLC0415 - only needed when something is wrong
+    import difflib
 
     lowered = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), lowered, n=1)
