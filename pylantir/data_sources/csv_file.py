@@ -120,6 +120,9 @@ class CsvPlugin(DataSourcePlugin):
             raise self._file.unavailable(where + "expected column names, found an empty line")
         if not mapping:
             raise self._file.unavailable(where + "no column is a worklist field; add a field_mapping")
+        if not set(mapping).intersection(header):
+            # Without a header this row is a patient: none of it may be repeated.
+            raise self._file.unavailable(where + "none of the mapped columns is here; does the file have a header?")
         problems = [
             f'no column "{name}"{near_name(name, tuple(filter(None, header)))}'
             for name in mapping

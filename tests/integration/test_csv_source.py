@@ -130,6 +130,7 @@ def test_two_columns_for_one_field_give_the_first_value_there_is(path: Path) -> 
     [
         ("", "0 bytes"),
         ("\n\n", "empty line"),
+        ("P1,2026-12-01\n", "does the file have a header"),
         ("ID,date\nP1,2026-12-01\n", 'row 1 (the header): no column "id" (did you mean "ID"?)'),
         ("id,date,id\nP1,2026-12-01,P1\n", 'the name "id" stands over columns 1 and 3'),
         ('id,date\nP1,2026-12-01\n"P2,2026-12-01\nP3,2026-12-01\n', "check its quotes"),
@@ -141,6 +142,12 @@ def test_a_file_that_cannot_be_read_whole_fails_the_fetch(path: Path, content: s
         fetch(write(path, content))
     assert str(path) in str(caught.value)
     assert reason in str(caught.value)
+
+
+def test_a_file_without_a_header_shows_no_patient_in_messages(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises(SourceUnavailable) as caught:
+        fetch(write(path, "Doe^Jane,Doe^Jane,2026-12-01\n"))
+    assert "Doe" not in str(caught.value) + caplog.text
 
 
 def test_a_duplicate_column_that_nobody_maps_is_a_warning(path: Path, caplog: pytest.LogCaptureFixture) -> None:
