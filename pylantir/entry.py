@@ -172,9 +172,9 @@ def normalise_value(
         time_format: The same for its times.
 
     Returns:
-        Dates as YYYYMMDD, times as HHMMSS (both together for `scheduled_start`), weights (also those in
-        kilograms) in pounds, everything else as DICOM spells it. None where the source
-        does not know. A UTC offset is dropped, not applied. Normalising the result again changes nothing.
+        Dates as YYYYMMDD, times as HHMMSS (both together for `scheduled_start`), weights (also those in kilograms)
+        in pounds, everything else as DICOM spells it. None where the source does not know. A UTC offset is
+        dropped, not applied. Normalising the result again changes nothing.
 
     Raises:
         RecordRejected: The value breaks its value representation, or could mean several things.
