@@ -77,6 +77,10 @@ class StoreError(PylantirError):
     """A database that cannot be opened, read or written just now."""
 
 
+class CommandRefused(PylantirError):
+    """An operator's command that cannot be carried out; says why, and what can."""
+
+
 class AlreadyRunning(PylantirError):
     """Another instance holds the lock."""
 

@@ -57,6 +57,10 @@ class Channel:
         """Tell what `status` shows for this process."""
         self._send({"kind": "report", "values": dict(values)})
 
+    def answer(self, command_id: object, **result: str) -> None:
+        """Tell what became of a command: `text`, or `error`."""
+        self._send({"kind": "result", "id": command_id, **result})
+
     def _send(self, message: Mapping[str, object]) -> None:
         # A supervisor that reads nothing (stopped in a debugger, say) must not stop its children: news are dropped.
         if self._frames.backlog_bytes < _BACKLOG_LIMIT_BYTES:

@@ -29,6 +29,7 @@ USEFUL_AFTER_S = 5.0
 _LATE_S = 0.5
 _ABORT_S = 1.0
 _MESSAGE_BYTES = 64 * 1024
+_MAX_RESULTS = 100
 
 logger = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
@@ -71,6 +72,7 @@ class Child:
         self.reports: dict[str, object] = {}
         self.last_exit: str | None = None
         self.last_sign_at = now
+        self._results: list[Frame] = []
         self._key = key
         self._log = log
         self._generation = 0
@@ -142,6 +144,11 @@ class Child:
         self._frames.send(encode_frame(message))
         return True
 
+    def take_results(self) -> list[Frame]:
+        """Answers to commands, since the last call."""
+        results, self._results = self._results, []
+        return results
+
     def reap(self, now: float, jitter: float) -> bool:
         """Notice that the process has ended; tells whether it has."""
         if self._process is None or self._process.exitcode is None:
@@ -206,6 +213,8 @@ class Child:
             self.life = advance(self.life, Event.READY, now=now)
         elif kind == "beat" and isinstance(within_s, int | float) and self._kill_at is None:
             self._hang_at = now + within_s + _LATE_S
+        elif kind == "result" and len(self._results) < _MAX_RESULTS:
+            self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
             self.reports |= values
             if values.get("useful"):

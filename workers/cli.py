@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from pylantir.errors import (
     AlreadyRunning,
@@ -19,6 +20,7 @@ from pylantir.errors import (
     PylantirError,
 )
 
+_ORDER_TIMEOUT_S = 60.0
 _DESCRIPTION = """\
 Serve a DICOM modality worklist from the sources of a configuration file: one process per source, one writer, one
 server, restarted when they crash. The file is the one named by --config, else $PYLANTIR_CONFIG, else
@@ -92,7 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("restart", "restart one process"),
         ("sync", "let a source fetch now"),
-        ("accept", "let a source's next fetch cancel what was held back"),
     ):
         command = add(name, _order(name), text)
         command.add_argument("name", metavar="NAME", help="writer, mwl-scp or a source's name, as `status` shows it")
@@ -137,10 +138,11 @@ def _stop(options: argparse.Namespace) -> int:
     import signal
 
     from pylantir.wire.control import ask_supervisor
-    from workers.control import wait_until_gone
+    from workers.ending import wait_until_gone
 
     status = ask_supervisor(_runtime_dir(options.config), {"command": "status"})
-    pids = [process["pid"] for process in status["processes"] if process["pid"]]  # type: ignore[attr-defined]
+    processes = cast("list[dict[str, int | None]]", status["processes"])
+    pids = [process["pid"] for process in processes if process["pid"]]
     os.kill(pids[0], signal.SIGTERM)
     left = wait_until_gone(pids, options.timeout)
     if left:
@@ -151,11 +153,13 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    from workers.control import reload_supervisor
+    from pylantir.wire.control import ask_supervisor
 
-    problems = reload_supervisor(_runtime_dir(options.config))
+    answer = ask_supervisor(_runtime_dir(options.config), {"command": "reload"}, timeout_s=_ORDER_TIMEOUT_S)
+    problems = cast("list[str]", answer["problems"])
     if problems:
-        raise ConfigurationError(problems)
+        print(*problems, "refused; the configuration before stays in force", sep="\n", file=sys.stderr)
+        return ExitStatus.CONFIGURATION
     print("the configuration is in force")
     return ExitStatus.OK
 
@@ -164,8 +168,8 @@ def _order(command: str) -> Callable[[argparse.Namespace], int]:
     def order(options: argparse.Namespace) -> int:
         from pylantir.wire.control import ask_supervisor
 
-        ask_supervisor(_runtime_dir(options.config), {"command": command, "name": options.name})
-        print(f"{command} {options.name}: done")
+        request = {"command": command, "name": options.name}
+        print(ask_supervisor(_runtime_dir(options.config), request, timeout_s=_ORDER_TIMEOUT_S)["text"])
         return ExitStatus.OK
 
     return order

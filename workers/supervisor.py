@@ -29,7 +29,7 @@ from pylantir.wire.frames import Frame
 from pylantir.wire.sockets import BACKLOG, listen_at
 from workers.check import Checked, check_in_child
 from workers.children import Child, Role
-from workers.control import ControlServer
+from workers.control import ControlServer, Reply
 from workers.lifecycle import State
 from workers.locks import FileLock
 from workers.logs import configure_logging
@@ -42,6 +42,7 @@ WRITER_GRACE_S = 5.0
 """How long the writer may take then, to commit what it has received."""
 HURRY_GRACE_S = 0.5
 CHECK_TIMEOUT_S = 30.0
+WRITER_COMMANDS = frozenset({"accept", "forget", "set-status"})
 _JITTER = 0.2
 
 logger = logging.getLogger(__name__)
@@ -203,7 +204,10 @@ class Supervisor:
         self._stopping = False
         self._hurried = False
         self._check: ConfigurationCheck | None = None
-        self._reload: dict[str, object] = {"number": 0, "problems": []}
+        self._reload_problems: list[str] = []
+        self._reload_replies: list[Reply] = []
+        self._command_number = 0
+        self._waiting_commands: dict[int, tuple[Frame, Reply]] = {}
         self._children: dict[str, Child] = {}
         self._leaving: list[Child] = []
 
@@ -226,6 +230,7 @@ class Supervisor:
                 child.listen(now)
                 child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
                 child.check_deadlines(now, may_restart=not self._stopping)
+            self._deliver_results()
             self._control.service()
             self._finish_reload(now)
             if self._stopping:
@@ -313,7 +318,10 @@ class Supervisor:
             logger.error("%s", problem)
         if problems:
             logger.error("the configuration is refused; the one before stays in force")
-        self._reload = {"number": self._reload["number"] + 1, "problems": problems}  # type: ignore[operator]
+        self._reload_problems = problems
+        for reply in self._reload_replies:
+            reply({"problems": problems})
+        self._reload_replies.clear()
 
     def _take_over(self, settings: Settings, now: float) -> None:
         old = self._settings
@@ -345,28 +353,60 @@ class Supervisor:
         """End an incarnation in order; `reap` sees it as an exit and starts the next one at once."""
         child.restart(now, STOP_GRACE_S if child.role.role != "writer" else WRITER_GRACE_S)
 
-    def _obey(self, request: Frame) -> Mapping[str, object]:
+    def _obey(self, request: Frame, reply: Reply) -> None:
         """Carry out a command from the control socket."""
         command, name = request.get("command"), request.get("name")
-        now = time.monotonic()
+        child = self._children.get(name) if isinstance(name, str) else None
         if command == "status":
-            described = self._status.describe(
-                self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
-            )
-            return {"config": self._settings.config_path, "reload": self._reload, **described}
-        if command == "reload":
+            reply(self._describe())
+        elif self._stopping:
+            reply({"error": "it is being stopped"})
+        elif command == "reload":
+            self._reload_replies.append(reply)
             self._begin_reload()
-            return {"number": self._reload["number"]}
-        if not isinstance(name, str) or name not in self._children:
-            return {"error": f'no process "{name}"; there are: {", ".join(self._children)}'}
-        child = self._children[name]
-        if command == "restart":
+        elif command in WRITER_COMMANDS:
+            self._pass_to_writer(request, reply)
+        elif child is None:
+            reply({"error": f'no process "{name}"; there are: {", ".join(self._children)}'})
+        elif command == "restart":
             logger.info("%s: restart asked for", name)
-            self._restart(child, now)
-            return {"done": True}
-        if command in {"sync", "accept"} and child.role.source:
-            heard = self._children["writer"].say({"kind": "accept", "source": name}) if command == "accept" else True
-            if heard and child.say({"kind": "sync"}):
-                return {"done": True}
-            return {"error": f"{name} does not run just now; try again when `status` shows RUNNING"}
-        return {"error": f'"{command}" cannot be done with {name}'}
+            self._restart(child, time.monotonic())
+            reply({"text": f"{name} is restarted"})
+        elif command == "sync" and child.role.source:
+            if child.life.state is State.RUNNING and child.say({"kind": "sync"}):
+                reply({"text": f"{name} fetches now"})
+            else:
+                reply({"error": f"{name} does not run just now; try again when `status` shows RUNNING"})
+        else:
+            reply({"error": f'"{command}" cannot be done with {name}'})
+
+    def _describe(self) -> Mapping[str, object]:
+        now = time.monotonic()
+        described = self._status.describe(
+            self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
+        )
+        return {"config": self._settings.config_path, "reload_problems": self._reload_problems, **described}
+
+    def _pass_to_writer(self, request: Frame, reply: Reply) -> None:
+        """Let the writer carry out a command that changes data; its result is the answer."""
+        self._command_number += 1
+        if not self._children["writer"].say({**request, "kind": "command", "id": self._command_number}):
+            reply({"error": "the writer does not run just now; try again when `status` shows RUNNING"})
+            return
+        self._waiting_commands[self._command_number] = (request, reply)
+
+    def _deliver_results(self) -> None:
+        writer = self._children["writer"]
+        for result in writer.take_results():
+            number = result.get("id")
+            if not isinstance(number, int) or number not in self._waiting_commands:
+                continue
+            request, reply = self._waiting_commands.pop(number)
+            reply({name: result[name] for name in ("text", "error") if name in result})
+            source = self._children.get(str(request.get("name")))
+            if request.get("command") == "accept" and source and "error" not in result:
+                source.say({"kind": "sync"})
+        if writer.pid is None:
+            for _, reply in self._waiting_commands.values():
+                reply({"error": "the writer ended meanwhile; look at the audit log, and try again"})
+            self._waiting_commands.clear()

@@ -17,7 +17,8 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.entry import RECORD_ID_FIELD, WORKLIST_FIELDS
-from pylantir.errors import AlreadyRunning, ProtocolError, StoreError
+from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
+from pylantir.store.commands import apply_rules, forget_source, set_status
 from pylantir.store.cycles import CycleEnd, EntryBatch, EntryRecord
 from pylantir.store.engine import open_for_writing, sqlite_path
 from pylantir.store.ingest import SourceIngest, is_temporary
@@ -89,11 +90,14 @@ class Writer:
         while not self._must_end():
             try:
                 prepare_database(self._engine)
+                changed = apply_rules(self._engine, self._rules)
             except (SQLAlchemyError, OSError) as error:
                 self._note_trouble(error)
                 self._wait(queue)
             else:
                 self._note_recovery()
+                if changed:
+                    logger.info("priorities have changed: %d items decided anew", changed)
                 return True
         return False
 
@@ -182,9 +186,32 @@ class Writer:
 
     def _obey(self) -> None:
         for message in self._context.channel.receive():
-            if message.get("kind") == "accept" and isinstance(message.get("source"), str):
-                self._ingest_of(str(message["source"])).accept_removal()
-                logger.info("source %s: the next snapshot may remove whatever is missing", message["source"])
+            if message.get("kind") == "command":
+                self._carry_out(message)
+
+    def _carry_out(self, command: Frame) -> None:
+        """Do what an operator asked for; the command waits for the answer."""
+        channel, number, name = self._context.channel, command.get("id"), str(command.get("name"))
+        try:
+            if command.get("command") == "accept":
+                self._ingest_of(name).accept_removal()
+                text = f"{name}: the next fetch may cancel whatever is missing; it begins now"
+            elif command.get("command") == "forget":
+                text = forget_source(self._engine, name, self._rules)
+                self._ingests.pop(name, None)
+            else:
+                item, status, reason = command.get("item"), command.get("status"), command.get("reason")
+                if type(item) is not int:
+                    channel.answer(number, error="the number of an item is needed; `pylantir query-db` shows it")
+                    return
+                text = set_status(self._engine, item, str(status), str(reason or ""), self._rules)
+        except CommandRefused as error:
+            channel.answer(number, error=str(error))
+        except SQLAlchemyError as error:
+            channel.answer(number, error=f"the database takes nothing just now: {describe_trouble(error)}")
+        else:
+            logger.info("%s", text)
+            channel.answer(number, text=text)
 
     def _note_trouble(self, error: Exception) -> None:
         """Remember that the database takes nothing; said once in the log, shown in `status` until it is over."""

@@ -124,6 +124,14 @@ source_states = Table(
 )
 """Where each source's cycle stands, so that a new writer goes on where its predecessor was killed."""
 
+store_facts = Table(
+    "store_facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""What the stored items follow: the priorities and the matching rule by which they were decided."""
+
 audit_log = Table(
     "audit_log",
     metadata,

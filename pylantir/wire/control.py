@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pylantir.errors import ControlError, ProtocolError
+from pylantir.errors import CommandRefused, ControlError, ProtocolError
 from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 from pylantir.wire.sockets import connect_to
 
@@ -23,7 +23,8 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
 
     Raises:
         FileNotFoundError, ConnectionRefusedError: None runs there.
-        ControlError: It did not answer, or refused.
+        ControlError: It did not answer.
+        CommandRefused: It did, but did not do it.
     """
     frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)
     deadline = time.monotonic() + timeout_s
@@ -34,7 +35,7 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
             while selector.select(max(0.0, deadline - time.monotonic())):
                 for answer in frames.receive():
                     if "error" in answer:
-                        raise ControlError(str(answer["error"]))
+                        raise CommandRefused(str(answer["error"]))
                     return answer
                 if frames.closed:
                     break

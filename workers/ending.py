@@ -1,0 +1,30 @@
+"""Waiting for processes that are not our children to end. Lives in the `stop` command."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import psutil
+
+_POLL_S = 0.02
+
+
+def wait_until_gone(pids: list[int], timeout_s: float) -> list[int]:
+    """Wait until these processes have ended (a zombie has); returns those that have not in time."""
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    deadline = time.monotonic() + timeout_s
+    while processes and time.monotonic() < deadline:
+        processes = [process for process in processes if _lives(process)]
+        time.sleep(_POLL_S)
+    return [process.pid for process in processes]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
