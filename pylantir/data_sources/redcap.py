@@ -27,6 +27,7 @@ from pylantir.data_sources.redcap_records import (
     scan_id,
     to_fields,
 )
+from pylantir.data_sources.wall_clock import wall_clock_before
 from pylantir.errors import SourceUnavailable
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class RedcapPlugin(DataSourcePlugin):
         """Get ready to ask; reads the project's fields if that was not done within a day."""
         if self._client is None:
             # PyCap and requests take a tenth of a second, which the configuration check does not have.
-            from pylantir.data_sources.redcap_client import RedcapClient  # noqa: PLC0415
+            from pylantir.data_sources.redcap_client import RedcapClient
 
             self._client = RedcapClient(self._configured.access)
         client, now = self._client, self._monotonic()
@@ -176,31 +177,3 @@ class RedcapPlugin(DataSourcePlugin):
         if text not in self._noted:
             self._noted.add(text)
             logger.warning("REDCap: %s", text)
-
-
-def wall_clock_before(server_now: datetime.datetime, seconds: float, zone_name: str) -> datetime.datetime:
-    """Say what a server's wall clock showed some time ago, or a little earlier.
-
-    REDCap compares what its clock showed, and when summer time ends, the clock shows an hour twice: the earlier of
-    the two readings is given, so that no change is missed.
-
-    Args:
-        server_now: The server's clock, with a time zone.
-        seconds: How long ago.
-        zone_name: The server's time zone; "" is this machine's.
-
-    Returns:
-        A time without a zone.
-    """
-    zone = None
-    if zone_name:
-        from zoneinfo import ZoneInfo  # noqa: PLC0415 - for this option only
-
-        zone = ZoneInfo(zone_name)
-    begin = server_now - datetime.timedelta(seconds=seconds)
-    readings = [
-        (begin + datetime.timedelta(hours=hours)).astimezone(zone).replace(tzinfo=None)
-        - datetime.timedelta(hours=hours)
-        for hours in (0, 1)
-    ]
-    return min(readings)

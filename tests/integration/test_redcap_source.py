@@ -11,10 +11,11 @@ import pytest
 from redcap_server import CPIP_METADATA, TOKEN, RedcapServer, base_row, field, mri_row, zone
 
 from pylantir.data_sources.base import BadRecord, ReportsRecordIds
-from pylantir.data_sources.redcap import RedcapPlugin, wall_clock_before
+from pylantir.data_sources.redcap import RedcapPlugin
 from pylantir.data_sources.redcap_answers import RedcapRefused
 from pylantir.data_sources.redcap_client import RedcapClient, retry_delay_s
 from pylantir.data_sources.redcap_options import RedcapAccess
+from pylantir.data_sources.wall_clock import wall_clock_before
 from pylantir.errors import SourceUnavailable
 
 EVER = 10 * 365.25 * 86400.0
