@@ -1,0 +1,63 @@
+# Needs Python 3.11 or newer, and make. `make` alone lists the targets.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONFIG := etc/demo/pylantir.json
+PORT ?= 4242
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
+	@echo "make test    all tests (make test TESTS='tests/unit -x')"
+	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make format  put the code into its form"
+	@echo "make clean   remove what these targets have made"
+
+demo: $(VENV)/installed
+	@echo
+	@echo "Look at it from another terminal, in this folder:"
+	@echo "  $(BIN)/pylantir-supervisor status --config $(CONFIG)"
+	@echo "  $(BIN)/pylantir query-db --config $(CONFIG)"
+	@echo "  $(BIN)/pylantir test-client --config $(CONFIG) --port $(PORT)"
+	@echo "  findscu -W localhost $(PORT) -k PatientName -k ScheduledProcedureStepSequence   (DCMTK, as a scanner asks)"
+	@echo "  ps -eo pid,comm,args | grep pylantir"
+	@echo "Ctrl-C stops everything. Port $(PORT) is taken? make demo PORT=4343"
+	@echo
+	@exec $(BIN)/pylantir-supervisor start --config $(CONFIG) --port $(PORT)
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python that is new enough and whole; a name alone says neither (pyenv's shims, Debian without python3-venv).
+$(VENV)/installed: pyproject.toml
+	@if [ ! -x $(BIN)/pip ]; then \
+	    for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+	        if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	            echo "making $(VENV) with $$($$python --version)"; \
+	            exec $$python -m venv --clear $(VENV); \
+	        fi; \
+	    done; \
+	    echo "no Python 3.11 or newer with its venv module: install one (Debian, Ubuntu: python3-venv)," >&2; \
+	    echo "or name one: make PYTHON=/path/to/python3.11" >&2; \
+	    exit 1; \
+	fi
+	@echo "installing into $(VENV); the first time takes a minute"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
