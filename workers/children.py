@@ -26,6 +26,9 @@ from workers.lifecycle import Event, Lifecycle, State, advance, prove_useful
 START_GRACE_S = 30.0
 """A process that is not ready yet may take so long between two signs of life."""
 USEFUL_AFTER_S = 5.0
+REPORTED = ("database", "last_sync", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s")
+"""What a child may tell about itself for `status`."""
+_LONGEST_PROMISE_S = 7 * 86400.0
 _LATE_S = 0.5
 _ABORT_S = 1.0
 _MESSAGE_BYTES = 64 * 1024
@@ -64,9 +67,18 @@ class Role:
 
 
 class Child:
-    """A role's incarnations, one after the other."""
+    """A role's incarnations, one after the other.
 
-    def __init__(self, role: Role, key: bytes, log: LogSettings, now: float) -> None:
+    Args:
+        role: What it is to be.
+        key: This run's key for the producers' tokens.
+        log: Form and level of its log.
+        generations: Numbers for the incarnations, shared by all children of this run: a source that is taken out of
+            the configuration and comes back must not look older to the writer than it was before.
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, role: Role, key: bytes, log: LogSettings, generations: Iterator[int], now: float) -> None:
         self.role = role
         self.life = Lifecycle(since=now)
         self.reports: dict[str, object] = {}
@@ -75,11 +87,12 @@ class Child:
         self._results: list[Frame] = []
         self._key = key
         self._log = log
-        self._generation = 0
+        self._generations = generations
         self._process: SpawnProcess | None = None
         self._frames: FrameSocket | None = None
         self._hang_at: float | None = None
         self._kill_at: float | None = None
+        self._restart_asked = False
 
     @property
     def pid(self) -> int | None:
@@ -101,16 +114,16 @@ class Child:
 
     def spawn(self, now: float) -> None:
         """Start an incarnation."""
-        self._generation += 1
+        generation = next(self._generations)
         ours, theirs = socket.socketpair()
         role = self.role
         spec = ChildSpec(
             role=role.role,
             source=role.source,
-            generation=self._generation,
+            generation=generation,
             body=role.body,
             parent_pid=os.getpid(),
-            token=make_token(self._key, role.role, role.source, self._generation),
+            token=make_token(self._key, role.role, role.source, generation),
             log=self._log,
             secrets=role.secrets,
         )
@@ -124,6 +137,7 @@ class Child:
         self.last_sign_at = now
         self._hang_at = now + START_GRACE_S
         self._kill_at = None
+        self._restart_asked = False
 
     def listen(self, now: float) -> None:
         """Take in what the child has said."""
@@ -189,6 +203,7 @@ class Child:
         if self._process is None:
             self.spawn(now)
         else:
+            self._restart_asked = True
             self._hang_at = None
             self._kill_at = now + grace_s
             self._signal(signal.SIGTERM)
@@ -212,11 +227,12 @@ class Child:
         if kind == "ready":
             self.life = advance(self.life, Event.READY, now=now)
         elif kind == "beat" and isinstance(within_s, int | float) and self._kill_at is None:
-            self._hang_at = now + within_s + _LATE_S
+            # JSON knows NaN and endless integers: only what compares as a number of seconds becomes a deadline.
+            self._hang_at = now + (within_s if 0 <= within_s < _LONGEST_PROMISE_S else _LONGEST_PROMISE_S) + _LATE_S
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
-            self.reports |= values
+            self.reports |= {key: value for key, value in values.items() if key in REPORTED}
             if values.get("useful"):
                 self.life = prove_useful(self.life)
 
@@ -230,6 +246,8 @@ class Child:
             logger.info("%s has ended (%s)", name, self.last_exit)
         elif state is State.FATAL:
             logger.error("%s cannot run with this configuration; correct it and run: pylantir-supervisor reload", name)
+        elif self._restart_asked:
+            logger.info("%s has ended (%s) and is started again", name, self.last_exit)
         else:
             in_s = max(0.0, (self.life.retry_at or now) - now)
             logger.warning("%s ended unexpectedly (%s); restart %d in %.1f s", name, self.last_exit,

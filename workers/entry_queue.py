@@ -152,9 +152,10 @@ class EntryQueue:
             sock, _ = self._listener.accept()
         except OSError:
             return
-        if sum(producer.role is None for producer in self._producers) >= MAX_STRANGERS:
-            sock.close()
-            return
+        strangers = [producer for producer in self._producers if producer.role is None]
+        if len(strangers) >= MAX_STRANGERS:
+            # The one that has been silent for longest: a true producer says at once who it is.
+            self._drop(min(strangers, key=lambda one: one.opened_at), "too many connections that say nothing")
         producer = Producer(FrameSocket(sock, limit=_HELLO_BYTES), time.monotonic())
         self._producers.append(producer)
         self._selector.register(producer.frames, selectors.EVENT_READ, producer)

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 
 import psutil
 
-from workers.children import Child
+from workers.children import REPORTED, Child
 from workers.lifecycle import State
-
-_SOURCE_KEYS = ("last_sync", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s")
 
 
 class StatusReporter:
@@ -62,7 +60,7 @@ class StatusReporter:
         if child.role.source is None:
             description["last_error"] = child.reports.get("database")
         else:
-            description |= {key: child.reports.get(key) for key in _SOURCE_KEYS}
+            description |= {key: child.reports.get(key) for key in REPORTED if key != "database"}
             if life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
                 description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
         return description

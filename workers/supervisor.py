@@ -7,6 +7,7 @@ loop waits for everything at once; a signal handler only records.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -43,6 +44,7 @@ WRITER_GRACE_S = 5.0
 HURRY_GRACE_S = 0.5
 CHECK_TIMEOUT_S = 30.0
 WRITER_COMMANDS = frozenset({"accept", "forget", "set-status"})
+_LONGEST_PAUSE_S = 3600.0
 _JITTER = 0.2
 
 logger = logging.getLogger(__name__)
@@ -199,6 +201,7 @@ class Supervisor:
         self._dicom = dicom
         self._control = ControlServer(control, self._obey)
         self._key = secrets.token_bytes(32)
+        self._generations = itertools.count(1)
         self._status = StatusReporter()
         self._started_at = time.monotonic()
         self._stopping = False
@@ -242,7 +245,7 @@ class Supervisor:
         return plan_roles(self._settings, self._key, self._queue, self._dicom)
 
     def _add(self, role: Role, now: float) -> None:
-        child = self._children[role.name] = Child(role, self._key, self._settings.log, now)
+        child = self._children[role.name] = Child(role, self._key, self._settings.log, self._generations, now)
         child.spawn(now)
 
     def _everybody(self) -> list[Child]:
@@ -260,7 +263,7 @@ class Supervisor:
         deadlines = [
             moment for child in self._everybody() for moment in child.deadlines(may_restart=not self._stopping)
         ]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        return min(max(0.0, min(deadlines) - time.monotonic()), _LONGEST_PAUSE_S) if deadlines else None
 
     def _is_over(self) -> bool:
         return self._stopping and all(child.life.state is State.STOPPED for child in self._everybody())

@@ -15,6 +15,7 @@ from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 from pylantir.wire.sockets import connect_to
 
 SOCKET_NAME = "control.sock"
+_NO_ANSWER = "the supervisor does not answer; if this lasts, look at its log and restart it"
 _LONGEST_ANSWER_BYTES = 16 * 1024 * 1024
 
 
@@ -26,7 +27,10 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
         ControlError: It did not answer.
         CommandRefused: It did, but did not do it.
     """
-    frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)
+    try:
+        frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)
+    except BlockingIOError:
+        raise ControlError(_NO_ANSWER) from None
     deadline = time.monotonic() + timeout_s
     try:
         with selectors.DefaultSelector() as selector:
@@ -43,5 +47,4 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
         raise ControlError(f"the supervisor's answer cannot be read: {error}") from None
     finally:
         frames.close()
-    msg = "the supervisor does not answer; if this lasts, look at its log and restart it"
-    raise ControlError(msg)
+    raise ControlError(_NO_ANSWER)

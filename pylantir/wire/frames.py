@@ -134,6 +134,7 @@ class FrameSocket:
                 return
             except OSError:
                 self.closed = True
+                self._outgoing.clear()
                 return
             del self._outgoing[:sent]
 

@@ -42,12 +42,15 @@ def listen_at(path: Path) -> socket.socket:
 
 
 def connect_to(path: Path) -> socket.socket:
-    """Connect to a local socket.
+    """Connect to a local socket, without blocking.
 
     Raises:
+        BlockingIOError: Somebody listens there who accepts nobody just now.
         OSError: Nobody listens there.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # A listener that is stopped and has a full backlog would block us, too.
+    sock.setblocking(False)
     try:
         with _short_address(path) as address:
             sock.connect(address)
