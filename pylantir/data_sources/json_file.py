@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK_CHARS = 1 << 16
 LARGEST_RECORD_CHARS = 4 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
-# How far before the end of a block a token can be cut: `-Infinity`, `\ud83d\ude00`.
+# How far before the end of a block a token can be cut: `-Infinity`, `\ud83d\ude00`, `1.5e+`.
 _LONGEST_CUT = 16
 
 _NO_LINES = (
@@ -159,8 +159,9 @@ class _Scanner:
             except (ValueError, RecursionError) as error:
                 raise self._malformed(f"{type(error).__name__}: a number too long or too many levels") from None
             else:
-                # A number at the very end of the block may go on in the next one.
-                if end < len(self._buffer) or not self._read_more():
+                # A number near the end of the block may go on in the next one: 1, 1.5, 1.5e+7.
+                cut = isinstance(value, int | float) and end >= len(self._buffer) - _LONGEST_CUT
+                if not cut or not self._read_more():
                     self._position = end
                     return value
 
@@ -169,10 +170,12 @@ class _Scanner:
             raise self._malformed(f"a record has more than {LARGEST_RECORD_CHARS} characters, or a quote is missing")
         # As much again as is waiting already, or a long record would be scanned once per block.
         more = self._text.read(max(BLOCK_CHARS, len(self._buffer) - self._position))
+        if not more:
+            return False
         self._dropped += self._position
         self._buffer = self._buffer[self._position :] + more
         self._position = 0
-        return bool(more)
+        return True
 
     def _malformed(self, what: str) -> _Malformed:
         return _Malformed(f"character {self._dropped + self._position + 1}: {what}")

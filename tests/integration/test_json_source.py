@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pylantir.data_sources import json_file
@@ -149,24 +150,22 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     elements=st.lists(JSON, max_size=5),
-    block=st.integers(1, 12),
+    block=st.integers(1, 20),
     ascii_only=st.booleans(),
     indent=st.sampled_from([None, 1]),
 )
+@example(elements=[0.5, False], block=1, ascii_only=True, indent=None)
 def test_where_a_block_ends_makes_no_difference(
-    path: Path, monkeypatch: pytest.MonkeyPatch, elements: list[Any], block: int, ascii_only: bool, indent: int | None
+    elements: list[Any], block: int, ascii_only: bool, indent: int | None
 ) -> None:
-    monkeypatch.setattr(json_file, "BLOCK_CHARS", block)
     document = json.dumps({"x": elements, "data": elements}, ensure_ascii=ascii_only, indent=indent)
-    with write(path, document.encode("utf-8", "surrogatepass")).open(encoding="utf-8") as text:
-        scanner = json_file._Scanner(text)
-        try:
-            found = [record for _, record in json_file._read_below(scanner, ("data",))]
-        except UnicodeDecodeError:
-            return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_file, "BLOCK_CHARS", block)
+        scanner = json_file._Scanner(io.StringIO(document))
+        found = [record for _, record in json_file._read_below(scanner, ("data",))]
         scanner.expect_end()
     assert found == elements
 
