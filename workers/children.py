@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 
 from pylantir.errors import ExitStatus, ProtocolError
@@ -57,7 +57,7 @@ class Role:
     body: str
     arguments: tuple[object, ...] = ()
     hidden: frozenset[str] = frozenset()
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     retry_cap_s: float = 60.0
 
     @property
