@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
 
+from pylantir.store.adoption import match_old_records
 from pylantir.store.cycles import COUNTS, CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
 from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections, remove_unseen
 from pylantir.store.reconcile import Rules
@@ -226,18 +227,22 @@ class SourceIngest:
         working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=now)
         working.load(fields["patient_id"] for _, _, fields in fresh.values())
         working.load(existing[key].patient_id for key in fresh if key in existing)
+        newcomers = {key: fields for key, _, fields in fresh.values() if key not in existing}
+        records = {key: working.records[existing[key].id] for key in fresh if key in existing}
+        records |= match_old_records(working.records.values(), self._source, newcomers, self._rules.ranks)
         seen = set(result.seen)
         touched: list[Record] = []
         for key, digest, fields in fresh.values():
-            prior = existing.get(key)
-            arrives = prior is None or prior.state == WITHDRAWN
+            known = records.get(key)
+            arrives = known is None or known.state == WITHDRAWN
             state = LIVE
             if arrives and snapshot and key.startswith(STEP_KEY):
                 state = self._state_of_newcomer(working, cycle, seen, fields)
-            if prior is None:
+            if known is None:
                 record = working.add(self._source, key, fields, digest, state)
             else:
-                record = working.records[prior.id]
+                record = known
+                record.data_source, record.record_key = self._source, key
                 working.change(record, fields, digest)
                 if arrives:
                     working.enter(record, state)

@@ -329,12 +329,12 @@ def _merge_fields(merged: dict[str, str], members: list[Claim]) -> tuple[Conflic
 
 def _study_uids(members: list[Claim], supplied: str | None, item: Item | None) -> dict[str, str | None]:
     """A UID that a source supplies replaces a generated one, and nothing replaces a supplied one."""
-    if item is None:
+    current = item.values[STUDY_UID] if item else None
+    if item is None or not current:
         generated = _uid_for(members[0])
         return {STUDY_UID: supplied or generated, "generated_study_uid": generated}
-    current = item.values[STUDY_UID]
     generated_uid = item.values["generated_study_uid"]
-    replace = supplied and (not current or current == generated_uid)
+    replace = supplied and current == generated_uid
     return {
         STUDY_UID: supplied if replace else _text(current),
         "generated_study_uid": _text(generated_uid),

@@ -15,6 +15,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import CreateColumn
 
+from pylantir.store.adoption import claim_old_items
+from pylantir.store.cycles import utc_now
 from pylantir.store.engine import sqlite_path
 from pylantir.store.tables import metadata
 
@@ -70,6 +72,9 @@ def prepare_database(engine: Engine) -> None:
         for event in ("update", "delete"):
             for statement in _IMMUTABLE_AUDIT[connection.dialect.name]:
                 connection.execute(text(statement.format(event=event)))
+        adopted = claim_old_items(connection, utc_now())
+    if adopted:
+        logger.info("%d items of an earlier version are kept; their source takes them over", adopted)
 
 
 def _missing_columns(connection: Connection, existing: set[str]) -> list[tuple[str, str]]:

@@ -1,0 +1,158 @@
+"""Items that an earlier version wrote: brought to DICOM form, and given a claim that their source takes over.
+
+Lives in the writer. `claim_old_items` runs once, at the first start with an old file; `match_old_records` lets the next
+sync recognise what is there, so that it neither duplicates an item nor changes its UID or a scanner's status.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+
+from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS, normalise_value
+from pylantir.errors import RecordRejected
+from pylantir.store.reconcile import STATUS, STUDY_UID
+from pylantir.store.records import LIVE, Record, next_ids
+from pylantir.store.tables import audit_log, source_entries, worklist_items
+
+OLD_KEY = "old:"
+"""How the key of a claim begins that no source has taken over yet."""
+
+OLD_SOURCE = "redcap_legacy"
+"""Whose items those are that name no source: the earliest versions knew REDCap only."""
+
+_COMPOSITE_ID = re.compile(r"sub[-_](.+)_ses[-_](.+?)(?:\.0+)?_fam[-_](.+)_site[-_](.+)")
+_NOT_CLAIMED = frozenset({STATUS, STUDY_UID, "scheduled_procedure_step_id", "requested_procedure_id"})
+_COPIED_ROWS = 1000
+
+logger = logging.getLogger(__name__)
+
+
+def claim_old_items(connection: Connection, now: str) -> int:
+    """Normalise the rows of an earlier version and claim them for their source; tells how many there were."""
+    rows = connection.execute(select(worklist_items).where(worklist_items.c.created_at.is_(None))).mappings().all()
+    record_id, _ = next_ids(connection)
+    updates: list[dict[str, Any]] = []
+    claims: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    unreadable = 0
+    for row in rows:
+        values, complete = _normalise_row(row)
+        unreadable += not complete
+        status = values[STATUS] = values[STATUS] or SCHEDULED
+        updates.append({**values, "scanner_touched": int(status != SCHEDULED), "created_at": now, "row_id": row["id"]})
+        changes = {name: [row[name], value] for name, value in values.items() if row[name] != value}
+        notes.append(_note(row["id"], values, {"origin": [None, "earlier version"], **changes}, now))
+        if complete:
+            claims.append(_claim(record_id, row, values, now))
+            record_id += 1
+    for statement, parameters in (
+        (_UPDATE, updates),
+        (insert(source_entries), claims),
+        (insert(audit_log), notes),
+    ):
+        for start in range(0, len(parameters), _COPIED_ROWS):
+            connection.execute(statement, parameters[start : start + _COPIED_ROWS])
+    if unreadable:
+        logger.warning(
+            "%d items of the earlier version lack a patient ID or a legible date; they stay as they are", unreadable
+        )
+    return len(rows)
+
+
+def canonical_patient_id(patient_id: str) -> str:
+    """Write an ID made of study, session, family and site as it is written today: no dashes, no "1.0"."""
+    match = _COMPOSITE_ID.fullmatch(patient_id)
+    return "sub_{}_ses_{}_fam_{}_site_{}".format(*match.groups()) if match else patient_id
+
+
+def match_old_records(
+    records: Iterable[Record], source: str, newcomers: Mapping[str, Mapping[str, str]], configured: Iterable[str]
+) -> dict[str, Record]:
+    """Find the old claims that a source's new records are.
+
+    Args:
+        records: The records in memory, among them all of the newcomers' patients.
+        source: Whose records arrive.
+        newcomers: Record key -> fields, of records that the source did not have before.
+        configured: All configured sources: an old claim of another one of them is not ours to take.
+
+    Returns:
+        Record key -> old claim: of the same patient and day, else the patient's only one.
+    """
+    old: dict[str, list[Record]] = {}
+    for record in records:
+        ours = record.data_source == source or record.data_source not in configured
+        if record.state == LIVE and ours and record.record_key.startswith(OLD_KEY):
+            old.setdefault(record.patient_id, []).append(record)
+    matched: dict[str, Record] = {}
+    if old:
+        for key, fields in newcomers.items():
+            candidates = old.get(fields["patient_id"], [])
+            same_day = [
+                one for one in candidates if one.fields["scheduled_start_date"] == fields["scheduled_start_date"]
+            ]
+            if same_day:
+                matched[key] = same_day[0]
+                candidates.remove(same_day[0])
+        for key, fields in newcomers.items():
+            candidates = old.get(fields["patient_id"], [])
+            if key not in matched and len(candidates) == 1:
+                matched[key] = candidates.pop()
+    return matched
+
+
+def _normalise_row(row: RowMapping) -> tuple[dict[str, Any], bool]:
+    """The worklist fields in DICOM form; what cannot be read stays. Tells whether patient and date are there."""
+    values: dict[str, Any] = {}
+    legible = True
+    for name in WORKLIST_FIELDS:
+        value = row[name]
+        try:
+            values[name] = None if value is None else normalise_value(name, str(value))
+        except RecordRejected:
+            values[name] = value
+            legible &= name not in {"patient_id", "scheduled_start_date"}
+    if values["patient_id"]:
+        values["patient_id"] = canonical_patient_id(str(values["patient_id"]))
+    return values, bool(legible and values["patient_id"] and values["scheduled_start_date"])
+
+
+def _claim(record_id: int, row: RowMapping, values: Mapping[str, Any], now: str) -> dict[str, Any]:
+    fields = {name: value for name, value in values.items() if value and name not in _NOT_CLAIMED}
+    if row[RECORD_ID_FIELD]:
+        fields[RECORD_ID_FIELD] = str(row[RECORD_ID_FIELD])
+    return {
+        "id": record_id,
+        "data_source": row["data_source"] or OLD_SOURCE,
+        "record_key": f"{OLD_KEY}{row['id']}",
+        "state": LIVE,
+        "digest": "",
+        "fields": json.dumps(fields, ensure_ascii=False),
+        "patient_id": values["patient_id"],
+        "accession_number": values["accession_number"],
+        "study_instance_uid": None,
+        "item_id": row["id"],
+        "first_seen_at": now,
+        "changed_at": now,
+        "withdrawn_at": None,
+    }
+
+
+def _note(item_id: int, values: Mapping[str, Any], changes: Mapping[str, Sequence[object]], now: str) -> dict[str, Any]:
+    return {
+        "at": now,
+        "actor": "command:upgrade",
+        "action": "adopted",
+        "item_id": item_id,
+        "patient_id": values["patient_id"],
+        "changes": json.dumps(changes, ensure_ascii=False),
+    }
+
+
+_UPDATE = update(worklist_items).where(worklist_items.c.id == bindparam("row_id"))

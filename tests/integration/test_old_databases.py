@@ -1,0 +1,129 @@
+"""Database files of earlier versions open, and the next sync recognises what is in them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pylantir.store.cycles import CycleEnd, EntryBatch, utc_now
+from pylantir.store.engine import open_for_writing
+from pylantir.store.ingest import SourceIngest
+from pylantir.store.reconcile import Rules
+from pylantir.store.upgrade import prepare_database
+
+COLUMNS_02 = """id INTEGER PRIMARY KEY, study_instance_uid VARCHAR(100), patient_name VARCHAR(100),
+    patient_id VARCHAR(50) NOT NULL, patient_birth_date VARCHAR(10), patient_sex VARCHAR(1), patient_weight_lb VARCHAR(10),
+    accession_number VARCHAR(50), referring_physician_name VARCHAR(100), modality VARCHAR(10),
+    study_description VARCHAR(100), scheduled_station_aetitle VARCHAR(100), scheduled_start_date VARCHAR(10),
+    scheduled_start_time VARCHAR(6), performing_physician VARCHAR(100), procedure_description VARCHAR(200),
+    protocol_name VARCHAR(100), station_name VARCHAR(100), hisris_coding_designator VARCHAR(100),
+    performed_procedure_step_status VARCHAR(10)"""
+COLUMNS_04 = (
+    COLUMNS_02 + ", data_source VARCHAR(50), source_record_id VARCHAR(100), UNIQUE (data_source, source_record_id)"
+)
+
+OLD_ROWS = [
+    ("1.2.3.1", "cpip-id-101^fa-7", "sub-101_ses-1.0_fam-7_site-792", "2030-01-30", "10:15", "SCHEDULED"),
+    ("1.2.3.2", "cpip-id-102^fa-7", "sub_102_ses_1_fam_7_site_792", "2030-01-31", "11:00", "COMPLETED"),
+]
+
+
+@pytest.fixture(params=["0.2", "0.4"])
+def old_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "worklist.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE worklist_items ({COLUMNS_02 if request.param == '0.2' else COLUMNS_04})")
+        for number, (uid, name, patient, date, time, status) in enumerate(OLD_ROWS, start=1):
+            connection.execute(
+                "INSERT INTO worklist_items (id, study_instance_uid, patient_name, patient_id, patient_birth_date, modality,"
+                " scheduled_start_date, scheduled_start_time, performed_procedure_step_status)"
+                " VALUES (?, ?, ?, ?, '2010-01-01', 'MR', ?, ?, ?)",
+                (number, uid, name, patient, date, time, status),
+            )
+        if request.param == "0.4":
+            connection.execute(
+                "UPDATE worklist_items SET data_source = 'redcap_legacy', source_record_id = 'old-' || id"
+            )
+    return path
+
+
+def items(path: Path) -> list[dict[str, object]]:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute("SELECT * FROM worklist_items ORDER BY id")]
+
+
+def sync(path: Path, records: Mapping[str, Mapping[str, str]], source: str = "redcap_legacy") -> None:
+    engine = open_for_writing(f"sqlite:///{path}")
+    prepare_database(engine)
+    ingest = SourceIngest(engine, source, Rules(ranks={source: 0}))
+    started_at = utc_now()
+    batch = [(key, key + str(fields), dict(fields)) for key, fields in records.items()]
+    ingest.apply_batch(EntryBatch(cycle="c", seq=1, started_at=started_at, snapshot=True, records=batch))
+    ingest.finish_cycle(CycleEnd(cycle="c", seq=2, started_at=started_at, complete=True))
+    engine.dispose()
+
+
+def record(number: int, date: str, time: str) -> dict[str, str]:
+    return {
+        "source_record_id": f"r{number}",
+        "patient_id": f"sub_{number}_ses_1_fam_7_site_792",
+        "patient_name": f"cpip-id-{number}^fa-7",
+        "patient_birth_date": "20100101",
+        "modality": "MR",
+        "scheduled_start_date": date,
+        "scheduled_start_time": time,
+    }
+
+
+def test_old_file_is_copied_aside_and_normalised(old_file: Path) -> None:
+    before = items(old_file)
+    engine = open_for_writing(f"sqlite:///{old_file}")
+    prepare_database(engine)
+    engine.dispose()
+    (copy,) = old_file.parent.glob("worklist.db.*.backup")
+    assert items(copy) == before
+    assert copy.stat().st_mode & 0o777 == old_file.stat().st_mode & 0o777 == 0o600
+    first, second = items(old_file)
+    assert (first["scheduled_start_date"], first["scheduled_start_time"]) == ("20300130", "101500")
+    assert first["patient_birth_date"] == "20100101"
+    assert first["patient_id"] == "sub_101_ses_1_fam_7_site_792"
+    assert (first["study_instance_uid"], second["study_instance_uid"]) == ("1.2.3.1", "1.2.3.2")
+    assert (first["scanner_touched"], second["scanner_touched"]) == (0, 1)
+
+
+def test_opening_again_copies_and_changes_nothing(old_file: Path) -> None:
+    for _ in range(2):
+        engine = open_for_writing(f"sqlite:///{old_file}")
+        prepare_database(engine)
+        engine.dispose()
+    assert len(list(old_file.parent.glob("worklist.db.*.backup"))) == 1
+
+
+def test_next_sync_takes_the_items_over(old_file: Path) -> None:
+    sync(old_file, {"id:r101": record(101, "20300202", "090000"), "id:r102": record(102, "20300131", "110000")})
+    first, second = items(old_file)
+    assert (first["study_instance_uid"], first["scheduled_start_date"]) == ("1.2.3.1", "20300202")
+    assert first["source_record_id"] == "r101"
+    assert (second["study_instance_uid"], second["performed_procedure_step_status"]) == ("1.2.3.2", "COMPLETED")
+
+
+def test_source_with_another_name_takes_over_what_nobody_configured_claims(old_file: Path) -> None:
+    sync(old_file, {"id:r101": record(101, "20300130", "101500")}, source="site_a_redcap")
+    taken, left = items(old_file)
+    assert (taken["study_instance_uid"], taken["data_source"]) == ("1.2.3.1", "site_a_redcap")
+    assert left["performed_procedure_step_status"] == "COMPLETED"
+
+
+def test_completed_item_outlives_its_record(old_file: Path) -> None:
+    sync(old_file, {"id:r101": record(101, "20300130", "101500")})
+    sync(old_file, {"id:r101": record(101, "20300130", "101500")})
+    first, second = items(old_file)
+    assert (first["performed_procedure_step_status"], second["performed_procedure_step_status"]) == (
+        "SCHEDULED",
+        "COMPLETED",
+    )
