@@ -1,5 +1,12 @@
 """Fixtures that several rooms use."""
 
+from hypothesis import settings
 from postgresql import postgresql_server, postgresql_url
 
 __all__ = ["postgresql_server", "postgresql_url"]
+
+
+def pytest_configure() -> None:
+    # An example that waits for a busy processor is no failure.
+    settings.register_profile("pylantir", deadline=None)
+    settings.load_profile("pylantir")
