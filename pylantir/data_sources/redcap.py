@@ -91,7 +91,7 @@ class RedcapPlugin(DataSourcePlugin):
             if len(names) < len(scans):
                 self._note("scans of one record share a source_record_id; map no field to it, or one that differs")
             # A row that was a scan and has lost its date, or is deleted: the host should hear of it now.
-            if any(name in self._given for name in possible_ids(plan, rows) if name not in names):
+            if since and any(name in self._given for name in possible_ids(plan, rows) if name not in names):
                 self._compared_at = None
             for name in names:
                 self._given.add(name)
