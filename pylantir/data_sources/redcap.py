@@ -69,7 +69,9 @@ class RedcapPlugin(DataSourcePlugin):
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
         """Check `config` and the form of the token, and keep them. Asks no server."""
-        self._options, problems = read_options(config, os.environ)
+        options, problems = read_options(config, os.environ)
+        # A token of the wrong form must not reach PyCap, which would print it.
+        self._options = None if problems else options
         return not problems, "; ".join(problems)
 
     def fetch_entries(self, field_mapping: dict[str, str], interval: float) -> Iterator[Mapping[str, Any] | BadRecord]:
@@ -125,7 +127,7 @@ class RedcapPlugin(DataSourcePlugin):
     @property
     def _configured(self) -> RedcapOptions:
         if self._options is None:
-            raise SourceUnavailable("REDCap: validate_config has to come first")
+            raise SourceUnavailable("REDCap: the configuration is not valid, or was not checked")
         return self._options
 
     def _prepare(self, field_mapping: Mapping[str, str]) -> tuple[RedcapClient, RecordPlan]:
@@ -155,6 +157,9 @@ class RedcapPlugin(DataSourcePlugin):
                 rows = client.rows(batch, fields, with_groups=plan.with_groups)
                 if rows:
                     self._check_columns(plan, fields, rows[0])
+                elif len(batch) > 1:
+                    # Taken at its word, this would end the cycle well, or cancel all of these scans.
+                    raise SourceUnavailable(f"REDCap gave no rows of {len(batch)} records that it had just listed")
                 for row in rows:
                     records.setdefault(str(row[plan.record_field]), []).append(row)
                 yield from records.values()

@@ -194,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
         elif fault == "empty":
             self._send(project, 200, b"")
+        elif fault == "nothing":
+            self._send(project, 200, b"[]")
         elif fault == "html":
             self._send(project, 200, b"<!DOCTYPE html><title>Maintenance</title>", kind="text/html")
         elif fault == "redirect":

@@ -380,6 +380,23 @@ def test_connection_is_kept_between_requests(server: RedcapServer) -> None:
     assert server.connections == connections == 1
 
 
+def test_listed_records_without_rows_fail_the_cycle(server: RedcapServer) -> None:
+    plugin = make_plugin()
+    server.faults = ["", "", "nothing"]
+    with pytest.raises(SourceUnavailable, match="no rows of 2 records that it had just listed"):
+        fetch(plugin)
+
+
+def test_token_of_the_wrong_form_never_reaches_pycap(server: RedcapServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDCAP_API_TOKEN", "half-a-token")
+    plugin = RedcapPlugin()
+    valid, message = plugin.validate_config({})
+    assert not valid
+    with pytest.raises(SourceUnavailable, match="the configuration is not valid") as caught:
+        fetch(plugin)
+    assert "half-a-token" not in message + str(caught.value)
+
+
 def test_classic_project_has_one_scan_per_record() -> None:
     metadata = [field("pid", "booking"), field("day", "booking"), field("hour", "booking")]
     with RedcapServer(metadata) as server:
