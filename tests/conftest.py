@@ -1,9 +1,10 @@
 """Fixtures that several rooms use."""
 
+from dcmtk import findscu
 from hypothesis import settings
 from postgresql import postgresql_server, postgresql_url
 
-__all__ = ["postgresql_server", "postgresql_url"]
+__all__ = ["findscu", "postgresql_server", "postgresql_url"]
 
 
 def pytest_configure() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import selectors
-import shutil
 import socket
 import subprocess
 import threading
@@ -392,18 +390,6 @@ def test_a_second_server_goes_on_with_the_same_socket(bound: socket.socket, tmp_
         with serving(bound, find_in(engine)) as served:
             assert len(patients(served, query())) == 3
     engine.dispose()
-
-
-@pytest.fixture
-def findscu() -> str:
-    """DCMTK's; pynetdicom installs a command of the same name, which is no foreign client."""
-    for folder in os.get_exec_path():
-        found = shutil.which("findscu", path=folder)
-        if found and b"dcmtk" in subprocess.run([found, "--version"], capture_output=True, check=False).stdout:
-            return found
-    if os.environ.get("CI"):
-        pytest.fail("DCMTK's findscu is needed: apt-get install dcmtk")
-    pytest.skip("DCMTK's findscu is not installed")
 
 
 def run_findscu(findscu: str, served: Served, folder: Path, *keys: str) -> list[Dataset]:
