@@ -151,7 +151,7 @@ def measure_pandas() -> dict[str, float]:
     pd.DataFrame([dict.fromkeys(fields, "")])
     idle_mb, started = resident_mb("VmRSS"), time.monotonic()
     start_peak()
-    frame = project.export_records(format_type="df", fields=fields, df_kwargs={"index_col": "record_id", "dtype": str})
+    frame = project.export_records(format_type="df", fields=fields, df_kwargs={"index_col": "record_id"})
     return {"entries": len(frame), "idle": idle_mb, "peak": resident_mb("VmHWM"), "seconds": time.monotonic() - started}
 
 
