@@ -73,6 +73,10 @@ class InvalidQuery(PylantirError):
         self.tag = tag
 
 
+class DicomPeerError(PylantirError):
+    """A DICOM server that cannot be reached, refuses, or fails to answer."""
+
+
 class StoreError(PylantirError):
     """A database that cannot be opened, read or written just now."""
 

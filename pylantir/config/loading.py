@@ -31,6 +31,7 @@ def load_settings(
     discover: Callable[[Sequence[str]], Catalogue],
     environ: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
+    with_sources: bool = True,
 ) -> Settings:
     """Read and check a configuration file.
 
@@ -39,6 +40,8 @@ def load_settings(
         discover: Lists the source types, given the plugin folders.
         environ: The environment; `.env` beside the file and in the working directory complete a copy of it.
         overrides: From the command line: `ae_title`, `host`, `port`; None stands for "not given".
+        with_sources: False leaves the sources out, unchecked: a command that needs none of them works where
+            their variables are not set.
 
     Returns:
         The settings, with what has to be minded in `warnings`.
@@ -54,7 +57,9 @@ def load_settings(
     warnings += _top_level_warnings(original, config_path.name, old=old)
 
     renamed = dict(legacy.OLD_PLACES) if old else {}
-    document = _old_document(original, environment) if old else dict(original)
+    document = convert_old(original, environment) if old else dict(original)
+    if not with_sources:
+        document["data_sources"] = []
     _override(document, overrides or {}, renamed)
 
     configuration, form_errors = _check_form(document)
@@ -65,9 +70,9 @@ def load_settings(
     warnings += folder_warnings
     catalogue = discover(plugin_dirs)
     listed = document.get("data_sources", [])
-    if listed == []:
+    if listed == [] and with_sources:
         errors.append(_no_source(original))
-    if old and "redcap2wl" not in original:
+    if old and with_sources and "redcap2wl" not in original:
         errors.append(Finding(place=("redcap2wl",), text="is missing, but legacy_mode needs it"))
     source_errors, source_warnings = check_sources(listed, catalogue, environment)
     errors += source_errors
@@ -115,8 +120,8 @@ def _source_position(finding: Finding) -> int:
     return position if isinstance(position, int) else -1
 
 
-def _old_document(document: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
-    """Convert an old configuration, with the variables that stood in for its keys."""
+def convert_old(document: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """Convert an old configuration, with the variables that stood in for its keys; see `legacy.convert`."""
     completed = dict(document)
     if not completed.keys() & {"db_path", "db_url", "db_url_env"} and environment.get("DB_PATH"):
         completed["db_path"] = environment["DB_PATH"]

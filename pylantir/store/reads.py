@@ -62,10 +62,10 @@ def find_matching(
             matching = (row for row in result.mappings() if all(test(row[name]) for name, test in tests))
             yield from islice(matching, limit)
     except SQLAlchemyError as error:
-        raise StoreError(f"the worklist cannot be read: {_reason(error)}") from None
+        raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
 
 
-def _reason(error: SQLAlchemyError) -> str:
+def describe_error(error: SQLAlchemyError) -> str:
     """What the driver says, without the statement's parameters and stored text: those are patient data."""
     said = str(getattr(error, "orig", None) or type(error).__name__)
     return said.partition("\n")[0].partition(" with text ")[0]

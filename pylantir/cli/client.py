@@ -1,0 +1,77 @@
+"""`pylantir test-client`: ask the server what a scanner would ask."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+
+from pylantir.cli.output import print_json, print_rows
+from pylantir.cli.periods import read_days
+from pylantir.dicom.client import Peer, echo, find_scheduled
+from pylantir.dicom.server import configure_dicom_libraries
+from pylantir.errors import ExitStatus
+from pylantir.settings import DicomSettings
+
+_COLUMNS = {
+    "scheduled_start_date": "DATE",
+    "scheduled_start_time": "TIME",
+    "patient_id": "PATIENT",
+    "patient_name": "NAME",
+    "patient_birth_date": "BORN",
+    "patient_sex": "SEX",
+    "modality": "MODALITY",
+    "scheduled_station_aetitle": "STATION",
+    "procedure_description": "PROCEDURE",
+    "accession_number": "ACCESSION",
+    "study_instance_uid": "STUDY UID",
+}
+_EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_CALLING = "PYLANTIR_TEST"
+
+
+def ask_server(settings: DicomSettings, options: argparse.Namespace) -> int:
+    """Send one C-ECHO, or one C-FIND and print the matches."""
+    configure_dicom_libraries()
+    # What it would say of a failure, DicomPeerError says in our own words.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    peer = choose_peer(settings, options)
+    if options.echo:
+        echo(peer)
+        print(f"{peer} answers")
+        return ExitStatus.OK
+    matches = find_scheduled(peer, make_keys(options, datetime.date.today()))  # noqa: DTZ011 - the operator's day
+    if options.json:
+        print_json(matches)
+    else:
+        print_rows(_COLUMNS, matches, nothing=f"{peer} answers: no matches")
+    return ExitStatus.OK
+
+
+def choose_peer(settings: DicomSettings, options: argparse.Namespace) -> Peer:
+    """Say whom to ask, and as whom: by default the configured server, as the first scanner that it allows."""
+    host = settings.host if options.host is None else options.host
+    return Peer(
+        host=_EVERY_INTERFACE.get(host, host),
+        port=settings.port if options.port is None else options.port,
+        called=options.ae_title or settings.ae_title,
+        calling=options.calling or next(iter(settings.allowed_aet), _CALLING),
+    )
+
+
+def make_keys(options: argparse.Namespace, today: datetime.date) -> dict[str, str]:
+    """Turn the options into matching keys as DICOM writes them.
+
+    Raises:
+        PylantirError: `--date` is no day or range.
+    """
+    keys = {
+        "patient_id": options.patient,
+        "patient_name": options.name,
+        "modality": options.modality,
+        "scheduled_station_aetitle": options.station,
+    }
+    if options.date:
+        first, last = read_days(options.date, today)
+        keys["scheduled_start_date"] = first if first == last else f"{first or ''}-{last or ''}"
+    return {field: value for field, value in keys.items() if value}

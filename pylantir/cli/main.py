@@ -1,0 +1,216 @@
+"""`pylantir`: show and check the data. Starts no process; what a command needs, the command itself imports."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pylantir.errors import ConfigurationError, ControlError, ExitStatus, PylantirError
+from pylantir.settings import DicomSettings, Settings
+
+_DESCRIPTION = """\
+See what is in the worklist, where it comes from and what became of it. The processes are run by pylantir-supervisor;
+these commands work whether it runs or not. The configuration file is the one named by --config, else
+$PYLANTIR_CONFIG, else ./pylantir.json, else /etc/pylantir/pylantir.json."""
+
+_EPILOG = """\
+exit status: 0 done, 1 failed, 2 wrong options, 3 not running, 4 running but not answering or refusing, 78 invalid
+configuration
+
+examples:
+  pylantir init                                  write a first configuration
+  pylantir preview bookings                      what would this source's records become?
+  pylantir start                                 become the supervisor
+  pylantir query-db --date today                 what is on the worklist, and who says so?
+  pylantir test-client --patient 'SUB*'          what does a scanner see?
+  pylantir rejects                               which records were refused, and why?
+  pylantir audit --patient SUB001                what happened to this patient's items?"""
+
+_DAYS = "a day (2026-08-03, today) or a range (2026-08-01..2026-08-31, today..)"
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    import logging
+
+    options = make_parser().parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
+    command: Run = options.run
+    try:
+        status = command(options)
+        sys.stdout.flush()
+    except ConfigurationError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return ExitStatus.CONFIGURATION
+    except ControlError as error:
+        print(f"pylantir: {error}", file=sys.stderr)
+        return ExitStatus.UNREACHABLE
+    except BrokenPipeError:
+        # The reader (`head`, say) has seen enough; the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.FAILURE
+    except (PylantirError, OSError) as error:
+        print(f"pylantir: {error}", file=sys.stderr)
+        return ExitStatus.FAILURE
+    except KeyboardInterrupt:
+        return ExitStatus.FAILURE
+    return status
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="pylantir",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Run, text: str, *, json: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.add_argument("--config", "--pylantir_config", metavar="FILE", help="the configuration file")
+        if json:
+            command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        command.set_defaults(run=run)
+        return command
+
+    start = add("start", _start, "become pylantir-supervisor start, which runs everything", json=False)
+    start.add_argument("--detach", action="store_true", help="run in the background; returns when everything is ready")
+    start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
+    start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
+    start.add_argument("--port", metavar="N", type=int, help="port to listen on, instead of dicom.port")
+
+    query = add("query-db", _query_db, "show the worklist, and which sources give each item since when")
+    query.add_argument("--patient", metavar="ID", help="this patient ID; * and ? are wildcards")
+    query.add_argument("--date", metavar="DAYS", help=f"scheduled on {_DAYS}")
+    query.add_argument("--source", metavar="NAME", help="given by this source")
+    query.add_argument("--status", metavar="S", action="append", help="with this status; may be given several times")
+    query.add_argument("--modality", metavar="M", help="with this modality; * and ? are wildcards")
+    query.add_argument("--all", action="store_true", help="cancelled and completed ones too, not only what is served")
+
+    client = add("test-client", _test_client, "ask the server as a scanner does (C-FIND), and show the matches")
+    client.add_argument("--host", metavar="A", help="the server's address, instead of dicom.host")
+    client.add_argument("--port", metavar="N", type=int, help="the server's port, instead of dicom.port")
+    client.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
+    client.add_argument("--calling", metavar="T", help="calling AE title; default: the first of allowed_aet")
+    client.add_argument("--patient", metavar="ID", help="match this patient ID; * and ? are wildcards")
+    client.add_argument("--name", metavar="PN", help="match this patient name, as 'DOE^J*'")
+    client.add_argument("--date", metavar="DAYS", help=f"match the start date: {_DAYS}")
+    client.add_argument("--modality", metavar="M", help="match this modality")
+    client.add_argument("--station", metavar="T", help="match this station AE title")
+    client.add_argument("--echo", action="store_true", help="only ask whether the server answers (C-ECHO)")
+
+    preview = add("preview", _preview, "fetch a source once and show what its records become; writes nothing")
+    preview.add_argument("source", metavar="SOURCE", help="the source's name in the configuration")
+    preview.add_argument("--limit", metavar="N", type=_positive, help="stop after so many records; default: none")
+
+    add("plugins", _plugins, "show the source types: where each comes from, or why a file offers none")
+    rejects = add("rejects", _rejects, "show the records that were refused, and why")
+    rejects.add_argument("--source", metavar="NAME", help="of this source")
+    audit = add("audit", _audit, "show who changed what in the worklist, the oldest first")
+    audit.add_argument("--patient", metavar="ID", help="items of this patient ID")
+    audit.add_argument("--source", metavar="NAME", help="what this source did")
+    audit.add_argument("--entry", metavar="ITEM", type=int, help="this item, by the number that query-db shows")
+    audit.add_argument(
+        "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
+    )
+    accept = add("accept", _accept, "let a source's next fetch cancel what was held back", json=False)
+    accept.add_argument("source", metavar="SOURCE", help="the source's name, as `status` shows it")
+    add("schema", _schema, "print the JSON Schema of the configuration file, for editors", json=False)
+    init = add("init", _init, "write a first configuration with sample data beside it", json=False)
+    init.add_argument("file", metavar="FILE", nargs="?", help="where to; default: pylantir.json")
+    init.add_argument("--from", metavar="OLD", dest="old", help="convert this old configuration; default: to stdout")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a number of at least 1")
+    return number
+
+
+def _start(options: argparse.Namespace) -> int:
+    from pylantir.cli.supervisor import become_supervisor
+
+    become_supervisor(options)
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from pylantir.cli.supervisor import accept_removal
+
+    return accept_removal(options)
+
+
+def _query_db(options: argparse.Namespace) -> int:
+    from pylantir.cli.query_db import show_worklist
+
+    return show_worklist(_load(options), options)
+
+
+def _test_client(options: argparse.Namespace) -> int:
+    from pylantir.cli.client import ask_server
+
+    try:
+        settings = _load(options).dicom
+    except ConfigurationError:
+        if options.config or options.host is None or options.port is None:
+            raise
+        settings = DicomSettings()
+    return ask_server(settings, options)
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from pylantir.cli.preview import preview_source
+
+    return preview_source(_load(options, with_sources=True), options)
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    from pylantir.cli.describe import show_plugins
+
+    return show_plugins(_load(options), options)
+
+
+def _rejects(options: argparse.Namespace) -> int:
+    from pylantir.cli.records import show_rejects
+
+    return show_rejects(_load(options), options)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from pylantir.cli.records import show_audit
+
+    return show_audit(_load(options), options)
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from pylantir.cli.describe import show_schema
+
+    return show_schema()
+
+
+def _init(options: argparse.Namespace) -> int:
+    from pylantir.cli.init import write_configuration
+
+    return write_configuration(options)
+
+
+def _load(options: argparse.Namespace, *, with_sources: bool = False) -> Settings:
+    """Read the configuration; without its sources, whose variables this shell may not have, unless they matter."""
+    from pylantir.config.loading import load_settings
+    from pylantir.config.locate import find_configuration
+    from pylantir.data_sources.registry import discover
+
+    path: Path = find_configuration(options.config, os.environ)
+    return load_settings(path, discover=discover, environ=os.environ, with_sources=with_sources)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""How the commands print: rows as a table for people, or as JSON for scripts.
+
+Results go to stdout; what is said about them (nothing found, progress) goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+_WIDTH_WITHOUT_TERMINAL = 100_000
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Print a table; in a pipe, one line per row however long it is.
+
+    Args:
+        columns: Key of a row -> heading.
+        rows: What to print; None and missing values stay empty.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        # As Text: what a source delivers may look like rich's markup.
+        table.add_row(*(Text(printable(row.get(key))) for key in columns))
+    console.print(table)
+
+
+def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], *, nothing: str) -> None:
+    """Print a table, or on stderr that there is nothing."""
+    if rows:
+        print_table(columns, rows)
+    else:
+        print(nothing, file=sys.stderr)
+
+
+def printable(value: object) -> str:
+    """Write a value on one line; what would steer a terminal is escaped."""
+    text = "" if value is None else str(value)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def local_time(moment: object) -> str:
+    """Write a moment of the database (ISO 8601, UTC) in local time, to the second; other text as it is."""
+    text = "" if moment is None else str(moment)
+    try:
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return text

@@ -1,0 +1,73 @@
+"""Days and moments as an operator writes them. Pure: today comes in."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+from pylantir.errors import PylantirError
+
+_DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
+
+
+def read_days(text: str, today: datetime.date) -> tuple[str | None, str | None]:
+    """Read a day or a range of days: `today`, `2026-08-03`, `2026-08-01..2026-08-31`, `20260801-20260831`, `today..`.
+
+    Returns:
+        The first and the last day as YYYYMMDD; None is open.
+
+    Raises:
+        PylantirError: The text is none of these.
+    """
+    low, dots, high = text.strip().partition("..")
+    if not dots and _DAY.fullmatch(low) is None:
+        # DICOM's own way to write a range.
+        low, dots, high = low.partition("-")
+    first, last = (_read_day(end, today) if end else None for end in (low, high))
+    if not dots:
+        last = first
+    if first is None and last is None:
+        raise PylantirError(_advice(text))
+    return first, last
+
+
+def read_moment(text: str, now: datetime.datetime) -> str:
+    """Read a day or a date with time, in local time unless it says otherwise.
+
+    Args:
+        text: `today`, `2026-08-03`, `2026-08-03 14:30`, `2026-08-03T12:30:00+00:00`.
+        now: With its time zone.
+
+    Returns:
+        The moment as the database writes it: ISO 8601, UTC, microseconds.
+
+    Raises:
+        PylantirError: The text is none of these.
+    """
+    if text in _DAYS:
+        moment = datetime.datetime.combine(now.date() + datetime.timedelta(days=_DAYS[text]), datetime.time())
+    else:
+        try:
+            moment = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            raise PylantirError(
+                f'"{text}": expected a day or a moment, such as 2026-08-03 or 2026-08-03T14:30'
+            ) from None
+    # A naive moment is local time, with the offset of that day, which `now` may not have.
+    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def _read_day(text: str, today: datetime.date) -> str:
+    if text in _DAYS:
+        return (today + datetime.timedelta(days=_DAYS[text])).strftime("%Y%m%d")
+    if _DAY.fullmatch(text) is None:
+        raise PylantirError(_advice(text))
+    try:
+        return datetime.date.fromisoformat(text).strftime("%Y%m%d")
+    except ValueError:
+        raise PylantirError(f'"{text}": there is no such day') from None
+
+
+def _advice(text: str) -> str:
+    return f'"{text}": expected a day (2026-08-03, today) or a range of two (2026-08-01..2026-08-31)'

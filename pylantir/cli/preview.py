@@ -1,0 +1,202 @@
+"""`pylantir preview`: fetch a source once and show what would become of its records. Writes nothing.
+
+The plugin runs in this short-lived process, so whatever it does disturbs nobody. What it prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+
+from pylantir.cli.output import print_json, print_table, printable
+from pylantir.config.messages import suggestion
+from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
+from pylantir.data_sources.registry import load_plugin
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, RecordRejected
+from pylantir.mapping import EntryMapper
+from pylantir.schedule import look_back_s
+from pylantir.settings import Settings, SourceSettings
+
+SHOWN_BY_DEFAULT = 10
+_PROGRESS_EVERY = 100
+_COLUMNS = {
+    "record": "RECORD",
+    "source_field": "SOURCE FIELD",
+    "source_value": "SOURCE VALUE",
+    "field": "WORKLIST FIELD",
+    "value": "VALUE",
+}
+
+
+@dataclass(slots=True)
+class Preview:
+    """What one fetch gave.
+
+    Attributes:
+        entries: Mapped records: `record`, `key`, `given` (as the plugin gave it), `fields` (worklist form).
+        rejected: Others: `record`, `field`, `reason`.
+        fetched: Records in all; more than are kept here perhaps.
+        error: Why the fetch ended early.
+    """
+
+    entries: list[dict[str, object]] = field(default_factory=list)
+    rejected: list[dict[str, object]] = field(default_factory=list)
+    fetched: int = 0
+    error: str | None = None
+
+
+def preview_source(settings: Settings, options: argparse.Namespace) -> int:
+    """Fetch a source once and print what comes."""
+    source = _find_source(settings, options.source)
+    os.environ.update(source.env_values)
+    os.chdir(settings.base_dir)
+    kept = None if options.json else options.limit or SHOWN_BY_DEFAULT
+    with _progress(source.name) as show, redirect_stdout(sys.stderr):
+        found = _fetch(source, options.limit, kept, show)
+    if options.json:
+        print_json({"source": source.name, **_as_json(found)})
+    else:
+        _print_preview(source, found)
+    if found.error:
+        print(f"pylantir: {source.name}: {found.error}", file=sys.stderr)
+    return ExitStatus.FAILURE if found.error else ExitStatus.OK
+
+
+def _find_source(settings: Settings, name: str) -> SourceSettings:
+    for source in settings.sources:
+        if source.name == name:
+            return source
+    known = [source.name for source in settings.sources]
+    raise PylantirError(f'no source "{name}"{suggestion(name, known)} (configured: {", ".join(known)})')
+
+
+def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Callable[[int], None]) -> Preview:
+    """Run the plugin as its worker would, for one cycle.
+
+    Raises:
+        ConfigurationError: The plugin refuses the source's `config`.
+    """
+    found = Preview()
+    try:
+        plugin = load_plugin(source.plugin)
+        try:
+            _validate(plugin, source)
+            _map_all(plugin, source, found, limit, kept, show)
+        finally:
+            plugin.cleanup()
+    except ConfigurationError:
+        raise
+    except PylantirError as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        found.error = str(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code
+        traceback.print_exc()
+        found.error = f"plugin {source.plugin.type_name} ({source.plugin.origin}): {type(error).__name__}"
+    return found
+
+
+def _validate(plugin: DataSourcePlugin, source: SourceSettings) -> None:
+    is_valid, message = plugin.validate_config(dict(source.config))
+    if not is_valid:
+        raise ConfigurationError([f"source {source.name}: config: {message}"])
+
+
+def _map_all(
+    plugin: DataSourcePlugin,
+    source: SourceSettings,
+    found: Preview,
+    limit: int | None,
+    kept: int | None,
+    show: Callable[[int], None],
+) -> None:
+    mapper = EntryMapper(source.defaults, source.date_format, source.time_format)
+    interval = look_back_s(None, datetime.datetime.now(datetime.UTC), source.sync_interval_s)
+    for entry in plugin.fetch_entries(dict(source.field_mapping), interval):
+        found.fetched += 1
+        _add(found, mapper, entry, kept)
+        if found.fetched % _PROGRESS_EVERY == 0:
+            show(found.fetched)
+        if found.fetched == limit:
+            return
+
+
+def _add(found: Preview, mapper: EntryMapper, entry: object, kept: int | None) -> None:
+    label = f"record {found.fetched}"
+    if isinstance(entry, BadRecord):
+        found.rejected.append({"record": entry.record, "field": entry.field, "reason": entry.reason})
+        return
+    if not isinstance(entry, Mapping):
+        reason = f"a {type(entry).__name__} instead of a dictionary"
+        found.rejected.append({"record": label, "field": "", "reason": reason})
+        return
+    label = str(entry.get(RECORD_LABEL) or label)
+    try:
+        mapped = mapper.to_entry(entry)
+    except RecordRejected as error:
+        found.rejected.append({"record": label, "field": error.field, "reason": error.reason})
+        return
+    if kept is None or len(found.entries) < kept:
+        given = {name: value for name, value in entry.items() if not str(name).startswith("_")}
+        found.entries.append({"record": label, "key": mapped.record_key, "given": given, "fields": dict(mapped.fields)})
+
+
+def _as_json(found: Preview) -> dict[str, object]:
+    entries = [
+        {**entry, "given": {name: _plain(value) for name, value in entry["given"].items()}}  # type: ignore[attr-defined]
+        for entry in found.entries
+    ]
+    return {"fetched": found.fetched, "entries": entries, "rejected": found.rejected, "error": found.error}
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _print_preview(source: SourceSettings, found: Preview) -> None:
+    if found.entries:
+        print_table(_COLUMNS, [row for entry in found.entries for row in lay_side_by_side(entry, source)])
+    if found.rejected:
+        print()
+        print_table({"record": "REJECTED", "field": "FIELD", "reason": "REASON"}, found.rejected)
+    mapped = found.fetched - len(found.rejected)
+    shown = "" if len(found.entries) == mapped else f" (the first {len(found.entries)} are shown; see --limit, --json)"
+    summary = f"{found.fetched} fetched, {mapped} mapped{shown}, {len(found.rejected)} rejected; nothing is written"
+    print(summary, file=sys.stderr)
+
+
+def lay_side_by_side(entry: Mapping[str, object], source: SourceSettings) -> Iterator[dict[str, object]]:
+    """Yield a row per field: what it is called in the source, what was given, and what became of it."""
+    given: Mapping[str, object] = entry["given"]  # type: ignore[assignment]
+    fields: Mapping[str, object] = entry["fields"]  # type: ignore[assignment]
+    names = {target: name for name, target in source.field_mapping.items()}
+    record = f"{entry['record']}: {entry['key']}"
+    for name in dict.fromkeys((*given, *fields)):
+        is_default = given.get(name) in {None, ""} and name in fields and name in source.defaults
+        yield {
+            "record": record,
+            "source_field": "(default)" if is_default else names.get(name),
+            "source_value": given.get(name),
+            "field": name,
+            "value": fields.get(name),
+        }
+        record = ""
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal that a fetch goes on, and how many records it has given."""
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    from rich.console import Console
+
+    text = f"fetching from {printable(name)}"
+    with Console(stderr=True, markup=False).status(text) as status:
+        yield lambda count: status.update(f"{text}: {count} records")

@@ -1,0 +1,92 @@
+"""`pylantir query-db`: the worklist, and which sources give each of its items."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Mapping, Sequence
+
+from pylantir.cli.database import reading
+from pylantir.cli.output import local_time, print_json, print_rows
+from pylantir.cli.periods import read_days
+from pylantir.errors import ExitStatus
+from pylantir.query import WorklistQuery
+from pylantir.settings import SERVED_STATUSES, Settings
+from pylantir.store.listings import find_claims
+from pylantir.store.reads import find_matching
+
+_COLUMNS = {
+    "id": "ITEM",
+    "scheduled_start_date": "DATE",
+    "scheduled_start_time": "TIME",
+    "patient_id": "PATIENT",
+    "patient_name": "NAME",
+    "patient_birth_date": "BORN",
+    "patient_sex": "SEX",
+    "modality": "MODALITY",
+    "scheduled_station_aetitle": "STATION",
+    "procedure_description": "PROCEDURE",
+    "performed_procedure_step_status": "STATUS",
+    "sources": "GIVEN BY, SINCE",
+}
+_STATUS = "performed_procedure_step_status"
+
+
+def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
+    """Print the items that the options select, in the order in which a scanner gets them."""
+    query = make_query(options, datetime.date.today())  # noqa: DTZ011 - the operator's day
+    with reading(settings.db_url) as connection:
+        items = list(find_matching(connection, query))
+        claims = find_claims(connection, [int(str(item["id"])) for item in items])
+    rows: list[dict[str, object]] = [{**item, "sources": _attribution(item, claims)} for item in items]
+    if options.source is not None:
+        rows = [row for row in rows if any(source["source"] == options.source for source in _sources(row))]
+    if options.json:
+        print_json(rows)
+    else:
+        shown = [{**row, "sources": _in_words(_sources(row))} for row in rows]
+        print_rows(_COLUMNS, shown, nothing="no items")
+    return ExitStatus.OK
+
+
+def make_query(options: argparse.Namespace, today: datetime.date) -> WorklistQuery:
+    """Turn the options into a query.
+
+    Raises:
+        PylantirError: `--date` is no day or range.
+    """
+    equal: dict[str, tuple[str, ...]] = {}
+    like: dict[str, str] = {}
+    for name, value in (("patient_id", options.patient), ("modality", options.modality)):
+        if value and ("*" in value or "?" in value):
+            like[name] = value
+        elif value:
+            equal[name] = (value,)
+    if options.status:
+        equal[_STATUS] = tuple(status.upper() for status in options.status)
+    elif not options.all:
+        equal[_STATUS] = SERVED_STATUSES
+    ranges = {"scheduled_start_date": read_days(options.date, today)} if options.date else {}
+    return WorklistQuery(equal=equal, like=like, ranges=ranges)
+
+
+def _attribution(
+    item: Mapping[str, object], claims: Mapping[int, Sequence[Mapping[str, object]]]
+) -> list[dict[str, object]]:
+    """List who gives an item: its owner first. An item of an older version may have an owner without a claim."""
+    owner = item["data_source"]
+    given = [
+        {"source": claim["data_source"], "record": claim["record_key"], "since": claim["first_seen_at"]}
+        for claim in claims.get(int(str(item["id"])), ())
+    ]
+    if owner and all(one["source"] != owner for one in given):
+        given.insert(0, {"source": owner, "record": item["source_record_id"], "since": None})
+    return sorted(given, key=lambda one: one["source"] != owner)
+
+
+def _sources(row: Mapping[str, object]) -> list[dict[str, object]]:
+    return row["sources"]  # type: ignore[return-value]
+
+
+def _in_words(sources: Sequence[Mapping[str, object]]) -> str:
+    return "; ".join(f"{one['source']} {local_time(one['since'])}".strip() for one in sources)

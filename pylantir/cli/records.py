@@ -1,0 +1,73 @@
+"""`pylantir rejects` and `pylantir audit`: what was refused and why, and who changed what."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Mapping
+
+from pylantir.cli.database import reading
+from pylantir.cli.output import local_time, print_json, print_rows
+from pylantir.cli.periods import read_moment
+from pylantir.errors import ExitStatus
+from pylantir.settings import Settings
+from pylantir.store.listings import find_audited, find_rejected
+
+_REJECTED = {
+    "data_source": "SOURCE",
+    "record_key": "RECORD",
+    "field": "FIELD",
+    "reason": "REASON",
+    "first_seen_at": "FIRST SEEN",
+    "last_seen_at": "LAST SEEN",
+    "times_seen": "TIMES",
+}
+_AUDITED = {
+    "at": "AT",
+    "actor": "BY",
+    "action": "DID",
+    "item_id": "ITEM",
+    "patient_id": "PATIENT",
+    "changes": "CHANGES",
+}
+
+
+def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
+    """Print the records that could not become worklist items."""
+    with reading(settings.db_url) as connection:
+        rows = [dict(row) for row in find_rejected(connection, source=options.source)]
+    if options.json:
+        print_json(rows)
+    else:
+        shown = [{**row, **{name: local_time(row[name]) for name in ("first_seen_at", "last_seen_at")}} for row in rows]
+        print_rows(_REJECTED, shown, nothing="nothing is rejected")
+    return ExitStatus.OK
+
+
+def show_audit(settings: Settings, options: argparse.Namespace) -> int:
+    """Print what happened to the items, the oldest first."""
+    since = read_moment(options.since, datetime.datetime.now().astimezone()) if options.since else None
+    with reading(settings.db_url) as connection:
+        found = find_audited(
+            connection, patient_id=options.patient, source=options.source, item_id=options.entry, since=since
+        )
+        rows = [{**row, "changes": json.loads(row["changes"])} for row in found]
+    if options.json:
+        print_json(rows)
+    else:
+        shown = [{**row, "at": local_time(row["at"]), "changes": _in_words(row["changes"])} for row in rows]
+        print_rows(_AUDITED, shown, nothing="nothing is recorded")
+    return ExitStatus.OK
+
+
+def _in_words(changes: Mapping[str, object]) -> str:
+    """Write `field: old → new` for every change; other remarks as they are."""
+    said = []
+    for name, change in changes.items():
+        if isinstance(change, list) and len(change) == 2:
+            before, after = ("-" if value is None else str(value) for value in change)
+            said.append(f"{name}: {after}" if before == "-" else f"{name}: {before} → {after}")
+        else:
+            said.append(f"{name}: {change if isinstance(change, str) else json.dumps(change, ensure_ascii=False)}")
+    return "; ".join(said)

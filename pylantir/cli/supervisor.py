@@ -1,0 +1,52 @@
+"""The commands that concern the running supervisor: `pylantir start` becomes it, `pylantir accept` asks it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from pylantir.config.locate import find_configuration, find_runtime_dir
+from pylantir.errors import ExitStatus
+from pylantir.wire.control import ask_supervisor
+
+
+def become_supervisor(options: argparse.Namespace) -> NoReturn:
+    """Replace this process by `pylantir-supervisor start`: no process is started, and signals reach it directly."""
+    command = supervisor_command(Path(sys.executable), options)
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606 - our own program, without a shell
+
+
+def supervisor_command(python: Path, options: argparse.Namespace) -> list[str]:
+    """Find the supervisor's program, and hand on the options that were given."""
+    script = python.with_name("pylantir-supervisor")
+    command = [str(script)] if os.access(script, os.X_OK) else [str(python), "-m", "workers.cli"]
+    command.append("start")
+    for option, value in (
+        ("--config", options.config),
+        ("--AEtitle", options.ae_title),
+        ("--ip", options.host),
+        ("--port", options.port),
+    ):
+        if value is not None:
+            command.append(f"{option}={value}")
+    return [*command, "--detach"] if options.detach else command
+
+
+def accept_removal(options: argparse.Namespace) -> int:
+    """Let a source's next fetch cancel what was held back.
+
+    Raises:
+        ControlError: The supervisor does not answer, or knows no such source.
+    """
+    path = Path(options.config).absolute() if options.config else find_configuration(None, os.environ)
+    try:
+        ask_supervisor(find_runtime_dir(path, os.environ), {"command": "accept", "name": options.source})
+    except (FileNotFoundError, ConnectionRefusedError):
+        print("pylantir: no supervisor is running with this configuration", file=sys.stderr)
+        return ExitStatus.NOT_RUNNING
+    print(f"accept {options.source}: done")
+    return ExitStatus.OK
