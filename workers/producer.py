@@ -125,7 +125,6 @@ class WriterConnection:
         if frame.get("kind") == "welcome":
             self.standing = frame
             self._welcomed = True
-            self._retry_delay = _RECONNECT_S
             for sent in self._unacknowledged:
                 if self._frames:
                     self._frames.send(frame_bytes(sent.body))
@@ -133,6 +132,8 @@ class WriterConnection:
             first = self._unacknowledged[0]
             if (first.cycle, first.seq) == (frame.get("cycle"), frame.get("seq")):
                 self._unacknowledged.popleft()
+                # Not at the welcome: a writer that refuses what comes next would be asked twenty times a second.
+                self._retry_delay = _RECONNECT_S
                 summary = frame.get("summary")
                 if isinstance(summary, dict):
                     self._summaries = {first.cycle: summary}
