@@ -54,7 +54,7 @@ class Options:
         """Read the name of a time zone that this machine knows, as "Europe/Berlin"."""
         name = self.text(key, default)
         if name:
-            from zoneinfo import ZoneInfo  # noqa: PLC0415 - most sources need none
+            from zoneinfo import ZoneInfo
 
             try:
                 ZoneInfo(name)
@@ -72,7 +72,7 @@ class Options:
 
 def near_name(name: str, known: Sequence[str]) -> str:
     """Suggest the known name that was probably meant, as a clause for a message, or ""."""
-    from difflib import get_close_matches  # noqa: PLC0415 - for a mistake only
+    from difflib import get_close_matches
 
     near = get_close_matches(name.lower(), known, n=1)
     return f': did you mean "{near[0]}"?' if near else ""
