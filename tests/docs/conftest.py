@@ -1,0 +1,25 @@
+"""What the tests of the documentation share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def environ(findscu: str) -> Mapping[str, str]:
+    """The environment of a reader who has installed Pylantir and DCMTK."""
+    folders = [str(Path(findscu).parent), str(Path(sys.executable).parent), *os.get_exec_path()]
+    # Wide enough for a long path, as temporary folders have.
+    return {**os.environ, "PATH": os.pathsep.join(folders), "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
