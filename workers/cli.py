@@ -115,7 +115,9 @@ def _start(options: argparse.Namespace) -> int:
     # Before setproctitle is first imported: it would overwrite the environment as /proc shows it.
     os.environ.setdefault("SPT_NOENV", "1")
     from workers.bootstrap import set_names
-    from workers.supervisor import Signals, load_checked, supervise
+    from workers.configuration import load_checked
+    from workers.signals import Signals
+    from workers.supervisor import supervise
 
     signals = Signals()
     set_names("supervisor")

@@ -8,8 +8,6 @@ process, only this process suffers.
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import logging
 import os
 import secrets
@@ -17,22 +15,19 @@ import selectors
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
+from pylantir.data_sources.base import DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
-from pylantir.entry import RECORD_ID_FIELD
-from pylantir.errors import ConfigurationError, PylantirError, RecordRejected
+from pylantir.errors import ConfigurationError, PylantirError
 from pylantir.mapping import EntryMapper
 from pylantir.schedule import look_back_s, next_start, seconds_until_open
 from pylantir.settings import SourceSettings
+from workers.batches import Batches, encode_json
 from workers.bootstrap import Context
 from workers.producer import WriterConnection
 
-BATCH_RECORDS = 500
-BATCH_BYTES = 1024 * 1024
-BATCH_AGE_S = 1.0
 BEAT_EVERY_S = 10.0
 HANG_AFTER_S = 60.0
 WATCH_EVERY_S = 1.0
@@ -40,7 +35,6 @@ RETRY_FAILED_AFTER_S = 10.0
 _WINDOW_CHECK_S = 30.0
 
 logger = logging.getLogger(__name__)
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
 class _Stopped(Exception):
@@ -73,21 +67,6 @@ def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlu
 
 
 @dataclass(slots=True)
-class _Batch:
-    """The records of the next frame, encoded one by one as they come."""
-
-    records: list[str] = field(default_factory=list)
-    rejected: list[list[str | None]] = field(default_factory=list)
-    present: list[str] = field(default_factory=list)
-    size: int = 0
-    begun_at: float = 0.0
-
-    def is_due(self, now: float) -> bool:
-        count = len(self.records) + len(self.rejected) + len(self.present)
-        return count >= BATCH_RECORDS or self.size >= BATCH_BYTES or (count > 0 and now - self.begun_at > BATCH_AGE_S)
-
-
-@dataclass(slots=True)
 class _Cycle:
     """One fetch on its way to the writer."""
 
@@ -95,13 +74,12 @@ class _Cycle:
     started_at: str
     snapshot: bool
     seq: int = 0
-    rejected: int = 0
 
     def head(self, kind: str) -> str:
         """The members that every frame of the cycle begins with, as JSON without the closing brace."""
         self.seq += 1
         members = {"kind": kind, "cycle": self.name, "seq": self.seq, "started_at": self.started_at}
-        return _encode(members)[:-1]
+        return encode_json(members)[:-1]
 
 
 class SourceWorker:
@@ -118,6 +96,7 @@ class SourceWorker:
         self._mapper = EntryMapper(settings.defaults, settings.date_format, settings.time_format)
         self._writer = WriterConnection(queue_address, hello)
         self._last_success: datetime.datetime | None = None
+        self._last_trace = ""
         self._sync_now = False
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
@@ -203,15 +182,17 @@ class SourceWorker:
         logger.debug("cycle %s begins", cycle.name)
         error, complete = None, False
         try:
-            self._stream(cycle, self._fetch(started))
-            complete = snapshot or self._stream_record_ids(cycle)
+            batches = Batches(self._mapper, snapshot=snapshot)
+            for body in batches.of_entries(self._fetch(started)):
+                self._send_frame(cycle, "batch", body)
+            complete = snapshot or self._send_record_ids(cycle, batches)
         except _Stopped:
             raise
         # SystemExit and the like too: a plugin may not end its worker in this way.
         except BaseException as failure:  # noqa: BLE001
             error = self._describe_failure(failure)
         outcome = {"complete": complete and error is None, "error": error}
-        self._send_frame(cycle, cycle.head("end") + "," + _encode(outcome)[1:])
+        self._send_frame(cycle, "end", encode_json(outcome)[1:])
         while not self._writer.is_idle:
             self._wait(BEAT_EVERY_S)
         summary = self._writer.take_summary(cycle.name) or {}
@@ -223,56 +204,16 @@ class SourceWorker:
     def _fetch(self, started: datetime.datetime) -> Iterator[object]:
         """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
         interval = look_back_s(self._last_success, started, self._settings.sync_interval_s)
-        channel, timeout_s = self._context.channel, self._settings.fetch_timeout_s
-        channel.beat(timeout_s)
-        for entry in self._plugin.fetch_entries(dict(self._settings.field_mapping), interval):
-            yield entry
-            channel.beat(timeout_s, at_most_every_s=0.5)
+        self._context.channel.beat(self._settings.fetch_timeout_s)
+        yield from self._with_beats(self._plugin.fetch_entries(dict(self._settings.field_mapping), interval))
 
-    def _stream(self, cycle: _Cycle, entries: Iterable[object]) -> None:
-        batch = _Batch(begun_at=time.monotonic())
-        for position, entry in enumerate(entries, start=1):
-            self._add(batch, entry, position)
-            now = time.monotonic()
-            if batch.is_due(now):
-                cycle.rejected += len(batch.rejected)
-                self._send_batch(cycle, batch)
-                batch = _Batch(begun_at=now)
-        if batch.records or batch.rejected:
-            cycle.rejected += len(batch.rejected)
-            self._send_batch(cycle, batch)
+    def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
+        """Whatever a plugin yields; between two of them the supervisor hears that it goes on."""
+        for one in given:
+            yield one
+            self._context.channel.beat(self._settings.fetch_timeout_s, at_most_every_s=0.5)
 
-    def _add(self, batch: _Batch, entry: object, position: int) -> None:
-        if isinstance(entry, BadRecord):
-            self._reject(batch, entry.record, entry.field, entry.reason, None)
-            return
-        if not isinstance(entry, Mapping):
-            self._reject(batch, f"record {position}", "", f"a {type(entry).__name__} instead of a dictionary", None)
-            return
-        try:
-            mapped = self._mapper.to_entry(entry)
-        except RecordRejected as rejected:
-            patient_id = entry.get("patient_id")
-            own_id = entry.get(RECORD_ID_FIELD)
-            label = str(entry.get(RECORD_LABEL) or f"record {position}")
-            key = f"id:{str(own_id).strip()}" if own_id not in (None, "") else label
-            owner = str(patient_id).strip() if patient_id not in (None, "") else None
-            self._reject(batch, key, rejected.field, rejected.reason, owner, label)
-            return
-        fields = _encode(mapped.fields)
-        digest = hashlib.blake2b(fields.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        record = f'[{_encode(mapped.record_key)},"{digest}",{fields}]'
-        batch.records.append(record)
-        batch.size += len(record)
-
-    def _reject(
-        self, batch: _Batch, key: str, name: str, reason: str, patient_id: str | None, label: str | None = None
-    ) -> None:
-        where = f"{label} ({key})" if label and label != key else key
-        logger.warning("%s rejected: %s%s", where, f"{name}: " if name else "", reason)
-        batch.rejected.append([key, name, reason, patient_id])
-
-    def _stream_record_ids(self, cycle: _Cycle) -> bool:
+    def _send_record_ids(self, cycle: _Cycle, batches: Batches) -> bool:
         """Name every record that exists, where an incremental source can; tells whether that was all of them."""
         if not isinstance(self._plugin, ReportsRecordIds):
             return False
@@ -280,23 +221,13 @@ class SourceWorker:
         record_ids = self._plugin.current_record_ids()
         if record_ids is None:
             return False
-        batch = _Batch()
-        for record_id in record_ids:
-            self._context.channel.beat(self._settings.fetch_timeout_s, at_most_every_s=0.5)
-            batch.present.append(f"id:{record_id}")
-            if len(batch.present) >= BATCH_RECORDS:
-                self._send_batch(cycle, batch)
-                batch = _Batch()
-        if batch.present:
-            self._send_batch(cycle, batch)
+        for body in batches.of_record_ids(self._with_beats(record_ids)):
+            self._send_frame(cycle, "batch", body)
         return True
 
-    def _send_batch(self, cycle: _Cycle, batch: _Batch) -> None:
-        rest = _encode({"snapshot": cycle.snapshot, "rejected": batch.rejected, "present": batch.present})[1:]
-        self._send_frame(cycle, f'{cycle.head("batch")},"records":[{",".join(batch.records)}],{rest}')
-
-    def _send_frame(self, cycle: _Cycle, body: str) -> None:
+    def _send_frame(self, cycle: _Cycle, kind: str, rest: str) -> None:
         """Send, and wait while the window is full: the writer sets the pace."""
+        body = f"{cycle.head(kind)},{rest}"
         self._writer.send(cycle.name, cycle.seq, body.encode("utf-8", "surrogatepass"))
         self._writer.service()
         while self._writer.is_full:
@@ -310,8 +241,12 @@ class SourceWorker:
         if isinstance(failure, PylantirError):
             logger.error("fetch failed: %s", failure)
             return str(failure)
-        trace = "".join(traceback.format_exception(failure))
-        logger.error("plugin %s (%s): fetch failed:\n%s", plugin.type_name, plugin.origin, trace.rstrip())
+        trace = "".join(traceback.format_exception(failure)).rstrip()
+        if trace == self._last_trace:
+            logger.error("plugin %s (%s): fetch failed as before", plugin.type_name, plugin.origin)
+        else:
+            logger.error("plugin %s (%s): fetch failed:\n%s", plugin.type_name, plugin.origin, trace)
+        self._last_trace = trace
         return f"plugin {plugin.type_name}: {type(failure).__name__}; the log has the traceback"
 
     def _report_cycle(self, cycle: _Cycle, summary: Mapping[str, object], error: str | None, elapsed_s: float) -> None:
@@ -321,11 +256,18 @@ class SourceWorker:
         said = ", ".join(f"{numbers.get(name, 0)} {word}" for name, word in _SUMMARY_WORDS)
         level = logging.INFO if error is None else logging.WARNING
         logger.log(level, "cycle %s: %s; %.2f s", "done" if error is None else "failed", said, elapsed_s)
+        trouble = error
         if isinstance(held, dict):
-            error = describe_held(self._settings.name, held)
-            logger.warning("%s", error)
+            trouble = describe_held(self._settings.name, held)
+        elif summary.get("unreadable"):
+            trouble = (
+                f"{summary['unreadable']} records cannot be read; nothing is cancelled until they are mended: "
+                f"pylantir rejects --source {self._settings.name}"
+            )
+        if trouble and error is None:
+            logger.warning("%s", trouble)
         report: dict[str, object] = {
-            "last_error": error,
+            "last_error": trouble,
             "last_counts": numbers,
             "last_duration_s": round(elapsed_s, 3),
             "entries": summary.get("entries"),

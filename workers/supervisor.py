@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import multiprocessing
 import os
 import random
 import secrets
@@ -18,23 +17,23 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
 
 from pylantir.config.locate import forget_runtime_dir, make_private_directory, remember_runtime_dir
-from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
+from pylantir.errors import ExitStatus, PylantirError
 from pylantir.settings import DicomSettings, Settings
 from pylantir.wire.control import SOCKET_NAME
 from pylantir.wire.frames import Frame
 from pylantir.wire.sockets import BACKLOG, listen_at
-from workers.check import Checked, check_in_child
 from workers.children import Child, Role
+from workers.configuration import ConfigurationCheck
 from workers.control import ControlServer, Reply
 from workers.lifecycle import State
 from workers.locks import FileLock
 from workers.logs import configure_logging
 from workers.roles import QUEUE_SOCKET_NAME, plan_roles
+from workers.signals import Signals
 from workers.status import StatusReporter
 
 STOP_GRACE_S = 3.0
@@ -42,96 +41,11 @@ STOP_GRACE_S = 3.0
 WRITER_GRACE_S = 5.0
 """How long the writer may take then, to commit what it has received."""
 HURRY_GRACE_S = 0.5
-CHECK_TIMEOUT_S = 30.0
 WRITER_COMMANDS = frozenset({"accept", "forget", "set-status"})
 _LONGEST_PAUSE_S = 3600.0
 _JITTER = 0.2
 
 logger = logging.getLogger(__name__)
-
-
-class Signals:
-    """SIGTERM, SIGINT and SIGHUP, recorded by the handler and read by the loop."""
-
-    def __init__(self) -> None:
-        self._received: list[int] = []
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._record)
-
-    @property
-    def waitable(self) -> socket.socket:
-        """Readable after a signal."""
-        return self._reader
-
-    def take(self) -> list[int]:
-        """The signals since the last call."""
-        try:
-            while self._reader.recv(512):
-                pass
-        except BlockingIOError:
-            pass
-        received, self._received = self._received, []
-        return received
-
-    def _record(self, number: int, _frame: FrameType | None) -> None:
-        self._received.append(number)
-
-
-class ConfigurationCheck:
-    """A configuration being checked in a short-lived child."""
-
-    def __init__(self, path: Path, overrides: Mapping[str, object]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection: Connection
-        self.connection, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
-        self._process = context.Process(target=check_in_child, args=arguments)
-        self._process.start()
-        self._deadline = time.monotonic() + CHECK_TIMEOUT_S
-        theirs.close()
-
-    def finish(self, timeout_s: float) -> Checked | None:
-        """What the check came to; None while it goes on."""
-        if not self.connection.poll(timeout_s) and time.monotonic() < self._deadline:
-            return None
-        try:
-            result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
-        except EOFError:
-            result = _NO_ANSWER
-        self.abandon()
-        return result
-
-    def abandon(self) -> None:
-        """End the child."""
-        self._process.kill()
-        self._process.join()
-        self.connection.close()
-
-
-_NO_ANSWER = Checked(problems=("the configuration check ended without a result; see the messages before this one",))
-
-
-def load_checked(path: Path, overrides: Mapping[str, object], signals: Signals) -> Settings | None:
-    """Check the configuration before anything else is touched; None if a signal said to stop meanwhile.
-
-    Raises:
-        ConfigurationError: With all problems.
-    """
-    check = ConfigurationCheck(path, overrides)
-    while True:
-        wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
-        if set(signals.take()) & {signal.SIGTERM, signal.SIGINT}:
-            check.abandon()
-            return None
-        checked = check.finish(0)
-        if checked:
-            if checked.settings is None:
-                raise ConfigurationError(checked.problems)
-            return checked.settings
 
 
 def supervise(settings: Settings, overrides: Mapping[str, object], signals: Signals) -> ExitStatus:

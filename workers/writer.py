@@ -159,6 +159,7 @@ class Writer:
                 "counts": dict(summary.counts),
                 "entries": summary.entries,
                 "complete": summary.complete,
+                "unreadable": summary.unreadable,
                 "held": summary.held.as_json() if summary.held else None,
             }
         else:
@@ -304,11 +305,12 @@ def _read_record(record: object) -> EntryRecord:
 
 
 def _read_rejection(rejection: object) -> Rejection:
-    if not (isinstance(rejection, list) and len(rejection) == 4):
+    if not (isinstance(rejection, list) and len(rejection) == 5):
         msg = "a malformed rejection"
         raise ProtocolError(msg)
-    key, name, reason, patient_id = rejection
-    return Rejection(_text(key), _text(name), _text(reason), None if patient_id is None else _text(patient_id))
+    key, name, reason, patient_id, unreadable = rejection
+    owner = None if patient_id is None else _text(patient_id)
+    return Rejection(_text(key), _text(name), _text(reason), owner, unreadable is True)
 
 
 def _text(value: object) -> str:

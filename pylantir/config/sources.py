@@ -13,7 +13,7 @@ from pathlib import Path
 from pylantir.config.environment import check_variable, variables_named_in
 from pylantir.config.messages import Finding, Place, suggestion
 from pylantir.config.models import Source
-from pylantir.entry import MAPPING_TARGETS, normalise_value
+from pylantir.entry import MAPPING_TARGETS, START_FIELD, normalise_value
 from pylantir.errors import RecordRejected
 from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
 
@@ -224,7 +224,7 @@ def _missing_fields(source: Mapping[str, object], place: Place) -> Iterator[Find
         return
     if source.get("type") in _TYPES_WITHOUT_OWN_FIELDS:
         for field in ("patient_id", "scheduled_start_date"):
-            if field not in given:
+            if field not in given and not (field == "scheduled_start_date" and START_FIELD in given):
                 text = f'nothing is mapped to "{field}", without which every record is refused'
                 yield Finding(place=(*place, "field_mapping"), text=text)
     if "modality" not in given:

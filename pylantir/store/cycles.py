@@ -62,6 +62,7 @@ class CycleSummary:
     counts: Mapping[str, int]
     entries: int
     complete: bool
+    unreadable: int = 0
     held: HeldRemoval | None = None
 
 
@@ -77,6 +78,7 @@ class CycleState:
     seen: bytearray = field(default_factory=bytearray)
     seen_count: int = 0
     spared_patients: set[str] = field(default_factory=set)
+    unreadable: int = 0
 
     def has_seen(self, record_id: int) -> bool:
         """Whether the cycle has shown a record."""

@@ -108,6 +108,7 @@ class SourceIngest:
             self._save_state(connection, cycle)
         cycle.mark_seen(result.seen)
         cycle.spared_patients.update(one.patient_id for one in batch.rejected if one.patient_id)
+        cycle.unreadable += sum(one.unreadable for one in batch.rejected)
         self._cycle = cycle
         self._report(result)
 
@@ -123,16 +124,19 @@ class SourceIngest:
             working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=utc_now())
             held = self._held
             if complete:
-                keep = self._keep_missing
+                keep = self._keep_missing or cycle.unreadable > 0
                 held = settle_snapshot(working, self._source, cycle, held=held, keep_missing=keep)
                 remove_unseen(connection, self._source, cycle.started_at)
             cycle.counts["cancelled"] += len(working.events.cancelled)
-            self._save_run(connection, cycle, complete=complete and held is None, error=end.error)
+            whole = complete and held is None and not cycle.unreadable
+            self._save_run(connection, cycle, complete=whole, error=end.error)
             self._clear_state(connection, held, accepted_was_used=complete)
             entries = self._count_live(connection)
         self._cycle, self._held = None, held
         self._report(_Result(events=[working.events]))
-        return CycleSummary(counts=cycle.counts, entries=entries, complete=complete, held=held)
+        return CycleSummary(
+            counts=cycle.counts, entries=entries, complete=whole, unreadable=cycle.unreadable, held=held
+        )
 
     def accept_removal(self) -> None:
         """Let the next snapshot remove what it will, whatever the guard says."""

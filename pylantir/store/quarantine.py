@@ -22,12 +22,14 @@ class Rejection:
         field: The worklist field at fault.
         reason: What is wrong, without patient data.
         patient_id: Whose record it is, if that could be read: such a patient's items outlive the snapshot.
+        unreadable: Nothing of it could be read, so it may be any record: a snapshot that has one cancels nothing.
     """
 
     record_key: str
     field: str
     reason: str
     patient_id: str | None = None
+    unreadable: bool = False
 
 
 def add_rejections(connection: Connection, source: str, rejections: Iterable[Rejection], now: str) -> None:
