@@ -52,7 +52,7 @@ def settle_identifiers(working: WorkingSet, identifiers: set[Identifier]) -> lis
         refused = any(owners.get(pair, record.patient_id) != record.patient_id for pair in record.identifiers())
         state = REFUSED if refused else LIVE
         if record.state != state:
-            record.enter(state, working.now)
+            working.enter(record, state)
             moved.append(record)
     return moved
 

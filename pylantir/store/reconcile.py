@@ -17,6 +17,8 @@ from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
 UID_NAMESPACE = uuid.UUID("5c2b3a52-6c1e-5d0f-9a57-0f2c0d9f6b11")
 STATUS = "performed_procedure_step_status"
 STUDY_UID = "study_instance_uid"
+SCANNER = "scanner"
+"""Who wins every difference about an item that a scanner has touched."""
 MAX_CANDIDATES = 200
 """More records than this under one matching key are a default value, not one step: they are not matched by it."""
 
@@ -84,6 +86,7 @@ class ItemDecision:
         item: The existing item, or None for a new one.
         claims: The records that describe it, the owner's first.
         values: The columns that shall hold; empty for an item that a scanner has touched.
+        conflicts: What was said in vain.
     """
 
     item: Item | None
@@ -102,12 +105,15 @@ class _Party:
     values: Mapping[str, str | int | None]
 
 
-def make_study_uid(data_source: str, record_key: str, patient_id: str) -> str:
+def make_study_uid(data_source: str, record_key: str, patient_id: str, repetition: int = 0) -> str:
     """Derive the study instance UID of an item from its first record, always the same one.
+
+    `repetition` tells apart the items that one record has begun, where another record took the earlier one along.
 
     Source: DICOM PS3.5 B.2 (UUID derived UIDs, root 2.25).
     """
-    name = json.dumps([data_source, record_key, patient_id], ensure_ascii=False)
+    parts = [data_source, record_key, patient_id, *([repetition] if repetition else [])]
+    name = json.dumps(parts, ensure_ascii=False)
     return f"2.25.{uuid.uuid5(UID_NAMESPACE, name).int}"
 
 
@@ -133,14 +139,17 @@ def decide_group(
     chosen = _choose_items(clusters, items, rules)
     decisions = []
     kept = set()
+    taken = {item.values[name] for item in items for name in (STUDY_UID, "generated_study_uid")}
     for members, item in zip(clusters, chosen, strict=True):
         former = former_sources.get(item.id, frozenset()) if item else frozenset()
         if item and not item.touched and _abandoned(members, former, rules):
             continue
         if item:
             kept.add(item.id)
-        decisions.append(_decide_item(members, item))
-    cancelled = [item for item in items if item.id not in kept and not item.touched and item.values[STATUS] != CANCELED]
+        decisions.append(_decide_item(members, item, taken))
+    cancelled = [
+        item for item in items if item.id not in kept and not item.touched and item.values[STATUS] == SCHEDULED
+    ]
     return decisions, cancelled
 
 
@@ -158,34 +167,66 @@ def _cluster(
     rules: Rules,
 ) -> list[list[Claim]]:
     """Group records into steps: never two of one source, never against a contradiction, strongest evidence first."""
-    touched = {item.id: item for item in items if item.touched}
     members: dict[int, list[Claim]] = {}
     parties: dict[int, list[_Party]] = {}
-    for number, item in enumerate(touched.values()):
-        own = [claim for claim in ranked if claim.item_id == item.id]
+    pinned: set[int] = set()
+    known = {item.id for item in items}
+    for number, item in enumerate(item for item in items if item.touched):
+        former = former_sources.get(item.id, frozenset())
+        own = _pin([claim for claim in ranked if claim.item_id == item.id or claim.item_id not in known], item, former)
+        pinned.update(claim.id for claim in own)
         members[number] = own
-        sources = former_sources.get(item.id, frozenset()) | {claim.data_source for claim in own}
+        sources = former | {claim.data_source for claim in own} | {str(item.values["data_source"])}
         order = rules.rank(own[0].data_source, own[0].record_key) if own else (len(rules.ranks) + 1, "", str(item.id))
-        parties[number] = [_Party(number, sources, order, item.values)]
+        parties[number] = [_Party(number, sources, order, _given_values(item))]
+    touched = len(members)
     for claim in ranked:
-        if claim.item_id in touched:
+        if claim.id in pinned:
             continue
         number = len(members)
         members[number] = [claim]
         order = rules.rank(claim.data_source, claim.record_key)
         parties[number] = [_Party(number, frozenset((claim.data_source,)), order, with_fallbacks(claim.fields))]
     if len(members) > 1:
-        _merge_clusters(members, parties, rules)
+        _merge_clusters(members, parties, rules, touched=touched)
     return list(members.values())
 
 
-def _merge_clusters(members: dict[int, list[Claim]], parties: dict[int, list[_Party]], rules: Rules) -> None:
-    """Join clusters pair by pair, in the order of the ladder and then of the start times' distance."""
+def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> list[Claim]:
+    """The claims that stay with a touched item: what it had, and the record that it began with; one per source."""
+    own: dict[str, Claim] = {}
+    for claim in candidates:
+        if claim.item_id == item.id:
+            own.setdefault(claim.data_source, claim)
+    for claim in candidates:
+        begun = _uid_for(claim) == item.values["generated_study_uid"]
+        if begun and claim.data_source not in own and claim.data_source not in former:
+            own[claim.data_source] = claim
+    return [claim for claim in candidates if own.get(claim.data_source) is claim]
+
+
+def _given_values(item: Item) -> dict[str, str | int | None]:
+    """The values of an item that a source gave: what Pylantir made up is no evidence for or against anything."""
+    values = dict(item.values)
+    if values[STUDY_UID] == values["generated_study_uid"]:
+        values[STUDY_UID] = None
+    if values["scheduled_procedure_step_id"] == str(item.id):
+        values["scheduled_procedure_step_id"] = None
+    return values
+
+
+def _merge_clusters(
+    members: dict[int, list[Claim]], parties: dict[int, list[_Party]], rules: Rules, *, touched: int
+) -> None:
+    """Join clusters pair by pair, in the order of the ladder and then of the start times' distance.
+
+    The first `touched` clusters are those of touched items, which stay apart from one another.
+    """
     everyone = [party for own in parties.values() for party in own]
     home = {number: number for number in members}
     for _, first, second in _candidate_pairs(everyone, rules):
-        left, right = home[first.cluster], home[second.cluster]
-        if left == right:
+        left, right = sorted((home[first.cluster], home[second.cluster]))
+        if left == right or right < touched:
             continue
         left_sources = frozenset().union(*(party.sources for party in parties[left]))
         right_sources = frozenset().union(*(party.sources for party in parties[right]))
@@ -194,7 +235,6 @@ def _merge_clusters(members: dict[int, list[Claim]], parties: dict[int, list[_Pa
         if any(_evidence(a, b, rules) is None for a in parties[left] for b in parties[right]):
             continue
         # The touched item's cluster, if any, has the lower number and stays.
-        left, right = min(left, right), max(left, right)
         members[left].extend(members.pop(right))
         members[left].sort(key=lambda claim: rules.rank(claim.data_source, claim.record_key))
         parties[left].extend(parties.pop(right))
@@ -266,7 +306,10 @@ def _minutes(values: Mapping[str, str | int | None]) -> float:
 
 
 def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules: Rules) -> list[Item | None]:
-    """Give each cluster the item that its best record had; a derived UID finds an item cancelled earlier."""
+    """Give each cluster the item that its best record had, one in use before a cancelled one.
+
+    A derived UID finds an item cancelled earlier.
+    """
     free = {item.id: item for item in items}
     chosen: list[Item | None] = [None] * len(clusters)
     touched = [item for item in items if item.touched]
@@ -274,7 +317,11 @@ def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules:
         chosen[number] = free.pop(item.id)
     holders = (
         sorted(
-            (rules.rank(claim.data_source, claim.record_key), number, claim)
+            (
+                (free[claim.item_id].values[STATUS] == CANCELED, rules.rank(claim.data_source, claim.record_key)),
+                number,
+                claim.item_id,
+            )
             for number, members in enumerate(clusters)
             for claim in members
             if chosen[number] is None and claim.item_id in free
@@ -282,9 +329,9 @@ def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules:
         if len(clusters) > len(touched)
         else []
     )
-    for _, number, claim in holders:
-        if chosen[number] is None and claim.item_id is not None:
-            chosen[number] = free.pop(claim.item_id, None)
+    for _, number, item_id in holders:
+        if chosen[number] is None:
+            chosen[number] = free.pop(item_id, None)
     by_uid = {item.values["generated_study_uid"]: item for item in free.values()}
     for number, members in enumerate(clusters):
         if chosen[number] is None and by_uid:
@@ -292,13 +339,13 @@ def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules:
     return chosen
 
 
-def _uid_for(claim: Claim) -> str:
-    return make_study_uid(claim.data_source, claim.record_key, claim.fields["patient_id"])
+def _uid_for(claim: Claim, repetition: int = 0) -> str:
+    return make_study_uid(claim.data_source, claim.record_key, claim.fields["patient_id"], repetition)
 
 
-def _decide_item(members: list[Claim], item: Item | None) -> ItemDecision:
+def _decide_item(members: list[Claim], item: Item | None, taken: set[str | int | None]) -> ItemDecision:
     if item and item.touched:
-        return ItemDecision(item=item, claims=tuple(members), values={})
+        return ItemDecision(item=item, claims=tuple(members), values={}, conflicts=_vain_wishes(members, item))
     owner = members[0]
     merged = dict(owner.fields)
     conflicts = _merge_fields(merged, members) if len(members) > 1 else ()
@@ -307,7 +354,7 @@ def _decide_item(members: list[Claim], item: Item | None) -> ItemDecision:
     values[STATUS] = merged.get(STATUS, SCHEDULED)
     values["data_source"] = owner.data_source
     values[RECORD_ID_FIELD] = owner.fields.get(RECORD_ID_FIELD)
-    values |= _study_uids(members, merged.get(STUDY_UID), item)
+    values |= _study_uids(members, merged.get(STUDY_UID), item, taken)
     return ItemDecision(item=item, claims=tuple(members), values=values, conflicts=conflicts)
 
 
@@ -327,14 +374,33 @@ def _merge_fields(merged: dict[str, str], members: list[Claim]) -> tuple[Conflic
     return tuple(sorted(conflicts))
 
 
-def _study_uids(members: list[Claim], supplied: str | None, item: Item | None) -> dict[str, str | None]:
-    """A UID that a source supplies replaces a generated one, and nothing replaces a supplied one."""
+def _vain_wishes(members: list[Claim], item: Item) -> tuple[Conflict, ...]:
+    """What the sources say otherwise about an item that is the scanner's."""
+    return tuple(
+        sorted(
+            Conflict(name, SCANNER, claim.data_source, value)
+            for claim in members
+            for name, value in claim.fields.items()
+            if name != RECORD_ID_FIELD and item.values.get(name) != value
+        )
+    )
+
+
+def _study_uids(
+    members: list[Claim], supplied: str | None, item: Item | None, taken: set[str | int | None]
+) -> dict[str, str | None]:
+    """A UID that a source supplies replaces a generated one of a scheduled item; nothing replaces a supplied one."""
     current = item.values[STUDY_UID] if item else None
     if item is None or not current:
         generated = _uid_for(members[0])
+        repetition = 0
+        while generated in taken:
+            repetition += 1
+            generated = _uid_for(members[0], repetition)
+        taken.add(generated)
         return {STUDY_UID: supplied or generated, "generated_study_uid": generated}
     generated_uid = item.values["generated_study_uid"]
-    replace = supplied and current == generated_uid
+    replace = supplied and current == generated_uid and item.values[STATUS] in (SCHEDULED, CANCELED)
     return {
         STUDY_UID: supplied if replace else _text(current),
         "generated_study_uid": _text(generated_uid),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from pylantir.store.reconcile import Item, Rules
 from pylantir.store.tables import source_entries, worklist_items
@@ -136,6 +136,11 @@ def find_best_holders(
 ) -> dict[str, tuple[int, str]]:
     """For each value of an identifier: (record id, patient ID) of the stored record with the highest priority."""
     table = source_entries.c
+
+    def exact(name: str) -> ColumnElement[str]:
+        # As Python sorts, not as the database's language does.
+        return table[name].collate("C") if connection.dialect.name == "postgresql" else table[name]
+
     rank = case(dict(rules.ranks), value=table.data_source, else_=len(rules.ranks)) if rules.ranks else table.id
     best = (
         select(
@@ -143,7 +148,7 @@ def find_best_holders(
             table.id,
             table.patient_id,
             func.row_number()
-            .over(partition_by=table[column], order_by=(rank, table.data_source, table.record_key))
+            .over(partition_by=table[column], order_by=(rank, *(exact(name) for name in ("data_source", "record_key"))))
             .label("place"),
         )
         .where(table[column].in_(bindparam("values", expanding=True)), table.state.in_((LIVE, REFUSED)))

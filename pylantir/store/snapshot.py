@@ -48,8 +48,11 @@ def settle_snapshot(
     vanished = {
         one.id: one for one in records if not cycle.has_seen(one.id) and one.patient_id not in cycle.spared_patients
     }
-    for gone in _settle_moves(working, pending, list(vanished.values())):
+    for gone, arrived in _settle_moves(working, pending, list(vanished.values())):
         del vanished[gone.id]
+        counted_as = "inserted" if arrived.changed_at >= cycle.started_at else "unchanged"
+        cycle.counts[counted_as] -= 1
+        cycle.counts["updated"] += 1
     going = [] if keep_missing else list(vanished.values())
     still_held = _judge(working, source, going, cycle, held) if going else None
     if still_held is None:
@@ -59,8 +62,14 @@ def settle_snapshot(
     return still_held
 
 
-def _settle_moves(working: WorkingSet, pending: Sequence[Record], vanished: Sequence[Record]) -> list[Record]:
-    """Let every pending record in; where one record of its patient and modality vanished, it is that one, moved."""
+def _settle_moves(
+    working: WorkingSet, pending: Sequence[Record], vanished: Sequence[Record]
+) -> list[tuple[Record, Record]]:
+    """Let every pending record in; where one record of its patient and modality vanished, it is that one, moved.
+
+    Returns:
+        The moves: from which record, to which.
+    """
     arrived: dict[tuple[str, str | None], list[Record]] = {}
     gone: dict[tuple[str, str | None], list[Record]] = {}
     for record in pending:
@@ -72,9 +81,9 @@ def _settle_moves(working: WorkingSet, pending: Sequence[Record], vanished: Sequ
     for kind, records in arrived.items():
         former = gone.get(kind, [])
         if len(records) == len(former) == 1:
-            records[0].item_id = former[0].item_id
+            records[0].item_id, former[0].item_id = former[0].item_id, None
             working.enter(former[0], WITHDRAWN)
-            moved += former
+            moved.append((former[0], records[0]))
         for record in records:
             working.enter(record, LIVE)
     return moved
@@ -96,7 +105,7 @@ def _judge(
     kept_by_others = {
         record.item_id
         for record in working.records.values()
-        if record.state == LIVE and record.id not in leaving and record.item_id is not None
+        if record.state == LIVE and record.id not in leaving and record.data_source in working.rules.ranks
     }
     would_cancel = sum(1 for number in leaving if number in open_before and open_before[number] not in kept_by_others)
     accepted = connection.scalar(select(source_states.c.removal_accepted).where(source_states.c.data_source == source))

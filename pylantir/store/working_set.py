@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, insert, update
 
-from pylantir.entry import CANCELED, RECORD_ID_FIELD
+from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.identifiers import settle_identifiers
 from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections
-from pylantir.store.reconcile import STATUS, Claim, Conflict, Item, ItemDecision, Rules, decide_group
+from pylantir.store.reconcile import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules, decide_group
 from pylantir.store.records import LIVE, REFUSED, WITHDRAWN, Record, next_ids, read_items, read_records
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 
@@ -86,15 +86,29 @@ class WorkingSet:
         """A record that says something else than before, about another patient perhaps; both must be loaded."""
         self.touch(record)
         del self._patients[record.patient_id][record.id]
+        if record.patient_id != fields["patient_id"]:
+            self._leave(record)
         record.describe(fields, digest, self.now)
         self._patients[record.patient_id][record.id] = record
+        if record.state == REFUSED:
+            # What it claims now may be its own: `settle_identifiers` judges anew.
+            self.enter(record, LIVE)
         self.touch(record)
 
     def enter(self, record: Record, state: str) -> None:
         """Change a record's state."""
-        if record.state != state:
-            self.touch(record)
-            record.enter(state, self.now)
+        if record.state == state:
+            return
+        self.touch(record)
+        if state == WITHDRAWN:
+            self._note_vain_withdrawal(record)
+        elif state == LIVE and any(
+            other.state == LIVE and (other.data_source, other.item_id) == (record.data_source, record.item_id)
+            for other in self.records_of(record.patient_id)
+        ):
+            # Another record of the source has taken the item over meanwhile.
+            record.item_id = None
+        record.enter(state, self.now)
 
     def touch(self, record: Record) -> None:
         """Decide anew about the record's patient and about the identifiers that it has."""
@@ -113,6 +127,24 @@ class WorkingSet:
                 add_rejections(self.connection, record.data_source, [_refusal(record)], self.now)
             else:
                 remove_rejections(self.connection, record.data_source, [record.record_key])
+
+    def _leave(self, record: Record) -> None:
+        """A record that becomes another patient's leaves its item; a frozen one gives the record ID free, too."""
+        self._note_vain_withdrawal(record)
+        own = (record.data_source, record.fields.get(RECORD_ID_FIELD))
+        items = self._items[record.patient_id]
+        for place, item in enumerate(items):
+            frozen = item.touched or item.values[STATUS] not in (SCHEDULED, CANCELED)
+            if item.id == record.item_id and frozen and own[1] and _owner(item) == own:
+                items[place] = Item(item.id, {**item.values, RECORD_ID_FIELD: None})
+                self._releases.append({"stored_id": item.id})
+                self._note("changed", item.id, record.patient_id, {RECORD_ID_FIELD: [own[1], None]})
+
+    def _note_vain_withdrawal(self, record: Record) -> None:
+        """Audit that a source takes back a record whose item is the scanner's already."""
+        for item in self._items[record.patient_id]:
+            if item.touched and item.id == record.item_id and record.state == LIVE:
+                self._note_conflict(item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS])
 
     def _decide(self, patient: str) -> None:
         records = self._patients[patient].values()
@@ -138,15 +170,14 @@ class WorkingSet:
                 record = self.records[claim.id]
                 record.item_id = item_id
                 record.changed = True
-        if not decision.values:
+        if decision.item and decision.item.touched:
+            self._note_vain_wishes(decision.item, decision.conflicts)
             return
         values: dict[str, object] = dict(decision.values)
         for name in _GENERATED_IDS:
             values[name] = values[name] or str(item_id)
         values["known_conflicts"] = (
-            _encode([[c.field, c.winner, c.loser, c.lost_value] for c in decision.conflicts])
-            if decision.conflicts
-            else None
+            _encode([_as_list(conflict) for conflict in decision.conflicts]) if decision.conflicts else None
         )
         values["updated_at"] = self.now
         if decision.item is None:
@@ -171,35 +202,55 @@ class WorkingSet:
         }
         if not changes:
             return
-        if RECORD_ID_FIELD in changes and item.values[RECORD_ID_FIELD] is not None:
+        if changes.keys() & {"data_source", RECORD_ID_FIELD} and item.values[RECORD_ID_FIELD] is not None:
             self._releases.append({"stored_id": item.id})
         self._updates.append(_row(item, values))
-        revived = item.values[STATUS] == CANCELED and values[STATUS] != CANCELED
-        if set(changes) - _NOT_AUDITED:
-            (self.events.inserted if revived else self.events.changed).append(item.id)
-            self._note("revived" if revived else "changed", item.id, item.values["patient_id"], changes)
+        if not set(changes) - _NOT_AUDITED:
+            return
+        if changes.get(STATUS, ("", ""))[0] == CANCELED:
+            action, ids = "revived", self.events.inserted
+        elif changes.get(STATUS, ("", ""))[1] == CANCELED:
+            action, ids = "cancelled", self.events.cancelled
+        else:
+            action, ids = "changed", self.events.changed
+        ids.append(item.id)
+        self._note(action, item.id, item.values["patient_id"], changes)
 
     def _cancel(self, item: Item) -> None:
         if item.values[RECORD_ID_FIELD] is not None:
             self._releases.append({"stored_id": item.id})
-        status = {STATUS: CANCELED, RECORD_ID_FIELD: None, "updated_at": self.now}
-        self._updates.append(_row(item, status))
+        status: dict[str, object] = {STATUS: CANCELED, RECORD_ID_FIELD: None}
+        self._updates.append(_row(item, {**status, "updated_at": self.now}))
         self.events.cancelled.append(item.id)
-        self._note("cancelled", item.id, item.values["patient_id"], {STATUS: [item.values[STATUS], CANCELED]})
+        changes = {name: [item.values[name], value] for name, value in status.items() if item.values[name] != value}
+        self._note("cancelled", item.id, item.values["patient_id"], changes)
 
     def _report_conflicts(self, decision: ItemDecision, item_id: int) -> None:
         if not decision.conflicts:
             return
-        known = json.loads(str(decision.item.values["known_conflicts"] or "[]")) if decision.item else []
+        known = _known_conflicts(decision.item) if decision.item else []
         for conflict in decision.conflicts:
-            if [conflict.field, conflict.winner, conflict.loser, conflict.lost_value] not in known:
+            if _as_list(conflict) not in known:
                 self.events.conflicts.append((item_id, conflict))
-                self._note("conflict", item_id, decision.values["patient_id"], {
-                    conflict.field: {
-                        "winner": conflict.winner, "value": decision.values[conflict.field],
-                        "loser": conflict.loser, "lost": conflict.lost_value,
-                    }
-                })  # fmt: skip
+                item = Item(item_id, decision.values)
+                self._note_conflict(item, conflict, decision.values[conflict.field])
+
+    def _note_vain_wishes(self, item: Item, wishes: Iterable[Conflict]) -> None:
+        """Audit, once each, what sources say otherwise about an item that is the scanner's."""
+        known = _known_conflicts(item)
+        told = {(name, loser, lost) for name, _, loser, lost in known}
+        new = [one for one in wishes if (one.field, one.loser, one.lost_value) not in told]
+        for conflict in new:
+            self.events.conflicts.append((item.id, conflict))
+            self._note_conflict(item, conflict, item.values[conflict.field])
+        if new:
+            self._updates.append(_row(item, {"known_conflicts": _encode([*known, *map(_as_list, new)])}))
+
+    def _note_conflict(self, item: Item, conflict: Conflict, value: object) -> None:
+        difference = {
+            "winner": conflict.winner, "value": value, "loser": conflict.loser, "lost": conflict.lost_value,
+        }  # fmt: skip
+        self._note("conflict", item.id, item.values["patient_id"], {conflict.field: difference})
 
     def _note(self, action: str, item_id: int, patient: object, changes: Mapping[str, object]) -> None:
         kept = {name: change for name, change in changes.items() if name not in _NOT_AUDITED}
@@ -229,6 +280,19 @@ class WorkingSet:
         ):
             if rows:
                 self.connection.execute(statement, rows)
+
+
+def _owner(item: Item) -> tuple[object, object]:
+    return item.values["data_source"], item.values[RECORD_ID_FIELD]
+
+
+def _as_list(conflict: Conflict) -> list[str]:
+    return [conflict.field, conflict.winner, conflict.loser, conflict.lost_value]
+
+
+def _known_conflicts(item: Item) -> list[list[str]]:
+    known: list[list[str]] = json.loads(str(item.values["known_conflicts"] or "[]"))
+    return known
 
 
 def _row(item: Item, values: Mapping[str, object]) -> dict[str, object]:
