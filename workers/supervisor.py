@@ -281,7 +281,7 @@ class Supervisor:
         elif command == "reload":
             self._reload_replies.append(reply)
             self._begin_reload()
-        elif command in WRITER_COMMANDS:
+        elif command in WRITER_COMMANDS and (command != "accept" or (child and child.role.source)):
             self._pass_to_writer(request, reply)
         elif child is None:
             reply({"error": f'no process "{name}"; there are: {", ".join(self._children)}'})
