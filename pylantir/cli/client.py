@@ -6,7 +6,7 @@ import argparse
 import datetime
 import logging
 
-from pylantir.cli.output import print_json, print_rows
+from pylantir.cli.output import print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.client import Peer, echo, find_scheduled
 from pylantir.dicom.server import configure_dicom_libraries
@@ -44,7 +44,7 @@ def ask_server(settings: DicomSettings, options: argparse.Namespace) -> int:
     if options.json:
         print_json(matches)
     else:
-        print_rows(_COLUMNS, matches, nothing=f"{peer} answers: no matches")
+        print_rows(_COLUMNS, list(map(readable_item, matches)), nothing=f"{peer} answers: no matches")
     return ExitStatus.OK
 
 

@@ -28,14 +28,15 @@ def write_configuration(options: argparse.Namespace) -> int:
     Raises:
         PylantirError: A file of that name exists already; nothing is overwritten.
     """
+    target = options.file or options.config
     if options.old:
-        return _convert(Path(options.old), options.file)
-    path = Path(options.file or DEFAULT_FILE)
+        return _convert(Path(options.old), target)
+    path = Path(target or DEFAULT_FILE)
     sample = path.with_name(SAMPLE_FILE)
     _refuse_existing(path, sample)
     _write_new(path, _as_text(starter_configuration()))
     _write_new(sample, sample_bookings(datetime.date.today()))  # noqa: DTZ011 - the operator's day
-    named = "" if options.file is None else f" --config {path}"
+    named = "" if target is None else f" --config {path}"
     print(f"written: {path}, {sample}\nnext: pylantir-supervisor start{named}, then pylantir query-db{named}")
     return ExitStatus.OK
 

@@ -17,7 +17,7 @@ these commands work whether it runs or not. The configuration file is the one na
 $PYLANTIR_CONFIG, else ./pylantir.json, else /etc/pylantir/pylantir.json."""
 
 _EPILOG = """\
-exit status: 0 done, 1 failed, 2 wrong options, 3 not running, 4 running but not answering or refusing, 78 invalid
+exit status: 0 done, 1 failed, 2 wrong options, 3 not running, 4 running but not answering, 78 invalid
 configuration
 
 examples:
@@ -96,7 +96,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     client = add("test-client", _test_client, "ask the server as a scanner does (C-FIND), and show the matches")
     client.add_argument("--host", metavar="A", help="the server's address, instead of dicom.host")
-    client.add_argument("--port", metavar="N", type=int, help="the server's port, instead of dicom.port")
+    client.add_argument("--port", metavar="N", type=_port, help="the server's port, instead of dicom.port")
     client.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
     client.add_argument("--calling", metavar="T", help="calling AE title; default: the first of allowed_aet")
     client.add_argument("--patient", metavar="ID", help="match this patient ID; * and ? are wildcards")
@@ -127,6 +127,13 @@ def make_parser() -> argparse.ArgumentParser:
     init.add_argument("file", metavar="FILE", nargs="?", help="where to; default: pylantir.json")
     init.add_argument("--from", metavar="OLD", dest="old", help="convert this old configuration; default: to stdout")
     return parser
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError("expected 1-65535")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -6,8 +6,9 @@ Results go to stdout; what is said about them (nothing found, progress) goes to 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 _WIDTH_WITHOUT_TERMINAL = 100_000
@@ -18,11 +19,11 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, object]]) -> None:
+def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:
     """Print a table; in a pipe, one line per row however long it is.
 
     Args:
-        columns: Key of a row -> heading.
+        columns: Key of a row -> heading; a column without any value is left out.
         rows: What to print; None and missing values stay empty.
     """
     from rich.console import Console
@@ -31,11 +32,12 @@ def print_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, object]]
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in columns.values():
-        table.add_column(heading, overflow="fold")
+    shown = [key for key in columns if any(row.get(key) not in (None, "") for row in rows)]
+    for key in shown:
+        table.add_column(columns[key], overflow="fold")
     for row in rows:
         # As Text: what a source delivers may look like rich's markup.
-        table.add_row(*(Text(printable(row.get(key))) for key in columns))
+        table.add_row(*(Text(printable(row.get(key))) for key in shown))
     console.print(table)
 
 
@@ -51,6 +53,24 @@ def printable(value: object) -> str:
     """Write a value on one line; what would steer a terminal is escaped."""
     text = "" if value is None else str(value)
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def readable_item(item: Mapping[str, object]) -> dict[str, object]:
+    """Write an item's dates as 2026-08-03 and its time as 09:30."""
+    readable = dict(item)
+    for name, form, parts in _DICOM_FORMS:
+        match = re.fullmatch(form, str(item.get(name)))
+        if match:
+            readable[name] = parts.join(part for part in match.groups() if part)
+    return readable
+
+
+_DA, _TM = r"(\d{4})(\d\d)(\d\d)", r"(\d\d)(\d\d)(?:00|(\d\d))"
+_DICOM_FORMS = (
+    ("scheduled_start_date", _DA, "-"),
+    ("patient_birth_date", _DA, "-"),
+    ("scheduled_start_time", _TM, ":"),
+)
 
 
 def local_time(moment: object) -> str:

@@ -178,7 +178,7 @@ def lay_side_by_side(entry: Mapping[str, object], source: SourceSettings) -> Ite
     names = {target: name for name, target in source.field_mapping.items()}
     record = f"{entry['record']}: {entry['key']}"
     for name in dict.fromkeys((*given, *fields)):
-        is_default = given.get(name) in {None, ""} and name in fields and name in source.defaults
+        is_default = given.get(name) in (None, "") and name in fields and name in source.defaults
         yield {
             "record": record,
             "source_field": "(default)" if is_default else names.get(name),

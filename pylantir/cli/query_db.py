@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 
 from pylantir.cli.database import reading
-from pylantir.cli.output import local_time, print_json, print_rows
+from pylantir.cli.output import local_time, print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.errors import ExitStatus
 from pylantir.query import WorklistQuery
@@ -44,7 +44,7 @@ def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
     else:
-        shown = [{**row, "sources": _in_words(_sources(row))} for row in rows]
+        shown = [{**readable_item(row), "sources": _in_words(_sources(row))} for row in rows]
         print_rows(_COLUMNS, shown, nothing="no items")
     return ExitStatus.OK
 

@@ -12,6 +12,9 @@ from pylantir.config.locate import find_configuration, find_runtime_dir
 from pylantir.errors import ExitStatus
 from pylantir.wire.control import ask_supervisor
 
+_ANSWER_TIMEOUT_S = 60.0
+"""The writer may have to finish a large batch first."""
+
 
 def become_supervisor(options: argparse.Namespace) -> NoReturn:
     """Replace this process by `pylantir-supervisor start`: no process is started, and signals reach it directly."""
@@ -40,13 +43,16 @@ def accept_removal(options: argparse.Namespace) -> int:
     """Let a source's next fetch cancel what was held back.
 
     Raises:
-        ControlError: The supervisor does not answer, or knows no such source.
+        ControlError: The supervisor does not answer.
+        CommandRefused: It knows no such source, or cannot do it just now.
     """
+    # The file itself may be invalid or gone by now: the running instance is found all the same.
     path = Path(options.config).absolute() if options.config else find_configuration(None, os.environ)
+    request = {"command": "accept", "name": options.source}
     try:
-        ask_supervisor(find_runtime_dir(path, os.environ), {"command": "accept", "name": options.source})
+        answer = ask_supervisor(find_runtime_dir(path, os.environ), request, timeout_s=_ANSWER_TIMEOUT_S)
     except (FileNotFoundError, ConnectionRefusedError):
         print("pylantir: no supervisor is running with this configuration", file=sys.stderr)
         return ExitStatus.NOT_RUNNING
-    print(f"accept {options.source}: done")
+    print(answer["text"])
     return ExitStatus.OK
