@@ -1,0 +1,257 @@
+"""An installation as a site has it: a folder with a configuration, started by the real command, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dcmtk import find_worklist
+
+from pylantir.errors import ControlError
+from pylantir.wire.control import ask_supervisor
+
+COMMAND = Path(sys.executable).parent / "pylantir-supervisor"
+PATIENCE_S = 20.0
+
+CSV_MAPPING = {"id": "patient_id", "date": "scheduled_start_date", "name": "patient_name"}
+
+
+def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = PATIENCE_S) -> Any:
+    """Wait until a condition gives something true, and return that."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"after {timeout_s:g} s still not: {what if isinstance(what, str) else what()}")
+        time.sleep(0.03)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def csv_source(name: str, file: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "csv",
+        "sync_interval": 1,
+        "config": {"file_path": file},
+        "field_mapping": CSV_MAPPING,
+        "defaults": {"modality": "MR"},
+        **changes,
+    }
+
+
+def plugin_source(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "type": name, "sync_interval": 1, "config": {}, "defaults": {"modality": "MR"}, **changes}
+
+
+PLUGIN = """\
+import os, sys, time
+from pylantir.data_sources.base import DataSourcePlugin
+
+class Plugin(DataSourcePlugin):
+    def validate_config(self, config):
+        {check}
+        return True, ""
+
+    def get_source_name(self):
+        return "a test's"
+
+    def fetch_entries(self, field_mapping, interval):
+        {fetch}
+        return [{{"patient_id": "{patient}", "scheduled_start_date": "2030-01-01"}}]
+"""
+
+
+class Installation:
+    """A folder, its configuration, and whatever was started with it.
+
+    Args:
+        folder: An empty one; the temporary directory of the processes is inside.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config_path = folder / "pylantir.json"
+        self.runtime_dir = folder / "run"
+        self.database = folder / "worklist.db"
+        self.port = free_port()
+        self.supervisor: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            name: value for name, value in os.environ.items() if name not in {"XDG_RUNTIME_DIR", "PYLANTIR_CONFIG"}
+        }
+        (folder / "tmp").mkdir()
+        self.environment["TMPDIR"] = str(folder / "tmp")
+        self._sessions: list[int] = []
+
+    # ---- what the site's people do
+
+    def configure(self, *sources: Mapping[str, Any], **changes: Any) -> None:
+        """Write the configuration."""
+        configuration = {
+            "db_path": str(self.database),
+            "runtime_dir": str(self.runtime_dir),
+            "dicom": {"host": "127.0.0.1", "port": self.port},
+            "data_sources": list(sources),
+            **changes,
+        }
+        self.config_path.write_text(json.dumps(configuration), encoding="utf-8")
+
+    def write_csv(self, name: str, patients: Sequence[str], date: str = "2030-01-01") -> Path:
+        """Write a table of patients, replacing the one before as a careful program does."""
+        path = self.folder / name
+        lines = ["id,date,name", *(f"{patient},{date},Name^{patient}" for patient in patients)]
+        draft = path.with_suffix(".new")
+        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        draft.replace(path)
+        return path
+
+    def write_plugin(self, name: str, *, patient: str = "X1", check: str = "pass", fetch: str = "pass") -> Path:
+        """Drop a plugin into the folder for plugins."""
+        path = self.folder / "plugins" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(PLUGIN.format(check=check, fetch=fetch, patient=patient), encoding="utf-8")
+        return path
+
+    def command(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run `pylantir-supervisor` with this configuration."""
+        name, *rest = arguments
+        done = subprocess.run(
+            [COMMAND, name, "--config", self.config_path, *rest],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,
+            timeout=timeout_s,
+            check=False,
+        )
+        if "--detach" in rest and (found := re.search(r"running as process (\d+)", done.stdout)):
+            self._sessions.append(int(found[1]))
+        return done
+
+    def start(self, *options: str, until: str | None = "healthy") -> subprocess.Popen[bytes]:
+        """Run `pylantir-supervisor start` in the foreground of a session of its own."""
+        with self.log_path.open("ab") as log:
+            self.supervisor = subprocess.Popen(
+                [COMMAND, "start", "--config", self.config_path, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self._sessions.append(self.supervisor.pid)
+        if until:
+            self.wait_for_health(until)
+        return self.supervisor
+
+    def terminate(self, timeout_s: float = 10.0) -> int:
+        """Send SIGTERM to the supervisor and wait for its end; returns its exit status."""
+        assert self.supervisor
+        self.supervisor.send_signal(signal.SIGTERM)
+        return self.supervisor.wait(timeout_s)
+
+    # ---- what can be seen from outside
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log"
+
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for_log(self, pattern: str, timeout_s: float = PATIENCE_S) -> re.Match[str]:
+        return wait_until(
+            lambda: re.search(pattern, self.log()), lambda: f"in the log: {pattern}\n{self.log()[-3000:]}", timeout_s
+        )  # type: ignore[no-any-return]
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` shows; {} while nobody answers."""
+        try:
+            return dict(ask_supervisor(self.runtime_dir, {"command": "status"}))
+        except (OSError, ControlError):
+            return {}
+
+    def process(self, name: str) -> dict[str, Any]:
+        """One process of the status; {} if there is none."""
+        return next((one for one in self.status().get("processes", ()) if one["name"] == name), {})
+
+    def wait_for_health(self, health: str, timeout_s: float = PATIENCE_S) -> None:
+        def reached() -> bool:
+            assert self.supervisor is None or self.supervisor.poll() is None, f"it has ended:\n{self.log()}"
+            return self.status().get("health") == health
+
+        wait_until(reached, lambda: f"{health}: {self.status()}\n{self.log()[-3000:]}", timeout_s)
+
+    def wait_for_successor(self, name: str, pid: int) -> int:
+        """Wait until another process than `pid` runs under this name; returns its pid."""
+
+        def successor() -> int | None:
+            process = self.process(name)
+            return process["pid"] if process.get("ready") and process["pid"] != pid else None
+
+        return int(wait_until(successor, f"{name} is replaced"))
+
+    def live_processes(self) -> dict[int, str]:
+        """Pid -> command line of everything that still lives in the sessions started here."""
+        found = {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE:
+                    found[process.pid] = " ".join(process.cmdline())
+        return found
+
+    def leftovers(self) -> list[str]:
+        """Sockets, locks and notes that an orderly end should have removed."""
+        places = (self.runtime_dir, self.folder / "tmp")
+        found = [path for place in places if place.exists() for path in place.rglob("*") if not path.is_dir()]
+        return [str(path) for path in [*found, *self.folder.glob("worklist.db?*")]]
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Read the database."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def patients(self) -> list[str]:
+        """Patients of all items that are not cancelled, by the database."""
+        query = "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' order by 1"
+        with suppress(sqlite3.OperationalError):
+            return [patient for (patient,) in self.rows(query)]
+        return []
+
+    def runs(self, source: str) -> list[str]:
+        """When the cycles of a source began, those without error."""
+        query = "select started_at from sync_runs where data_source = ? and error is null order by id"
+        return [started_at for (started_at,) in self.rows(query, source)]
+
+    def find(self, findscu: str, *keys: str) -> list[dict[str, str]]:
+        """Ask the worklist as a scanner does."""
+        return find_worklist(findscu, self.port, self.folder, *(keys or ("PatientID",)))
+
+    # ---- the end
+
+    def close(self) -> None:
+        """End whatever was started and is still there."""
+        for pid in self.live_processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.supervisor:
+            self.supervisor.wait(10)
+        wait_until(lambda: not self.live_processes(), "everything is gone")
