@@ -17,12 +17,20 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, Operational
 
 from pylantir.store.adoption import match_old_records
 from pylantir.store.cycles import COUNTS, CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
-from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections, remove_unseen
+from pylantir.store.quarantine import (
+    Rejection,
+    add_rejections,
+    note_sightings,
+    remove_rejections,
+    remove_unseen,
+    storable,
+)
 from pylantir.store.reconcile import Rules
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record, chunks
 from pylantir.store.removal import HeldRemoval
+from pylantir.store.runs import find_last_run, find_last_success, read_counts, save_run
 from pylantir.store.snapshot import settle_snapshot
-from pylantir.store.tables import source_entries, source_states, sync_runs
+from pylantir.store.tables import source_entries, source_states
 from pylantir.store.working_set import Events, WorkingSet
 
 logger = logging.getLogger(__name__)
@@ -39,6 +47,7 @@ class _Result:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seen: list[int] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     repeats: int = 0
     events: list[Events] = field(default_factory=list)
 
@@ -47,6 +56,7 @@ class _Result:
             self.counts[name] += count
         self.seen += other.seen
         self.rejected += other.rejected
+        self.refused += other.refused
         self.repeats += other.repeats
         self.events += other.events
 
@@ -70,6 +80,8 @@ class SourceIngest:
         self._held: HeldRemoval | None = None
         with engine.connect() as connection:
             row = connection.execute(select(source_states).where(_STATES.data_source == source)).one_or_none()
+            last_run = find_last_run(connection, source)
+        self._finished = last_run.started_at if last_run else None
         if row and row.held:
             self._held = HeldRemoval(**json.loads(row.held))
         if row and row.cycle:
@@ -78,15 +90,8 @@ class SourceIngest:
 
     def find_last_success(self) -> str | None:
         """When the last successful cycle began (ISO 8601, UTC): where an incremental source goes on from."""
-        runs = sync_runs.c
         with self._engine.connect() as connection:
-            started_at: str | None = connection.scalar(
-                select(runs.started_at)
-                .where(runs.data_source == self._source, runs.error.is_(None))
-                .order_by(runs.id.desc())
-                .limit(1)
-            )
-        return started_at
+            return find_last_success(connection, self._source)
 
     def apply_batch(self, batch: EntryBatch) -> None:
         """Take in a batch, in one transaction; returns after the COMMIT.
@@ -95,6 +100,8 @@ class SourceIngest:
             sqlalchemy.exc.SQLAlchemyError: It could not be stored just now (disk full, lock): nothing has changed,
                 and the same batch may be given again.
         """
+        if self._is_over(batch.started_at):
+            return
         now = utc_now()
         with self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
@@ -107,7 +114,7 @@ class SourceIngest:
             cycle.last_seq = batch.seq
             self._save_state(connection, cycle)
         cycle.mark_seen(result.seen)
-        cycle.spared_patients.update(one.patient_id for one in batch.rejected if one.patient_id)
+        cycle.spared_patients.update(one.patient_id for one in result.rejected if one.patient_id)
         cycle.unreadable += sum(one.unreadable for one in batch.rejected)
         self._cycle = cycle
         self._report(result)
@@ -118,6 +125,8 @@ class SourceIngest:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: As `apply_batch`.
         """
+        if self._is_over(end.started_at):
+            return self._recall_summary()
         with self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
             complete = end.complete and end.error is None and cycle.whole and end.seq == cycle.last_seq + 1
@@ -125,14 +134,15 @@ class SourceIngest:
             held = self._held
             if complete:
                 keep = self._keep_missing or cycle.unreadable > 0
-                held = settle_snapshot(working, self._source, cycle, held=held, keep_missing=keep)
+                still_held = settle_snapshot(working, self._source, cycle, held=held, keep_missing=keep)
+                held = held if cycle.unreadable else still_held
                 remove_unseen(connection, self._source, cycle.started_at)
             cycle.counts["cancelled"] += len(working.events.cancelled)
             whole = complete and held is None and not cycle.unreadable
-            self._save_run(connection, cycle, complete=whole, error=end.error)
-            self._clear_state(connection, held, accepted_was_used=complete)
+            save_run(connection, self._source, cycle, complete=whole, error=end.error)
+            self._clear_state(connection, held, accepted_was_used=complete and not cycle.unreadable)
             entries = self._count_live(connection)
-        self._cycle, self._held = None, held
+        self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._report(_Result(events=[working.events]))
         return CycleSummary(
             counts=cycle.counts, entries=entries, complete=whole, unreadable=cycle.unreadable, held=held
@@ -143,13 +153,24 @@ class SourceIngest:
         with self._engine.begin() as connection:
             self._save_state_row(connection, {"removal_accepted": 1})
 
+    def _is_over(self, started_at: str) -> bool:
+        """Whether a frame belongs to the cycle that was finished last: its acknowledgement was lost."""
+        return self._cycle is None and started_at == self._finished
+
+    def _recall_summary(self) -> CycleSummary:
+        with self._engine.connect() as connection:
+            run = find_last_run(connection, self._source)
+            entries = self._count_live(connection)
+        counts = read_counts(run) if run else {}
+        return CycleSummary(counts=counts, entries=entries, complete=bool(run and run.complete), held=self._held)
+
     def _continue_cycle(self, connection: Connection, name: str, started_at: str, seq: int) -> CycleState:
         """A copy of the cycle in progress if it is this one, else a new one; an abandoned one gets its run's row."""
         if self._cycle and self._cycle.cycle == name:
             return replace(self._cycle, counts=dict(self._cycle.counts))
         if self._cycle:
             error = "the cycle was interrupted; the next one repeats it"
-            self._save_run(connection, self._cycle, complete=False, error=error)
+            save_run(connection, self._source, self._cycle, complete=False, error=error)
         return CycleState(name, started_at, whole=seq == 1)
 
     def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> _Result:
@@ -162,26 +183,48 @@ class SourceIngest:
                 raise
             logger.exception("source %s: a record of batch %d cannot be stored", self._source, batch.seq)
             result = self._store_singly(connection, cycle, batch, now)
-        # A record that has become unreadable is still there: it keeps its item.
-        shown = [*batch.present, *(one.record_key for one in batch.rejected)]
-        result.seen += [row.id for row in self._find_existing(connection, shown).values()]
         result.rejected += batch.rejected
-        result.counts["fetched"] = len(batch.records) + len(batch.rejected)
+        present = [storable(key) for key in batch.present]
+        self._bring_back(connection, present, result, now)
+        # A record that has become unreadable is still there: it keeps its item.
+        shown = [*present, *(storable(one.record_key) for one in result.rejected)]
+        result.seen += [row.id for row in self._find_existing(connection, shown).values() if row.state != WITHDRAWN]
+        result.counts["fetched"] += len(batch.records) - result.repeats + len(batch.rejected)
         result.counts["rejected"] += len(result.rejected)
+        note_sightings(connection, self._source, [*result.refused, *present], now)
         add_rejections(connection, self._source, result.rejected, now)
         return result
 
+    def _bring_back(self, connection: Connection, present: Sequence[str], result: _Result, now: str) -> None:
+        """Let in, as they were, the records that an earlier list of what exists did not have."""
+        back = [row for row in self._find_existing(connection, present).values() if row.state == WITHDRAWN]
+        if not back:
+            return
+        working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=now)
+        working.load(row.patient_id for row in back)
+        for row in back:
+            working.enter(working.records[row.id], LIVE)
+        working.write()
+        result.counts["fetched"] += len(back)
+        result.counts["inserted"] += len(back)
+        result.events.append(working.events)
+
     def _store_singly(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> _Result:
         result = _Result()
+        # What is seen here counts for the cycle only once it is committed.
+        cycle = replace(cycle, seen=bytearray(cycle.seen))
         for record in batch.records:
             try:
                 with connection.begin_nested():
-                    result.add(self._store(connection, cycle, [record], batch.snapshot, now))
+                    one = self._store(connection, cycle, [record], batch.snapshot, now)
             except Exception as error:
                 if is_temporary(error):
                     raise
                 reason = f"cannot be stored ({type(error).__name__}); the writer's log says why"
-                result.rejected.append(Rejection(record[0], "", reason))
+                result.rejected.append(Rejection(record[0], "", reason, record[2].get("patient_id")))
+            else:
+                result.add(one)
+                cycle.mark_seen(one.seen)
         return result
 
     def _store(
@@ -211,6 +254,8 @@ class SourceIngest:
             shown[key] = digest
             if prior is not None and prior.digest == digest and prior.state != WITHDRAWN:
                 result.seen.append(prior.id)
+                if prior.state == REFUSED:
+                    result.refused.append(key)
                 result.counts["rejected" if prior.state == REFUSED else "unchanged"] += 1
             else:
                 fresh[key] = record
@@ -235,7 +280,7 @@ class SourceIngest:
         records = {key: working.records[existing[key].id] for key in fresh if key in existing}
         records |= match_old_records(working.records.values(), self._source, newcomers, self._rules.ranks)
         seen = set(result.seen)
-        touched: list[Record] = []
+        touched: list[tuple[Record, str]] = []
         for key, digest, fields in fresh.values():
             known = records.get(key)
             arrives = known is None or known.state == WITHDRAWN
@@ -251,13 +296,14 @@ class SourceIngest:
                 if arrives:
                     working.enter(record, state)
             seen.add(record.id)
-            touched.append(record)
-            result.counts["inserted" if arrives else "updated"] += 1
+            touched.append((record, "inserted" if arrives else "updated"))
         working.write()
+        for record, outcome in touched:
+            result.counts["rejected" if record.state == REFUSED else outcome] += 1
         remove_rejections(
-            connection, self._source, [record.record_key for record in touched if record.state != REFUSED]
+            connection, self._source, [record.record_key for record, _ in touched if record.state != REFUSED]
         )
-        result.seen += [record.id for record in touched]
+        result.seen += [record.id for record, _ in touched]
         result.counts["cancelled"] += len(working.events.cancelled)
         result.events.append(working.events)
 
@@ -287,11 +333,6 @@ class SourceIngest:
     def _count_live(self, connection: Connection) -> int:
         statement = select(func.count()).where(_ENTRIES.data_source == self._source, _ENTRIES.state == LIVE)
         return connection.scalar(statement) or 0
-
-    def _save_run(self, connection: Connection, cycle: CycleState, *, complete: bool, error: str | None) -> None:
-        run = {"data_source": self._source, "started_at": cycle.started_at, "finished_at": utc_now()}
-        outcome = {"complete": int(complete), "error": error}
-        connection.execute(insert(sync_runs), {**run, **cycle.counts, **outcome})
 
     def _save_state(self, connection: Connection, cycle: CycleState) -> None:
         self._save_state_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pylantir.store.tables import rejected_entries
@@ -32,14 +32,19 @@ class Rejection:
     unreadable: bool = False
 
 
+def storable(text: str) -> str:
+    """Write out the characters that a database refuses: halves of surrogate pairs, and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
 def add_rejections(connection: Connection, source: str, rejections: Iterable[Rejection], now: str) -> None:
     """Put records into quarantine, or count one more sighting."""
     rows = {
-        one.record_key: {
+        storable(one.record_key): {
             "data_source": source,
-            "record_key": one.record_key,
-            "field": one.field,
-            "reason": one.reason,
+            "record_key": storable(one.record_key),
+            "field": storable(one.field),
+            "reason": storable(one.reason),
             "first_seen_at": now,
             "last_seen_at": now,
             "times_seen": 1,
@@ -65,16 +70,28 @@ def add_rejections(connection: Connection, source: str, rejections: Iterable[Rej
 
 def remove_rejections(connection: Connection, source: str, record_keys: Sequence[str]) -> None:
     """Take mended records out of quarantine."""
-    if connection.scalar(select(_TABLE.id).where(_TABLE.data_source == source).limit(1)) is None:
-        return
-    connection.execute(
-        delete(rejected_entries).where(
-            _TABLE.data_source == source, _TABLE.record_key.in_(bindparam("keys", expanding=True))
-        ),
-        {"keys": list(record_keys)},
-    )
+    if record_keys and _has_any(connection, source):
+        connection.execute(delete(rejected_entries).where(*_OF_KEYS), {"source": source, "keys": list(record_keys)})
+
+
+def note_sightings(connection: Connection, source: str, record_keys: Sequence[str], now: str) -> None:
+    """Records in quarantine that a source still has, unchanged."""
+    if record_keys and _has_any(connection, source):
+        seen_again = update(rejected_entries).where(*_OF_KEYS)
+        seen_again = seen_again.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
+        connection.execute(seen_again, {"source": source, "keys": list(record_keys)})
 
 
 def remove_unseen(connection: Connection, source: str, since: str) -> None:
     """Take out what a whole snapshot, begun at `since`, did not show any more."""
     connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since))
+
+
+def _has_any(connection: Connection, source: str) -> bool:
+    return connection.scalar(select(_TABLE.id).where(_TABLE.data_source == source).limit(1)) is not None
+
+
+_OF_KEYS = (
+    _TABLE.data_source == bindparam("source"),
+    _TABLE.record_key.in_(bindparam("keys", expanding=True)),
+)
