@@ -6,7 +6,6 @@ cannot become an entry goes along as a rejection: one bad record costs nobody el
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -16,6 +15,12 @@ from pylantir.data_sources.base import RECORD_LABEL, BadRecord
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
+
+try:
+    # hashlib loads OpenSSL: four megabytes in every worker.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 1024 * 1024
@@ -98,7 +103,7 @@ class Batches:
             )
             return
         fields = encode_json(mapped.fields)
-        digest = hashlib.blake2b(fields.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        digest = blake2b(fields.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         record = f'[{encode_json(mapped.record_key)},"{digest}",{fields}]'
         self._records.append(record)
         self._size += len(record)

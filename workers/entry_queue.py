@@ -20,9 +20,7 @@ from typing import Protocol
 
 from pylantir.errors import ProtocolError
 from pylantir.wire.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_frame
-
-WINDOW = 4
-"""So many frames a producer may send before the first is acknowledged: the back-pressure."""
+from workers.producer import WINDOW
 
 MAX_STRANGERS = 64
 HELLO_TIMEOUT_S = 5.0

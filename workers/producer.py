@@ -16,7 +16,9 @@ from pathlib import Path
 from pylantir.errors import ProtocolError
 from pylantir.wire.frames import Frame, FrameSocket, encode_frame, frame_bytes
 from pylantir.wire.sockets import connect_to
-from workers.entry_queue import WINDOW
+
+WINDOW = 4
+"""So many frames a producer may send before the first is acknowledged: the back-pressure."""
 
 _RECONNECT_S = 0.05
 _RECONNECT_CAP_S = 1.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import secrets
 import selectors
 import time
 import traceback
@@ -178,7 +177,7 @@ class SourceWorker:
         started = datetime.datetime.now(datetime.UTC)
         began = time.monotonic()
         snapshot = not self._plugin.supports_incremental_sync()
-        cycle = _Cycle(secrets.token_hex(8), started.isoformat(timespec="microseconds"), snapshot)
+        cycle = _Cycle(os.urandom(8).hex(), started.isoformat(timespec="microseconds"), snapshot)
         logger.debug("cycle %s begins", cycle.name)
         error, complete = None, False
         try:
