@@ -26,7 +26,8 @@ OLD_KEY = "old:"
 OLD_SOURCE = "redcap_legacy"
 """Whose items those are that name no source: the earliest versions knew REDCap only."""
 
-_COMPOSITE_ID = re.compile(r"sub[-_](.+)_ses[-_](.+?)(?:\.0+)?_fam[-_](.+)_site[-_](.+)")
+_COMPOSITE_ID = re.compile(r"sub[-_](.+)_ses[-_](.+?)(?:\.0+)?_fam[-_](.*)_site[-_](.*)")
+_UNKNOWN = frozenset({"", "none", "nan"})
 _NOT_CLAIMED = frozenset({STATUS, STUDY_UID, "scheduled_procedure_step_id", "requested_procedure_id"})
 _COPIED_ROWS = 1000
 
@@ -66,9 +67,12 @@ def claim_old_items(connection: Connection, now: str) -> int:
 
 
 def canonical_patient_id(patient_id: str) -> str:
-    """Write an ID made of study, session, family and site as it is written today: no dashes, no "1.0"."""
+    """Write an ID made of study, session, family and site as it is written today: no dashes, no "1.0", no "None"."""
     match = _COMPOSITE_ID.fullmatch(patient_id)
-    return "sub_{}_ses_{}_fam_{}_site_{}".format(*match.groups()) if match else patient_id
+    if match is None:
+        return patient_id
+    parts = zip(("sub", "ses", "fam", "site"), match.groups(), strict=True)
+    return "_".join(f"{label}_{part}" for label, part in parts if part.lower() not in _UNKNOWN)
 
 
 def match_old_records(
