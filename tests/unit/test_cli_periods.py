@@ -1,0 +1,69 @@
+"""Days, ranges of days and moments as an operator writes them."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylantir.cli.periods import read_days, read_moment
+from pylantir.errors import PylantirError
+
+TODAY = datetime.date(2026, 8, 3)
+NOW = datetime.datetime(2026, 8, 3, 12, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=-7)))
+DATES = st.dates(min_value=datetime.date(1000, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("today", ("20260803", "20260803")),
+        ("yesterday..tomorrow", ("20260802", "20260804")),
+        ("2026-08-05", ("20260805", "20260805")),
+        ("20260805", ("20260805", "20260805")),
+        ("2026-08-01..2026-08-31", ("20260801", "20260831")),
+        ("20260801-20260831", ("20260801", "20260831")),
+        ("today..", ("20260803", None)),
+        ("..today", (None, "20260803")),
+        ("20260801-", ("20260801", None)),
+        ("-20260801", (None, "20260801")),
+        ("today-", ("20260803", None)),
+    ],
+)
+def test_days_are_understood(text: str, expected: tuple[str | None, str | None]) -> None:
+    assert read_days(text, TODAY) == expected
+
+
+@given(DATES, DATES)
+def test_a_range_may_be_written_in_iso_or_in_dicom_form(first: datetime.date, last: datetime.date) -> None:
+    expected = (first.strftime("%Y%m%d"), last.strftime("%Y%m%d"))
+    assert read_days(f"{first}..{last}", TODAY) == expected
+    assert read_days("-".join(expected), TODAY) == expected
+
+
+@pytest.mark.parametrize("text", ["", "..", "-", "soon", "2026-8-3", "2026-02-30", "01/02/2026", "2026"])
+def test_anything_else_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(PylantirError, match=r"2026-08-03|no such day"):
+        read_days(text, TODAY)
+
+
+def test_a_moment_with_an_offset_is_kept_and_one_without_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        assert read_moment("2026-08-03T12:30:00+02:00", NOW) == "2026-08-03T10:30:00.000000+00:00"
+        assert read_moment("2026-08-03 14:30", NOW) == "2026-08-03T21:30:00.000000+00:00"
+        assert read_moment("2026-01-03", NOW) == "2026-01-03T08:00:00.000000+00:00"
+        assert read_moment("today", NOW) == "2026-08-03T07:00:00.000000+00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01", "14:30"])
+def test_a_moment_that_is_none_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(PylantirError, match="2026-08-03T14:30"):
+        read_moment(text, NOW)
