@@ -35,7 +35,7 @@ def test_start_status_stop(installation: Installation) -> None:
 
     stopped = installation.command("stop")
     assert stopped.returncode == 0
-    assert installation.live_processes() == {}
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
     assert installation.leftovers() == []
     assert installation.command("status").returncode == 3
 
@@ -192,7 +192,7 @@ def test_an_invalid_configuration_is_not_taken_over(installation: Installation) 
     installation.config_path.unlink()
     assert installation.command("status").returncode == 0
     assert installation.command("stop").returncode == 0
-    assert installation.live_processes() == {}
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
 
 
 def test_a_supervisor_that_does_not_answer_is_unreachable(installation: Installation) -> None:

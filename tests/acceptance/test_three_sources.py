@@ -155,7 +155,7 @@ def test_three_sources_one_worklist(installation: Installation, findscu: str) ->
 
     assert owners(installation) == {"table": 1000 + len(extra), "visits": 800, "clinic": 800}
     assert installation.terminate() == 0
-    assert installation.live_processes() == {}
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
     assert installation.leftovers() == []
 
     log = installation.log()

@@ -1,0 +1,165 @@
+"""Stopping, killing and freezing: whatever happens to a process, nothing is left behind and nobody hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from installation import Installation, csv_source, plugin_source, wait_until
+
+
+def slow_installation(installation: Installation) -> Installation:
+    """One quick source, one in the middle of an endless fetch."""
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("endless", fetch="open('fetching', 'w').close(); time.sleep(3600)")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("endless"))
+    return installation
+
+
+def assert_stopped(installation: Installation) -> None:
+    # multiprocessing's tracker ends by itself, a moment after the supervisor.
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
+    assert installation.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_in_order(installation: Installation, number: signal.Signals) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    supervisor.send_signal(number)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+    endings = [line for line in installation.log().splitlines() if "has ended (status 0)" in line]
+    assert len(endings) == 3
+    assert " writer has ended" in endings[-1]
+
+
+def test_a_stop_ends_what_ignores_it(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    wait_until(lambda: installation.patients() == ["P1"], "the other source's entry")
+    for name in ("a", "writer", "mwl-scp"):
+        os.kill(installation.process(name)["pid"], signal.SIGSTOP)
+    began = time.monotonic()
+    assert installation.terminate(15) == 0
+    assert time.monotonic() - began < 10
+    assert supervisor.returncode == 0
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
+
+
+def test_a_second_signal_hurries(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    supervisor.send_signal(signal.SIGTERM)
+    installation.wait_for_log("SIGTERM: stopping")
+    began = time.monotonic()
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+    assert time.monotonic() - began < 2
+    assert_stopped(installation)
+
+
+def test_a_signal_to_the_whole_group_stops_in_order(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    os.killpg(supervisor.pid, signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+
+
+def test_ctrl_c_in_a_terminal_stops_in_order(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    os.killpg(supervisor.pid, signal.SIGINT)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+    assert "unexpectedly" not in installation.log()
+
+
+@pytest.mark.parametrize("stage", ["check", "serving", "writer: ", "cycle done"])
+def test_a_signal_during_the_start_stops(installation: Installation, stage: str) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("b")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("b"))
+    supervisor = installation.start(until=None)
+    if stage == "check":
+        wait_until(lambda: any("pylantir: check" in one for one in installation.live_processes().values()), "the check")
+    else:
+        installation.wait_for_log(stage)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+
+
+def test_a_signal_during_a_backoff_stops(installation: Installation) -> None:
+    installation.write_plugin("crashing", fetch="os._exit(9)")
+    installation.configure(plugin_source("crashing"))
+    installation.start(until=None)
+    wait_until(lambda: (installation.process("crashing").get("retry_in_s") or 0) > 0.5, "a pause between two starts")
+    assert installation.terminate(3) == 0
+    assert_stopped(installation)
+
+
+def test_a_killed_supervisor_leaves_no_orphan_and_a_new_one_starts_at_once(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    wait_until(lambda: installation.patients() == ["P1"], "the other source's entry")
+    os.kill(installation.process("a")["pid"], signal.SIGSTOP)
+    supervisor.kill()
+    supervisor.wait(5)
+    wait_until(lambda: installation.live_processes() == {}, "no process is left", 3)
+    assert installation.command("status").returncode == 3
+    assert installation.command("stop").returncode == 3
+
+    installation.write_csv("a.csv", ["P1", "P2"])
+    installation.start(until=None)
+    wait_until(lambda: installation.patients() == ["P1", "P2"], "the new instance works")
+
+
+def test_a_source_that_hangs_is_replaced_with_its_traceback_in_the_log(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("hanging", fetch="time.sleep(3600)")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("hanging", fetch_timeout=1))
+    installation.start(until=None)
+    first = wait_until(lambda: installation.process("hanging").get("pid"), "its process")
+    installation.wait_for_log(r"hanging \(pid \d+\) gives no sign of life")
+    installation.wait_for_log(r"plugins/hanging\.py\", line \d+ in fetch_entries")
+    installation.wait_for_successor("hanging", first)
+    assert installation.process("a")["restarts"] == 0
+    installation.wait_for_health("degraded")
+    assert "SIGABRT" in installation.process("hanging")["last_exit"]
+
+
+def test_a_frozen_source_delays_nobody(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_csv("b.csv", [f"Q{number}" for number in range(3000)])
+    installation.configure(csv_source("a", "a.csv"), csv_source("b", "b.csv"))
+    installation.start()
+    os.kill(installation.process("b")["pid"], signal.SIGSTOP)
+    before = len(installation.runs("a"))
+    wait_until(lambda: len(installation.runs("a")) >= before + 3, "the other source goes on", 8)
+    assert installation.terminate() == 0
+    assert_stopped(installation)
+
+
+def test_everything_received_is_committed_before_the_end(installation: Installation) -> None:
+    installation.write_csv("a.csv", [f"P{number:05d}" for number in range(20_000)])
+    installation.configure(csv_source("a", "a.csv"))
+    installation.start(until=None)
+    wait_until(installation.patients, "the first batch")
+    assert installation.terminate() == 0
+    assert_stopped(installation)
+    stored = len(installation.patients())
+    assert stored % 500 == 0
+    assert installation.rows("pragma integrity_check") == [("ok",)]
+
+    installation.start()
+    assert len(installation.patients()) == 20_000
+    (interrupted, *_) = installation.rows("select error, fetched from sync_runs order by id")
+    assert interrupted[1] == stored
+    assert "interrupted" in interrupted[0]
