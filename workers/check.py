@@ -68,7 +68,7 @@ def _check_plugins(settings: Settings) -> tuple[list[str], list[str]]:
     children = []
     for source in settings.enabled_sources:
         if source.plugin.builtin:
-            is_right, message = _validate(source)
+            is_right, message = _validate_here(source)
             if not is_right:
                 problems.append(f"{_place(settings, source)}: {message}")
         else:
@@ -88,6 +88,17 @@ def _check_plugins(settings: Settings) -> tuple[list[str], list[str]]:
 
 def _place(settings: Settings, source: SourceSettings) -> str:
     return f"{Path(settings.config_path).name}: source {source.name}: config"
+
+
+def _validate_here(source: SourceSettings) -> tuple[bool, str]:
+    """Validate in this process, with the source's variables as long as that lasts."""
+    before = dict(os.environ)
+    os.environ.update(source.env_values)
+    try:
+        return _validate(source)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _validate(source: SourceSettings) -> tuple[bool, str]:

@@ -15,8 +15,6 @@ import pytest
 from sqlalchemy import insert
 
 from pylantir.cli.main import main
-from pylantir.config.loading import load_settings
-from pylantir.data_sources.registry import discover
 from pylantir.errors import ExitStatus
 from pylantir.store.engine import open_for_writing
 from pylantir.store.tables import audit_log, rejected_entries, source_entries, worklist_items
@@ -319,10 +317,13 @@ def test_old_configuration_is_converted(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads(out)["data_sources"][0]["name"] == "redcap_legacy"
     (tmp_path / "etc").mkdir()
     assert run("init", "--from", "old.json", "etc/new.json")[0] == 0
-    variables = {"REDCAP_API_URL": "https://redcap.example/api/", "REDCAP_API_TOKEN": "A" * 32}
-    settings = load_settings(tmp_path / "etc" / "new.json", discover=discover, environ=variables)
-    assert settings.db_url.endswith(f"{tmp_path}/data/w.db")
-    assert settings.sources[0].field_mapping == {"dob": "patient_birth_date"}
+    variables = f"REDCAP_API_URL=https://redcap.example/api/\nREDCAP_API_TOKEN={'A' * 32}\n"
+    (tmp_path / "etc" / ".env").write_text(variables)
+    checked = check_configuration(tmp_path / "etc" / "new.json", {}, {})
+    assert checked.problems == ()
+    assert checked.settings is not None
+    assert checked.settings.db_url.endswith(f"{tmp_path}/data/w.db")
+    assert checked.settings.sources[0].field_mapping == {"dob": "patient_birth_date"}
     assert run("init", "--from", "etc/new.json")[0] == 1
     assert run("init", "--from", "old.json", "etc/new.json")[0] == 1
 
