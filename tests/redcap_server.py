@@ -1,10 +1,12 @@
 """A REDCap server on loopback: tokens, errors, exports, date ranges in its own time, and all that goes wrong.
 
-`with RedcapServer() as server:` serves `server.records`; `server.faults` are worked off one per request.
+`with RedcapServer() as server:` serves `server.records`; `server.faults` are worked off one per request. After
+`server.shut_down()` nobody answers until `server.come_back()`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email.utils
 import json
@@ -70,11 +72,9 @@ class RedcapServer:
         self.clock_offset_s = 0.0
         self.time_zone: datetime.tzinfo | None = None
         self.released = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._http.daemon_threads = True
-        self._http.project = self  # type: ignore[attr-defined]
-        if certificate is not None:
-            self._http.socket = certificate.wrap_socket(self._http.socket, server_side=True)
+        self.open: set[socket.socket] = set()
+        self._certificate = certificate
+        self._http = self._listen(0)
         scheme = "https" if certificate else "http"
         self.url = f"{scheme}://127.0.0.1:{self._http.server_address[1]}/api/"
 
@@ -85,9 +85,28 @@ class RedcapServer:
 
     def __exit__(self, *_: object) -> None:
         self.released.set()
+        if self._thread.is_alive():
+            self.shut_down()
+
+    def shut_down(self) -> None:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+        for connection in list(self.open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def come_back(self) -> None:
+        self._http = self._listen(int(self._http.server_address[1]))
+        self.__enter__()
+
+    def _listen(self, port: int) -> ThreadingHTTPServer:
+        http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+        http.daemon_threads = True
+        http.project = self  # type: ignore[attr-defined]
+        if self._certificate is not None:
+            http.socket = self._certificate.wrap_socket(http.socket, server_side=True)
+        return http
 
     def put(self, *rows: Row, changed_s_ago: float = 0.0) -> None:
         """Replace a record by these rows."""
@@ -171,6 +190,12 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.server.project.connections += 1  # type: ignore[attr-defined]
+        self.server.project.open.add(self.connection)  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        self.server.project.open.discard(self.connection)  # type: ignore[attr-defined]
+        with contextlib.suppress(OSError):
+            super().finish()
 
     def do_POST(self) -> None:
         project: RedcapServer = self.server.project  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from old_installation import make_old_database
 
 from pylantir.store.cycles import CycleEnd, EntryBatch, utc_now
 from pylantir.store.engine import open_for_writing
@@ -15,39 +16,11 @@ from pylantir.store.ingest import SourceIngest
 from pylantir.store.reconcile import Rules
 from pylantir.store.upgrade import prepare_database
 
-COLUMNS_02 = """id INTEGER PRIMARY KEY, study_instance_uid VARCHAR(100), patient_name VARCHAR(100),
-    patient_id VARCHAR(50) NOT NULL, patient_birth_date VARCHAR(10), patient_sex VARCHAR(1), patient_weight_lb VARCHAR(10),
-    accession_number VARCHAR(50), referring_physician_name VARCHAR(100), modality VARCHAR(10),
-    study_description VARCHAR(100), scheduled_station_aetitle VARCHAR(100), scheduled_start_date VARCHAR(10),
-    scheduled_start_time VARCHAR(6), performing_physician VARCHAR(100), procedure_description VARCHAR(200),
-    protocol_name VARCHAR(100), station_name VARCHAR(100), hisris_coding_designator VARCHAR(100),
-    performed_procedure_step_status VARCHAR(10)"""
-COLUMNS_04 = (
-    COLUMNS_02 + ", data_source VARCHAR(50), source_record_id VARCHAR(100), UNIQUE (data_source, source_record_id)"
-)
-
-OLD_ROWS = [
-    ("1.2.3.1", "cpip-id-101^fa-7", "sub-101_ses-1.0_fam-7_site-792", "2030-01-30", "10:15", "SCHEDULED"),
-    ("1.2.3.2", "cpip-id-102^fa-7", "sub_102_ses_1_fam_7_site_792", "2030-01-31", "11:00", "COMPLETED"),
-]
-
 
 @pytest.fixture(params=["0.2", "0.4"])
 def old_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "worklist.db"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"CREATE TABLE worklist_items ({COLUMNS_02 if request.param == '0.2' else COLUMNS_04})")
-        for number, (uid, name, patient, date, time, status) in enumerate(OLD_ROWS, start=1):
-            connection.execute(
-                "INSERT INTO worklist_items (id, study_instance_uid, patient_name, patient_id, patient_birth_date, modality,"
-                " scheduled_start_date, scheduled_start_time, performed_procedure_step_status)"
-                " VALUES (?, ?, ?, ?, '2010-01-01', 'MR', ?, ?, ?)",
-                (number, uid, name, patient, date, time, status),
-            )
-        if request.param == "0.4":
-            connection.execute(
-                "UPDATE worklist_items SET data_source = 'redcap_legacy', source_record_id = 'old-' || id"
-            )
+    make_old_database(path, request.param)
     return path
 
 
