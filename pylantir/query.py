@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 PERSON_NAME_FIELDS = frozenset(
     {"patient_name", "referring_physician_name", "performing_physician", "requesting_physician"}
@@ -21,11 +21,12 @@ PERSON_NAME_FIELDS = frozenset(
 class WorklistQuery:
     """The matching keys of one query; an empty one matches every item. All conditions hold together.
 
-    An item without a value in a field meets no condition on that field.
+    Unless its name says otherwise, a condition is not met by an item without a value in its field.
 
     Attributes:
         equal: Worklist field -> accepted values (single value matching, or a list of UIDs); none accepted
             matches nothing.
+        equal_or_unknown: As `equal`, but an item without a value meets it too.
         like: Worklist field -> DICOM pattern with `*` and `?`. Person names match case-insensitively.
         ranges: Date or time field -> inclusive bounds in stored form (YYYYMMDD, HHMMSS); None is open.
         period: Inclusive bounds YYYYMMDDHHMMSS of scheduled start date and time together; None is open.
@@ -34,6 +35,7 @@ class WorklistQuery:
     """
 
     equal: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    equal_or_unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     like: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     period: tuple[str | None, str | None] | None = None
@@ -79,12 +81,48 @@ def item_matches(query: WorklistQuery, item: Mapping[str, object]) -> bool:
     date, time = value_of("scheduled_start_date"), value_of("scheduled_start_time")
     return (
         all(value_of(name) != "" and value_of(name) in accepted for name, accepted in query.equal.items())
+        and all(value_of(name) in ("", *accepted) for name, accepted in query.equal_or_unknown.items())
         and all(
             value_of(name) != "" and pattern_test(name, pattern)(value_of(name)) for name, pattern in query.like.items()
         )
         and all(within(value_of(name), low, high) for name, (low, high) in query.ranges.items())
         and (query.period is None or (date != "" and time != "" and within(date + time, *query.period)))
     )
+
+
+def narrowed(query: WorklistQuery, limits: WorklistQuery) -> WorklistQuery:
+    """Join two queries: an item matches the result if it matches both.
+
+    Args:
+        query: Any.
+        limits: Without `like` and `period`.
+    """
+    equal, either, ranges = dict(query.equal), dict(query.equal_or_unknown), dict(query.ranges)
+    for joined, added in ((equal, limits.equal), (either, limits.equal_or_unknown)):
+        for name, accepted in added.items():
+            joined[name] = tuple(value for value in joined.get(name, accepted) if value in accepted)
+    for name, (low, high) in limits.ranges.items():
+        other_low, other_high = ranges.get(name, (None, None))
+        ranges[name] = (max(low or "", other_low or "") or None, _least(high, other_high))
+    return replace(query, equal=equal, equal_or_unknown=either, ranges=ranges)
+
+
+def single_conditions(query: WorklistQuery) -> Iterator[tuple[str, WorklistQuery]]:
+    """Take a query apart: (worklist field, a query with just this condition)."""
+    for name, accepted in query.equal.items():
+        yield name, WorklistQuery(equal={name: accepted})
+    for name, accepted in query.equal_or_unknown.items():
+        yield name, WorklistQuery(equal_or_unknown={name: accepted})
+    for name, pattern in query.like.items():
+        yield name, WorklistQuery(like={name: pattern})
+    for name, bounds in query.ranges.items():
+        yield name, WorklistQuery(ranges={name: bounds})
+    if query.period is not None:
+        yield "scheduled_start_date", WorklistQuery(period=query.period)
+
+
+def _least(first: str | None, second: str | None) -> str | None:
+    return min((bound for bound in (first, second) if bound is not None), default=None)
 
 
 def _wildcard_test(pattern: str) -> Callable[[str], bool]:

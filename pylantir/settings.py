@@ -90,13 +90,29 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSettings:
+    """Which items any scanner is shown.
+
+    Attributes:
+        serve_statuses: For a query that names no status.
+        expire_after_days: Items that started longer ago are not shown; None shows them for ever.
+        days_ahead: Items that start later are not shown; None shows all.
+    """
+
+    serve_statuses: tuple[str, ...] = SERVED_STATUSES
+    expire_after_days: int | None = None
+    days_ahead: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSettings:
-    """Where and as whom the worklist is served."""
+    """Where, as whom and how the worklist is served."""
 
     ae_title: str = "PYLANTIR"
     host: str = "0.0.0.0"  # noqa: S104 - a scanner is another machine
     port: int = 4242
     allowed_aet: tuple[str, ...] = ()
+    serving: ServingSettings = ServingSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from pylantir.config.messages import Finding, Place, explain, nearest, suggestio
 from pylantir.config.models import Configuration
 from pylantir.config.sources import check_sources, source_settings
 from pylantir.errors import ConfigurationError
-from pylantir.settings import Catalogue, DeduplicationSettings, DicomSettings, LogSettings, Settings
+from pylantir.settings import Catalogue, DeduplicationSettings, DicomSettings, LogSettings, ServingSettings, Settings
 
 _OPTIONS: Mapping[str, str] = {"ae_title": "--AEtitle", "host": "--ip", "port": "--port"}
 
@@ -112,6 +112,11 @@ def _dicom_settings(configuration: Configuration) -> DicomSettings:
         host=configuration.dicom.host,
         port=configuration.dicom.port,
         allowed_aet=tuple(configuration.allowed_aet),
+        serving=ServingSettings(
+            serve_statuses=tuple(configuration.mwl.serve_statuses),
+            expire_after_days=configuration.mwl.expire_after_days,
+            days_ahead=configuration.mwl.days_ahead,
+        ),
     )
 
 

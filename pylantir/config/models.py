@@ -24,7 +24,8 @@ from pydantic_core import PydanticCustomError
 
 from pylantir.config.database import EXPECTED_URL, URL_FORM
 from pylantir.config.messages import EXPECTED, RULE, suggestion
-from pylantir.entry import WORKLIST_FIELDS
+from pylantir.entry import STATUSES, WORKLIST_FIELDS
+from pylantir.settings import SERVED_STATUSES
 
 
 def _expected(what: str) -> WrapValidator:
@@ -92,6 +93,13 @@ def _check_field(name: str) -> str:
     return name
 
 
+def _check_status(name: str) -> str:
+    if name not in STATUSES:
+        near = suggestion(name, STATUSES) or f": expected one of {', '.join(STATUSES)}"
+        raise _broken(f'unknown status "{name}"{near}')
+    return name
+
+
 def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     # Earlier versions wrote it as text.
     words = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -134,6 +142,8 @@ TimeFormat = Annotated[
 Number = Annotated[float, Field(allow_inf_nan=False), _expected("a number")]
 Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), _expected("a number of minutes >= 0")]
 Constant = Annotated[str | int | float, _expected("text or a number")]
+Days = Annotated[int, Field(ge=0, le=36500), _expected("a whole number of days >= 0")]
+Status = Annotated[str, _expected("the name of a status"), AfterValidator(_check_status)]
 WorklistField = Annotated[str, _expected("the name of a worklist field"), AfterValidator(_check_field)]
 DatabaseUrl = Annotated[
     str,
@@ -217,6 +227,22 @@ class Dicom(_Section):
     port: Port = Field(default=4242, description="TCP port to listen on.")
 
 
+class Mwl(_Section):
+    """What scanners get to see."""
+
+    serve_statuses: list[Status] = Field(
+        default=list(SERVED_STATUSES),
+        min_length=1,
+        description="Statuses of the items that a query gets which names none.",
+    )
+    expire_after_days: Days | None = Field(
+        default=None, description="Items that started more days ago are not served; default: served for ever."
+    )
+    days_ahead: Days | None = Field(
+        default=None, description="Items that start more days from today are not served; default: all are."
+    )
+
+
 class Deduplication(_Section):
     """When two sources' records are one step though neither accession number nor study UID says so."""
 
@@ -269,6 +295,7 @@ class Configuration(_Section):
     allowed_aet: list[AeTitle] = Field(
         default=[], description="AE titles of the scanners that are served; an empty list serves everybody."
     )
+    mwl: Mwl = Field(default=Mwl(), description="Which items of the worklist are served.")
     plugin_dirs: list[Text] = Field(default=["plugins"], description="Folders that are searched for plugin files.")
     data_sources: list[Source] = Field(default=[], description="The sources of the worklist; at least one.")
     deduplication: Deduplication = Field(

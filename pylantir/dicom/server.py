@@ -11,15 +11,10 @@ import logging
 import socket
 import threading
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import pydicom.config
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -29,34 +24,16 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 from pynetdicom.transport import AssociationServer
 
-from pylantir.dicom.encoding import encode_response
-from pylantir.dicom.matching import ParsedQuery, parse_query
-from pylantir.errors import InvalidQuery, PylantirError, RecordRejected, StoreError
-from pylantir.query import WorklistQuery
-from pylantir.settings import SERVED_STATUSES, DicomSettings
+from pylantir.dicom.answers import Find, QueryService
+from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
-
-Find = Callable[[WorklistQuery], Iterable[Mapping[str, object]]]
-Answers = Generator[tuple[int | Dataset, Dataset | None], None, None]
-
-SUCCESS = 0x0000
-CANCELLED = 0xFE00
-PENDING = 0xFF00
-PENDING_UNSUPPORTED_KEYS = 0xFF01
-OUT_OF_RESOURCES = 0xA700
-IDENTIFIER_MISMATCH = 0xA900
-UNABLE_TO_PROCESS = 0xC001
 
 MAX_ASSOCIATIONS = 100
 ASSOCIATION_REQUEST_TIMEOUT_S = 10
 MESSAGE_TIMEOUT_S = 30
 IDLE_TIMEOUT_S = 60
 ABORT_TIMEOUT_S = 0.5
-RESPONSES_AHEAD = 32
-"""So many responses may wait to be sent: bounds the memory of a query, and lets a C-CANCEL in."""
-
-_STATUS_FIELD = "performed_procedure_step_status"
 
 
 def configure_dicom_libraries() -> None:
@@ -83,8 +60,6 @@ class WorklistServer:
         listener: socket.socket,
         settings: DicomSettings,
         find: Find,
-        *,
-        served_statuses: tuple[str, ...] = SERVED_STATUSES,
     ) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
 
@@ -94,10 +69,8 @@ class WorklistServer:
             settings: AE title and allowed calling AE titles (none = any).
             find: Gives the items that match, in the order to send them. Called from association threads,
                 several at once; its result is closed when it has a `close`. May raise StoreError.
-            served_statuses: Statuses of the items to send to a query that names none.
         """
-        self._find = find
-        self._served_statuses = served_statuses
+        queries = QueryService(settings, find)
         entity = AE(ae_title=settings.ae_title)
         for sop_class in (Verification, ModalityWorklistInformationFind):
             entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
@@ -111,7 +84,7 @@ class WorklistServer:
             listener.getsockname(),
             server_class=_SharedListener,
             evt_handlers=[
-                (evt.EVT_C_FIND, self._answer_query),
+                (evt.EVT_C_FIND, queries.answer),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_CONN_CLOSE, _end_probe),
             ],
@@ -142,65 +115,6 @@ class WorklistServer:
         for association in associations:
             association.join(max(0.0, deadline - time.monotonic()))
         _abort([association for association in associations if association.is_alive()])
-
-    def _answer_query(self, event: evt.Event) -> Answers:
-        """Answer one C-FIND request, and log it in one line."""
-        started = time.monotonic()
-        caller = event.assoc.requestor.ae_title
-        matches = 0
-        outcome = "abandoned"
-        try:
-            with closing(self._answers(event, caller)) as answers:
-                for status, identifier in answers:
-                    if identifier is None:
-                        outcome = f"status 0x{status if isinstance(status, int) else status.Status:04X}"
-                    else:
-                        matches += 1
-                    yield status, identifier
-        finally:
-            elapsed_ms = (time.monotonic() - started) * 1000
-            logger.info("query from %s: %d matches, %s, %.0f ms", caller, matches, outcome, elapsed_ms)
-
-    def _answers(self, event: evt.Event, caller: str) -> Answers:
-        try:
-            parsed = parse_query(_decoded_identifier(event))
-            yield from self._matches(event, parsed, caller)
-        except InvalidQuery as error:
-            logger.warning("query from %s refused: element %08X: %s", caller, error.tag, error)
-            yield _failure(IDENTIFIER_MISMATCH, str(error), error.tag), None
-        except (StoreError, MemoryError) as error:
-            _log_failure(caller, error)
-            yield _failure(OUT_OF_RESOURCES, "the worklist cannot be read just now"), None
-        except Exception as error:  # noqa: BLE001 - without an answer of ours the library would say "success"
-            _log_failure(caller, error)
-            yield _failure(UNABLE_TO_PROCESS, "internal error"), None
-
-    def _matches(self, event: evt.Event, parsed: ParsedQuery, caller: str) -> Answers:
-        pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
-        rows = self._find(self._with_served_statuses(parsed.query))
-        try:
-            for number, row in enumerate(rows, start=1):
-                if event.is_cancelled:
-                    yield CANCELLED, None
-                    return
-                try:
-                    response = encode_response(row, parsed, station_aet=caller)
-                except RecordRejected as error:
-                    logger.warning("not sent to %s: %s", caller, error)
-                    continue
-                yield pending, response
-                if number % RESPONSES_AHEAD == 0:
-                    _let_peer_catch_up(event.assoc)
-            yield SUCCESS, None
-        finally:
-            close = getattr(rows, "close", None)
-            if close is not None:
-                close()
-
-    def _with_served_statuses(self, query: WorklistQuery) -> WorklistQuery:
-        if _STATUS_FIELD in query.equal:
-            return query
-        return replace(query, equal={**query.equal, _STATUS_FIELD: self._served_statuses})
 
 
 class _SharedListener(AssociationServer):
@@ -242,29 +156,6 @@ class _SharedListener(AssociationServer):
         logger.exception("connection from %s could not be served", client_address[0])
 
 
-def _decoded_identifier(event: evt.Event) -> Dataset:
-    try:
-        return event.identifier
-    except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
-        raise InvalidQuery(0, f"the identifier cannot be decoded ({type(error).__name__})") from None
-
-
-def _failure(status: int, comment: str, tag: int = 0) -> Dataset:
-    response = Dataset()
-    response.Status = status
-    response.ErrorComment = comment[:64]
-    if tag:
-        response.OffendingElement = tag
-    return response
-
-
-def _log_failure(caller: str, error: BaseException) -> None:
-    """Log where an exception was raised, and its text only if it is ours: others quote patient data."""
-    text = str(error) if isinstance(error, PylantirError) else type(error).__name__
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("query from %s failed: %s\n%s", caller, text, frames.rstrip())
-
-
 def _log_rejection(event: evt.Event) -> None:
     peer = event.assoc.requestor
     logger.warning("association from %s at %s rejected", peer.ae_title, peer.address)
@@ -276,14 +167,6 @@ def _end_probe(event: evt.Event) -> None:
     if provider.state_machine.current_state == "Sta2":
         # The association's thread would wait for the request until its timeout.
         provider.to_user_queue.put(None)  # type: ignore[arg-type]  # the same as that timeout
-
-
-def _let_peer_catch_up(association: Association) -> None:
-    """Wait until what was handed to the sending thread is sent, or the association is over."""
-    queue = association.dul.to_provider_queue
-    with queue.not_full:
-        while queue.queue and association.dul.is_alive() and not association.acse.is_aborted():
-            queue.not_full.wait(timeout=0.1)
 
 
 def _abort(associations: list[Association]) -> None:

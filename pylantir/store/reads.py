@@ -74,6 +74,9 @@ def describe_error(error: SQLAlchemyError) -> str:
 def _statement(query: WorklistQuery, *, dialect: str) -> Select[Any]:
     start_date, start_time = _COLUMNS.scheduled_start_date, _COLUMNS.scheduled_start_time
     conditions = [_any_of(_column(name), accepted) for name, accepted in query.equal.items()]
+    for name, accepted in query.equal_or_unknown.items():
+        column = _column(name)
+        conditions.append(or_(column.is_(None), column.in_(["", *accepted])))
     conditions += [_superset(_column(name), pattern, dialect) for name, pattern in query.like.items()]
     for name, bounds in query.ranges.items():
         conditions.append(_within(_column(name), *bounds))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, insert
 
 from pylantir.errors import StoreError
-from pylantir.query import WorklistQuery, item_matches
+from pylantir.query import WorklistQuery, item_matches, narrowed, single_conditions
 from pylantir.store.engine import open_for_reading
 from pylantir.store.reads import find_matching
 from pylantir.store.tables import metadata, worklist_items
@@ -58,6 +58,7 @@ MOMENTS = st.builds(str.__add__, DATES, TIMES)
 QUERIES = st.builds(
     WorklistQuery,
     equal=some_of(modality=st.lists(or_missing(MODALITIES).map(str), max_size=2).map(tuple)),
+    equal_or_unknown=some_of(modality=st.lists(MODALITIES, max_size=2).map(tuple)),
     like=st.one_of(
         some_of(patient_name=NAME_PATTERNS),
         some_of(patient_id=ID_PATTERNS),
@@ -79,6 +80,14 @@ def connection() -> Iterator[Connection]:
     engine.dispose()
 
 
+LIMITS = st.builds(
+    WorklistQuery,
+    equal=some_of(modality=st.lists(MODALITIES, max_size=2).map(tuple)),
+    equal_or_unknown=some_of(modality=st.lists(MODALITIES, max_size=2).map(tuple)),
+    ranges=some_of(scheduled_start_date=bounds(DATES, DATES)),
+)
+
+
 def fill(connection: Connection, rows: list[dict[str, str | None]]) -> list[dict[str, Any]]:
     connection.execute(worklist_items.delete())
     items = [{"id": number, **row} for number, row in enumerate(rows, start=1)]
@@ -87,14 +96,25 @@ def fill(connection: Connection, rows: list[dict[str, str | None]]) -> list[dict
     return items
 
 
-@given(rows=ROWS, query=QUERIES)
+@given(rows=ROWS, query=QUERIES, limits=LIMITS)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_database_selects_what_the_definition_says(
-    connection: Connection, rows: list[dict[str, str | None]], query: WorklistQuery
+    connection: Connection, rows: list[dict[str, str | None]], query: WorklistQuery, limits: WorklistQuery
 ) -> None:
     items = fill(connection, rows)
     expected = {item["id"] for item in items if item_matches(query, item)}
     assert {row["id"] for row in find_matching(connection, query)} == expected
+    expected = {item["id"] for item in items if item_matches(query, item) and item_matches(limits, item)}
+    assert {row["id"] for row in find_matching(connection, narrowed(query, limits))} == expected
+
+
+@given(rows=ROWS, query=QUERIES)
+def test_an_item_matches_a_query_when_it_meets_each_of_its_conditions(
+    rows: list[dict[str, str | None]], query: WorklistQuery
+) -> None:
+    for row in rows:
+        met = [item_matches(condition, row) for _, condition in single_conditions(query)]
+        assert item_matches(query, row) == all(met)
 
 
 def test_items_come_by_date_time_and_id_and_stop_at_the_limit(connection: Connection) -> None:

@@ -297,7 +297,7 @@ def test_a_failing_search_is_answered_with_a_failure_and_logged_without_patient_
 def test_one_line_per_query_and_no_patient_in_it(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         patients(served, query(PatientName="Doe*", PatientBirthDate=None))
-    lines = [record.getMessage() for record in caplog.records if record.name == "pylantir.dicom.server"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "pylantir.dicom.answers"]
     assert len(lines) == 1
     assert lines[0].startswith("query from MR1: 2 matches, status 0x0000")
     assert "Doe" not in caplog.text

@@ -16,7 +16,7 @@ import pytest
 
 from pylantir.config.loading import load_settings
 from pylantir.errors import ConfigurationError
-from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, Settings
+from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, ServingSettings, Settings
 
 CATALOGUE = Catalogue(
     types={
@@ -159,6 +159,11 @@ def test_wrong_source_is_told_with_its_place(load: Load, change: dict[str, objec
         ({"db_echo": "maybe"}, 'db_echo: expected true or false, got "maybe"'),
         ({"deduplication": {"match_on": ["patient"]}}, 'deduplication.match_on[0]: unknown worklist field "patient"'),
         ({"deduplication": {"match_on": []}}, "deduplication.match_on: expected a list that is not empty, got []"),
+        ({"mwl": {"serve_statuses": ["PLANED"]}}, 'mwl.serve_statuses[0]: unknown status "PLANED": expected one of '),
+        ({"mwl": {"serve_statuses": ["CANCELLED"]}}, 'mwl.serve_statuses[0]: unknown status "CANCELLED": did you mean'),
+        ({"mwl": {"serve_statuses": []}}, "mwl.serve_statuses: expected a list that is not empty, got []"),
+        ({"mwl": {"days_ahead": -1}}, "mwl.days_ahead: expected a whole number of days >= 0, got -1"),
+        ({"mwl": {"expire_after_day": 1}}, 'mwl: unknown key "expire_after_day": did you mean "expire_after_days"?'),
         ({"log": {"level": "LOUD"}}, 'log.level: expected "DEBUG", "INFO", "WARNING" or "ERROR", got "LOUD"'),
         ({"data_sources": {}}, "data_sources: expected a list, got an object"),
         ({"data_sources": [7]}, "data_sources[0]: expected an object, got 7"),
@@ -247,6 +252,14 @@ def test_disabled_source_gets_the_checks_of_form_only(load: Load) -> None:
     assert settings.warnings == ()
     (problem,) = problems_of(load, {"data_sources": [SOURCE, {**unfinished, "sync_interval": 0}]})
     assert problem.startswith("pylantir.json: data_sources[1].sync_interval: ")
+
+
+def test_what_is_served_comes_from_the_file(load: Load) -> None:
+    assert load(with_source()).dicom.serving == ServingSettings()
+    section = {"serve_statuses": ["SCHEDULED"], "expire_after_days": 0, "days_ahead": 7}
+    assert load({**with_source(), "mwl": section}).dicom.serving == ServingSettings(
+        serve_statuses=("SCHEDULED",), expire_after_days=0, days_ahead=7
+    )
 
 
 def test_unknown_top_level_key_is_a_warning(load: Load) -> None:

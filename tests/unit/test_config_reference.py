@@ -20,6 +20,7 @@ SECTIONS = (
     models.Dicom,
     models.Source,
     models.OperationInterval,
+    models.Mwl,
     models.Deduplication,
     models.Log,
 )

@@ -1,0 +1,55 @@
+"""What may be shown to whom: the limits that the configuration sets to every query.
+
+Lives in the server process and in `pylantir explain`. A query and the day come in, the limits come out as queries of
+their own, each with its reason. Pure: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from functools import reduce
+
+from pylantir.query import WorklistQuery, narrowed
+from pylantir.settings import ServingSettings
+
+STATUS_FIELD = "performed_procedure_step_status"
+START_FIELD = "scheduled_start_date"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One limit: what an item has to meet, and which setting says so."""
+
+    origin: str
+    query: WorklistQuery
+
+
+def serving_limits(query: WorklistQuery, serving: ServingSettings, today: datetime.date) -> list[Limit]:
+    """List the limits to what a query may be answered with.
+
+    Args:
+        query: As the scanner put it. One that names a status is not limited to the served ones.
+        serving: What the configuration says for all scanners.
+        today: On the clock of the site.
+    """
+    limits = []
+    if STATUS_FIELD not in query.equal:
+        served = WorklistQuery(equal={STATUS_FIELD: serving.serve_statuses})
+        limits.append(Limit(origin="mwl.serve_statuses", query=served))
+    if serving.expire_after_days is not None:
+        oldest = _day(today, -serving.expire_after_days)
+        limits.append(Limit(origin="mwl.expire_after_days", query=WorklistQuery(ranges={START_FIELD: (oldest, None)})))
+    if serving.days_ahead is not None:
+        newest = _day(today, serving.days_ahead)
+        limits.append(Limit(origin="mwl.days_ahead", query=WorklistQuery(ranges={START_FIELD: (None, newest)})))
+    return limits
+
+
+def limited(query: WorklistQuery, limits: list[Limit]) -> WorklistQuery:
+    """Apply the limits to the query."""
+    return reduce(narrowed, (limit.query for limit in limits), query)
+
+
+def _day(today: datetime.date, days: int) -> str:
+    return (today + datetime.timedelta(days=days)).strftime("%Y%m%d")
