@@ -15,6 +15,7 @@ PAGES = sorted(
     [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")],
 )
 DEADLINE_S = 30.0
+_FENCED = r"(?:(?P<lead>[^\n]+)\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$"
 _SERVICE = "pylantir-supervisor start"
 _ASKS = ("pylantir-supervisor status", "pylantir ", "findscu ", "ps ")
 """Commands that change nothing: they are asked again until the answer is the expected one."""
@@ -56,7 +57,7 @@ class Command:
 def read_blocks(text: str) -> list[Block]:
     """List the fenced blocks of a page."""
     blocks = []
-    for match in re.finditer(r"(?:(?P<lead>[^\n]+)\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", text, re.M | re.S):
+    for match in re.finditer(_FENCED, text, re.MULTILINE | re.DOTALL):
         named = re.search(r"`([\w./-]+)`:$", match["lead"] or "")
         blocks.append(Block(language=match["language"], text=match["text"], file=named[1] if named else None))
     return blocks
@@ -64,7 +65,7 @@ def read_blocks(text: str) -> list[Block]:
 
 def read_commands(block: Block) -> Iterator[Command]:
     """List the commands of a `console` block."""
-    for part in re.split(r"^\$ ", block.text, flags=re.M)[1:]:
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, _, answer = part.partition("\n")
         yield Command(line=line, answer=answer)
 
@@ -72,7 +73,7 @@ def read_commands(block: Block) -> Iterator[Command]:
 def mask(text: str) -> list[str]:
     """Replace what differs from run to run; blank lines at the end do not count."""
     for pattern, replacement in _MASKS:
-        text = re.sub(pattern, replacement, text, flags=re.M)
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     return text.rstrip().splitlines()
 
 
@@ -82,15 +83,23 @@ class Reader:
     Args:
         folder: The working directory.
         environ: The environment of the commands.
+        home: What the page calls the folder.
         skipped: Beginnings of commands that only prepare the folder or install.
         instead: Command -> what is run in its place.
     """
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], *, skipped: Sequence[str], instead: Mapping[str, str]
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        *,
+        home: str,
+        skipped: Sequence[str],
+        instead: Mapping[str, str],
     ) -> None:
         self._folder = folder
         self._environ = environ
+        self._home = home
         self._skipped = tuple(skipped)
         self._instead = instead
         self._service: subprocess.Popen[bytes] | None = None
@@ -111,13 +120,17 @@ class Reader:
             if block.file:
                 (self._folder / block.file).write_text(block.text, encoding="utf-8")
             elif block.language == "text":
-                self._wait_until(self._logged, block.text)
+                self.expect_logged(block.text)
             elif block.language == "console":
                 for command in read_commands(block):
                     if not command.line.startswith(self._skipped):
                         self._run(command)
                         done.append(command.line)
         return done
+
+    def expect_logged(self, expected: str) -> None:
+        """Wait until lines are in the log of what was started, in any order."""
+        self._wait_until(self._logged, expected)
 
     def _run(self, command: Command) -> None:
         line = self._instead.get(command.line, command.line)
@@ -127,7 +140,7 @@ class Reader:
                 self._service = subprocess.Popen(
                     shlex.split(line), cwd=self._folder, env=dict(self._environ), stdout=log, stderr=log
                 )
-            self._wait_until(self._logged, command.answer or "mwl-scp")
+            self.expect_logged(command.answer)
             return
         if line.startswith(_ASKS):
             self._wait_until(self._answered, line, command.answer)
@@ -138,18 +151,25 @@ class Reader:
     def _answered(self, line: str, expected: str) -> str:
         """What is wrong with a command's answer; empty if nothing."""
         run = subprocess.run(
-            ["bash", "-c", line], cwd=self._folder, env=dict(self._environ), capture_output=True, timeout=DEADLINE_S
+            ["bash", "-c", line],
+            cwd=self._folder,
+            env=dict(self._environ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=DEADLINE_S,
         )
-        answer = (run.stdout + run.stderr).decode().replace(str(self._folder), "/home/you/first-worklist")
+        answer = run.stdout.decode().replace(str(self._folder), self._home)
         given, wanted = mask(answer), mask(expected)
-        # Other instances on this machine are none of ours.
-        fits = set(wanted) <= set(given) if line.startswith("ps ") else given == wanted
+        # Other instances on this machine are none of ours; results and remarks meet on the terminal in any order.
+        fits = set(wanted) <= set(given) if line.startswith("ps ") else sorted(given) == sorted(wanted)
         return "" if fits else f"$ {line}\n{answer}\ninstead of\n{expected}"
 
     def _logged(self, expected: str) -> str:
         """What is missing in the log; empty if nothing."""
-        log = self.log.read_text().replace(str(self._folder), "/home/you/first-worklist")
-        missing = set(mask(expected)) - set(mask(log))
+        log = self.log.read_text().replace(str(self._folder), self._home)
+        said = "\n".join(mask(log))
+        missing = [line for line in mask(expected) if line not in said]
         return f"{missing} is not in\n{log}" if missing else ""
 
     def _wait_until(self, what_is_wrong: object, *arguments: str) -> None:

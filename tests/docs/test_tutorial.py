@@ -13,7 +13,7 @@ def test_tutorial_works_as_written(tmp_path: Path, environ: Mapping[str, str], p
     # Names that no other instance on this machine has: a process is killed by its name.
     text = text.replace("4242", str(port)).replace("exams", f"exams{port}")
     skipped = ("cd ", "mkdir ", "export ", "python3 ", ".venv/bin/pip ")
-    with Reader(tmp_path, environ, skipped=skipped, instead={}) as reader:
+    with Reader(tmp_path, environ, home="/home/you/first-worklist", skipped=skipped, instead={}) as reader:
         done = reader.follow(text)
         assert done[0] == "pylantir-supervisor check"
         assert done[-2:] == ["pylantir-supervisor stop", "pylantir-supervisor status"]

@@ -1,0 +1,65 @@
+"""All pages: links lead somewhere, everything is listed, every command that is shown exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from pages import PAGES, REPOSITORY, read_blocks, read_commands
+
+from pylantir.cli.main import make_parser
+from workers import cli as supervisor_cli
+
+PARSERS = {"pylantir": make_parser, "pylantir-supervisor": supervisor_cli._parser}
+SHOWN = sorted(
+    {
+        command.line
+        for page in PAGES
+        for block in read_blocks(page.read_text(encoding="utf-8"))
+        if block.language == "console"
+        for command in read_commands(block)
+        if command.line.split()[0] in PARSERS
+    }
+)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, fragment in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in map(anchor, headings), f"{target}#{fragment}"
+
+
+def test_index_lists_every_page() -> None:
+    docs = REPOSITORY / "docs"
+    index = (docs / "README.md").read_text(encoding="utf-8")
+    pages = {os.fspath(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([^)]*)\)", index))
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_command_that_is_shown_exists(line: str) -> None:
+    program, *arguments = shlex.split(line, comments=True)
+    PARSERS[program]().parse_args(arguments)
+
+
+def test_make_targets_that_are_shown_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\$ make (\w+)", text, re.MULTILINE))
+    assert shown >= {"demo", "test"}
+    assert shown <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
