@@ -81,6 +81,26 @@ class StoreError(PylantirError):
     """A database that cannot be opened, read or written just now."""
 
 
+class MppsRefused(PylantirError):
+    """A report of a scanner that breaks the rules of its SOP class.
+
+    Attributes:
+        status: The DIMSE status to answer.
+        error_id: Which rule, for the answer's Error ID.
+        tags: The attributes at fault, as eight hexadecimal digits each.
+    """
+
+    def __init__(self, status: int, error_id: int, comment: str, tags: tuple[str, ...] = ()) -> None:
+        super().__init__(comment)
+        self.status = status
+        self.error_id = error_id
+        self.tags = tags
+
+
+class WriterUnavailable(PylantirError):
+    """The writer did not commit something in time; nothing of it is stored later, either."""
+
+
 class CommandRefused(PylantirError):
     """An operator's command that cannot be carried out; says why, and what can."""
 

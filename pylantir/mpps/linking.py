@@ -1,0 +1,177 @@
+"""Which worklist items was a performed procedure step done for, and what does that make of their status? Pure.
+
+What the scanner names comes in with the items that might be meant; the items, each with the rule that found it, go out.
+An ambiguous sign links nothing: a step marked as done under the wrong patient is worse than one that stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pylantir import entry
+from pylantir.mpps.model import (
+    ACCESSION_NUMBER,
+    COMPLETED,
+    DISCONTINUED,
+    IN_PROGRESS,
+    MODALITY,
+    PATIENT_ID,
+    START_DATE,
+    STEP_ID,
+    STEP_SEQUENCE,
+    STUDY_UID,
+    Attributes,
+    items_of,
+    text_of,
+)
+
+BY_STUDY = "study UID"
+BY_ACCESSION = "accession number"
+BY_PATIENT = "patient"
+
+_ITEM_STATUSES = {
+    IN_PROGRESS: entry.IN_PROGRESS,
+    COMPLETED: entry.COMPLETED,
+    DISCONTINUED: entry.DISCONTINUED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What one item of the Scheduled Step Attributes Sequence names; empty where it does not."""
+
+    study_uid: str = ""
+    step_id: str = ""
+    accession_number: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clues:
+    """What a performed procedure step says about its worklist items.
+
+    Attributes:
+        steps: What it names; one that names nothing for an unscheduled exam.
+        day: When it began, YYYYMMDD.
+    """
+
+    steps: tuple[Named, ...]
+    patient_id: str
+    modality: str
+    day: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A worklist item that might be meant, empty text where it has no value.
+
+    Attributes:
+        step_id: As a worklist response gives it.
+    """
+
+    id: int
+    study_uids: frozenset[str]
+    step_id: str
+    accession_number: str
+    patient_id: str
+    modality: str
+    day: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An item, and the rule that found it.
+
+    Attributes:
+        other_patient: The scanner names another patient than the item.
+    """
+
+    item_id: int
+    rule: str
+    other_patient: bool = False
+
+
+def read_clues(attributes: Attributes, today: str) -> Clues:
+    """Read what a performed procedure step says about its items.
+
+    Args:
+        attributes: The instance's attributes.
+        today: YYYYMMDD, for a scanner that does not say when it began.
+    """
+    steps = tuple(
+        Named(
+            study_uid=text_of(step, STUDY_UID),
+            step_id=text_of(step, STEP_ID),
+            accession_number=text_of(step, ACCESSION_NUMBER),
+        )
+        for step in items_of(attributes, STEP_SEQUENCE)
+    )
+    return Clues(
+        steps=steps or (Named(),),
+        patient_id=text_of(attributes, PATIENT_ID),
+        modality=text_of(attributes, MODALITY),
+        day=text_of(attributes, START_DATE).replace(".", "") or today,
+    )
+
+
+def link_items(clues: Clues, candidates: Sequence[Candidate]) -> tuple[Link, ...]:
+    """Find the item of each step that is named: by study UID and step ID, accession number, patient.
+
+    A rule never applies where the step ID is present on both sides and differs.
+    """
+    links: dict[int, Link] = {}
+    for named in clues.steps:
+        link = _link(named, clues, candidates)
+        if link is not None:
+            links.setdefault(link.item_id, link)
+    return tuple(links.values())
+
+
+def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link | None:
+    same_step = [item for item in candidates if not named.step_id or item.step_id == named.step_id]
+    if named.study_uid:
+        found = _single((item for item in same_step if named.study_uid in item.study_uids), clues)
+        if found:
+            other = bool(clues.patient_id) and found.patient_id != clues.patient_id
+            return Link(item_id=found.id, rule=BY_STUDY, other_patient=other)
+    # From here on the study UID says nothing: a scanner makes its own for what it did not take from the worklist.
+    same_patient = [item for item in same_step if not clues.patient_id or item.patient_id == clues.patient_id]
+    if named.accession_number:
+        same_order = [item for item in same_patient if item.accession_number == named.accession_number]
+        found = _single(same_order, clues)
+        if same_order:
+            return Link(item_id=found.id, rule=BY_ACCESSION) if found else None
+    if not clues.patient_id:
+        return None
+    open_today = [
+        item
+        for item in same_patient
+        if item.day == clues.day
+        and item.status == entry.SCHEDULED
+        and (not clues.modality or item.modality == clues.modality)
+        and not (named.accession_number and item.accession_number)
+    ]
+    return Link(item_id=open_today[0].id, rule=BY_PATIENT) if len(open_today) == 1 else None
+
+
+def _single(found: Iterable[Candidate], clues: Clues) -> Candidate | None:
+    """The one that is meant: where there are several, one that is not cancelled, of the scanner's modality."""
+    remaining = list(found)
+    for narrower in (
+        [item for item in remaining if item.status != entry.CANCELED],
+        [item for item in remaining if item.status != entry.CANCELED and item.modality == clues.modality],
+    ):
+        if len(remaining) > 1 and narrower:
+            remaining = narrower
+    return remaining[0] if len(remaining) == 1 else None
+
+
+def next_item_status(current: str | None, reported: str) -> str:
+    """What a report makes of an item's status: never back from COMPLETED, and anew from DISCONTINUED.
+
+    Args:
+        current: The item's status in the worklist's terms.
+        reported: The performed procedure step's status that has just come about.
+    """
+    return entry.COMPLETED if current == entry.COMPLETED else _ITEM_STATUSES[reported]

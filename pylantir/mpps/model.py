@@ -1,0 +1,169 @@
+"""The values of MPPS: what a scanner reports, what it is answered, what is kept of a performed procedure step.
+
+Made in the server process, decided on in the writer, and passed between them as JSON. Attributes are in the DICOM JSON
+model, in Unicode: tag as eight hexadecimal digits -> {"vr": …, "Value": [...]}.
+
+Source: DICOM PS3.18 Annex F (the JSON model), PS3.4 F.7 (Modality Performed Procedure Step SOP class).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Attributes = Mapping[str, Mapping[str, Any]]
+Operation = Literal["create", "set"]
+
+MODALITY = "00080060"
+ACCESSION_NUMBER = "00080050"
+PATIENT_ID = "00100020"
+STUDY_UID = "0020000D"
+STEP_SEQUENCE = "00400270"
+STEP_ID = "00400009"
+START_DATE = "00400244"
+START_TIME = "00400245"
+END_DATE = "00400250"
+END_TIME = "00400251"
+STATUS = "00400252"
+SERIES_SEQUENCE = "00400340"
+SPECIFIC_CHARACTER_SET = "00080005"
+
+IN_PROGRESS = "IN PROGRESS"
+COMPLETED = "COMPLETED"
+DISCONTINUED = "DISCONTINUED"
+FINAL_STATUSES = (COMPLETED, DISCONTINUED)
+
+
+class DimseStatus(enum.IntEnum):
+    """The answers to a report. Source: DICOM PS3.7 Annex C."""
+
+    SUCCESS = 0x0000
+    NO_SUCH_ATTRIBUTE = 0x0105
+    INVALID_VALUE = 0x0106
+    ATTRIBUTE_LIST_ERROR = 0x0107
+    PROCESSING_FAILURE = 0x0110
+    DUPLICATE_INSTANCE = 0x0111
+    NO_SUCH_INSTANCE = 0x0112
+    INVALID_INSTANCE = 0x0117
+    NO_SUCH_CLASS = 0x0118
+    MISSING_ATTRIBUTE = 0x0120
+    MISSING_VALUE = 0x0121
+    UNRECOGNISED_OPERATION = 0x0211
+    RESOURCE_LIMITATION = 0x0213
+
+
+class ErrorId(enum.IntEnum):
+    """Why a report was refused. All but the last are Pylantir's own; that one is DICOM PS3.4 F.7.2.2.3."""
+
+    MISSING_ATTRIBUTE = 1
+    MISSING_VALUE = 2
+    WRONG_VALUE = 3
+    WRONG_FORM = 4
+    NOT_CREATED = 5
+    UNCHANGEABLE = 6
+    DUPLICATE = 7
+    UNKNOWN_INSTANCE = 8
+    BAD_INSTANCE_UID = 9
+    WRONG_CLASS = 10
+    WRONG_OPERATION = 11
+    UNREADABLE = 12
+    UNAVAILABLE = 13
+    INTERNAL = 14
+    NO_LONGER_UPDATABLE = 0xA710
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MppsRequest:
+    """One N-CREATE or N-SET.
+
+    Attributes:
+        request_id: Made by the server for this one request; a repeat with the same id gets the same answer.
+        sop_instance_uid: None where an N-CREATE leaves it to us.
+        scanner: Calling AE title.
+        attributes: The attribute list, or the modification list.
+    """
+
+    request_id: str
+    operation: Operation
+    sop_instance_uid: str | None
+    scanner: str
+    attributes: Attributes
+
+    def as_json(self) -> dict[str, object]:
+        """As it goes to the writer."""
+        return {
+            "operation": self.operation,
+            "sop_instance_uid": self.sop_instance_uid,
+            "scanner": self.scanner,
+            "attributes": self.attributes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MppsAnswer:
+    """What the scanner is told.
+
+    Attributes:
+        comment: At most 64 characters, without patient data.
+        tags: The attributes at fault.
+        sop_instance_uid: The instance; made by us where the scanner gave none.
+        forgiven: Keywords of what was missing and is not insisted on.
+    """
+
+    status: int
+    error_id: int | None = None
+    comment: str = ""
+    tags: tuple[str, ...] = ()
+    sop_instance_uid: str | None = None
+    forgiven: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """As it is stored and sent to the server."""
+        return {
+            "status": self.status,
+            "error_id": self.error_id,
+            "comment": self.comment,
+            "tags": list(self.tags),
+            "sop_instance_uid": self.sop_instance_uid,
+            "forgiven": list(self.forgiven),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MppsAnswer:
+        """Read what `as_json` wrote."""
+        return cls(**{**value, "tags": tuple(value["tags"]), "forgiven": tuple(value["forgiven"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MppsInstance:
+    """What is kept of a performed procedure step.
+
+    Attributes:
+        status: `IN PROGRESS`, `COMPLETED` or `DISCONTINUED`.
+        item_ids: The worklist items that it was done for; none for an unscheduled exam.
+    """
+
+    sop_instance_uid: str
+    status: str
+    attributes: Attributes
+    item_ids: tuple[int, ...] = field(default=())
+
+
+def values_of(attributes: Attributes, tag: str) -> Sequence[Any]:
+    """The values of an attribute that are not empty."""
+    return [value for value in attributes.get(tag, {}).get("Value", ()) if value not in (None, "", {})]
+
+
+def text_of(attributes: Attributes, tag: str) -> str:
+    """The first value of an attribute as text without padding, empty where there is none."""
+    for value in values_of(attributes, tag):
+        name = value.get("Alphabetic", "") if isinstance(value, Mapping) else value
+        return str(name).strip(" \0")
+    return ""
+
+
+def items_of(attributes: Attributes, tag: str) -> list[Attributes]:
+    """The items of a sequence, none where it is missing."""
+    return [item for item in attributes.get(tag, {}).get("Value", ()) if isinstance(item, Mapping)]
