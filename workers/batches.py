@@ -22,7 +22,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-BATCH_RECORDS = 500
+BATCH_RECORDS = 1000
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 LOGGED_REJECTIONS = 20

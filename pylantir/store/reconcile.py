@@ -6,23 +6,21 @@ procedure step, with which values, on which item. No database, no clock, no chan
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS, with_fallbacks
+from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, with_fallbacks
 
 UID_NAMESPACE = uuid.UUID("5c2b3a52-6c1e-5d0f-9a57-0f2c0d9f6b11")
+_SEPARATOR = "\x1f"  # no value of DICOM has it
 STATUS = "performed_procedure_step_status"
 STUDY_UID = "study_instance_uid"
 SCANNER = "scanner"
 """Who wins every difference about an item that a scanner has touched."""
 MAX_CANDIDATES = 200
 """More records than this under one matching key are a default value, not one step: they are not matched by it."""
-
-_MERGED_FIELDS = tuple(name for name in WORKLIST_FIELDS if name != STUDY_UID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ class ItemDecision:
     Attributes:
         item: The existing item, or None for a new one.
         claims: The records that describe it, the owner's first.
-        values: The columns that shall hold; empty for an item that a scanner has touched.
+        values: The columns that have a value; empty for an item that a scanner has touched.
         conflicts: What was said in vain.
     """
 
@@ -112,9 +110,8 @@ def make_study_uid(data_source: str, record_key: str, patient_id: str, repetitio
 
     Source: DICOM PS3.5 B.2 (UUID derived UIDs, root 2.25).
     """
-    parts = [data_source, record_key, patient_id, *([repetition] if repetition else [])]
-    name = json.dumps(parts, ensure_ascii=False)
-    return f"2.25.{uuid.uuid5(UID_NAMESPACE, name).int}"
+    parts = [data_source, record_key, patient_id, *([str(repetition)] if repetition else [])]
+    return f"2.25.{uuid.uuid5(UID_NAMESPACE, _SEPARATOR.join(parts)).int}"
 
 
 def decide_group(
@@ -134,6 +131,9 @@ def decide_group(
     Returns:
         A decision per living item, and the items that no record claims any more and no scanner has touched.
     """
+    if len(claims) == 1 and not items:
+        # The ordinary case: a patient whom nobody has spoken of yet.
+        return [_decide_item(list(claims), None, set())], []
     ranked = sorted(claims, key=lambda claim: rules.rank(claim.data_source, claim.record_key))
     clusters = _cluster(ranked, items, former_sources, rules)
     chosen = _choose_items(clusters, items, rules)
@@ -178,7 +178,11 @@ def _cluster(
         members[number] = own
         sources = former | {claim.data_source for claim in own} | {str(item.values["data_source"])}
         order = rules.rank(own[0].data_source, own[0].record_key) if own else (len(rules.ranks) + 1, "", str(item.id))
-        parties[number] = [_Party(number, sources, order, _given_values(item))]
+        # What its records say now can speak against another record, but not for it: the item itself is frozen.
+        parties[number] = [
+            _Party(number, sources, order, _given_values(item)),
+            *(_Party(number, sources, order, with_fallbacks(claim.fields)) for claim in own),
+        ]
     touched = len(members)
     for claim in ranked:
         if claim.id in pinned:
@@ -222,7 +226,7 @@ def _merge_clusters(
 
     The first `touched` clusters are those of touched items, which stay apart from one another.
     """
-    everyone = [party for own in parties.values() for party in own]
+    everyone = [own[0] for own in parties.values()]
     home = {number: number for number in members}
     for _, first, second in _candidate_pairs(everyone, rules):
         left, right = sorted((home[first.cluster], home[second.cluster]))
@@ -350,10 +354,7 @@ def _decide_item(members: list[Claim], item: Item | None, taken: set[str | int |
     merged = dict(owner.fields)
     conflicts = _merge_fields(merged, members) if len(members) > 1 else ()
     merged = with_fallbacks(merged)
-    values: dict[str, str | None] = {name: merged.get(name) for name in _MERGED_FIELDS}
-    values[STATUS] = merged.get(STATUS, SCHEDULED)
-    values["data_source"] = owner.data_source
-    values[RECORD_ID_FIELD] = owner.fields.get(RECORD_ID_FIELD)
+    values: dict[str, str | None] = {STATUS: SCHEDULED, **merged, "data_source": owner.data_source}
     values |= _study_uids(members, merged.get(STUDY_UID), item, taken)
     return ItemDecision(item=item, claims=tuple(members), values=values, conflicts=conflicts)
 

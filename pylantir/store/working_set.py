@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, update
 
-from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED
+from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
+from pylantir.store.bulk import insert_rows
 from pylantir.store.identifiers import settle_identifiers
 from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections
 from pylantir.store.reconcile import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules, decide_group
@@ -20,7 +21,10 @@ from pylantir.store.records import LIVE, REFUSED, WITHDRAWN, Record, next_ids, r
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_NOT_AUDITED = frozenset({"known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"})
+_NOTHING_GIVEN = dict.fromkeys((*WORKLIST_FIELDS, RECORD_ID_FIELD, "known_conflicts"))
+_NOT_AUDITED = frozenset(
+    {"id", "known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"}
+)
 _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
 
 
@@ -175,10 +179,9 @@ class WorkingSet:
             return
         values: dict[str, object] = dict(decision.values)
         for name in _GENERATED_IDS:
-            values[name] = values[name] or str(item_id)
-        values["known_conflicts"] = (
-            _encode([_as_list(conflict) for conflict in decision.conflicts]) if decision.conflicts else None
-        )
+            values.setdefault(name, str(item_id))
+        if decision.conflicts:
+            values["known_conflicts"] = _encode([_as_list(conflict) for conflict in decision.conflicts])
         values["updated_at"] = self.now
         if decision.item is None:
             self._next_item_id += 1
@@ -191,10 +194,10 @@ class WorkingSet:
         values |= {"id": item_id, "scanner_touched": 0, "created_at": self.now}
         self._inserts.append(values)
         self.events.inserted.append(item_id)
-        given = {name: [None, value] for name, value in values.items() if value is not None and name != "id"}
-        self._note("created", item_id, values["patient_id"], given)
+        self._note("created", item_id, values["patient_id"], {name: [None, value] for name, value in values.items()})
 
     def _update(self, item: Item, values: dict[str, object]) -> None:
+        values = {**_NOTHING_GIVEN, **values}
         changes = {
             name: [item.values[name], value]
             for name, value in values.items()
@@ -273,13 +276,13 @@ class WorkingSet:
         for statement, rows in (
             (_RELEASE_ITEM, self._releases),
             (_UPDATE_ITEM, self._updates),
-            (_INSERT_ITEM, self._inserts),
             (_UPDATE_RECORD, old_rows),
-            (_INSERT_RECORD, new_rows),
-            (_INSERT_AUDIT, self._audit),
         ):
             if rows:
                 self.connection.execute(statement, rows)
+        insert_rows(self.connection, worklist_items, self._inserts)
+        insert_rows(self.connection, source_entries, new_rows)
+        insert_rows(self.connection, audit_log, self._audit)
 
 
 def _owner(item: Item) -> tuple[object, object]:
@@ -310,9 +313,6 @@ def _refusal(record: Record) -> Rejection:
     return Rejection(record.record_key, column, "belongs to another patient; correct it in one of the two records")
 
 
-_INSERT_RECORD = insert(source_entries)
 _UPDATE_RECORD = update(source_entries).where(source_entries.c.id == bindparam("stored_id"))
-_INSERT_ITEM = insert(worklist_items)
 _UPDATE_ITEM = update(worklist_items).where(worklist_items.c.id == bindparam("stored_id"))
 _RELEASE_ITEM = _UPDATE_ITEM.values({RECORD_ID_FIELD: None})
-_INSERT_AUDIT = insert(audit_log)
