@@ -45,7 +45,10 @@ def stored(decision: ItemDecision, number: int, status: str | None = None) -> It
     if not decision.values:
         assert decision.item is not None
         return decision.item
-    row: dict[str, Any] = {**dict.fromkeys(WORKLIST_FIELDS), **decision.values, "known_conflicts": None}
+    row: dict[str, Any] = {
+        **dict.fromkeys((*WORKLIST_FIELDS, "source_record_id", "known_conflicts")),
+        **decision.values,
+    }
     row["scheduled_procedure_step_id"] = row["scheduled_procedure_step_id"] or str(number)
     touched = bool(decision.item and decision.item.touched) or status not in (None, CANCELED)
     return Item(number, row | {"scanner_touched": int(touched), STATUS: status or row[STATUS]})
@@ -87,7 +90,7 @@ def in_form(decisions: Sequence[ItemDecision]) -> set[tuple[object, ...]]:
 
 
 @given(histories(), st.randoms(use_true_random=False))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_the_order_of_records_and_items_does_not_matter(
     history: tuple[list[Claim], list[Item]], random: Random
 ) -> None:
@@ -101,7 +104,7 @@ def test_the_order_of_records_and_items_does_not_matter(
 
 
 @given(histories())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_every_record_has_one_item_and_no_item_two_records_of_a_source(
     history: tuple[list[Claim], list[Item]],
 ) -> None:
@@ -131,7 +134,7 @@ def contradict(a: Claim, b: Claim) -> bool:
 
 
 @given(histories())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_nothing_is_merged_against_a_contradiction(history: tuple[list[Claim], list[Item]]) -> None:
     claims, items = history
     for decision in decide_group(claims, items, {}, RULES)[0]:
@@ -140,7 +143,7 @@ def test_nothing_is_merged_against_a_contradiction(history: tuple[list[Claim], l
 
 
 @given(histories())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_touched_items_stay_and_no_uid_changes_but_a_generated_one(
     history: tuple[list[Claim], list[Item]],
 ) -> None:
@@ -168,7 +171,7 @@ def test_touched_items_stay_and_no_uid_changes_but_a_generated_one(
 
 
 @given(histories())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_values_are_per_field_those_of_the_first_record_that_has_one(
     history: tuple[list[Claim], list[Item]],
 ) -> None:
@@ -181,11 +184,11 @@ def test_values_are_per_field_those_of_the_first_record_that_has_one(
             given_values = [claim.fields[name] for claim in members if name in claim.fields]
             fallback = {**with_fallbacks({"patient_id": "P1"}), STATUS: SCHEDULED}.get(name)
             if name not in MADE_UP:
-                assert decision.values[name] == (given_values[0] if given_values else fallback)
+                assert decision.values.get(name) == (given_values[0] if given_values else fallback)
 
 
 @given(histories())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_deciding_again_changes_nothing(history: tuple[list[Claim], list[Item]]) -> None:
     claims, items = history
     decisions, cancelled = decide_group(claims, items, {}, RULES)
