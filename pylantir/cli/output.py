@@ -32,12 +32,14 @@ def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    shown = [key for key in columns if any(row.get(key) not in (None, "") for row in rows)]
-    for key in shown:
-        table.add_column(columns[key], overflow="fold")
-    for row in rows:
-        # As Text: what a source delivers may look like rich's markup.
-        table.add_row(*(Text(printable(row.get(key))) for key in shown))
+    # As Text: what a source delivers may look like rich's markup.
+    cells = {key: [Text(printable(row.get(key))) for row in rows] for key in columns}
+    for key, heading in columns.items():
+        if any(cells[key]):
+            # Folded rather than cropped: on a narrow terminal nothing of a name or an identifier may be missing.
+            table.add_column(heading, overflow="fold")
+    for row in zip(*(column for column in cells.values() if any(column)), strict=True):
+        table.add_row(*row)
     console.print(table)
 
 
