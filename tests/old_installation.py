@@ -51,8 +51,9 @@ def make_old_database(path: Path, version: str, rows: Iterable[tuple[str, ...]] 
         connection.execute(f"CREATE TABLE worklist_items ({COLUMNS_02 if version == '0.2' else COLUMNS_04})")
         connection.executemany(
             "INSERT INTO worklist_items (study_instance_uid, patient_name, patient_id, scheduled_start_date,"
-            " scheduled_start_time, performed_procedure_step_status, patient_birth_date, modality)"
-            " VALUES (?, ?, ?, ?, ?, ?, '2010-01-01', 'MR')",
+            " scheduled_start_time, performed_procedure_step_status, patient_birth_date, patient_sex, modality,"
+            " study_description, protocol_name, hisris_coding_designator)"
+            " VALUES (?, ?, ?, ?, ?, ?, '2010-01-01', 'M', 'MR', 'CPIP', 'BRAIN_MRI_3T', 'GEHC')",
             rows,
         )
         if version == "0.4":
