@@ -57,6 +57,14 @@ def test_command_that_is_shown_exists(line: str) -> None:
     PARSERS[program]().parse_args(arguments)
 
 
+def test_commands_that_make_demo_shows_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8").replace("$(PORT)", "4242")
+    shown = re.findall(r'@echo "  \$\(BIN\)/(.*)"$', makefile, re.MULTILINE)
+    assert len(shown) == 3
+    for line in shown:
+        test_command_that_is_shown_exists(line)
+
+
 def test_make_targets_that_are_shown_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
