@@ -145,3 +145,27 @@ audit_log = Table(
     Index("ix_audit_log_item", "item_id"),
 )
 """Append-only: who did what to which item, when, from what to what."""
+
+mpps_instances = Table(
+    "mpps_instances",
+    metadata,
+    Column("sop_instance_uid", Text, primary_key=True),
+    Column("status", Text, nullable=False, comment="IN PROGRESS, COMPLETED or DISCONTINUED"),
+    Column("scanner", Text, nullable=False, comment="AE title that created it"),
+    Column("patient_id", Text),
+    Column("item_ids", Text, nullable=False, comment="JSON: the worklist items that it was done for"),
+    Column("attributes", Text, nullable=False, comment="JSON: the DICOM JSON model"),
+    Column("created_at", Text, nullable=False),
+    Column("updated_at", Text, nullable=False),
+    Index("ix_mpps_instances_patient", "patient_id"),
+)
+"""One row per performed procedure step that a scanner has reported."""
+
+mpps_requests = Table(
+    "mpps_requests",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("answer", Text, nullable=False, comment="JSON"),
+    Column("at", Text, nullable=False),
+)
+"""What recent reports were answered, so that a repeat after a lost acknowledgement gets the same."""
