@@ -25,6 +25,8 @@ except ImportError:
 BATCH_RECORDS = 1000
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
+LONGEST_TEXT = 2000
+"""Longer labels, reasons and identifiers than any sensible one are cut: 500 of them have to fit into a frame."""
 LOGGED_REJECTIONS = 20
 """So many rejections a cycle are logged one by one; all of them are in the quarantine."""
 
@@ -62,7 +64,7 @@ class Batches:
     def of_record_ids(self, record_ids: Iterable[object]) -> Iterator[str]:
         """Yield the bodies of frames that say which records exist, without their fields."""
         for record_id in record_ids:
-            self._present.append(f"id:{record_id}")
+            self._present.append(f"id:{record_id}"[:LONGEST_TEXT])
             self._count += 1
             if self._count >= BATCH_RECORDS:
                 yield self._end()
@@ -118,8 +120,9 @@ class Batches:
         owner: object = None,
         unreadable: bool = False,
     ) -> None:
-        key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"
-        patient_id = None if owner in (None, "") else str(owner).strip()
+        label, name, reason = label[:LONGEST_TEXT], name[:LONGEST_TEXT], reason[:LONGEST_TEXT]
+        key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
+        patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
         self._rejected.append([key, name, reason, patient_id, unreadable])
         self.rejections += 1
         if self.rejections <= LOGGED_REJECTIONS:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from pylantir.data_sources.base import DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
-from pylantir.errors import ConfigurationError, PylantirError
+from pylantir.errors import ConfigurationError, PluginError, PylantirError
 from pylantir.mapping import EntryMapper
 from pylantir.schedule import look_back_s, next_start, seconds_until_open
 from pylantir.settings import SourceSettings
-from workers.batches import Batches, encode_json
+from workers.batches import LONGEST_TEXT, Batches, encode_json
 from workers.bootstrap import Context
 from workers.producer import WriterConnection
 
@@ -59,7 +59,12 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
 def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlugin:
     context.channel.beat(settings.fetch_timeout_s)
     plugin = load_plugin(settings.plugin)
-    is_valid, message = plugin.validate_config(dict(settings.config))
+    try:
+        is_valid, message = plugin.validate_config(dict(settings.config))
+    except (Exception, SystemExit) as error:
+        kind = settings.plugin
+        msg = f'plugin "{kind.type_name}" ({kind.origin}): its check of the configuration raised {type(error).__name__}'
+        raise PluginError(msg) from error
     if not is_valid:
         raise ConfigurationError([f"source {settings.name}: config: {message}"])
     return plugin
@@ -239,7 +244,7 @@ class SourceWorker:
         plugin = self._settings.plugin
         if isinstance(failure, PylantirError):
             logger.error("fetch failed: %s", failure)
-            return str(failure)
+            return str(failure)[:LONGEST_TEXT]
         trace = "".join(traceback.format_exception(failure)).rstrip()
         if trace == self._last_trace:
             logger.error("plugin %s (%s): fetch failed as before", plugin.type_name, plugin.origin)

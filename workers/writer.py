@@ -299,7 +299,7 @@ def _read_record(record: object) -> EntryRecord:
             and fields.get("scheduled_start_date")
             and all(type(value) is str for value in fields.values())
         ):
-            return key, digest, fields
+            return _text(key), _text(digest), fields
     msg = "a malformed record"
     raise ProtocolError(msg)
 
@@ -317,7 +317,8 @@ def _text(value: object) -> str:
     if type(value) is not str:
         msg = "a number or an object where text belongs"
         raise ProtocolError(msg)
-    return value
+    # Half a character, as a careless plugin may give it, cannot be stored.
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _checkpoint(engine: Engine) -> None:
