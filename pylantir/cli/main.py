@@ -92,7 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     query.add_argument("--source", metavar="NAME", help="given by this source")
     query.add_argument("--status", metavar="S", action="append", help="with this status; may be given several times")
     query.add_argument("--modality", metavar="M", help="with this modality; * and ? are wildcards")
-    query.add_argument("--all", action="store_true", help="cancelled and completed ones too, not only what is served")
+    query.add_argument("--all", action="store_true", help="everything, not only what a scanner may be shown")
 
     client = add("test-client", _test_client, "ask the server as a scanner does (C-FIND), and show the matches")
     client.add_argument("--host", metavar="A", help="the server's address, instead of dicom.host")

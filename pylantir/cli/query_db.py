@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
+from pylantir.dicom.serving import STATUS_FIELD, limited, serving_limits
 from pylantir.errors import ExitStatus
 from pylantir.query import WorklistQuery
-from pylantir.settings import SERVED_STATUSES, Settings
+from pylantir.settings import ServingSettings, Settings
 from pylantir.store.listings import find_claims
 from pylantir.store.reads import find_matching
 
@@ -29,12 +30,11 @@ _COLUMNS = {
     "performed_procedure_step_status": "STATUS",
     "sources": "GIVEN BY, SINCE",
 }
-_STATUS = "performed_procedure_step_status"
 
 
 def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     """Print the items that the options select, in the order in which a scanner gets them."""
-    query = make_query(options, datetime.date.today())  # noqa: DTZ011 - the operator's day
+    query = make_query(options, settings.dicom.serving, datetime.date.today())  # noqa: DTZ011 - the operator's day
     with reading(settings.db_url) as connection:
         items = list(find_matching(connection, query))
         claims = find_claims(connection, [int(str(item["id"])) for item in items])
@@ -49,8 +49,8 @@ def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def make_query(options: argparse.Namespace, today: datetime.date) -> WorklistQuery:
-    """Turn the options into a query.
+def make_query(options: argparse.Namespace, serving: ServingSettings, today: datetime.date) -> WorklistQuery:
+    """Turn the options into a query, limited to what a scanner may be shown unless `--all` is given.
 
     Raises:
         PylantirError: `--date` is no day or range.
@@ -63,11 +63,10 @@ def make_query(options: argparse.Namespace, today: datetime.date) -> WorklistQue
         elif value:
             equal[name] = (value,)
     if options.status:
-        equal[_STATUS] = tuple(status.upper() for status in options.status)
-    elif not options.all:
-        equal[_STATUS] = SERVED_STATUSES
+        equal[STATUS_FIELD] = tuple(status.upper() for status in options.status)
     ranges = {"scheduled_start_date": read_days(options.date, today)} if options.date else {}
-    return WorklistQuery(equal=equal, like=like, ranges=ranges)
+    query = WorklistQuery(equal=equal, like=like, ranges=ranges)
+    return query if options.all else limited(query, serving_limits(query, serving, today))
 
 
 def _attribution(

@@ -14,7 +14,7 @@ from pylantir.cli.output import print_table, printable, readable_item
 from pylantir.cli.preview import lay_side_by_side
 from pylantir.cli.query_db import make_query
 from pylantir.cli.supervisor import supervisor_command
-from pylantir.settings import DicomSettings, PluginType, SourceSettings
+from pylantir.settings import DicomSettings, PluginType, ServingSettings, SourceSettings
 
 TODAY = datetime.date(2026, 8, 3)
 
@@ -25,14 +25,24 @@ def options(*arguments: str) -> Namespace:
 
 def test_query_serves_what_a_scanner_gets_unless_told_otherwise() -> None:
     status = "performed_procedure_step_status"
-    assert "COMPLETED" not in make_query(options("query-db"), TODAY).equal[status]
-    assert status not in make_query(options("query-db", "--all"), TODAY).equal
-    query = make_query(options("query-db", "--all", "--status", "completed", "--status", "CANCELED"), TODAY)
+    assert "COMPLETED" not in make_query(options("query-db"), ServingSettings(), TODAY).equal[status]
+    assert status not in make_query(options("query-db", "--all"), ServingSettings(), TODAY).equal
+    query = make_query(
+        options("query-db", "--all", "--status", "completed", "--status", "CANCELED"), ServingSettings(), TODAY
+    )
     assert query.equal[status] == ("COMPLETED", "CANCELED")
 
 
+def test_query_keeps_to_the_days_that_are_served() -> None:
+    serving = ServingSettings(expire_after_days=1, days_ahead=7)
+    assert make_query(options("query-db"), serving, TODAY).ranges == {"scheduled_start_date": ("20260802", "20260810")}
+    assert make_query(options("query-db", "--all"), serving, TODAY).ranges == {}
+
+
 def test_query_takes_wildcards_as_patterns_and_the_rest_literally() -> None:
-    query = make_query(options("query-db", "--patient", "SUB*", "--modality", "MR", "--date", "today.."), TODAY)
+    query = make_query(
+        options("query-db", "--patient", "SUB*", "--modality", "MR", "--date", "today.."), ServingSettings(), TODAY
+    )
     assert query.like == {"patient_id": "SUB*"}
     assert query.equal["modality"] == ("MR",)
     assert query.ranges == {"scheduled_start_date": ("20260803", None)}
