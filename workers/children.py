@@ -50,6 +50,7 @@ class Role:
         hidden: Environment variables that it must not see.
         secrets: Values that its log must not show.
         retry_cap_s: Longest delay before a restart.
+        plugin: Whose code runs in it, and from which file, for the log.
     """
 
     role: str
@@ -59,6 +60,7 @@ class Role:
     hidden: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     retry_cap_s: float = 60.0
+    plugin: str | None = None
 
     @property
     def name(self) -> str:
@@ -215,7 +217,9 @@ class Child:
             self._kill_at = now + _ABORT_S
             self.kill()
         elif self._hang_at is not None and now >= self._hang_at:
-            logger.error("%s (pid %s) gives no sign of life; traceback follows", self.role.name, self.pid)
+            logger.error(
+                "%s (pid %s) gives no sign of life; traceback follows%s", self.role.name, self.pid, self._blame()
+            )
             self._hang_at, self._kill_at = None, now + _ABORT_S
             self._signal(signal.SIGABRT)
         elif may_restart and self.life.retry_at is not None and now >= self.life.retry_at:
@@ -250,8 +254,11 @@ class Child:
             logger.info("%s has ended (%s) and is started again", name, self.last_exit)
         else:
             in_s = max(0.0, (self.life.retry_at or now) - now)
-            logger.warning("%s ended unexpectedly (%s); restart %d in %.1f s", name, self.last_exit,
-                           self.life.restarts + 1, in_s)  # fmt: skip
+            logger.warning("%s ended unexpectedly (%s); restart %d in %.1f s%s", name, self.last_exit,
+                           self.life.restarts + 1, in_s, self._blame())  # fmt: skip
+
+    def _blame(self) -> str:
+        return f"; {self.role.plugin}" if self.role.plugin else ""
 
     def replace_role(self, role: Role, log: LogSettings) -> None:
         """What the next incarnation is to be."""
