@@ -1,8 +1,8 @@
 """The entry queue, on the writer's side: a local socket with one connection per producer.
 
-Lives in the writer. In: frames of sources (a plugin is other people's code: nothing is trusted before it is checked);
-out: one whole frame at a time, fairly in turn. A producer that is killed, stopped, slow or hostile delays nobody:
-nothing here blocks, and each connection holds a bounded number of bytes.
+Lives in the writer. In: frames of sources (a plugin is other people's code: nothing is trusted before it is checked)
+and of the server; out: one whole frame at a time, fairly in turn. A producer that is killed, stopped, slow or hostile
+delays nobody: nothing here blocks, and each connection holds a bounded number of bytes.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ class EntryQueue:
             self._settle(producer)
 
     def take(self) -> tuple[Producer, Frame] | None:
-        """The next frame, from each producer in turn; None when there is none."""
+        """The next frame: a scanner's first, as it waits for its answer, then from each source in turn; else None."""
+        for producer in self._producers:
+            if producer.role == "mwl-scp" and producer.waiting:
+                return producer, producer.waiting[0]
         for _ in range(len(self._producers)):
             producer = self._producers[0]
             self._producers.rotate(-1)

@@ -1,8 +1,8 @@
 """The entry queue, on a producer's side: a connection to the writer that survives the writer.
 
-Lives in source workers. In: frames with their numbers; out: acknowledgements, each given after a COMMIT. Frames that
-are not acknowledged are kept (a bounded window) and sent again after a reconnect. Nothing here waits: the body's own
-loop does, so that it hears a stop and gives its signs of life meanwhile.
+Lives in source workers and, for scanners' reports, in the server. In: frames with their numbers; out: acknowledgements,
+each given after a COMMIT. Frames without one are kept (a bounded window) and sent again after a reconnect. Nothing
+here waits: the body's own loop does, so that it hears a stop and gives its signs of life meanwhile.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class WriterConnection:
         self._unacknowledged.clear()
 
     def take_summary(self, cycle: str) -> Frame | None:
-        """What the writer said about a finished cycle, once."""
+        """What the writer said about a finished cycle, or its answer to a report, once."""
         return self._summaries.pop(cycle, None)
 
     def service(self) -> None:
@@ -138,4 +138,4 @@ class WriterConnection:
                 self._retry_delay = _RECONNECT_S
                 summary = frame.get("summary")
                 if isinstance(summary, dict):
-                    self._summaries = {first.cycle: summary}
+                    self._summaries[first.cycle] = summary

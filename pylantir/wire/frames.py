@@ -21,7 +21,12 @@ Frame = dict[str, object]
 
 def encode_frame(value: Mapping[str, object]) -> bytes:
     """Turn an object into a frame."""
-    return frame_bytes(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    return frame_bytes(encode_body(value))
+
+
+def encode_body(value: Mapping[str, object]) -> bytes:
+    """Turn an object into a frame's JSON, without the length."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def frame_bytes(body: bytes) -> bytes:
