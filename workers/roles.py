@@ -30,6 +30,8 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
         match_on=settings.deduplication.match_on,
         max_minutes=settings.deduplication.max_minutes,
         keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
+        retention=settings.retention,
+        mpps_strict=settings.mpps.mode == "strict",
         key=key,
     )
     roles = [
@@ -43,7 +45,7 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
         Role(
             role="mwl-scp",
             body="workers.mwl_scp:run",
-            arguments=(settings.dicom, settings.db_url, dicom),
+            arguments=(settings.dicom, settings.mpps, settings.db_url, _queue_address(settings), dicom),
             hidden=all_secrets,
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
@@ -53,12 +55,16 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
 
 
 def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozenset[str]) -> Role:
-    address = Path(settings.runtime_dir) / QUEUE_SOCKET_NAME
     return Role(
         role="source",
         source=source.name,
         body="workers.source:run",
-        arguments=(source, settings.base_dir, str(address)),
+        arguments=(source, settings.base_dir, _queue_address(settings)),
         hidden=all_secrets - set(source.secret_env),
         secrets=tuple(source.env_values.values()),
+        plugin=f"plugin {source.plugin.type_name} ({source.plugin.origin})",
     )
+
+
+def _queue_address(settings: Settings) -> str:
+    return str(Path(settings.runtime_dir) / QUEUE_SOCKET_NAME)

@@ -41,7 +41,7 @@ STOP_GRACE_S = 3.0
 WRITER_GRACE_S = 5.0
 """How long the writer may take then, to commit what it has received."""
 HURRY_GRACE_S = 0.5
-WRITER_COMMANDS = frozenset({"accept", "forget", "set-status"})
+WRITER_COMMANDS = frozenset({"accept", "forget", "set-status", "purge"})
 _LONGEST_PAUSE_S = 3600.0
 _JITTER = 0.2
 

@@ -6,6 +6,7 @@ starts without a usable database and goes on without one: what is not committed 
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import socket
@@ -16,25 +17,25 @@ from contextlib import suppress
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.entry import RECORD_ID_FIELD, WORKLIST_FIELDS
 from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
-from pylantir.store.commands import apply_rules, forget_source, set_status
-from pylantir.store.cycles import CycleEnd, EntryBatch, EntryRecord
+from pylantir.store.commands import apply_rules, carry_out
 from pylantir.store.engine import open_for_writing, sqlite_path
 from pylantir.store.ingest import SourceIngest, is_temporary
-from pylantir.store.quarantine import Rejection
 from pylantir.store.reconcile import Rules
+from pylantir.store.retention import prune_history
 from pylantir.store.upgrade import prepare_database
 from pylantir.wire.frames import Frame
 from workers.bootstrap import Context
+from workers.entry_frames import read_batch, read_end
 from workers.entry_queue import EntryQueue, Producer
 from workers.locks import FileLock
+from workers.reports import commit_report
 from workers.writer_settings import WriterSettings
 
 BEAT_EVERY_S = 10.0
 HANG_AFTER_S = 120.0
+PRUNE_EVERY_S = 24 * 3600.0
 _RETRY_CAP_S = 5.0
-_KNOWN_FIELDS = frozenset(WORKLIST_FIELDS) | {RECORD_ID_FIELD}
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Writer:
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
+        self._prune_at = 0.0
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until told to stop."""
@@ -103,6 +105,7 @@ class Writer:
 
     def _serve(self, queue: EntryQueue) -> None:
         while True:
+            self._prune()
             self._wait(queue)
             stopping = self._must_end()
             while time.monotonic() >= self._retry_at:
@@ -146,6 +149,8 @@ class Writer:
             queue.finish(producer)
 
     def _commit(self, producer: Producer, frame: Frame) -> Frame:
+        if producer.role == "mwl-scp":
+            return commit_report(self._engine, frame, strict=self._settings.mpps_strict)
         if producer.role != "source" or producer.source is None:
             msg = f"{producer.role} has nothing to send"
             raise ProtocolError(msg)
@@ -192,20 +197,16 @@ class Writer:
 
     def _carry_out(self, command: Frame) -> None:
         """Do what an operator asked for; the command waits for the answer."""
-        channel, number, name = self._context.channel, command.get("id"), str(command.get("name"))
+        channel, number = self._context.channel, command.get("id")
         try:
             if command.get("command") == "accept":
+                name = str(command.get("name"))
                 self._ingest_of(name).accept_removal()
                 text = f"{name}: the next fetch may cancel whatever is missing; it begins now"
-            elif command.get("command") == "forget":
-                text = forget_source(self._engine, name, self._rules)
-                self._ingests.pop(name, None)
             else:
-                item, status, reason = command.get("item"), command.get("status"), command.get("reason")
-                if type(item) is not int:
-                    channel.answer(number, error="the number of an item is needed; `pylantir query-db` shows it")
-                    return
-                text = set_status(self._engine, item, str(status), str(reason or ""), self._rules)
+                text = carry_out(self._engine, self._rules, command)
+                if command.get("command") == "forget":
+                    self._ingests.pop(str(command.get("name")), None)
         except CommandRefused as error:
             channel.answer(number, error=str(error))
         except SQLAlchemyError as error:
@@ -213,6 +214,26 @@ class Writer:
         else:
             logger.info("%s", text)
             channel.answer(number, text=text)
+
+    def _prune(self) -> None:
+        """Let go of history that is older than the configuration keeps, once a day."""
+        now = time.monotonic()
+        if now < self._prune_at or self._trouble:
+            return
+        retention = self._settings.retention
+        try:
+            deleted = prune_history(
+                self._engine,
+                audit_days=retention.audit_days,
+                runs_days=retention.runs_days,
+                now=datetime.datetime.now(datetime.UTC),
+            )
+        except SQLAlchemyError as error:
+            self._note_trouble(error)
+            return
+        self._prune_at = now + PRUNE_EVERY_S
+        if deleted:
+            logger.info("%d rows of old history deleted, as configured", deleted)
 
     def _note_trouble(self, error: Exception) -> None:
         """Remember that the database takes nothing; said once in the log, shown in `status` until it is over."""
@@ -238,87 +259,6 @@ def describe_trouble(error: Exception) -> str:
     if isinstance(error, StoreError | OSError):
         return str(error)
     return f"{type(origin or error).__name__}: {str(origin).splitlines()[0]}" if origin else type(error).__name__
-
-
-def read_batch(frame: Frame) -> EntryBatch:
-    """Check a batch as it came from a source.
-
-    Raises:
-        ProtocolError: It is none.
-    """
-    cycle, seq, started_at = _read_position(frame)
-    records, present, rejected = (frame.get(name, []) for name in ("records", "present", "rejected"))
-    if not (isinstance(records, list) and isinstance(present, list) and isinstance(rejected, list)):
-        msg = "a malformed batch"
-        raise ProtocolError(msg)
-    return EntryBatch(
-        cycle=cycle,
-        seq=seq,
-        started_at=started_at,
-        snapshot=frame.get("snapshot") is True,
-        records=[_read_record(record) for record in records],
-        present=[_text(key) for key in present],
-        rejected=[_read_rejection(rejection) for rejection in rejected],
-    )
-
-
-def read_end(frame: Frame) -> CycleEnd:
-    """Check the end of a cycle as it came from a source.
-
-    Raises:
-        ProtocolError: It is none.
-    """
-    cycle, seq, started_at = _read_position(frame)
-    error = frame.get("error")
-    return CycleEnd(
-        cycle=cycle,
-        seq=seq,
-        started_at=started_at,
-        complete=frame.get("complete") is True,
-        error=None if error is None else _text(error)[:2000],
-    )
-
-
-def _read_position(frame: Frame) -> tuple[str, int, str]:
-    seq = frame.get("seq")
-    if type(seq) is not int or seq < 1:
-        msg = "a frame without its number"
-        raise ProtocolError(msg)
-    return _text(frame.get("cycle")), seq, _text(frame.get("started_at"))
-
-
-def _read_record(record: object) -> EntryRecord:
-    if isinstance(record, list) and len(record) == 3:
-        key, digest, fields = record
-        if (
-            type(key) is str
-            and type(digest) is str
-            and type(fields) is dict
-            and fields.keys() <= _KNOWN_FIELDS
-            and fields.get("patient_id")
-            and fields.get("scheduled_start_date")
-            and all(type(value) is str for value in fields.values())
-        ):
-            return _text(key), _text(digest), fields
-    msg = "a malformed record"
-    raise ProtocolError(msg)
-
-
-def _read_rejection(rejection: object) -> Rejection:
-    if not (isinstance(rejection, list) and len(rejection) == 5):
-        msg = "a malformed rejection"
-        raise ProtocolError(msg)
-    key, name, reason, patient_id, unreadable = rejection
-    owner = None if patient_id is None else _text(patient_id)
-    return Rejection(_text(key), _text(name), _text(reason), owner, unreadable is True)
-
-
-def _text(value: object) -> str:
-    if type(value) is not str:
-        msg = "a number or an object where text belongs"
-        raise ProtocolError(msg)
-    # Half a character, as a careless plugin may give it, cannot be stored.
-    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _checkpoint(engine: Engine) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pylantir.settings import RetentionSettings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterSettings:
@@ -16,6 +18,8 @@ class WriterSettings:
         match_on: Fields by which records of two sources are recognised as one step.
         max_minutes: Longest difference of start times under that rule.
         keep_missing: Sources whose missing records stay.
+        retention: How long history is kept.
+        mpps_strict: Whether a scanner's report has to be complete.
         key: This run's key for the producers' tokens.
     """
 
@@ -25,4 +29,6 @@ class WriterSettings:
     match_on: tuple[str, ...]
     max_minutes: float | None
     keep_missing: frozenset[str]
+    mpps_strict: bool = False
+    retention: RetentionSettings
     key: bytes = field(repr=False)

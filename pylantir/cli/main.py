@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pylantir.entry import STATUSES
 from pylantir.errors import ConfigurationError, ControlError, ExitStatus, PylantirError
 from pylantir.settings import DicomSettings, Settings
 
@@ -32,6 +33,7 @@ examples:
 _DAYS = "a day (2026-08-03, today) or a range (2026-08-01..2026-08-31, today..)"
 
 Run = Callable[[argparse.Namespace], int]
+Add = Callable[..., argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,12 +82,23 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
+    _add_start(add)
+    _add_worklist(add)
+    _add_sources(add)
+    _add_changes(add)
+    _add_configuration(add)
+    return parser
+
+
+def _add_start(add: Add) -> None:
     start = add("start", _start, "become pylantir-supervisor start, which runs everything", json=False)
     start.add_argument("--detach", action="store_true", help="run in the background; returns when everything is ready")
     start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
     start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
     start.add_argument("--port", metavar="N", type=int, help="port to listen on, instead of dicom.port")
 
+
+def _add_worklist(add: Add) -> None:
     query = add("query-db", _query_db, "show the worklist, and which sources give each item since when")
     query.add_argument("--patient", metavar="ID", help="this patient ID; * and ? are wildcards")
     query.add_argument("--date", metavar="DAYS", help=f"scheduled on {_DAYS}")
@@ -106,6 +119,8 @@ def make_parser() -> argparse.ArgumentParser:
     client.add_argument("--station", metavar="T", help="match this station AE title")
     client.add_argument("--echo", action="store_true", help="only ask whether the server answers (C-ECHO)")
 
+
+def _add_sources(add: Add) -> None:
     preview = add("preview", _preview, "fetch a source once and show what its records become; writes nothing")
     preview.add_argument("source", metavar="SOURCE", help="the source's name in the configuration")
     preview.add_argument("--limit", metavar="N", type=_positive, help="stop after so many records; default: none")
@@ -120,13 +135,28 @@ def make_parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
     )
+
+
+def _add_changes(add: Add) -> None:
     accept = add("accept", _accept, "let a source's next fetch cancel what was held back", json=False)
     accept.add_argument("source", metavar="SOURCE", help="the source's name, as `status` shows it")
+    forget = add(
+        "forget", _forget, "withdraw all that a source taken out of the configuration still claims", json=False
+    )
+    forget.add_argument("source", metavar="SOURCE", help="the name that it had")
+    status = add("set-status", _set_status, "set an item's status, for scanners that do not report", json=False)
+    status.add_argument("item", metavar="ITEM", type=_positive, help="the item, by the number that query-db shows")
+    status.add_argument("status", metavar="STATUS", choices=STATUSES, help=f"one of {', '.join(STATUSES)}")
+    status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
+    purge = add("purge", _purge, "delete old items that no source gives any more; the audit log stays", json=False)
+    purge.add_argument("--before", metavar="DAY", required=True, help="scheduled before this day (2026-08-03)")
+
+
+def _add_configuration(add: Add) -> None:
     add("schema", _schema, "print the JSON Schema of the configuration file, for editors", json=False)
     init = add("init", _init, "write a first configuration with sample data beside it", json=False)
     init.add_argument("file", metavar="FILE", nargs="?", help="where to; default: pylantir.json")
     init.add_argument("--from", metavar="OLD", dest="old", help="convert this old configuration; default: to stdout")
-    return parser
 
 
 def _port(text: str) -> int:
@@ -150,9 +180,32 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from pylantir.cli.supervisor import accept_removal
+    return _change(options, {"command": "accept", "name": options.source})
 
-    return accept_removal(options)
+
+def _forget(options: argparse.Namespace) -> int:
+    return _change(options, {"command": "forget", "name": options.source})
+
+
+def _set_status(options: argparse.Namespace) -> int:
+    arguments = {"item": options.item, "status": options.status, "reason": options.reason}
+    return _change(options, {"command": "set-status", **arguments})
+
+
+def _purge(options: argparse.Namespace) -> int:
+    import datetime
+
+    from pylantir.cli.periods import read_days
+
+    today = datetime.datetime.now().astimezone().date()
+    day, _ = read_days(options.before, today)
+    return _change(options, {"command": "purge", "before": day})
+
+
+def _change(options: argparse.Namespace, request: dict[str, object]) -> int:
+    from pylantir.cli.supervisor import change_data
+
+    return change_data(options, request)
 
 
 def _query_db(options: argparse.Namespace) -> int:

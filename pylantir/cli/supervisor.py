@@ -1,10 +1,11 @@
-"""The commands that concern the running supervisor: `pylantir start` becomes it, `pylantir accept` asks it."""
+"""The commands that concern the running supervisor: `pylantir start` becomes it, those that change data ask it."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,16 +40,15 @@ def supervisor_command(python: Path, options: argparse.Namespace) -> list[str]:
     return [*command, "--detach"] if options.detach else command
 
 
-def accept_removal(options: argparse.Namespace) -> int:
-    """Let a source's next fetch cancel what was held back.
+def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> int:
+    """Let the writer carry out a command, by way of the running supervisor.
 
     Raises:
         ControlError: The supervisor does not answer.
-        CommandRefused: It knows no such source, or cannot do it just now.
+        CommandRefused: It cannot be done, or not just now.
     """
     # The file itself may be invalid or gone by now: the running instance is found all the same.
     path = Path(options.config).absolute() if options.config else find_configuration(None, os.environ)
-    request = {"command": "accept", "name": options.source}
     try:
         answer = ask_supervisor(find_runtime_dir(path, os.environ), request, timeout_s=_ANSWER_TIMEOUT_S)
     except (FileNotFoundError, ConnectionRefusedError):

@@ -1,4 +1,4 @@
-"""What operators may change in the worklist: forget a source, set an item's status; and deciding anew what is stored.
+"""What operators may change in the worklist, and deciding anew what is stored when the configuration has changed.
 
 Lives in the writer, which carries the commands out between two batches. Everything is audited under the command's name.
 """
@@ -6,7 +6,7 @@ Lives in the writer, which carries the commands out between two batches. Everyth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, or_, select, update
 
@@ -15,6 +15,7 @@ from pylantir.errors import CommandRefused
 from pylantir.store.cycles import utc_now
 from pylantir.store.reconcile import STATUS, Rules
 from pylantir.store.records import REFUSED, WITHDRAWN, chunks
+from pylantir.store.retention import purge_items
 from pylantir.store.tables import (
     audit_log,
     rejected_entries,
@@ -29,6 +30,23 @@ SETTABLE_STATUSES = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED, CANCELED)
 _RULES_FACT = "rules"
 _ENTRIES = source_entries.c
 _ITEMS = worklist_items.c
+
+
+def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> str:
+    """Carry out an operator's command as it came over the control socket; tells what was done.
+
+    Raises:
+        CommandRefused: It cannot be carried out, or is malformed.
+    """
+    item, before = command.get("item"), command.get("before")
+    match command.get("command"):
+        case "forget":
+            return forget_source(engine, str(command.get("name")), rules)
+        case "set-status" if type(item) is int:
+            return set_status(engine, item, str(command.get("status")), str(command.get("reason") or ""), rules)
+        case "purge" if isinstance(before, str) and len(before) == 8 and before.isdecimal():
+            return purge_items(engine, before)
+    raise CommandRefused("a command that the writer does not know, or without its arguments")
 
 
 def forget_source(engine: Engine, source: str, rules: Rules) -> str:

@@ -16,24 +16,12 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import CreateColumn
 
 from pylantir.store.adoption import claim_old_items
+from pylantir.store.audit_guard import forbid_changes
 from pylantir.store.cycles import utc_now
 from pylantir.store.engine import sqlite_path
 from pylantir.store.tables import metadata
 
 logger = logging.getLogger(__name__)
-
-_IMMUTABLE_AUDIT = {
-    "sqlite": (
-        """CREATE TRIGGER IF NOT EXISTS audit_log_{event} BEFORE {event} ON audit_log
-        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
-    ),
-    "postgresql": (
-        """CREATE OR REPLACE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$""",
-        """CREATE OR REPLACE TRIGGER audit_log_{event} BEFORE {event} ON audit_log
-        FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()""",
-    ),
-}
 
 
 def create_private_file(path: Path) -> None:
@@ -69,9 +57,7 @@ def prepare_database(engine: Engine) -> None:
         for table_name in existing:
             for index in metadata.tables[table_name].indexes:
                 index.create(connection, checkfirst=True)
-        for event in ("update", "delete"):
-            for statement in _IMMUTABLE_AUDIT[connection.dialect.name]:
-                connection.execute(text(statement.format(event=event)))
+        forbid_changes(connection)
         adopted = claim_old_items(connection, utc_now())
     if adopted:
         logger.info("%d items of an earlier version are kept; their source takes them over", adopted)
