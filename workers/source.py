@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pylantir.data_sources.base import DataSourcePlugin, ReportsRecordIds, WatchesForChanges
+from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
 from pylantir.errors import ConfigurationError, PluginError, PylantirError
 from pylantir.mapping import EntryMapper
@@ -101,7 +101,7 @@ class SourceWorker:
         self._writer = WriterConnection(queue_address, hello)
         self._last_success: datetime.datetime | None = None
         self._last_trace = ""
-        self._sync_now = False
+        self._sync_now = self._was_asked = False
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
     def run(self) -> None:
@@ -129,7 +129,7 @@ class SourceWorker:
             now = time.monotonic()
             closed_for_s = self._closed_for_s()
             if self._sync_now or (now >= due and not closed_for_s):
-                self._sync_now = False
+                self._was_asked, self._sync_now = self._sync_now, False
                 return min(due, now)
             pause = min(max(due - now, closed_for_s), _WINDOW_CHECK_S)
             if self._watches and not closed_for_s:
@@ -222,6 +222,8 @@ class SourceWorker:
         if not isinstance(self._plugin, ReportsRecordIds):
             return False
         self._context.channel.beat(self._settings.fetch_timeout_s)
+        if self._was_asked and isinstance(self._plugin, ComparesWhenAsked):
+            self._plugin.compare_now()
         record_ids = self._plugin.current_record_ids()
         if record_ids is None:
             return False

@@ -149,6 +149,20 @@ class ReportsRecordIds(ABC):
         return callable(getattr(subclass, "current_record_ids", None))
 
 
+class ComparesWhenAsked(ABC):
+    """A plugin that reports record IDs now and then, and at once when an operator wants to know."""
+
+    @abstractmethod
+    def compare_now(self) -> None:
+        """Let the next `current_record_ids` be due: somebody asked for this cycle (`sync`, `accept`)."""
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        if cls is not ComparesWhenAsked:
+            return NotImplemented
+        return callable(getattr(subclass, "compare_now", None))
+
+
 def _follow(record: object, path: str) -> object:
     """Walk a dotted path through objects and lists."""
     value: object = record

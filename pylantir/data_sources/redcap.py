@@ -108,6 +108,10 @@ class RedcapPlugin(DataSourcePlugin):
         due = self._compared_at is None or self._monotonic() - self._compared_at >= interval_s
         return self._existing_ids() if due and self._plan is not None else None
 
+    def compare_now(self) -> None:
+        """Compare in this cycle, however long ago the last time was."""
+        self._compared_at = None
+
     def cleanup(self) -> None:
         """Close the connection."""
         if self._client is not None:

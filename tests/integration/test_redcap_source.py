@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redcap_server import CPIP_METADATA, TOKEN, RedcapServer, base_row, field, mri_row, zone
 
-from pylantir.data_sources.base import BadRecord, ReportsRecordIds
+from pylantir.data_sources.base import BadRecord, ComparesWhenAsked, ReportsRecordIds
 from pylantir.data_sources.redcap import RedcapPlugin
 from pylantir.data_sources.redcap_answers import RedcapRefused
 from pylantir.data_sources.redcap_client import RedcapClient, retry_delay_s
@@ -264,6 +264,16 @@ def test_comparison_of_records_comes_at_start_and_then_hourly(server: RedcapServ
     clock.now += 3600
     server.delete("1")
     assert list(plugin.current_record_ids() or ()) == ["2:mri#1"]
+
+
+def test_comparison_comes_at_once_when_somebody_asks(server: RedcapServer) -> None:
+    plugin = make_plugin(Clock())
+    fetch(plugin, EVER)
+    assert plugin.current_record_ids() is None
+    assert isinstance(plugin, ComparesWhenAsked)
+    plugin.compare_now()
+    assert list(plugin.current_record_ids() or ()) == ["1:mri#1", "2:mri#1"]
+    assert plugin.current_record_ids() is None
 
 
 def test_complete_fetch_stands_for_the_comparison(server: RedcapServer) -> None:
