@@ -73,7 +73,11 @@ def _load_claimants(working: WorkingSet, identifiers: set[Identifier]) -> dict[I
         working.load(patient for _, patient in best.values())
         freed = [value for value, (number, _) in best.items() if not _claims(working.records[number], column, value)]
         if freed:
-            working.load(find_holding_patients(working.connection, column, freed))
+            working.load(find_holding_patients(working.connection, column, freed, (LIVE, REFUSED)))
+        # Whoever was the best before the order of priority changed must go now.
+        promoted = [value for value, (number, _) in best.items() if working.records[number].state == REFUSED]
+        if promoted:
+            working.load(find_holding_patients(working.connection, column, promoted, (LIVE,)))
     working.load(started.values())
     return started
 

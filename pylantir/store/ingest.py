@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,7 +104,7 @@ class SourceIngest:
         if self._is_over(batch.started_at):
             return
         now = utc_now()
-        with self._engine.begin() as connection:
+        with _telling_the_first_cause(), self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
             if batch.seq <= cycle.last_seq:
                 return
@@ -382,6 +383,18 @@ def is_temporary(error: Exception) -> bool:
     if isinstance(error, OperationalError | InternalError):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or type(error) is DatabaseError)
+
+
+@contextmanager
+def _telling_the_first_cause() -> Iterator[None]:
+    """Raise what happened first: a full disk ends the transaction, and then the savepoint is not found either."""
+    try:
+        yield
+    except DBAPIError as error:
+        first, earlier = error, error.__context__
+        while earlier is not None:
+            first, earlier = earlier if isinstance(earlier, DBAPIError) else first, earlier.__context__
+        raise first from None
 
 
 def format_ids(ids: Sequence[int]) -> str:

@@ -162,12 +162,13 @@ def find_best_holders(
     }
 
 
-def find_holding_patients(connection: Connection, column: str, values: Sequence[str]) -> set[str]:
-    """All patients under whom a stored record claims one of the values."""
+def find_holding_patients(
+    connection: Connection, column: str, values: Sequence[str], states: Sequence[str]
+) -> set[str]:
+    """All patients under whom a stored record in one of the states claims one of the values."""
     table = source_entries.c
-    statement = select(table.patient_id.distinct()).where(
-        table[column].in_(bindparam("values", expanding=True)), table.state.in_((LIVE, REFUSED))
-    )
+    claimed = table[column].in_(bindparam("values", expanding=True))
+    statement = select(table.patient_id).distinct().where(claimed, table.state.in_(states))
     return {row[0] for chunk in chunks(values) for row in connection.execute(statement, {"values": chunk})}
 
 

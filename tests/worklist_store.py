@@ -1,0 +1,161 @@
+"""Feeding a real worklist database as source workers do, and looking at what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Table, insert, select, update
+
+from pylantir.entry import SCHEDULED
+from pylantir.mapping import EntryMapper
+from pylantir.store.cycles import CycleEnd, CycleSummary, EntryBatch, EntryRecord, utc_now
+from pylantir.store.ingest import SourceIngest
+from pylantir.store.quarantine import Rejection
+from pylantir.store.reconcile import STATUS, Rules
+from pylantir.store.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
+
+RANKS = {"ris": 0, "redcap": 1, "csv": 2}
+RULES = Rules(ranks=RANKS)
+
+
+def record(record_id: str | None = None, patient: str = "P1", **fields: str) -> EntryRecord:
+    """A record as a source's worker sends it; without an ID of its own unless one is given."""
+    whole = {"patient_id": patient, "scheduled_start_date": "20300701", "scheduled_start_time": "090000", **fields}
+    if record_id is not None:
+        whole["source_record_id"] = record_id
+    entry = EntryMapper().to_entry(whole)
+    return entry.record_key, json.dumps(dict(entry.fields), sort_keys=True), dict(entry.fields)
+
+
+class Feed:
+    """One source and its place in the writer."""
+
+    def __init__(self, engine: Engine, name: str, rules: Rules = RULES, *, keep_missing: bool = False) -> None:
+        self.engine = engine
+        self.name = name
+        self.rules = rules
+        self.keep_missing = keep_missing
+        self.cycles = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Another writer takes over."""
+        self.ingest = SourceIngest(self.engine, self.name, self.rules, keep_missing=self.keep_missing)
+
+    def batches(
+        self,
+        records: Sequence[EntryRecord],
+        *,
+        present: Sequence[str] = (),
+        rejected: Sequence[Rejection] = (),
+        snapshot: bool = True,
+        size: int = 500,
+    ) -> list[EntryBatch]:
+        """The batches of a new cycle."""
+        self.cycles += 1
+        started_at, parts = utc_now(), [records[n : n + size] for n in range(0, len(records), size)]
+        if (present or rejected) and not parts:
+            parts = [[]]
+        last = len(parts)
+        return [
+            EntryBatch(
+                cycle=f"{self.name}-{started_at}-{self.cycles}", seq=seq, started_at=started_at, snapshot=snapshot,
+                records=part, present=present if seq == last else (), rejected=rejected if seq == last else (),
+            )
+            for seq, part in enumerate(parts, start=1)
+        ]  # fmt: skip
+
+    def end(self, batches: Sequence[EntryBatch], *, complete: bool = True, error: str | None = None) -> CycleEnd:
+        """The end of the cycle of these batches."""
+        if not batches:
+            return CycleEnd(cycle=f"empty-{utc_now()}", seq=1, started_at=utc_now(), complete=complete, error=error)
+        last = batches[-1]
+        return CycleEnd(cycle=last.cycle, seq=last.seq + 1, started_at=last.started_at, complete=complete, error=error)
+
+    def sync(
+        self, *records: EntryRecord, complete: bool = True, error: str | None = None, **parts: Any
+    ) -> CycleSummary:
+        """A whole cycle."""
+        batches = self.batches(records, **parts)
+        for batch in batches:
+            self.ingest.apply_batch(batch)
+        return self.ingest.finish_cycle(self.end(batches, complete=complete, error=error))
+
+
+def rows(engine: Engine, table: Table) -> list[dict[str, Any]]:
+    """All rows of a table, in the order of their ids."""
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
+
+
+def items(engine: Engine, **where: object) -> list[dict[str, Any]]:
+    """The items, cancelled ones included, that have these values."""
+    return [row for row in rows(engine, worklist_items) if where.items() <= row.items()]
+
+
+def served(engine: Engine) -> list[tuple[str, str, str]]:
+    """(patient, date, time) of all scheduled items, sorted."""
+    return sorted(
+        (one["patient_id"], one["scheduled_start_date"], one["scheduled_start_time"])
+        for one in items(engine, **{STATUS: SCHEDULED})
+    )
+
+
+def claims(engine: Engine) -> dict[tuple[str, str], tuple[str, int | None]]:
+    """(source, record key) -> (state, item)."""
+    return {
+        (one["data_source"], one["record_key"]): (one["state"], one["item_id"]) for one in rows(engine, source_entries)
+    }
+
+
+def quarantine(engine: Engine) -> dict[tuple[str, str], dict[str, Any]]:
+    """(source, record key) -> row."""
+    return {(one["data_source"], one["record_key"]): one for one in rows(engine, rejected_entries)}
+
+
+def runs(engine: Engine) -> list[dict[str, Any]]:
+    """The rows of `sync_runs`."""
+    return rows(engine, sync_runs)
+
+
+def report_from_scanner(engine: Engine, item_id: int, status: str) -> None:
+    """Do to an item what a scanner's report does, with its line in the audit log."""
+    table = worklist_items
+    with engine.begin() as connection:
+        item = connection.execute(select(table).where(table.c.id == item_id)).mappings().one()
+        connection.execute(update(table).where(table.c.id == item_id), {STATUS: status, "scanner_touched": 1})
+        note = {"at": utc_now(), "actor": "scanner:MR3", "action": "status", "item_id": item_id}
+        note |= {"patient_id": item["patient_id"], "changes": json.dumps({STATUS: [item[STATUS], status]})}
+        connection.execute(insert(audit_log), note)
+
+
+NOT_REPLAYED = {"id", "generated_study_uid", "scanner_touched", "known_conflicts", "created_at", "updated_at"}
+
+
+def replay_audit(engine: Engine) -> dict[int, dict[str, Any]]:
+    """Build the items from the audit log alone; every line must begin where the one before it ended."""
+    built: dict[int, dict[str, Any]] = {}
+    for line in rows(engine, audit_log):
+        item = built.setdefault(line["item_id"], {})
+        assert (line["action"] == "created") == (not item), line
+        for name, change in json.loads(line["changes"]).items():
+            if isinstance(change, list):
+                before, after = change
+                assert item.get(name) == before, (line, item.get(name))
+                item[name] = after
+    return built
+
+
+def audited_values(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an item the audit log must be able to tell."""
+    return {name: value for name, value in item.items() if name not in NOT_REPLAYED and value is not None}
+
+
+def check_audit(engine: Engine) -> None:
+    """The audit log, replayed, gives the present items."""
+    built = replay_audit(engine)
+    assert {n: {k: v for k, v in one.items() if v is not None} for n, one in built.items()} == {
+        item["id"]: audited_values(item) for item in rows(engine, worklist_items)
+    }
