@@ -116,6 +116,14 @@ class DicomSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MppsSettings:
+    """What scanners' reports (MPPS) have to hold (`lenient` or `strict`), and how long they wait for the writer."""
+
+    mode: str = "lenient"
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeduplicationSettings:
     """How records of two sources are recognised as one step when no accession number or study UID says so."""
 
@@ -150,6 +158,7 @@ class Settings:
     db_echo: bool = False
     runtime_dir: str
     dicom: DicomSettings = DicomSettings()
+    mpps: MppsSettings = MppsSettings()
     deduplication: DeduplicationSettings = DeduplicationSettings()
     log: LogSettings = LogSettings()
     plugin_dirs: tuple[str, ...] = ()

@@ -20,7 +20,15 @@ from pylantir.config.messages import Finding, Place, explain, nearest, suggestio
 from pylantir.config.models import Configuration
 from pylantir.config.sources import check_sources, source_settings
 from pylantir.errors import ConfigurationError
-from pylantir.settings import Catalogue, DeduplicationSettings, DicomSettings, LogSettings, ServingSettings, Settings
+from pylantir.settings import (
+    Catalogue,
+    DeduplicationSettings,
+    DicomSettings,
+    LogSettings,
+    MppsSettings,
+    ServingSettings,
+    Settings,
+)
 
 _OPTIONS: Mapping[str, str] = {"ae_title": "--AEtitle", "host": "--ip", "port": "--port"}
 
@@ -95,6 +103,7 @@ def load_settings(
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
         dicom=_dicom_settings(configuration),
+        mpps=MppsSettings(mode=configuration.mpps.mode, timeout_s=configuration.mpps.timeout),
         deduplication=DeduplicationSettings(
             match_on=tuple(configuration.deduplication.match_on),
             max_minutes=configuration.deduplication.max_minutes,

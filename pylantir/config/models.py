@@ -256,6 +256,18 @@ class Deduplication(_Section):
     )
 
 
+class Mpps(_Section):
+    """What scanners report about their work (MPPS)."""
+
+    mode: Annotated[Literal["lenient", "strict"], _expected('"lenient" or "strict"')] = Field(
+        default="lenient",
+        description='"lenient" forgives what is missing in a report, and logs it; "strict" refuses it.',
+    )
+    timeout: Seconds = Field(
+        default=10, description="Seconds that a report waits for the database before the scanner is told to try again."
+    )
+
+
 class Log(_Section):
     """The log."""
 
@@ -298,6 +310,7 @@ class Configuration(_Section):
     mwl: Mwl = Field(default=Mwl(), description="Which items of the worklist are served.")
     plugin_dirs: list[Text] = Field(default=["plugins"], description="Folders that are searched for plugin files.")
     data_sources: list[Source] = Field(default=[], description="The sources of the worklist; at least one.")
+    mpps: Mpps = Field(default=Mpps(), description="What scanners' reports (MPPS) have to hold.")
     deduplication: Deduplication = Field(
         default=Deduplication(), description="When records of two sources are the same scheduled step."
     )

@@ -25,6 +25,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer
 
 from pylantir.dicom.answers import Find, QueryService
+from pylantir.dicom.mpps import MPPS_SOP_CLASSES, MppsPorts, MppsService
 from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class WorklistServer:
         listener: socket.socket,
         settings: DicomSettings,
         find: Find,
+        mpps: MppsPorts | None = None,
     ) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
 
@@ -69,10 +71,14 @@ class WorklistServer:
             settings: AE title and allowed calling AE titles (none = any).
             find: Gives the items that match, in the order to send them. Called from association threads,
                 several at once; its result is closed when it has a `close`. May raise StoreError.
+            mpps: Where scanners' reports go; without it none are accepted.
         """
         queries = QueryService(settings, find)
         entity = AE(ae_title=settings.ae_title)
         for sop_class in (Verification, ModalityWorklistInformationFind):
+            entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        reports = MppsService(mpps) if mpps else None
+        for sop_class in MPPS_SOP_CLASSES if reports else ():
             entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         entity.require_calling_aet = list(settings.allowed_aet)
         entity.maximum_associations = MAX_ASSOCIATIONS
@@ -85,6 +91,7 @@ class WorklistServer:
             server_class=_SharedListener,
             evt_handlers=[
                 (evt.EVT_C_FIND, queries.answer),
+                *(reports.handlers if reports else ()),
                 (evt.EVT_REJECTED, _log_rejection),
                 (evt.EVT_CONN_CLOSE, _end_probe),
             ],

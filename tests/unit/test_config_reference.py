@@ -21,6 +21,7 @@ SECTIONS = (
     models.Source,
     models.OperationInterval,
     models.Mwl,
+    models.Mpps,
     models.Deduplication,
     models.Log,
 )
