@@ -1,0 +1,164 @@
+"""A plugin is other people's code: whatever it does, the others run, and the log says which plugin in which file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from installation import Installation, csv_source, plugin_source, wait_until
+
+NO_PLUGIN_CLASS = "class Plugin:\n    pass\n"
+HANGS_AT_IMPORT = "import time\nfrom pylantir.data_sources.base import DataSourcePlugin\ntime.sleep(3600)\n"
+RAISES_AT_IMPORT = "from pylantir.data_sources.base import DataSourcePlugin\nimport no_such_module\n"
+EXITS_AT_IMPORT = "import os\nfrom pylantir.data_sources.base import DataSourcePlugin\nos._exit(5)\n"
+CLASS = "class Plugin(DataSourcePlugin):\n    pass\n"
+
+
+def run_beside_a_good_source(installation: Installation, *names: str, **changes: object) -> None:
+    """Start with a good source and the named plugins; wait until the good one has synced twice more."""
+    installation.write_csv("a.csv", ["P1"])
+    bad = [plugin_source(name, **changes) for name in names or ("bad",)]
+    installation.configure(csv_source("good", "a.csv"), *bad)
+    installation.start(until=None)
+    wait_until(lambda: "P1" in installation.patients(), "the good source's entry")
+    runs = len(installation.runs("good"))
+    wait_until(lambda: len(installation.runs("good")) >= runs + 2, "the good source goes on")
+    assert installation.process("good")["restarts"] == 0
+
+
+def assert_named_in_log(installation: Installation, name: str, said: str) -> None:
+    """Some line tells plugin and file, and the reason is in it or in the traceback below."""
+    path = str(installation.folder / "plugins" / f"{name}.py")
+
+    def named() -> bool:
+        # A traceback's lines are indented: they belong to the line before.
+        events = re.split(r"\n(?=\S)", installation.log())
+        return any(path in event and name in event.replace(path, "") and said in event for event in events)
+
+    wait_until(named, lambda: f"{name}, {path} and {said} in one event of:\n{installation.log()}")
+
+
+def test_plugins_that_cannot_be_imported_disturb_nobody(installation: Installation) -> None:
+    texts = {
+        "raises": (RAISES_AT_IMPORT + CLASS, "no_such_module"),
+        "hangs": (HANGS_AT_IMPORT + CLASS, "check hangs"),
+        "exits": (EXITS_AT_IMPORT + CLASS, "ended the process"),
+        "sysexits": ("import sys\nsys.exit(3)\n" + RAISES_AT_IMPORT + CLASS, "SystemExit"),
+        "classless": (NO_PLUGIN_CLASS, "DataSourcePlugin"),
+        "misspelt": ("def broken(:\n", "line 1"),
+    }
+    (installation.folder / "plugins").mkdir()
+    for name, (text, _) in texts.items():
+        (installation.folder / "plugins" / f"{name}.py").write_text(text, encoding="utf-8")
+    run_beside_a_good_source(installation, *texts, fetch_timeout=1)
+    for name, (_, said) in texts.items():
+        assert_named_in_log(installation, name, said)
+        wait_until(lambda n=name: installation.process(n)["last_error"], f"{name} says what is wrong")
+    assert installation.status()["health"] == "degraded"
+    assert installation.terminate() == 0
+
+
+def test_plugins_whose_own_check_fails_disturb_nobody(installation: Installation) -> None:
+    checks = {
+        "raises": ("raise RuntimeError('no licence')", "no licence"),
+        "sysexits": ("sys.exit(3)", "SystemExit"),
+        "exits": ("os._exit(5)", "ended the process"),
+        "aborts": ("os.abort()", "ended the process"),
+        "nonsense": ("return 17", "TypeError"),
+    }
+    for name, (check, _) in checks.items():
+        installation.write_plugin(name, check=check)
+    run_beside_a_good_source(installation, *checks)
+    for name, (_, said) in checks.items():
+        assert_named_in_log(installation, name, said)
+        wait_until(lambda n=name: installation.process(n)["last_error"], f"{name} says what is wrong")
+    assert installation.status()["health"] == "degraded"
+    assert installation.terminate() == 0
+
+
+def test_fetches_that_fail_are_repeated_and_disturb_nobody(installation: Installation) -> None:
+    fetches = {
+        "raises": ("raise ValueError('gone')", "ValueError: gone"),
+        "sysexits": ("sys.exit(3)", "SystemExit: 3"),
+        "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        "nothing": ("return None", "TypeError"),
+        "halfway": ("yield {'patient_id': 'X2', 'scheduled_start_date': '2030-01-01'}; raise OSError('half')", "half"),
+    }
+    for name, (fetch, _) in fetches.items():
+        installation.write_plugin(name, fetch=fetch)
+    run_beside_a_good_source(installation, *fetches)
+    failed = "select 1 from sync_runs where data_source = ? and error > ''"
+    for name, (_, said) in fetches.items():
+        assert_named_in_log(installation, name, said)
+        wait_until(lambda n=name: len(installation.rows(failed, n)) >= 2, f"{name} is asked again")
+        process = installation.process(name)
+        assert process["restarts"] == 0
+        assert name in process["last_error"]
+    assert installation.status()["health"] == "degraded"
+
+
+def test_a_plugin_that_ends_its_process_is_started_again_with_growing_pauses(installation: Installation) -> None:
+    installation.write_plugin("bad", fetch="os._exit(9)")
+    run_beside_a_good_source(installation)
+    installation.wait_for_log(r"bad ended unexpectedly \(status 9\); restart \d+ in 0\.0 s")
+    installation.wait_for_log(r"bad ended unexpectedly \(status 9\); restart \d+ in [12]\.\d s")
+    assert "status 9" in installation.process("bad")["last_error"] + installation.process("bad")["last_exit"]
+
+
+def test_what_is_no_entry_is_quarantined_and_the_rest_goes_on(installation: Installation) -> None:
+    good = "{'patient_id': 'X2', 'scheduled_start_date': '2030-01-01', 'source_record_id': '1'}"
+    surrogate = "{'patient_id': 'X\\ud800', 'scheduled_start_date': '2030-01-01', 'source_record_id': 'a\\ud800b'}"
+    strange = f"[None, 17, 'text', ['list'], {{}}, {{3: 4}}, object(), {surrogate}, {good}]"
+    installation.write_plugin("bad", fetch=f"return {strange}")
+    run_beside_a_good_source(installation)
+    wait_until(lambda: installation.patients() == ["P1", "X2"], "the good entry among the strange ones")
+    wait_until(lambda: len(installation.rows("select 1 from rejected_entries")) == 8, "the quarantine")
+    assert "cannot be read" in installation.process("bad")["last_error"]
+
+
+def test_rejections_of_any_size_pass(installation: Installation) -> None:
+    installation.write_plugin(
+        "bad",
+        fetch=(
+            "from pylantir.data_sources.base import BadRecord; "
+            "return [BadRecord(record='x' * 60000 + str(n), field='y' * 60000, reason='z' * 60000)"
+            " for n in range(300)]"
+        ),
+    )
+    run_beside_a_good_source(installation)
+    wait_until(lambda: installation.runs("bad"), "its cycle")
+    assert installation.rows("select max(length(reason)) from rejected_entries")[0][0] < 10_000
+
+
+def test_a_plugin_may_use_dataclasses_neighbours_and_relative_files(installation: Installation) -> None:
+    installation.write_plugin("bad", fetch="import neighbour; return [neighbour.Entry(open('p.txt').read()).entry()]")
+    (installation.folder / "p.txt").write_text("X7", encoding="utf-8")
+    (installation.folder / "plugins" / "_private.py").write_text("raise RuntimeError", encoding="utf-8")
+    Path(installation.folder / "plugins" / "neighbour.py").write_text(
+        "from dataclasses import dataclass\n\n@dataclass\nclass Entry:\n    patient: str\n\n"
+        "    def entry(self):\n        return {'patient_id': self.patient, 'scheduled_start_date': '2030-01-01'}\n",
+        encoding="utf-8",
+    )
+    run_beside_a_good_source(installation)
+    wait_until(lambda: installation.patients() == ["P1", "X7"], "the plugin's entry")
+
+
+def test_a_secret_reaches_its_source_alone_and_no_log(installation: Installation) -> None:
+    installation.environment |= {"BAD_TOKEN": "s3cret-token"}
+    show = "open('seen-' + self.get_source_name()[:1] + str(os.getpid()), 'w').write(os.environ.get('BAD_TOKEN', ''))"
+    installation.write_plugin("bad", fetch=f"{show}; raise ValueError('refused: ' + os.environ['BAD_TOKEN'])")
+    installation.write_plugin("other", patient="X8", fetch="open('other', 'w').write(str(dict(os.environ)))")
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(
+        csv_source("good", "a.csv"), plugin_source("bad", config={"token_env": "BAD_TOKEN"}), plugin_source("other")
+    )
+    installation.start(until="degraded")
+    wait_until((installation.folder / "other").exists, "the other plugin has run")
+    (seen,) = installation.folder.glob("seen-*")
+    assert seen.read_text() == "s3cret-token"
+    wait_until(lambda: "X8" in installation.patients(), "the other plugin's entry")
+    assert "BAD_TOKEN" not in (installation.folder / "other").read_text()
+    installation.wait_for_log("refused: ")
+    assert "s3cret-token" not in installation.log()
+    assert "s3cret-token" not in str(installation.status())
+    assert "s3cret-token" not in str(installation.rows("select error from sync_runs"))
