@@ -1,7 +1,7 @@
 """How fast a CSV file becomes the worklist, as a ratio to the raw limit measured in the same run.
 
-The raw limit is what plain `csv` and `sqlite3.executemany` need for the same rows into one table with three indexes. The
-real time is a cycle of the real processes, from its start to its last COMMIT, as `sync_runs` has it.
+The raw limit is what plain `csv` and `sqlite3.executemany` need for the same rows into one table with three indexes.
+The real time is a cycle of the real processes, from its start to its last COMMIT, as `sync_runs` has it.
 
     python benchmarks/sync.py [--rows 100000] [--runs 3] [--sources 1]
 """

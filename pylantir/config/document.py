@@ -14,6 +14,7 @@ from typing import NoReturn
 from pylantir.config.messages import Finding, Place
 from pylantir.errors import ConfigurationError
 
+_DEEPEST = 100
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]')
 
 
@@ -50,11 +51,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _without_comments(value: object) -> object:
+def _without_comments(value: object, depth: int = 0) -> object:
+    if depth > _DEEPEST:
+        # How much `json` itself takes depends on the version of Python.
+        raise ValueError(f"more than {_DEEPEST} levels deep")
     if isinstance(value, dict):
-        return {key: _without_comments(item) for key, item in value.items() if not key.startswith("_")}
+        return {key: _without_comments(item, depth + 1) for key, item in value.items() if not key.startswith("_")}
     if isinstance(value, list):
-        return [_without_comments(item) for item in value]
+        return [_without_comments(item, depth + 1) for item in value]
     return value
 
 
@@ -89,6 +93,6 @@ def _repeated_keys(text: str) -> Iterator[Finding]:
             if key in here.seen and not key.startswith("_"):
                 place: Place = tuple(container.part for container in inside[:-1])
                 column = start - text.rfind("\n", 0, start)
-                text = f'line {line}, column {column}: duplicate key "{key}", first in line {here.seen[key]}'
-                yield Finding(place=place, text=text)
+                told = f'line {line}, column {column}: duplicate key "{key}", first in line {here.seen[key]}'
+                yield Finding(place=place, text=told)
             here.seen.setdefault(key, line)

@@ -65,6 +65,14 @@ def test_duplicate_key_is_told_with_both_places(tmp_path: Path) -> None:
     ]
 
 
+def test_second_duplicate_is_told_with_its_own_line(tmp_path: Path) -> None:
+    _, findings = read_document(write(tmp_path / "pylantir.json", '{"a": 1,\n"a": 2,\n"a": 3}'))
+    assert [finding.text for finding in findings] == [
+        'line 2, column 1: duplicate key "a", first in line 1',
+        'line 3, column 1: duplicate key "a", first in line 1',
+    ]
+
+
 @brief
 @given(document=st.dictionaries(st.text(), JSON_VALUES), indent=st.sampled_from([None, 2]))
 def test_document_without_repeated_keys_has_no_duplicates(

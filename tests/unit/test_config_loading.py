@@ -228,8 +228,10 @@ def test_broken_plugin_file_matters_only_to_the_source_that_needs_it(load: Load)
     assert settings.warnings == (expected,)
     settings = load(with_source(type="clinic"), catalogue=catalogue)
     assert settings.warnings == (
-        "pylantir.json: data_sources[0].type: plugin /plugins/clinic.py cannot be used: line 3: invalid syntax; "
-        "this source fails until it is mended",
+        (
+            "pylantir.json: data_sources[0].type: plugin /plugins/clinic.py cannot be used: line 3: invalid syntax; "
+            "this source fails until it is mended"
+        ),
     )
     assert settings.sources[0].plugin == PluginType(type_name="clinic", path="/plugins/clinic.py")
 
