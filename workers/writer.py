@@ -55,6 +55,7 @@ class Writer:
         self._rules = Rules(ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes)
         self._listener = listener
         self._ingests: dict[str, SourceIngest] = {}
+        self._lock: FileLock | None = None
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
@@ -62,16 +63,6 @@ class Writer:
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until told to stop."""
-        path = sqlite_path(self._settings.db_url)
-        lock = FileLock(path.with_name(path.name + ".lock")) if path else None
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if lock:
-            try:
-                lock.acquire("another writer uses this database")
-            except AlreadyRunning as error:
-                self._context.channel.report({"database": str(error)})
-                raise
         self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         queue.watch(self._context.stop, self._context.stop.drain)
@@ -84,16 +75,17 @@ class Writer:
             queue.close()
             _checkpoint(self._engine)
             self._engine.dispose()
-            if lock:
-                lock.release()
+            if self._lock:
+                self._lock.release()
 
     def _prepare(self, queue: EntryQueue) -> bool:
         """Make the database ready; producers wait in the listener's backlog meanwhile."""
         while not self._must_end():
             try:
+                self._claim_database()
                 prepare_database(self._engine)
                 changed = apply_rules(self._engine, self._rules)
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, OSError, AlreadyRunning) as error:
                 self._note_trouble(error)
                 self._wait(queue)
             else:
@@ -102,6 +94,15 @@ class Writer:
                     logger.info("priorities have changed: %d items decided anew", changed)
                 return True
         return False
+
+    def _claim_database(self) -> None:
+        """Make the folder of a SQLite file, and see that no other writer uses the file."""
+        path = sqlite_path(self._settings.db_url)
+        if path and self._lock is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_name(path.name + ".lock"))
+            lock.acquire("another writer uses this database")
+            self._lock = lock
 
     def _serve(self, queue: EntryQueue) -> None:
         while True:
@@ -256,7 +257,7 @@ class Writer:
 def describe_trouble(error: Exception) -> str:
     """Tell what is wrong with the database, without the statement and its values, which are patient data."""
     origin = getattr(error, "orig", None)
-    if isinstance(error, StoreError | OSError):
+    if isinstance(error, StoreError | AlreadyRunning | OSError):
         return str(error)
     return f"{type(origin or error).__name__}: {str(origin).splitlines()[0]}" if origin else type(error).__name__
 
