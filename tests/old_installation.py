@@ -17,10 +17,19 @@ CONFIGURATION: dict[str, Any] = {
     "operation_interval": {"start_time": [0, 0], "end_time": [23, 59]},
     "allowed_aet": [],
     "site": "792",
-    "redcap2wl": {"mri_operator": "performing_physician", "mri_wt_lbs": "patient_weight_lb"},
+    "redcap2wl": {
+        "study_id": "study_id",
+        "family_id": "family_id",
+        "youth_dob_y": "youth_dob_y",
+        "t1_date": "t1_date",
+        "demo_sex": "demo_sex",
+        "mri_wt_lbs": "patient_weight_lb",
+        "mri_operator": "performing_physician",
+        "status": "performed_procedure_step_status",
+    },
     "protocol": {"792": "BRAIN_MRI_3T", "mapping": "GEHC"},
 }
-METADATA = [*CPIP_METADATA, field("mri_operator", "mri"), field("mri_wt_lbs", "mri")]
+METADATA = [*CPIP_METADATA, field("mri_operator", "mri"), field("mri_wt_lbs", "mri"), field("status", "mri")]
 
 COLUMNS_02 = """id INTEGER PRIMARY KEY, study_instance_uid VARCHAR(100), patient_name VARCHAR(100),
     patient_id VARCHAR(50) NOT NULL, patient_birth_date VARCHAR(10), patient_sex VARCHAR(1), patient_weight_lb VARCHAR(10),

@@ -108,10 +108,12 @@ def _add_worklist(add: Add) -> None:
     query.add_argument("--all", action="store_true", help="everything, not only what a scanner may be shown")
 
     client = add("test-client", _test_client, "ask the server as a scanner does (C-FIND), and show the matches")
-    client.add_argument("--host", metavar="A", help="the server's address, instead of dicom.host")
+    client.add_argument("--host", "--ip", metavar="A", help="the server's address, instead of dicom.host")
     client.add_argument("--port", metavar="N", type=_port, help="the server's port, instead of dicom.port")
     client.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
-    client.add_argument("--calling", metavar="T", help="calling AE title; default: the first of allowed_aet")
+    client.add_argument(
+        "--calling", "--callingAEtitle", metavar="T", help="calling AE title; default: the first of allowed_aet"
+    )
     client.add_argument("--patient", metavar="ID", help="match this patient ID; * and ? are wildcards")
     client.add_argument("--name", metavar="PN", help="match this patient name, as 'DOE^J*'")
     client.add_argument("--date", metavar="DAYS", help=f"match the start date: {_DAYS}")

@@ -19,6 +19,8 @@ OLD_KEYS = (
     "users_db_path",
     "api",
 )
+FETCHED_ANYWAY = frozenset({"record_id", "mri_instance", "mri_date", "mri_time", "youth_dob_y", "t1_date", "demo_sex"})
+"""Old configurations map these to themselves, as the example of those days did: it asks for what is fetched anyway."""
 DEFAULT_DB_PATH = "~/Desktop/worklist.db"
 
 _SOURCE = ("data_sources", 0)
@@ -58,7 +60,10 @@ def convert(document: Mapping[str, object]) -> dict[str, object]:
     source: dict[str, object] = {"name": SOURCE_NAME, "type": "redcap"}
     source |= _renamed(document, {"db_update_interval": "sync_interval", "operation_interval": "operation_interval"})
     source["config"] = config
-    source["field_mapping"] = document.get("redcap2wl", {})
+    mapping = document.get("redcap2wl", {})
+    if isinstance(mapping, Mapping):
+        mapping = {name: to for name, to in mapping.items() if name != to or name not in FETCHED_ANYWAY}
+    source["field_mapping"] = mapping
     gone = {*OLD_KEYS, "legacy_mode", "data_sources"}
     kept = {key: value for key, value in document.items() if key not in gone}
     if not kept.keys() & {"db_path", "db_url", "db_url_env"}:

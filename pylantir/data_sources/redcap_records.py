@@ -126,8 +126,9 @@ def plan_records(metadata: Sequence[Row], field_mapping: Mapping[str, str], rule
     composite = "patient_id" not in mapped
     if composite:
         for target, source in ROLES.items():
-            if target not in wanted and target not in mapped and project.has(source):
-                wanted[target] = [source]
+            # In old configurations these fields count even where another one is mapped, but has nothing to say.
+            if target not in mapped and project.has(source) and source not in wanted.setdefault(target, []):
+                wanted[target].append(source)
     required = REQUIRED_ROLES if composite else ("scheduled_start_date",)
     for target in required if composite else ("patient_id", *required):
         if target not in wanted:

@@ -257,8 +257,8 @@ def test_commands_of_old_find_the_worklist(site: RedcapInstallation) -> None:
     site.start_as_before()
     shown = site.pylantir("query-db", "--pylantir_config", str(site.config_path), "--json")
     assert [item["patient_id"] for item in json.loads(shown.stdout)] == sorted(site.items())
-    options = ("--pylantir_config", str(site.config_path), "--port", str(site.port), "--host", "127.0.0.1")
-    seen = site.pylantir("test-client", *options, "--AEtitle", "OLD_MWL")
+    options = ("--ip", "127.0.0.1", "--port", str(site.port), "--AEtitle", "OLD_MWL", "--callingAEtitle", "MWL_TESTER")
+    seen = site.pylantir("test-client", *options)
     assert seen.returncode == 0, seen.stderr
     assert "cpip-id-101" in seen.stdout
 

@@ -79,10 +79,16 @@ def test_database_without_db_path_is_where_it_was(load: Load, monkeypatch: pytes
 
 
 def test_unknown_worklist_field_is_a_warning(load: Load) -> None:
-    settings = load({**OLD, "redcap2wl": {"t1_date": "t1_date", "demo_sex": "patient_sex"}})
+    settings = load({**OLD, "redcap2wl": {"hair": "hair_colour", "demo_sex": "patient_sex"}})
     assert len(settings.warnings) == 2
-    assert settings.warnings[1].startswith('mri.json: redcap2wl.t1_date: unknown worklist field "t1_date"')
-    assert settings.sources[0].field_mapping == {"t1_date": "t1_date", "demo_sex": "patient_sex"}
+    assert settings.warnings[1].startswith('mri.json: redcap2wl.hair: unknown worklist field "hair_colour"')
+    assert settings.sources[0].field_mapping == {"hair": "hair_colour", "demo_sex": "patient_sex"}
+
+
+def test_fields_that_are_fetched_anyway_may_be_mapped_to_themselves(load: Load) -> None:
+    settings = load({**OLD, "redcap2wl": {"study_id": "study_id", "t1_date": "t1_date", "demo_sex": "demo_sex"}})
+    assert len(settings.warnings) == 1
+    assert settings.sources[0].field_mapping == {"study_id": "study_id"}
 
 
 def test_problem_is_told_with_the_old_key(load: Load) -> None:

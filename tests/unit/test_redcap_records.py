@@ -74,6 +74,14 @@ def test_old_configuration_needs_no_mapping(mapping: dict[str, str]) -> None:
     ]
 
 
+def test_field_of_old_counts_where_the_mapped_one_is_empty() -> None:
+    fields = [*OLD, {"field_name": "booked_for", "form_name": "mri"}]
+    mapping = {"booked_for": "scheduled_start_date"}
+    rows = old_rows({"booked_for": "2026-12-24"}, {"booked_for": ""})
+    found = read(rows, fields, mapping, LEGACY)
+    assert [one["scheduled_start_date"] for one in found] == ["2026-12-24", "2026-12-01"]
+
+
 @pytest.mark.parametrize("lacking", ["mri_instance", "mri_date", "mri_time"])
 @pytest.mark.parametrize("empty", ["", "NaN", None])
 def test_row_without_session_date_or_time_is_no_scan_yet(lacking: str, empty: str | None) -> None:
