@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,13 @@ def port() -> int:
 
 @pytest.fixture
 def environ(findscu: str) -> Mapping[str, str]:
-    """The environment of a reader who has installed Pylantir and DCMTK."""
+    """The environment of a reader who has installed Pylantir, DCMTK and what every system has."""
+    if not (shutil.which("ps") and shutil.which("pkill")):
+        reason = "ps and pkill are needed: apt-get install procps"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     folders = [str(Path(findscu).parent), str(Path(sys.executable).parent), *os.get_exec_path()]
+    inherited = {name: value for name, value in os.environ.items() if name != "PYLANTIR_CONFIG"}
     # Wide enough for a long path, as temporary folders have.
-    return {**os.environ, "PATH": os.pathsep.join(folders), "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
+    return {**inherited, "PATH": os.pathsep.join(folders), "COLUMNS": "200", "LC_ALL": "C.UTF-8"}

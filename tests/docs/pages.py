@@ -151,7 +151,7 @@ class Reader:
     def _answered(self, line: str, expected: str) -> str:
         """What is wrong with a command's answer; empty if nothing."""
         run = subprocess.run(
-            ["bash", "-c", line],
+            ["sh", "-c", line],
             cwd=self._folder,
             env=dict(self._environ),
             stdout=subprocess.PIPE,
