@@ -191,7 +191,7 @@ def test_old_installation_goes_on_unchanged(
     assert site.supervisor
     site.supervisor.send_signal(signal.SIGINT)
     assert site.supervisor.wait(10) == 0
-    assert site.live_processes() == {}
+    wait_until(lambda: not site.live_processes(), "everything is gone")
 
 
 def test_sync_keeps_uid_and_status_when_the_record_changes(site: RedcapInstallation) -> None:

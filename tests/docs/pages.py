@@ -16,11 +16,13 @@ PAGES = sorted(
 )
 DEADLINE_S = 30.0
 _FENCED = r"(?:(?P<lead>[^\n]+)\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$"
-_SERVICE = "pylantir-supervisor start"
+_SERVICE = ("pylantir-supervisor start", "pylantir start")
 _ASKS = ("pylantir-supervisor status", "pylantir ", "findscu ", "ps ")
 """Commands that change nothing: they are asked again until the answer is the expected one."""
 _MASKS = (
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
+    (r"\d{8}-\d{6}\.backup", "COPY"),
     (r"(\d+\.)?\d+ (ms|s|min|h|MB)\b", "AMOUNT"),
     (r"\bitems? [\d-]+", "ITEMS"),
     (r"^ *\d+ pyl:|^ *\d+ grep", "PID "),
