@@ -200,6 +200,8 @@ class SourceWorker:
         while not self._writer.is_idle:
             self._wait(BEAT_EVERY_S)
         summary = self._writer.take_summary(cycle.name) or {}
+        if error is None and isinstance(summary.get("error"), str):
+            error = str(summary["error"])
         if error is None:
             self._last_success = started
         self._report_cycle(cycle, summary, error, time.monotonic() - began)

@@ -13,12 +13,14 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
 from pylantir.store.commands import apply_rules, carry_out
+from pylantir.store.cycles import CycleEnd, CycleSummary
 from pylantir.store.engine import open_for_writing, sqlite_path
 from pylantir.store.ingest import SourceIngest, is_temporary
 from pylantir.store.reconcile import Rules
@@ -160,8 +162,9 @@ class Writer:
         if frame.get("kind") == "batch":
             ingest.apply_batch(read_batch(frame))
         elif frame.get("kind") == "end":
-            summary = ingest.finish_cycle(read_end(frame))
+            summary, error = _finish_cycle(ingest, read_end(frame))
             answer["summary"] = {
+                "error": error,
                 "counts": dict(summary.counts),
                 "entries": summary.entries,
                 "complete": summary.complete,
@@ -252,6 +255,18 @@ class Writer:
             self._context.channel.report({"database": None})
         self._trouble = None
         self._retry_delay_s = self._retry_at = 0.0
+
+
+def _finish_cycle(ingest: SourceIngest, end: CycleEnd) -> tuple[CycleSummary, str | None]:
+    """Close a cycle; one whose end cannot be worked out is closed as failed, or it would stop the writer for ever."""
+    try:
+        return ingest.finish_cycle(end), None
+    except Exception as failure:
+        if isinstance(failure, OSError) or is_temporary(failure):
+            raise
+        logger.exception("the end of a cycle cannot be worked out; it counts as failed")
+        error = f"the snapshot could not be worked out ({type(failure).__name__}); the writer's log says why"
+        return ingest.finish_cycle(replace(end, complete=False, error=error)), error
 
 
 def describe_trouble(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pylantir.settings import LogSettings, PluginType, Settings, SourceSettings
+from pylantir.store.cycles import utc_now
 from pylantir.wire.frames import Frame, FrameReader, encode_frame
 from pylantir.wire.sockets import connect_to, listen_at
 from workers.children import Child
@@ -23,7 +25,6 @@ from workers.roles import QUEUE_SOCKET_NAME, plan_roles
 
 KEY = b"k" * 32
 CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
-STARTED_AT = "2030-01-01T00:00:00.000000+00:00"
 PATIENCE_S = 15.0
 
 
@@ -53,8 +54,14 @@ def record(patient: str, **fields: str) -> list[object]:
     return [f"id:{patient}", f"digest of {sorted(values.items())!r}", values]
 
 
+@functools.cache
+def began(cycle: str) -> str:
+    """When a cycle began: at its first frame."""
+    return utc_now()
+
+
 def batch(seq: int, *records: list[object], cycle: str = "c1", **changes: object) -> Frame:
-    place = {"cycle": cycle, "seq": seq, "started_at": STARTED_AT}
+    place = {"cycle": cycle, "seq": seq, "started_at": began(cycle)}
     return {
         "kind": "batch",
         **place,
@@ -66,7 +73,7 @@ def batch(seq: int, *records: list[object], cycle: str = "c1", **changes: object
 
 
 def end(seq: int, *, cycle: str = "c1", complete: bool = True) -> Frame:
-    place = {"cycle": cycle, "seq": seq, "started_at": STARTED_AT}
+    place = {"cycle": cycle, "seq": seq, "started_at": began(cycle)}
     return {"kind": "end", **place, "complete": complete, "error": None}
 
 
@@ -129,6 +136,7 @@ class RunningWriter:
             sources=tuple(SourceSettings(name=name, plugin=CSV) for name in sources or ("a", "b")),
         )
         role = plan_roles(settings, KEY, self._listener, self._dicom)["writer"]
+        began.cache_clear()
         self.child = Child(role, KEY, LogSettings(), itertools.count(1), time.monotonic())
         self._producers: list[RawProducer] = []
 
