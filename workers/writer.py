@@ -35,7 +35,10 @@ from workers.reports import commit_report
 from workers.writer_settings import WriterSettings
 
 BEAT_EVERY_S = 10.0
-HANG_AFTER_S = 120.0
+HANG_AFTER_S = 300.0
+"""The longest transaction: the end of a snapshot that removes very many records."""
+UPGRADE_MAY_TAKE_S = 3600.0
+"""Copying a large file of an earlier version, and deciding anew about everything in it."""
 PRUNE_EVERY_S = 24 * 3600.0
 _RETRY_CAP_S = 5.0
 
@@ -83,6 +86,7 @@ class Writer:
     def _prepare(self, queue: EntryQueue) -> bool:
         """Make the database ready; producers wait in the listener's backlog meanwhile."""
         while not self._must_end():
+            self._context.channel.beat(UPGRADE_MAY_TAKE_S)
             try:
                 self._claim_database()
                 prepare_database(self._engine)
