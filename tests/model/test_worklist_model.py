@@ -1,0 +1,408 @@
+"""Any history of sources, scanners and crashes, step by step against a small model written from the rules alone.
+
+The model keeps what each source has been heard to say. It does not merge anything: it looks at the worklist and asks
+whether that may be the answer. `PYLANTIR_MODEL_EXAMPLES` (default 60) sets how many histories are tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs
+
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.store.cycles import CycleEnd, EntryBatch
+from pylantir.store.engine import open_for_writing
+from pylantir.store.quarantine import Rejection
+from pylantir.store.reconcile import STATUS
+from pylantir.store.tables import source_entries
+from pylantir.store.upgrade import prepare_database
+
+Key = tuple[str, str]
+IDENTIFIERS = ("accession_number", "study_instance_uid")
+PRIORITY = sorted(RANKS, key=lambda name: RANKS[name])
+FROZEN_BUT = {"known_conflicts", "updated_at", "source_record_id"}
+
+
+def one_of(*values: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(values)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "scheduled_start_date": one_of("20300701", "20300702"),
+        "scheduled_start_time": one_of("080000", "090000", "150000"),
+    },
+    optional={
+        "modality": one_of("MR", "CT"),
+        "patient_birth_date": one_of("19800101", "19810101"),
+        "protocol_name": one_of("BRAIN", "KNEE"),
+    },
+)
+STRONG = st.fixed_dictionaries(
+    {}, optional={"accession_number": one_of("N1", "N2"), "study_instance_uid": one_of("1.2.1", "1.2.2")}
+)
+PATIENTS = one_of("A", "B")
+SOURCES = one_of(*PRIORITY)
+
+
+@dataclass
+class Cycle:
+    """A cycle under way: its frames, and what it has shown to the present writer."""
+
+    frames: list[EntryBatch]
+    end: CycleEnd
+    next: int = 0
+    whole: bool = True
+    seen: set[str] = field(default_factory=set)
+    spared: set[str] = field(default_factory=set)
+
+
+def agree(a: Mapping[str, str], b: Mapping[str, str], name: str) -> bool:
+    return name in a and a.get(name) == b.get(name)
+
+
+def differ(a: Mapping[str, str], b: Mapping[str, str], name: str) -> bool:
+    return name in a and name in b and a[name] != b[name]
+
+
+def contradict(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """A rule never applies where a stronger key, or the birth date, is present on both sides and differs."""
+    if differ(a, b, "patient_birth_date") or differ(a, b, "study_instance_uid"):
+        return True
+    return not agree(a, b, "study_instance_uid") and differ(a, b, "accession_number")
+
+
+def same_step(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """What makes records of two sources one step: UID, accession number, or patient, date and modality."""
+    weak = a["scheduled_start_date"] == b["scheduled_start_date"] and a.get("modality", "MR") == b.get("modality", "MR")
+    return not contradict(a, b) and (any(agree(a, b, name) for name in IDENTIFIERS) or weak)
+
+
+class Worklist(RuleBasedStateMachine):
+    template: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="pylantir-model-"))
+        shutil.copy(self.template, self.folder / "worklist.db")
+        self.engine = open_for_writing(f"sqlite:///{self.folder / 'worklist.db'}")
+        self.feeds = {name: Feed(self.engine, name) for name in PRIORITY}
+        self.contents: dict[str, dict[str, dict[str, str]]] = {name: {} for name in PRIORITY}
+        self.cycles: dict[str, Cycle] = {}
+        self.heard: dict[Key, dict[str, str]] = {}
+        self.pending: set[Key] = set()
+        self.withdrawn: set[Key] = set()
+        self.first_heard: dict[Key, str] = {}
+        self.accepted: set[str] = set()
+        self.frozen: dict[int, dict[str, Any]] = {}
+        self.uids: dict[int, tuple[str, str]] = {}
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+        shutil.rmtree(self.folder)
+
+    # What happens at the sources
+
+    @initialize(data=st.data())
+    def begin_with_something(self, data: st.DataObject) -> None:
+        for name in PRIORITY:
+            for number in range(2):
+                self.edit(name, number, data.draw(PATIENTS), data.draw(FIELDS), data.draw(STRONG))
+
+    @rule(name=SOURCES, number=st.integers(0, 3), patient=PATIENTS, fields=FIELDS, strong=STRONG)
+    def edit(self, name: str, number: int, patient: str, fields: dict[str, str], strong: dict[str, str]) -> None:
+        """A record is new, or says something else. The last source has no record IDs."""
+        if name == PRIORITY[-1]:
+            key, _, whole = record(patient=patient, **fields)
+        else:
+            key, _, whole = record(str(number), patient=patient, **fields, **strong)
+        self.contents[name][key] = dict(whole)
+
+    @rule(name=SOURCES, data=st.data())
+    def delete(self, name: str, data: st.DataObject) -> None:
+        if self.contents[name]:
+            del self.contents[name][data.draw(st.sampled_from(sorted(self.contents[name])))]
+
+    # What happens between the sources and the writer
+
+    @rule(
+        name=SOURCES,
+        random=st.randoms(use_true_random=False),
+        size=st.integers(1, 4),
+        fails=st.booleans(),
+        bad=st.booleans(),
+    )
+    def begin_cycle(self, name: str, random: Any, size: int, fails: bool, bad: bool) -> None:
+        """A cycle begins, whatever became of the one before; it will fail, or have an unreadable record, perhaps."""
+        feed, shown = self.feeds[name], [
+            (key, repr(sorted(fields.items())), dict(fields)) for key, fields in self.contents[name].items()
+        ]  # fmt: skip
+        random.shuffle(shown)
+        rejected = []
+        if bad and shown and not fails:
+            key, _, fields = shown.pop()
+            rejected = [Rejection(key, "modality", "unreadable", fields["patient_id"])]
+        frames = feed.batches(shown, size=size, rejected=rejected)
+        end = feed.end(frames, error="the line broke" if fails else None)
+        self.cycles[name] = Cycle(frames, end)
+
+    @rule(name=SOURCES, count=st.integers(1, 5))
+    def go_on(self, name: str, count: int) -> None:
+        """Some more frames of a cycle arrive."""
+        for _ in range(count):
+            if name not in self.cycles:
+                return
+            cycle = self.cycles[name]
+            if cycle.next < len(cycle.frames):
+                self.feeds[name].ingest.apply_batch(cycle.frames[cycle.next])
+                self.hear(name, cycle, cycle.frames[cycle.next])
+                cycle.next += 1
+            else:
+                self.finish(name, cycle)
+
+    @rule(name=SOURCES, back=st.integers(1, 3))
+    def repeat(self, name: str, back: int) -> None:
+        """Frames that were committed come once more: their acknowledgement was lost."""
+        if name in self.cycles:
+            cycle = self.cycles[name]
+            for frame in cycle.frames[max(0, cycle.next - back) : cycle.next]:
+                self.feeds[name].ingest.apply_batch(frame)
+
+    @rule()
+    def crash(self) -> None:
+        """Another writer takes over in mid-cycle: it knows what was committed, not what has been shown."""
+        for name, feed in self.feeds.items():
+            feed.restart()
+            if name in self.cycles and self.cycles[name].next:
+                cycle = self.cycles[name]
+                cycle.whole, cycle.seen, cycle.spared = False, set(), set()
+
+    @rule(name=SOURCES)
+    def accept(self, name: str) -> None:
+        self.feeds[name].ingest.accept_removal()
+        self.accepted.add(name)
+
+    # What happens at the scanner
+
+    @precondition(lambda self: any(one[STATUS] in (SCHEDULED, IN_PROGRESS) for one in items(self.engine)))
+    @rule(data=st.data())
+    def scan(self, data: st.DataObject) -> None:
+        running = [one for one in items(self.engine) if one[STATUS] in (SCHEDULED, IN_PROGRESS)]
+        item = data.draw(st.sampled_from(running))
+        later = [IN_PROGRESS] if item[STATUS] == SCHEDULED else [COMPLETED, DISCONTINUED]
+        report_from_scanner(self.engine, item["id"], data.draw(st.sampled_from(later)))
+        (self.frozen[item["id"]],) = items(self.engine, id=item["id"])
+
+    # What the model makes of it
+
+    def hear(self, name: str, cycle: Cycle, frame: EntryBatch) -> None:
+        unseen = {key for source, key in self.heard if source == name and key not in cycle.seen}
+        for key, _, fields in frame.records:
+            me = name, key
+            arrives = me not in self.heard and me not in self.pending
+            if arrives and key.startswith("step:") and self.may_be_moved(name, unseen, fields):
+                self.pending.add(me)
+            elif me not in self.pending:
+                self.heard[me] = dict(fields)
+            self.withdrawn.discard(me)
+            self.first_heard.setdefault(me, frame.started_at)
+            cycle.seen.add(key)
+            unseen.discard(key)
+        for one in frame.rejected:
+            if (name, one.record_key) in self.heard.keys() | self.pending:
+                cycle.seen.add(one.record_key)
+            cycle.spared.add(str(one.patient_id))
+
+    def may_be_moved(self, name: str, unseen: set[str], fields: Mapping[str, str]) -> bool:
+        return any(
+            key.startswith("step:") and self.kind((name, key)) == (fields["patient_id"], fields.get("modality"))
+            for key in unseen
+        )
+
+    def kind(self, me: Key) -> tuple[str, str | None]:
+        fields = self.heard.get(me) or self.contents_of_key(me)
+        return fields["patient_id"], fields.get("modality")
+
+    def contents_of_key(self, me: Key) -> dict[str, str]:
+        """What a pending record says, from the database: the model only knows that it is there."""
+        (row,) = (one for one in rows(self.engine, source_entries) if (one["data_source"], one["record_key"]) == me)
+        fields: dict[str, str] = json.loads(row["fields"])
+        return fields
+
+    def finish(self, name: str, cycle: Cycle) -> None:
+        believed = cycle.whole and cycle.end.error is None
+        vanished, moved, arrived = self.vanished(name, cycle) if believed else (set(), set(), {})
+        expected_held = believed and name not in self.accepted and self.would_lose_all(name, cycle, vanished - moved)
+        summary = self.feeds[name].ingest.finish_cycle(cycle.end)
+        assert self.feeds[name].ingest.finish_cycle(cycle.end) == summary
+        del self.cycles[name]
+        run = runs(self.engine)[-1]
+        assert run["fetched"] == sum(run[part] for part in ("inserted", "updated", "unchanged", "rejected")), run
+        if not believed:
+            return
+        assert (summary.held is not None) == expected_held
+        self.accepted.discard(name)
+        for me, fields in arrived.items():
+            self.pending.discard(me)
+            self.heard[me] = fields
+        for me in moved if expected_held else vanished:
+            self.heard.pop(me, None)
+            self.pending.discard(me)
+            self.withdrawn.add(me)
+
+    def vanished(self, name: str, cycle: Cycle) -> tuple[set[Key], set[Key], dict[Key, dict[str, str]]]:
+        """What a whole snapshot no longer shows, what of it has moved, and the records that need wait no longer."""
+        known = {me for me in self.heard.keys() | self.pending if me[0] == name}
+        gone = {me for me in known if me[1] not in cycle.seen and self.kind(me)[0] not in cycle.spared}
+        arrived = {me: self.contents_of_key(me) for me in self.pending if me[0] == name and me[1] in cycle.seen}
+        moved = set()
+        for kind in {self.kind(me) for me in arrived}:
+            to = [me for me in arrived if self.kind(me) == kind]
+            origin = [me for me in gone & self.heard.keys() if me[1].startswith("step:") and self.kind(me) == kind]
+            if len(to) == len(origin) == 1:
+                moved.add(origin[0])
+        return gone, moved, arrived
+
+    def would_lose_all(self, name: str, cycle: Cycle, going: set[Key]) -> bool:
+        refused = self.refused()
+        scheduled = {one["id"] for one in items(self.engine, scanner_touched=0, **{STATUS: SCHEDULED})}
+        home = self.attributed()
+        before = {
+            me for me in self.heard
+            if me[0] == name and me not in refused and self.first_heard[me] < cycle.end.started_at and home[me] in scheduled
+        }  # fmt: skip
+        kept = {home[me] for me in self.heard if me not in going and me not in refused}
+        lost = {me for me in going & before if home[me] not in kept}
+        return bool(lost) and len(lost) >= len(before)
+
+    def refused(self) -> set[Key]:
+        """An identifier belongs to the patient whom a scanner has started, else to the claim of highest priority."""
+        refused = set()
+        for name in IDENTIFIERS:
+            for value in {fields[name] for fields in self.heard.values() if name in fields}:
+                claimants = [me for me, fields in self.heard.items() if fields.get(name) == value]
+                started = [one["patient_id"] for one in self.frozen.values() if one[name] == value]
+                best = min(claimants, key=lambda me: (RANKS[me[0]], me[1]))
+                owner = started[0] if started else self.heard[best]["patient_id"]
+                refused |= {me for me in claimants if self.heard[me]["patient_id"] != owner}
+        return refused
+
+    def attributed(self) -> dict[Key, int | None]:
+        return {(one["data_source"], one["record_key"]): one["item_id"] for one in rows(self.engine, source_entries)}
+
+    # What must hold after every step
+
+    @invariant()
+    def records_are_in_the_state_that_follows_from_what_was_heard(self) -> None:
+        refused = self.refused()
+        expected = {me: "refused" if me in refused else "live" for me in self.heard}
+        expected |= dict.fromkeys(self.pending, "pending") | dict.fromkeys(self.withdrawn, "withdrawn")
+        assert {
+            (one["data_source"], one["record_key"]): one["state"] for one in rows(self.engine, source_entries)
+        } == expected
+
+    @invariant()
+    def the_worklist_is_what_the_live_records_amount_to(self) -> None:
+        refused, home = self.refused(), self.attributed()
+        stored = {one["id"]: one for one in items(self.engine)}
+        members: dict[int, list[Key]] = {number: [] for number in stored}
+        for me, fields in self.heard.items():
+            if me not in refused:
+                members[home[me]].append(me)  # no loss: a live record has an item …
+                assert stored[home[me]]["patient_id"] == fields["patient_id"]
+        for number, item in stored.items():
+            mine = sorted(members[number], key=lambda me: (RANKS[me[0]], me[1]))
+            assert len({me[0] for me in mine}) == len(mine)
+            if number in self.frozen:
+                continue
+            assert (item[STATUS] == SCHEDULED) == bool(mine), item  # … which is served, and nothing else is
+            said = [self.heard[me] for me in mine]
+            assert not any(contradict(a, b) for a, b in combinations(said, 2))
+            assert connected(said)
+            for name in (
+                ("scheduled_start_date", "scheduled_start_time", "protocol_name", "accession_number") if mine else ()
+            ):
+                assert item[name] == next((fields[name] for fields in said if name in fields), None)
+            assert not mine or item["data_source"] == mine[0][0]
+        for a, b in combinations([n for n in members if members[n] and n not in self.frozen], 2):  # no duplicate
+            both = [(self.heard[x], self.heard[y]) for x in members[a] for y in members[b]]
+            apart = {me[0] for me in members[a]}.isdisjoint(me[0] for me in members[b])
+            may_join = apart and not any(contradict(x, y) for x, y in both)
+            assert not (may_join and any(same_step(x, y) for x, y in both)), (members[a], members[b])
+
+    @invariant()
+    def what_a_scanner_has_reported_on_stays_as_it_was(self) -> None:
+        for number, before in self.frozen.items():
+            (now,) = items(self.engine, id=number)
+            assert {name for name in now if now[name] != before[name]} <= FROZEN_BUT
+
+    @invariant()
+    def study_uids_are_unique_and_do_not_change(self) -> None:
+        generated = [one["generated_study_uid"] for one in items(self.engine)]
+        assert len(generated) == len(set(generated))
+        for one in items(self.engine):
+            uid = one["study_instance_uid"]
+            before, status = self.uids.get(one["id"], (one["generated_study_uid"], SCHEDULED))
+            if uid != before:
+                assert before == one["generated_study_uid"]
+                assert status in (SCHEDULED, CANCELED)
+                assert uid in ("1.2.1", "1.2.2")
+            self.uids[one["id"]] = uid, one[STATUS]
+
+    @invariant()
+    def the_audit_log_tells_how_it_came_about(self) -> None:
+        check_audit(self.engine)
+
+
+def connected(said: list[dict[str, str]]) -> bool:
+    """Whether every record of an item is the same step as another one of it."""
+    reached, waiting = said[:1], said[1:]
+    while waiting:
+        near = [one for one in waiting if any(same_step(one, other) for other in reached)]
+        if not near:
+            return False
+        reached += near
+        waiting = [one for one in waiting if one not in near]
+    return True
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    engine = open_for_writing(f"sqlite:///{tmp_path / 'template.db'}")
+    prepare_database(engine)
+    engine.dispose()
+    return tmp_path / "template.db"
+
+
+@pytest.mark.timeout(3600 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 300)
+def test_any_history_leaves_the_worklist_that_the_rules_ask_for(template: Path) -> None:
+    machine = type("Histories", (Worklist,), {"template": template})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=int(os.environ.get("PYLANTIR_MODEL_EXAMPLES", "60")),
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
