@@ -138,6 +138,7 @@ class RunningWriter:
         role = plan_roles(settings, KEY, self._listener, self._dicom)["writer"]
         began.cache_clear()
         self.child = Child(role, KEY, LogSettings(), itertools.count(1), time.monotonic())
+        self.generation = 0
         self._producers: list[RawProducer] = []
 
     def start(self) -> None:
@@ -160,11 +161,13 @@ class RunningWriter:
         assert self.child.pid
         os.kill(self.child.pid, signal.SIGKILL)
 
-    def connect(self, source: str | None = None, generation: int = 1) -> RawProducer:
+    def connect(self, source: str | None = None, generation: int | None = None) -> RawProducer:
+        """Connect, as a newer incarnation of a source unless another generation is given, or as a stranger."""
         producer = RawProducer(self.address)
         self._producers.append(producer)
         if source:
-            producer.greet(source, generation)
+            self.generation += generation is None
+            producer.greet(source, generation or self.generation)
         return producer
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
