@@ -10,6 +10,16 @@ from dataclasses import dataclass, field
 
 SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 
+_PARTS = ("6", "13", "58", "87", "100", "101", "109", "110", "126", "127", "138", "144", "148", "149", "159", "166")
+CHARACTER_SETS = (
+    *(f"ISO_IR {number}" for number in _PARTS if number not in {"58", "87", "149", "159"}),
+    "ISO_IR 192",
+    "GB18030",
+    "GBK",
+    *(f"ISO 2022 IR {number}" for number in _PARTS),
+)
+"""Defined terms of Specific Character Set that answers can be written in (DICOM PS3.3 C.12.1.1.2)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationWindow:
@@ -97,22 +107,65 @@ class ServingSettings:
         serve_statuses: For a query that names no status.
         expire_after_days: Items that started longer ago are not shown; None shows them for ever.
         days_ahead: Items that start later are not shown; None shows all.
+        when_too_many: `truncate` or `fail`: what a query gets that matches more than the scanner's `max_answers`.
     """
 
     serve_statuses: tuple[str, ...] = SERVED_STATUSES
     expire_after_days: int | None = None
     days_ahead: int | None = None
+    when_too_many: str = "truncate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannerProfile:
+    """What one scanner gets, and how.
+
+    Attributes:
+        hosts: Networks or addresses that it may come from; none: any.
+        charset: Values of Specific Character Set for its answers; none: UTF-8 where needed.
+        only_own_station: It gets items that are planned for it or for no station in particular.
+        modalities: It gets items of these; none: all.
+        max_answers: At most so many answers to a query; None: any number.
+        required_empty: Attributes that were asked for and have no value are sent empty, else left out.
+    """
+
+    hosts: tuple[str, ...] = ()
+    charset: tuple[str, ...] = ()
+    only_own_station: bool = False
+    modalities: tuple[str, ...] = ()
+    max_answers: int | None = None
+    required_empty: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSettings:
-    """Where, as whom and how the worklist is served."""
+    """Where, as whom and how the worklist is served, and whom.
+
+    Attributes:
+        allowed_aet: Calling AE titles; none: any.
+        allowed_hosts: Networks or addresses that may connect; none: any. This machine always may.
+        check_called_aet: Refuse those who call another AE title than ours.
+        idle_timeout_s: An association on which nothing happens ends after so long.
+        profiles: AE title -> its profile.
+        default_profile: For every other AE title.
+    """
 
     ae_title: str = "PYLANTIR"
     host: str = "0.0.0.0"  # noqa: S104 - a scanner is another machine
     port: int = 4242
     allowed_aet: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    check_called_aet: bool = False
+    max_associations: int = 100
+    max_associations_per_host: int = 20
+    idle_timeout_s: float = 60.0
     serving: ServingSettings = ServingSettings()
+    profiles: Mapping[str, ScannerProfile] = field(default_factory=dict)
+    default_profile: ScannerProfile = ScannerProfile()
+
+    def profile_of(self, ae_title: str) -> ScannerProfile:
+        """How the scanner with this AE title is served."""
+        return self.profiles.get(ae_title, self.default_profile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +182,14 @@ class DeduplicationSettings:
 
     match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
     max_minutes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """How many days of the audit log and of `sync_runs` are kept; None keeps all."""
+
+    audit_days: int | None = None
+    runs_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +221,7 @@ class Settings:
     dicom: DicomSettings = DicomSettings()
     mpps: MppsSettings = MppsSettings()
     deduplication: DeduplicationSettings = DeduplicationSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     plugin_dirs: tuple[str, ...] = ()
     sources: tuple[SourceSettings, ...] = ()

@@ -72,8 +72,10 @@ def run(
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
             context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-            for key, _ in selector.select(BEAT_EVERY_S):
+            pause_s = server.pause_s()
+            for key, _ in selector.select(BEAT_EVERY_S if pause_s is None else min(pause_s, BEAT_EVERY_S)):
                 key.data()
+            server.accept_pending()
     server.stop(ASSOCIATIONS_MAY_END_S)
     reports.close()
     engine.dispose()

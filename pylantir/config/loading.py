@@ -18,6 +18,7 @@ from pylantir.config.environment import complete_environment
 from pylantir.config.locate import default_runtime_dir, resolve_path
 from pylantir.config.messages import Finding, Place, explain, nearest, suggestion
 from pylantir.config.models import Configuration
+from pylantir.config.scanners import EVERY_OTHER, check_scanners, scanner_profiles
 from pylantir.config.sources import check_sources, source_settings
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
@@ -26,6 +27,8 @@ from pylantir.settings import (
     DicomSettings,
     LogSettings,
     MppsSettings,
+    RetentionSettings,
+    ScannerProfile,
     ServingSettings,
     Settings,
 )
@@ -83,7 +86,7 @@ def load_settings(
     if old and with_sources and "redcap2wl" not in original:
         errors.append(Finding(place=("redcap2wl",), text="is missing, but legacy_mode needs it"))
     source_errors, source_warnings = check_sources(listed, catalogue, environment)
-    errors += source_errors
+    errors += [*source_errors, *check_scanners(document)]
     warnings += source_warnings
     if errors or configuration is None:
         lines = [finding.line(config_path.name, renamed) for finding in sorted(errors, key=_source_position)]
@@ -108,6 +111,9 @@ def load_settings(
             match_on=tuple(configuration.deduplication.match_on),
             max_minutes=configuration.deduplication.max_minutes,
         ),
+        retention=RetentionSettings(
+            audit_days=configuration.retention.audit_days, runs_days=configuration.retention.runs_days
+        ),
         log=LogSettings(format=configuration.log.format, level=configuration.log.level),
         plugin_dirs=tuple(plugin_dirs),
         sources=tuple(sorted(sources, key=lambda source: source.priority)),
@@ -116,15 +122,24 @@ def load_settings(
 
 
 def _dicom_settings(configuration: Configuration) -> DicomSettings:
+    profiles = scanner_profiles(configuration.modalities)
     return DicomSettings(
         ae_title=configuration.dicom.ae_title,
         host=configuration.dicom.host,
         port=configuration.dicom.port,
         allowed_aet=tuple(configuration.allowed_aet),
+        allowed_hosts=tuple(configuration.allowed_hosts),
+        check_called_aet=configuration.dicom.check_called_aet,
+        max_associations=configuration.dicom.max_associations,
+        max_associations_per_host=configuration.dicom.max_associations_per_host,
+        idle_timeout_s=float(configuration.dicom.idle_timeout),
+        profiles={title: profile for title, profile in profiles.items() if title != EVERY_OTHER},
+        default_profile=profiles.get(EVERY_OTHER, ScannerProfile()),
         serving=ServingSettings(
             serve_statuses=tuple(configuration.mwl.serve_statuses),
             expire_after_days=configuration.mwl.expire_after_days,
             days_ahead=configuration.mwl.days_ahead,
+            when_too_many=configuration.mwl.when_too_many,
         ),
     )
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -25,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from pylantir.config.database import EXPECTED_URL, URL_FORM
 from pylantir.config.messages import EXPECTED, RULE, suggestion
 from pylantir.entry import STATUSES, WORKLIST_FIELDS
-from pylantir.settings import SERVED_STATUSES
+from pylantir.settings import CHARACTER_SETS, SERVED_STATUSES
 
 
 def _expected(what: str) -> WrapValidator:
@@ -100,6 +101,34 @@ def _check_status(name: str) -> str:
     return name
 
 
+def _check_network(text: str) -> str:
+    import ipaddress
+
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise _broken(f'expected an address or a network, as "10.1.2.3" or "10.1.2.0/24", got "{text}"') from None
+    return text
+
+
+def _check_charset(terms: list[str]) -> list[str]:
+    for number, term in enumerate(terms):
+        if term not in CHARACTER_SETS and (term or number or len(terms) == 1):
+            raise _broken(f'unknown character set "{term}"{suggestion(term, CHARACTER_SETS)}')
+    if len(terms) > 1 and any(term and not term.startswith("ISO 2022 ") for term in terms):
+        raise _broken('several character sets are combined by their ISO 2022 terms only, as "ISO 2022 IR 100"')
+    return terms
+
+
+def _one_or_several(separator: str) -> BeforeValidator:
+    """Take a single text for a list, split as the values of a DICOM attribute are."""
+
+    def to_list(value: object) -> object:
+        return value.split(separator) if isinstance(value, str) else value
+
+    return BeforeValidator(to_list, json_schema_input_type=str | list[str])
+
+
 def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     # Earlier versions wrote it as text.
     words = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -144,6 +173,14 @@ Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), _expected("a number
 Constant = Annotated[str | int | float, _expected("text or a number")]
 Days = Annotated[int, Field(ge=0, le=36500), _expected("a whole number of days >= 0")]
 Status = Annotated[str, _expected("the name of a status"), AfterValidator(_check_status)]
+Network = Annotated[str, _expected("an address or a network"), AfterValidator(_check_network)]
+Networks = Annotated[list[Network], _one_or_several(",")]
+Charset = Annotated[list[str], _one_or_several("\\"), AfterValidator(_check_charset)]
+Code = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z0-9_][A-Z0-9_ ]{0,15}$"), _expected('a code of capital letters, as "MR"')
+]
+Codes = Annotated[list[Code], Field(min_length=1), _one_or_several("\\")]
+Count = Annotated[int, Field(ge=1, le=1_000_000), _expected("a whole number >= 1")]
 WorklistField = Annotated[str, _expected("the name of a worklist field"), AfterValidator(_check_field)]
 DatabaseUrl = Annotated[
     str,
@@ -225,6 +262,14 @@ class Dicom(_Section):
         description="Address to listen on; 0.0.0.0 is every IPv4 interface.",
     )
     port: Port = Field(default=4242, description="TCP port to listen on.")
+    check_called_aet: Flag = Field(
+        default=False, description="true: refuse associations that call another AE title than `ae_title`."
+    )
+    max_associations: Count = Field(default=100, description="Associations at one time.")
+    max_associations_per_host: Count = Field(default=20, description="Associations at one time from one host.")
+    idle_timeout: Seconds = Field(
+        default=60, description="Seconds without any message after which an association is ended, >= 1."
+    )
 
 
 class Mwl(_Section):
@@ -240,6 +285,30 @@ class Mwl(_Section):
     )
     days_ahead: Days | None = Field(
         default=None, description="Items that start more days from today are not served; default: all are."
+    )
+    when_too_many: Annotated[Literal["truncate", "fail"], _expected('"truncate" or "fail"')] = Field(
+        default="truncate",
+        description='A query with more matches than `max_answers`: "truncate" sends so many, "fail" reports A700.',
+    )
+
+
+class Scanner(_Section):
+    """How one scanner is served; the AE title `*` stands for all that have no entry of their own."""
+
+    ae_title: AeTitle = Field(description="The scanner's AE title, or `*`: what holds where a scanner says nothing.")
+    host: Networks | None = Field(
+        default=None, description="Its address or network, or a list of them: from elsewhere it is refused."
+    )
+    charset: Charset | None = Field(
+        default=None, description="Its character set, or a list of them; default: UTF-8 where ASCII does not do."
+    )
+    only_own_station: Flag | None = Field(
+        default=None, description="true: it gets items that are planned for its AE title or for no station."
+    )
+    modality: Codes | None = Field(default=None, description="It gets items of this modality, or of these.")
+    max_answers: Count | None = Field(default=None, description="The most answers that it takes to one query.")
+    required_empty: Flag | None = Field(
+        default=None, description="false: attributes without a value are left out of its answers, not sent empty."
     )
 
 
@@ -265,6 +334,15 @@ class Mpps(_Section):
     )
     timeout: Seconds = Field(
         default=10, description="Seconds that a report waits for the database before the scanner is told to try again."
+    )
+
+
+class Retention(_Section):
+    """After how many days history is forgotten."""
+
+    audit_days: Days | None = Field(default=None, description="Days that the audit log is kept; default: for ever.")
+    runs_days: Days | None = Field(
+        default=None, description="Days that `sync_runs` is kept, besides each source's last run; default: for ever."
     )
 
 
@@ -307,6 +385,10 @@ class Configuration(_Section):
     allowed_aet: list[AeTitle] = Field(
         default=[], description="AE titles of the scanners that are served; an empty list serves everybody."
     )
+    allowed_hosts: list[Network] = Field(
+        default=[], description="Addresses and networks that may connect; an empty list lets everybody."
+    )
+    modalities: list[Scanner] = Field(default=[], description="How single scanners are served.")
     mwl: Mwl = Field(default=Mwl(), description="Which items of the worklist are served.")
     plugin_dirs: list[Text] = Field(default=["plugins"], description="Folders that are searched for plugin files.")
     data_sources: list[Source] = Field(default=[], description="The sources of the worklist; at least one.")
@@ -314,6 +396,7 @@ class Configuration(_Section):
     deduplication: Deduplication = Field(
         default=Deduplication(), description="When records of two sources are the same scheduled step."
     )
+    retention: Retention = Field(default=Retention(), description="How long history is kept.")
     log: Log = Field(default=Log(), description="How log lines look.")
     legacy_mode: Flag = Field(default=False, description="true: use the old keys below and ignore `data_sources`.")
     redcap2wl: Any = Field(default=None, description="Old: REDCap field → worklist field; now `field_mapping`.")

@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 
 from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.matching import ParsedQuery, parse_query
-from pylantir.dicom.serving import limited, serving_limits
+from pylantir.dicom.serving import limited, profile_limits, serving_limits
 from pylantir.errors import InvalidQuery, PylantirError, RecordRejected, StoreError
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
@@ -92,27 +92,39 @@ class QueryService:
             yield _failure(UNABLE_TO_PROCESS, "internal error"), None
 
     def _matches(self, event: evt.Event, parsed: ParsedQuery, caller: str) -> Answers:
+        settings, profile = self._settings, self._settings.profile_of(caller)
+        limits = serving_limits(parsed.query, settings.serving, self._today()) + profile_limits(profile, caller)
         pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
-        limits = serving_limits(parsed.query, self._settings.serving, self._today())
+        sent = 0
         rows = self._find(limited(parsed.query, limits))
         try:
-            for number, row in enumerate(rows, start=1):
+            for row in rows:
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return
+                if sent == profile.max_answers:
+                    yield self._too_many(caller, sent), None
+                    return
                 try:
-                    response = encode_response(row, parsed, station_aet=caller)
+                    response = encode_response(row, parsed, station_aet=caller, send_empty=profile.required_empty)
                 except RecordRejected as error:
                     logger.warning("not sent to %s: %s", caller, error)
                     continue
                 yield pending, response
-                if number % RESPONSES_AHEAD == 0:
+                sent += 1
+                if sent % RESPONSES_AHEAD == 0:
                     _let_peer_catch_up(event.assoc)
             yield SUCCESS, None
         finally:
             close = getattr(rows, "close", None)
             if close is not None:
                 close()
+
+    def _too_many(self, caller: str, sent: int) -> int | Dataset:
+        truncates = self._settings.serving.when_too_many == "truncate"
+        ending = "the rest is left out" if truncates else "answered with a failure"
+        logger.warning("query from %s matches more than its max_answers of %d: %s", caller, sent, ending)
+        return SUCCESS if truncates else _failure(OUT_OF_RESOURCES, f"more than {sent} matches: narrow the query")
 
 
 def _decoded_identifier(event: evt.Event) -> Dataset:

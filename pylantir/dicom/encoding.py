@@ -22,7 +22,7 @@ UTF_8 = "ISO_IR 192"
 Row = Mapping[str, object]
 
 
-def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str) -> Dataset:
+def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str, send_empty: bool = True) -> Dataset:
     """Build the identifier of one pending response.
 
     Args:
@@ -30,6 +30,7 @@ def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str) -> Datas
         parsed: What was asked for.
         station_aet: The asking station: an item that is planned for no station in particular is offered as
             its own, because the attribute may not be empty.
+        send_empty: Attributes without a value are in the response as well.
 
     Raises:
         RecordRejected: The item lacks a value without which scanners reject the whole answer; names item and
@@ -38,7 +39,7 @@ def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str) -> Datas
     Source: DICOM PS3.4 table K.6-1 (return key types), C.2.2.2 (what a response holds); PS3.3 C.12.1.1.2
     (ISO_IR 192).
     """
-    response = _encode_level(row, parsed.requested, station_aet)
+    response = _encode_level(row, parsed.requested, station_aet, send_empty=send_empty)
     if not all(element.VR == "SQ" or str(element.value).isascii() for element in response.iterall()):
         response.SpecificCharacterSet = UTF_8
     return response
@@ -54,15 +55,18 @@ def attribute_text(attribute: WorklistAttribute, row: Row) -> str:
     return text
 
 
-def _encode_level(row: Row, keys: tuple[RequestedKey, ...], station_aet: str) -> Dataset:
+def _encode_level(row: Row, keys: tuple[RequestedKey, ...], station_aet: str, *, send_empty: bool) -> Dataset:
     level = Dataset()
     for key in keys:
+        value: Sequence | str | int | None
         if key.vr == "SQ":
             present = key.attribute is not None and _has_item(key.attribute, row)
-            items = [_encode_level(row, key.children, station_aet)] if present else []
-            level.add(DataElement(key.tag, "SQ", Sequence(items)))
+            items = [_encode_level(row, key.children, station_aet, send_empty=send_empty)] if present else []
+            value = Sequence(items)
         else:
-            level.add(DataElement(key.tag, key.vr, _value(row, key, station_aet)))
+            value = _value(row, key, station_aet)
+        if send_empty or value:
+            level.add(DataElement(key.tag, key.vr, value))
     return level
 
 

@@ -12,28 +12,31 @@ import socket
 import threading
 import time
 import warnings
+from collections import Counter
 from typing import Any
 
 import pydicom.config
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
-from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ModalityWorklistInformationFind,
     Verification,
 )
-from pynetdicom.transport import AssociationServer
+from pynetdicom.transport import AddressInformation
 
+from pylantir.dicom.admission import Admission
 from pylantir.dicom.answers import Find, QueryService
+from pylantir.dicom.association import BoundedAssociation
+from pylantir.dicom.complaints import Complaints
 from pylantir.dicom.mpps import MPPS_SOP_CLASSES, MppsPorts, MppsService
+from pylantir.dicom.reception import Reception
 from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
 
-MAX_ASSOCIATIONS = 100
-ASSOCIATION_REQUEST_TIMEOUT_S = 10
-MESSAGE_TIMEOUT_S = 30
-IDLE_TIMEOUT_S = 60
+SOP_CLASSES = (Verification, ModalityWorklistInformationFind)
+TRANSFER_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+NEGOTIATION_TIMEOUT_S = 10.0
 ABORT_TIMEOUT_S = 0.5
 
 
@@ -46,7 +49,8 @@ def configure_dicom_libraries() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    logging.getLogger("pynetdicom").setLevel(logging.WARNING)
+    # What it says of a failure, and about whom, we say in our own words; it would show a stranger's bytes.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\.")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -57,110 +61,92 @@ class WorklistServer:
     """The worklist's DICOM side: one application entity on one listening socket."""
 
     def __init__(
-        self,
-        listener: socket.socket,
-        settings: DicomSettings,
-        find: Find,
-        mpps: MppsPorts | None = None,
+        self, listener: socket.socket, settings: DicomSettings, find: Find, mpps: MppsPorts | None = None
     ) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
 
         Args:
             listener: Bound and listening. It becomes non-blocking, and is closed by `stop`; another process
                 that holds a copy goes on queueing connections.
-            settings: AE title and allowed calling AE titles (none = any).
-            find: Gives the items that match, in the order to send them. Called from association threads,
-                several at once; its result is closed when it has a `close`. May raise StoreError.
+            settings: As whom to serve, and whom.
+            find: Gives the items that match. Called from association threads, several at once.
             mpps: Where scanners' reports go; without it none are accepted.
         """
         queries = QueryService(settings, find)
-        entity = AE(ae_title=settings.ae_title)
-        for sop_class in (Verification, ModalityWorklistInformationFind):
-            entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        reports = MppsService(mpps) if mpps else None
-        for sop_class in MPPS_SOP_CLASSES if reports else ():
-            entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        entity.require_calling_aet = list(settings.allowed_aet)
-        entity.maximum_associations = MAX_ASSOCIATIONS
-        entity.acse_timeout = ASSOCIATION_REQUEST_TIMEOUT_S
-        entity.dimse_timeout = MESSAGE_TIMEOUT_S
-        entity.network_timeout = IDLE_TIMEOUT_S
-        listener.setblocking(False)
-        self._server = entity.make_server(
-            listener.getsockname(),
-            server_class=_SharedListener,
-            evt_handlers=[
-                (evt.EVT_C_FIND, queries.answer),
-                *(reports.handlers if reports else ()),
-                (evt.EVT_REJECTED, _log_rejection),
-                (evt.EVT_CONN_CLOSE, _end_probe),
-            ],
-            listener=listener,
+        self._handlers: list[evt.EventHandlerType] = [
+            (evt.EVT_C_FIND, queries.answer),
+            (evt.EVT_REJECTED, _log_rejection),
+        ]
+        self._entity = AE(ae_title=settings.ae_title)
+        if mpps is not None:
+            self._handlers += MppsService(mpps).handlers
+        for sop_class in SOP_CLASSES if mpps is None else (*SOP_CLASSES, *MPPS_SOP_CLASSES):
+            self._entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        self._entity.acse_timeout = NEGOTIATION_TIMEOUT_S
+        self._entity.dimse_timeout = self._entity.network_timeout = settings.idle_timeout_s
+        self._associations: list[BoundedAssociation] = []
+        self._complaints = Complaints(logger)
+        self._address = AddressInformation.from_tuple(listener.getsockname())
+        self._reception = Reception(
+            listener, Admission(settings), active=self._count_by_host, hand_over=self._begin_association
         )
 
     def fileno(self) -> int:
-        """The listener's file descriptor, for a selector."""
-        return self._server.fileno()
+        """A descriptor for a selector: readable when `accept_pending` has something to do."""
+        return self._reception.fileno()
 
     def accept_pending(self) -> None:
-        """Accept one waiting connection, if there is one, and serve it in a thread. Never blocks."""
-        self._server.handle_request()
+        """Attend to the listener and to connections that have not asked for an association yet. Never blocks."""
+        self._reception.serve()
+
+    def pause_s(self) -> float | None:
+        """Seconds until `accept_pending` has something to do though nobody says anything; None: never."""
+        return self._reception.pause_s()
 
     @property
     def active_associations(self) -> int:
-        """Connections being served, those that have not asked for an association yet included."""
-        return len(self._server.active_associations)
+        """Associations being served."""
+        return len(self._alive())
+
+    @property
+    def waiting_connections(self) -> int:
+        """Connections that have not asked for an association yet."""
+        return len(self._reception)
 
     def stop(self, grace_s: float) -> None:
         """Accept nothing more, let associations end by themselves for `grace_s` seconds, then abort them.
 
         To be taken off its owner's selector before.
         """
-        self._server.server_close()
+        self._reception.close()
         deadline = time.monotonic() + grace_s
-        associations = self._server.active_associations
+        associations = self._alive()
         for association in associations:
             association.join(max(0.0, deadline - time.monotonic()))
         _abort([association for association in associations if association.is_alive()])
 
+    def _alive(self) -> list[BoundedAssociation]:
+        self._associations = [association for association in self._associations if association.is_alive()]
+        return self._associations
 
-class _SharedListener(AssociationServer):
-    """pynetdicom's server, on a socket that is bound already and that other processes hold as well."""
+    def _count_by_host(self) -> Counter[str]:
+        return Counter(association.host for association in self._alive())
 
-    def __init__(self, *args: Any, listener: socket.socket, **kwargs: Any) -> None:
-        self._listener = listener
-        super().__init__(*args, **kwargs)
-
-    def server_bind(self) -> None:
-        if self.socket is not None:
-            self.socket.close()  # the base class has made one of its own
-        self.socket = self._listener
-        self.server_address = self._listener.getsockname()
-
-    def server_activate(self) -> None:
-        """The listener listens."""
-
-    def server_close(self) -> None:
-        # Not shut down: that would refuse the connections which wait for our successor.
-        self._listener.close()
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        # Header and body of a response are two writes: with Nagle's algorithm each pair costs a delayed
-        # acknowledgement.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(IDLE_TIMEOUT_S)
-        return connection, address
-
-    def verify_request(self, request: object, client_address: Any) -> bool:
-        """Bound the threads: pynetdicom counts associations only once they are asked for."""
-        within = len(self.active_associations) < 2 * MAX_ASSOCIATIONS
-        if not within:
-            logger.warning("connection from %s closed: too many", client_address[0])
-        return within
-
-    def handle_error(self, request: object, client_address: Any) -> None:
-        logger.exception("connection from %s could not be served", client_address[0])
+    def _begin_association(self, connection: socket.socket, address: Any, request: bytes) -> None:
+        """Serve an admitted connection in threads of its own."""
+        association = BoundedAssociation(self._entity, connection, address, request, self._complaints)
+        acceptor = association.acceptor
+        acceptor.maximum_length = self._entity.maximum_pdu_size
+        acceptor.ae_title = self._entity.ae_title
+        acceptor.address_info = self._address
+        acceptor.implementation_class_uid = self._entity.implementation_class_uid
+        acceptor.implementation_version_name = self._entity.implementation_version_name
+        acceptor.supported_contexts = self._entity.supported_contexts
+        association.requestor.address_info = AddressInformation.from_tuple(address)
+        for handler in self._handlers:
+            association.bind(*handler)
+        association.start()
+        self._associations.append(association)
 
 
 def _log_rejection(event: evt.Event) -> None:
@@ -168,15 +154,7 @@ def _log_rejection(event: evt.Event) -> None:
     logger.warning("association from %s at %s rejected", peer.ae_title, peer.address)
 
 
-def _end_probe(event: evt.Event) -> None:
-    """Let go of a connection that closed without asking for an association, as health checks do."""
-    provider = event.assoc.dul
-    if provider.state_machine.current_state == "Sta2":
-        # The association's thread would wait for the request until its timeout.
-        provider.to_user_queue.put(None)  # type: ignore[arg-type]  # the same as that timeout
-
-
-def _abort(associations: list[Association]) -> None:
+def _abort(associations: list[BoundedAssociation]) -> None:
     for association in associations:
         # Blocks while its thread reads half a message, so each in a thread of its own.
         threading.Thread(target=association.abort, daemon=True).start()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from pylantir.query import WorklistQuery, narrowed
-from pylantir.settings import ServingSettings
+from pylantir.settings import ScannerProfile, ServingSettings
 
 STATUS_FIELD = "performed_procedure_step_status"
 START_FIELD = "scheduled_start_date"
@@ -43,6 +43,22 @@ def serving_limits(query: WorklistQuery, serving: ServingSettings, today: dateti
     if serving.days_ahead is not None:
         newest = _day(today, serving.days_ahead)
         limits.append(Limit(origin="mwl.days_ahead", query=WorklistQuery(ranges={START_FIELD: (None, newest)})))
+    return limits
+
+
+def profile_limits(profile: ScannerProfile, station_aet: str) -> list[Limit]:
+    """List the limits to what one scanner may be answered with.
+
+    Args:
+        profile: What the configuration says for it.
+        station_aet: Its AE title.
+    """
+    limits = []
+    if profile.only_own_station:
+        own = WorklistQuery(equal_or_unknown={"scheduled_station_aetitle": (station_aet,)})
+        limits.append(Limit(origin="modalities.only_own_station", query=own))
+    if profile.modalities:
+        limits.append(Limit(origin="modalities.modality", query=WorklistQuery(equal={"modality": profile.modalities})))
     return limits
 
 

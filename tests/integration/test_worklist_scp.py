@@ -3,87 +3,31 @@
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
+from dicom_server import Served, ask, association, query, serving, wait_until
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND
-from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
+from pynetdicom.sop_class import ModalityWorklistInformationFind
 from sqlalchemy import Engine, insert
 
-from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.answers import Find
 from pylantir.errors import StoreError
 from pylantir.query import WorklistQuery
-from pylantir.settings import DicomSettings
+from pylantir.settings import ScannerProfile, ServingSettings
 from pylantir.store.engine import open_for_reading, open_for_writing
 from pylantir.store.reads import find_matching
 from pylantir.store.tables import metadata, worklist_items
 
-Find = Callable[[WorklistQuery], Iterable[Mapping[str, object]]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def configured() -> Iterator[None]:
-    before = (_config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS)
-    configure_dicom_libraries()
-    yield
-    _config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS = before
-
-
-class Served:
-    """A server with the loop that its process would have, on a socket that outlives it."""
-
-    def __init__(self, bound: socket.socket, find: Find, **settings: Any) -> None:
-        self.port = int(bound.getsockname()[1])
-        self.server = WorklistServer(bound.dup(), DicomSettings(**settings), find)
-        self.wake_ups = 0
-        self._wake, self._waker = socket.socketpair()
-        self._loop = threading.Thread(target=self._run)
-        self._loop.start()
-
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.server, selectors.EVENT_READ)
-            selector.register(self._wake, selectors.EVENT_READ)
-            while self._wake not in {key.fileobj for key, _ in selector.select()}:
-                self.wake_ups += 1
-                self.server.accept_pending()
-
-    def leave_loop(self) -> None:
-        self._waker.close()
-        self._loop.join()
-
-    def stop(self, grace_s: float = 0) -> None:
-        self.leave_loop()
-        self._wake.close()
-        self.server.stop(grace_s)
-
-
-@pytest.fixture
-def bound() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener
-
-
-@contextmanager
-def serving(bound: socket.socket, find: Find, **settings: Any) -> Iterator[Served]:
-    served = Served(bound, find, **settings)
-    try:
-        yield served
-    finally:
-        served.stop()
+pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
 
 
 ITEMS = [
@@ -133,48 +77,11 @@ def served(bound: socket.socket, tmp_path: Path) -> Iterator[Served]:
     engine.dispose()
 
 
-@contextmanager
-def association(served: Served, *, calling: str = "MR1", syntax: str = ExplicitVRLittleEndian) -> Iterator[Association]:
-    entity = AE(ae_title=calling)
-    entity.add_requested_context(Verification, syntax)
-    entity.add_requested_context(ModalityWorklistInformationFind, syntax)
-    opened = entity.associate("127.0.0.1", served.port)
-    try:
-        yield opened
-    finally:
-        if opened.is_established:
-            opened.release()
-
-
-def query(step: dict[str, object] | None = None, **keys: object) -> Dataset:
-    whole = Dataset()
-    for keyword, value in {"PatientID": None, **keys}.items():
-        setattr(whole, keyword, value)
-    item = Dataset()
-    for keyword, value in (step or {"Modality": None}).items():
-        setattr(item, keyword, value)
-    whole.ScheduledProcedureStepSequence = [item]
-    return whole
-
-
-def ask(opened: Association, identifier: Dataset) -> tuple[list[Dataset], list[Dataset]]:
-    """All identifiers and all statuses of one query."""
-    answers = list(opened.send_c_find(identifier, ModalityWorklistInformationFind))
-    return [answer for _, answer in answers if answer is not None], [status for status, _ in answers]
-
-
 def patients(served: Served, identifier: Dataset, **how: str) -> list[str]:
     with association(served, **how) as opened:
         found, statuses = ask(opened, identifier)
     assert statuses[-1].Status == 0x0000
     return [str(answer.PatientID) for answer in found]
-
-
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
@@ -303,6 +210,33 @@ def test_one_line_per_query_and_no_patient_in_it(served: Served, caplog: pytest.
     assert "Doe" not in caplog.text
 
 
+@pytest.mark.parametrize(("when_too_many", "status"), [("truncate", 0x0000), ("fail", 0xA700)])
+def test_more_matches_than_a_scanner_takes(
+    bound: socket.socket, caplog: pytest.LogCaptureFixture, when_too_many: str, status: int
+) -> None:
+    items = [{"id": number, "patient_id": f"P{number}", "modality": "MR"} for number in range(1, 4)]
+    profiles = {"MR1": ScannerProfile(max_answers=2), "MR3": ScannerProfile(max_answers=3)}
+    serving_settings = ServingSettings(when_too_many=when_too_many)
+    with serving(bound, lambda _query: items, profiles=profiles, serving=serving_settings) as served:
+        with association(served) as opened:
+            found, statuses = ask(opened, query())
+        assert [answer.PatientID for answer in found] == ["P1", "P2"]
+        assert statuses[-1].Status == status
+        assert "max_answers of 2" in caplog.text
+        assert patients(served, query(), calling="MR3") == ["P1", "P2", "P3"]
+
+
+def test_a_scanner_that_wants_no_empty_attributes_gets_none(bound: socket.socket) -> None:
+    item = {"id": 1, "patient_id": "P1", "modality": "MR"}
+    profile = ScannerProfile(required_empty=False)
+    with serving(bound, lambda _query: [item], default_profile=profile) as served, association(served) as opened:
+        (answer,), _ = ask(
+            opened, query({"Modality": None, "StationName": None}, AccessionNumber=None, PatientSize=None)
+        )
+    assert [element.keyword for element in answer] == ["PatientID", "ScheduledProcedureStepSequence"]
+    assert [element.keyword for element in answer.ScheduledProcedureStepSequence[0]] == ["Modality"]
+
+
 def endless(closed: threading.Event) -> Find:
     def find(_query: WorklistQuery) -> Iterator[Mapping[str, object]]:
         try:
@@ -341,7 +275,8 @@ def test_a_connection_that_asks_for_nothing_leaves_nothing_behind(bound: socket.
     with serving(bound, lambda _query: ()) as served:
         for _ in range(30):
             socket.create_connection(("127.0.0.1", served.port)).close()
-        wait_until(lambda: served.wake_ups >= 30, "all connections are accepted")
+        with association(served) as opened:
+            assert opened.send_c_echo().Status == 0x0000
         wait_until(lambda: served.server.active_associations == 0, "their threads are gone", within_s=5)
 
 
@@ -374,7 +309,7 @@ def test_stop_aborts_what_does_not_end(bound: socket.socket) -> None:
     with serving(bound, lambda _query: ()) as served, association(served) as opened:
         with socket.create_connection(("127.0.0.1", served.port)) as half:
             half.sendall(b"\x01\x00\x00\x00")
-            wait_until(lambda: served.server.active_associations == 2, "both connections are served")
+            wait_until(lambda: served.server.waiting_connections == 1, "both connections are served")
             started = time.monotonic()
             served.stop(0.1)
             assert time.monotonic() - started < 3

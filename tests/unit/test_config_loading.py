@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ import pytest
 
 from pylantir.config.loading import load_settings
 from pylantir.errors import ConfigurationError
-from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, ServingSettings, Settings
+from pylantir.settings import (
+    Catalogue,
+    OperationWindow,
+    PluginProblem,
+    PluginType,
+    ScannerProfile,
+    ServingSettings,
+    Settings,
+)
 
 CATALOGUE = Catalogue(
     types={
@@ -162,6 +171,32 @@ def test_wrong_source_is_told_with_its_place(load: Load, change: dict[str, objec
         ({"mwl": {"serve_statuses": ["PLANED"]}}, 'mwl.serve_statuses[0]: unknown status "PLANED": expected one of '),
         ({"mwl": {"serve_statuses": ["CANCELLED"]}}, 'mwl.serve_statuses[0]: unknown status "CANCELLED": did you mean'),
         ({"mwl": {"serve_statuses": []}}, "mwl.serve_statuses: expected a list that is not empty, got []"),
+        ({"mwl": {"when_too_many": "stop"}}, 'mwl.when_too_many: expected "truncate" or "fail", got "stop"'),
+        ({"allowed_hosts": ["scanner"]}, "allowed_hosts[0]: expected an address or a network, as "),
+        ({"dicom": {"max_associations": 0}}, "dicom.max_associations: expected a whole number >= 1, got 0"),
+        ({"modalities": [{}]}, 'modalities[0]: the key "ae_title" is missing'),
+        ({"modalities": [{"ae_title": "MR1"}] * 2}, 'modalities[1].ae_title: "MR1" has an entry already: modalities['),
+        (
+            {"modalities": [{"ae_title": "MR1"}], "allowed_aet": ["CT1"]},
+            'modalities[0].ae_title: "MR1" is not in allowed_aet',
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "charset": "ISO_IR 1000"}]},
+            'modalities[0].charset: unknown character set "ISO_IR 1000": did you mean "ISO_IR 100"?',
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "charset": ["ISO_IR 100", "ISO 2022 IR 87"]}]},
+            "modalities[0].charset: several character sets are combined by their ISO 2022 terms only",
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "host": "10.0.0.0/40"}]},
+            "modalities[0].host[0]: expected an address or a network",
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "modality": ["mr"]}]},
+            "modalities[0].modality[0]: expected a code of capital letters, as",
+        ),
+        ({"modalities": [{"ae_title": "MR1", "charsets": ""}]}, 'modalities[0]: unknown key "charsets": did you mean'),
         ({"mwl": {"days_ahead": -1}}, "mwl.days_ahead: expected a whole number of days >= 0, got -1"),
         ({"mwl": {"expire_after_day": 1}}, 'mwl: unknown key "expire_after_day": did you mean "expire_after_days"?'),
         ({"log": {"level": "LOUD"}}, 'log.level: expected "DEBUG", "INFO", "WARNING" or "ERROR", got "LOUD"'),
@@ -262,6 +297,24 @@ def test_what_is_served_comes_from_the_file(load: Load) -> None:
     assert load({**with_source(), "mwl": section}).dicom.serving == ServingSettings(
         serve_statuses=("SCHEDULED",), expire_after_days=0, days_ahead=7
     )
+
+
+def test_a_scanner_has_what_its_entry_says_and_what_all_have_in_common(load: Load) -> None:
+    entries = [
+        {"ae_title": "*", "charset": "ISO_IR 100", "max_answers": 50, "required_empty": False},
+        {"ae_title": "MR1", "host": "10.0.0.1", "charset": ["", "ISO 2022 IR 87"], "modality": ["MR", "PT"]},
+        {"ae_title": "CT1", "charset": "\\ISO 2022 IR 149", "only_own_station": True, "required_empty": True},
+    ]
+    dicom = load({**with_source(), "modalities": entries}).dicom
+    common = ScannerProfile(charset=("ISO_IR 100",), max_answers=50, required_empty=False)
+    assert dicom.profile_of("ANY") == common
+    assert dicom.profile_of("MR1") == replace(
+        common, hosts=("10.0.0.1",), charset=("", "ISO 2022 IR 87"), modalities=("MR", "PT")
+    )
+    assert dicom.profile_of("CT1") == replace(
+        common, charset=("", "ISO 2022 IR 149"), only_own_station=True, required_empty=True
+    )
+    assert load(with_source()).dicom.profile_of("MR1") == ScannerProfile()
 
 
 def test_unknown_top_level_key_is_a_warning(load: Load) -> None:

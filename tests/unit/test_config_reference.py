@@ -21,8 +21,10 @@ SECTIONS = (
     models.Source,
     models.OperationInterval,
     models.Mwl,
+    models.Scanner,
     models.Mpps,
     models.Deduplication,
+    models.Retention,
     models.Log,
 )
 EXAMPLES = re.findall(r"```json\n(.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)

@@ -6,9 +6,9 @@ import datetime
 
 import pytest
 
-from pylantir.dicom.serving import limited, serving_limits
+from pylantir.dicom.serving import limited, profile_limits, serving_limits
 from pylantir.query import WorklistQuery, item_matches
-from pylantir.settings import ServingSettings
+from pylantir.settings import ScannerProfile, ServingSettings
 
 TODAY = datetime.date(2026, 3, 1)
 
@@ -64,3 +64,16 @@ def test_a_range_in_the_query_does_not_widen_the_days() -> None:
 def test_each_limit_names_the_setting_that_makes_it() -> None:
     limits = serving_limits(WorklistQuery(), ServingSettings(expire_after_days=2, days_ahead=7), TODAY)
     assert [limit.origin for limit in limits] == ["mwl.serve_statuses", "mwl.expire_after_days", "mwl.days_ahead"]
+
+
+@pytest.mark.parametrize(("station", "is_seen"), [("MR1", True), ("", True), ("MR2", False)])
+def test_a_scanner_that_sees_its_own_items_sees_those_of_nobody_too(station: str, is_seen: bool) -> None:
+    limits = profile_limits(ScannerProfile(only_own_station=True), "MR1")
+    assert item_matches(limited(EVERYTHING, limits), {"scheduled_station_aetitle": station}) is is_seen
+
+
+def test_a_scanner_sees_its_modalities_even_when_it_asks_for_another() -> None:
+    limits = profile_limits(ScannerProfile(modalities=("MR", "PT")), "MR1")
+    for query in (EVERYTHING, WorklistQuery(equal={"modality": ("PT", "CT")})):
+        assert item_matches(limited(query, limits), {"modality": "PT"})
+        assert not item_matches(limited(query, limits), {"modality": "CT"})

@@ -1,0 +1,55 @@
+"""The scanners of a configuration: what each entry of `modalities` comes to.
+
+Lives in the configuration check. An entry says what differs; the one for `*` says what holds for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pylantir.config.messages import Finding
+from pylantir.config.models import Scanner
+from pylantir.settings import ScannerProfile
+
+EVERY_OTHER = "*"
+
+
+def check_scanners(document: Mapping[str, object]) -> Iterator[Finding]:
+    """Find entries that cannot be told apart, or that can never be used."""
+    listed, allowed = document.get("modalities"), document.get("allowed_aet")
+    first: dict[str, int] = {}
+    for position, entry in enumerate(listed if isinstance(listed, list) else ()):
+        title = entry.get("ae_title") if isinstance(entry, dict) else None
+        if not isinstance(title, str):
+            continue
+        place = ("modalities", position, "ae_title")
+        if first.setdefault(title, position) != position:
+            yield Finding(place=place, text=f'"{title}" has an entry already: modalities[{first[title]}]')
+        elif isinstance(allowed, list) and allowed and title not in (EVERY_OTHER, *allowed):
+            yield Finding(place=place, text=f'"{title}" is not in allowed_aet, so it would be refused: add it there')
+
+
+def scanner_profiles(entries: Sequence[Scanner]) -> dict[str, ScannerProfile]:
+    """Complete each entry with what holds for every scanner.
+
+    Returns:
+        AE title -> profile, that of all others under `EVERY_OTHER`, if it has an entry.
+    """
+    common = next((entry for entry in entries if entry.ae_title == EVERY_OTHER), Scanner(ae_title=EVERY_OTHER))
+    return {entry.ae_title: _profile(entry, common) for entry in entries}
+
+
+def _profile(entry: Scanner, common: Scanner) -> ScannerProfile:
+    def chosen(key: str) -> object:
+        own = getattr(entry, key)
+        return getattr(common, key) if own is None else own
+
+    max_answers = chosen("max_answers")
+    return ScannerProfile(
+        hosts=tuple(entry.host or common.host or ()),
+        charset=tuple(entry.charset or common.charset or ()),
+        only_own_station=chosen("only_own_station") is True,
+        modalities=tuple(entry.modality or common.modality or ()),
+        max_answers=max_answers if isinstance(max_answers, int) else None,
+        required_empty=chosen("required_empty") is not False,
+    )
