@@ -1,0 +1,123 @@
+"""When sources are asked: from start to start, inside their window, and at once when a watched file changes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import time
+
+from installation import Installation, csv_source, wait_until
+
+DESIGNED = {
+    "db_path": "worklist.db",
+    "runtime_dir": "run",
+    "dicom": {"ae_title": "PYLANTIR", "host": "0.0.0.0", "port": 4242},
+    "allowed_aet": ["MRI_SCANNER"],
+    "plugin_dirs": ["plugins"],
+    "data_sources": [
+        {
+            "name": "site_a_redcap",
+            "type": "redcap",
+            "enabled": False,
+            "sync_interval": 60,
+            "operation_interval": {"start_time": [0, 0], "end_time": [23, 59]},
+            "config": {
+                "api_url_env": "REDCAP_API_URL",
+                "api_token_env": "REDCAP_API_TOKEN",
+                "site_id": "792",
+                "protocol": {"792": "BRAIN_MRI_3T"},
+            },
+            "field_mapping": {
+                "study_id": "study_id",
+                "mri_instance": "session_id",
+                "youth_dob_y": "patient_birth_date",
+                "demo_sex": "patient_sex",
+            },
+        },
+        {
+            "name": "site_b_csv",
+            "type": "csv",
+            "sync_interval": 300,
+            "config": {"file_path": "imports/site_b.csv", "watch_for_changes": True},
+            "field_mapping": {
+                "patient_id": "patient_id",
+                "dob": "patient_birth_date",
+                "sex": "patient_sex",
+                "scan_date": "scheduled_start_date",
+            },
+            "defaults": {"modality": "MR"},
+        },
+    ],
+}
+
+
+def test_the_designed_configuration_works_and_a_changed_file_is_seen_within_three_seconds(
+    installation: Installation, findscu: str
+) -> None:
+    installation.config_path.write_text(json.dumps(DESIGNED), encoding="utf-8")
+    (installation.folder / "plugins").mkdir()
+    (installation.folder / "imports").mkdir()
+    table = installation.folder / "imports" / "site_b.csv"
+    table.write_text("patient_id,dob,sex,scan_date\nP1,1961-02-03,F,2030-01-01\n", encoding="utf-8")
+    installation.start("--port", str(installation.port), "--ip", "127.0.0.1")
+    keys = ("PatientID", "PatientBirthDate", "PatientSex", "ScheduledProcedureStepSequence[0].Modality")
+    (answer,) = installation.find(findscu, *keys)
+    assert answer["PatientID"] == "P1"
+    assert answer["PatientBirthDate"] == "19610203"
+    assert answer["Modality"] == "MR"
+
+    draft = table.with_suffix(".new")
+    draft.write_text(table.read_text(encoding="utf-8") + "P2,1961-02-03,F,2030-01-01\n", encoding="utf-8")
+    draft.replace(table)
+    began = time.monotonic()
+    wait_until(lambda: len(installation.find(findscu)) == 2, "the new row at the scanner")
+    assert time.monotonic() - began < 3.0
+    assert installation.terminate() == 0
+
+
+def test_cycles_run_from_start_to_start(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("slow", fetch="time.sleep(0.4)")
+    slow = {"name": "slow", "type": "slow", "sync_interval": 1, "defaults": {"modality": "MR"}}
+    installation.configure(csv_source("a", "a.csv"), slow)
+    installation.start()
+    wait_until(lambda: len(installation.runs("slow")) >= 5, "five cycles")
+    starts = [datetime.datetime.fromisoformat(moment).timestamp() for moment in installation.runs("slow")]
+    # The grid is kept: how long a fetch takes shifts nothing. A busy machine may skip a point or be late at one.
+    phases = sorted((start - starts[0] + 0.5) % 1.0 - 0.5 for start in starts)
+    assert abs(phases[len(phases) // 2]) < 0.2
+
+
+def test_outside_its_window_a_source_is_left_alone_until_somebody_asks(installation: Installation) -> None:
+    now = datetime.datetime.now().astimezone()
+    opens = now + datetime.timedelta(hours=2)
+    window = {"start_time": [opens.hour, opens.minute], "end_time": [(opens.hour + 1) % 24, opens.minute]}
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_csv("b.csv", ["P2"])
+    installation.configure(csv_source("a", "a.csv"), csv_source("b", "b.csv", operation_interval=window))
+    installation.start(until=None)
+    wait_until(lambda: installation.process("b").get("ready"), "the closed source is ready")
+    wait_until(lambda: len(installation.runs("a")) >= 3, "the open source syncs")
+    assert installation.runs("b") == []
+    assert installation.command("sync", "b").returncode == 0
+    wait_until(lambda: installation.runs("b"), "the cycle that was asked for")
+    next_sync = datetime.datetime.fromisoformat(
+        wait_until(lambda: installation.process("b").get("next_sync"), "when it opens")
+    )
+    assert abs(next_sync.timestamp() - opens.replace(second=0, microsecond=0).timestamp()) < 120
+
+
+def test_json_lines_are_one_object_per_event(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("bad", fetch="raise ValueError('gone')")
+    bad = {"name": "bad", "type": "bad", "sync_interval": 1, "defaults": {"modality": "MR"}}
+    installation.configure(csv_source("a", "a.csv"), bad, log={"format": "json"})
+    installation.start(until="degraded")
+    installation.wait_for_log("cycle done")
+    assert installation.terminate() == 0
+    events = [json.loads(line) for line in installation.log().splitlines()]
+    assert {"supervisor", "writer", "source"} <= {event["process"] for event in events}
+    assert {event["source"] for event in events if event["process"] == "source"} == {"a", "bad"}
+    assert any("ValueError: gone" in event["message"] for event in events)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in events)
