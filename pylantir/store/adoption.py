@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS, normalise_value
 from pylantir.errors import RecordRejected
 from pylantir.store.reconcile import STATUS, STUDY_UID
-from pylantir.store.records import LIVE, Record, next_ids
+from pylantir.store.records import LIVE, Record, chunks, next_ids
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 
 OLD_KEY = "old:"
@@ -25,9 +25,11 @@ OLD_KEY = "old:"
 
 OLD_SOURCE = "redcap_legacy"
 """Whose items those are that name no source: the earliest versions knew REDCap only."""
+_NAMES_OF_OLD_SOURCE = frozenset({None, "", "REDCap"})
 
-_COMPOSITE_ID = re.compile(r"sub[-_](.+)_ses[-_](.+?)(?:\.0+)?_fam[-_](.*)_site[-_](.*)")
-_UNKNOWN = frozenset({"", "none", "nan"})
+_COMPOSITE_ID = re.compile(r"sub[-_](.+?)_ses[-_](.+?)(?:\.0+)?(?:_fam[-_](.*?))?(?:_site[-_](.*))?")
+_WITH_SITE = re.compile(r"(sub_.+_ses_.+)_site_.+")
+_UNKNOWN = frozenset({None, "", "None", "none", "nan", "NaN"})
 _NOT_CLAIMED = frozenset({STATUS, STUDY_UID, "scheduled_procedure_step_id", "requested_procedure_id"})
 _COPIED_ROWS = 1000
 
@@ -72,7 +74,32 @@ def canonical_patient_id(patient_id: str) -> str:
     if match is None:
         return patient_id
     parts = zip(("sub", "ses", "fam", "site"), match.groups(), strict=True)
-    return "_".join(f"{label}_{part}" for label, part in parts if part.lower() not in _UNKNOWN)
+    return "_".join(f"{label}_{part}" for label, part in parts if part not in _UNKNOWN)
+
+
+def complete_old_ids(
+    connection: Connection, source: str, patients: Iterable[str], configured: Iterable[str], now: str
+) -> None:
+    """Add the site to the patient IDs of old items: version 0.4 left it out, and only the source knows it.
+
+    Args:
+        connection: A transaction that has not read these patients yet.
+        source: Whose records arrive.
+        patients: Patient IDs of records that the source did not have before.
+        configured: As for `match_old_records`.
+        now: The time.
+    """
+    completed = {match[1]: patient for patient in patients if (match := _WITH_SITE.fullmatch(patient))}
+    for chunk in chunks(completed):
+        for row in connection.execute(_FIND_OLD, {"patients": chunk}).all():
+            if row.data_source != source and row.data_source in configured:
+                continue
+            patient = completed[row.patient_id]
+            fields = json.dumps({**json.loads(row.fields), "patient_id": patient}, ensure_ascii=False)
+            connection.execute(_RENAME_CLAIM, {"row_id": row.id, "patient_id": patient, "fields": fields})
+            connection.execute(_UPDATE, {"row_id": row.item_id, "patient_id": patient})
+            note = _note(row.item_id, {"patient_id": patient}, {"patient_id": [row.patient_id, patient]}, now)
+            connection.execute(insert(audit_log), note)
 
 
 def match_old_records(
@@ -133,7 +160,7 @@ def _claim(record_id: int, row: RowMapping, values: Mapping[str, Any], now: str)
         fields[RECORD_ID_FIELD] = str(row[RECORD_ID_FIELD])
     return {
         "id": record_id,
-        "data_source": row["data_source"] or OLD_SOURCE,
+        "data_source": OLD_SOURCE if row["data_source"] in _NAMES_OF_OLD_SOURCE else row["data_source"],
         "record_key": f"{OLD_KEY}{row['id']}",
         "state": LIVE,
         "digest": "",
@@ -160,3 +187,9 @@ def _note(item_id: int, values: Mapping[str, Any], changes: Mapping[str, Sequenc
 
 
 _UPDATE = update(worklist_items).where(worklist_items.c.id == bindparam("row_id"))
+_RENAME_CLAIM = update(source_entries).where(source_entries.c.id == bindparam("row_id"))
+_FIND_OLD = select(source_entries).where(
+    source_entries.c.patient_id.in_(bindparam("patients", expanding=True)),
+    source_entries.c.record_key.startswith(OLD_KEY, autoescape=True),
+    source_entries.c.state == LIVE,
+)

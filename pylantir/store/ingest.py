@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
 from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
 
-from pylantir.store.adoption import match_old_records
+from pylantir.store.adoption import complete_old_ids, match_old_records
 from pylantir.store.cycles import COUNTS, CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
 from pylantir.store.quarantine import (
     Rejection,
@@ -274,10 +274,12 @@ class SourceIngest:
         now: str,
         result: _Result,
     ) -> None:
+        newcomers = {key: fields for key, _, fields in fresh.values() if key not in existing}
+        new_patients = [fields["patient_id"] for fields in newcomers.values()]
+        complete_old_ids(connection, self._source, new_patients, self._rules.ranks, now)
         working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=now)
         working.load(fields["patient_id"] for _, _, fields in fresh.values())
         working.load(existing[key].patient_id for key in fresh if key in existing)
-        newcomers = {key: fields for key, _, fields in fresh.values() if key not in existing}
         records = {key: working.records[existing[key].id] for key in fresh if key in existing}
         records |= match_old_records(working.records.values(), self._source, newcomers, self._rules.ranks)
         seen = set(result.seen)

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from old_installation import make_old_database
+from old_installation import OLD_ROWS, make_old_database
 
 from pylantir.store.cycles import CycleEnd, EntryBatch, utc_now
 from pylantir.store.engine import open_for_writing
@@ -100,3 +100,28 @@ def test_completed_item_outlives_its_record(old_file: Path) -> None:
         "SCHEDULED",
         "COMPLETED",
     )
+
+
+def test_item_without_a_site_in_its_patient_id_is_the_same_one(tmp_path: Path) -> None:
+    path = tmp_path / "worklist.db"
+    rows = [(uid, name, patient.split("_site")[0].replace("-", "_"), *rest) for uid, name, patient, *rest in OLD_ROWS]
+    make_old_database(path, "0.4", rows)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE worklist_items SET data_source = 'REDCap'")
+    sync(path, {"id:r101": record(101, "20300130", "101500"), "id:r102": record(102, "20300131", "110000")})
+    first, second = items(path)
+    assert (first["patient_id"], first["study_instance_uid"]) == ("sub_101_ses_1_fam_7_site_792", "1.2.3.1")
+    assert (first["data_source"], first["performed_procedure_step_status"]) == ("redcap_legacy", "SCHEDULED")
+    assert (second["patient_id"], second["study_instance_uid"]) == ("sub_102_ses_1_fam_7_site_792", "1.2.3.2")
+    assert second["performed_procedure_step_status"] == "COMPLETED"
+
+
+def test_old_item_that_redcap_no_longer_has_is_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "worklist.db"
+    make_old_database(
+        path,
+        "0.4",
+        [(f"1.2.3.{n}", "", f"sub_{n}_ses_1_fam_7", "2030-01-30", "10:15", "SCHEDULED") for n in range(1, 4)],
+    )
+    sync(path, {f"id:r{n}": record(n, "20300130", "101500") for n in (1, 2)})
+    assert [item["performed_procedure_step_status"] for item in items(path)] == ["SCHEDULED", "SCHEDULED", "CANCELED"]
