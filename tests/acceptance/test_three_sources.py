@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 
 import psutil
+import pytest
 from installation import Installation, wait_until
 
 SCAN_DATE = "20300105"
@@ -109,6 +110,7 @@ def owners(installation: Installation) -> Counter[str]:
     return Counter(source for (source,) in installation.rows("select data_source from worklist_items"))
 
 
+@pytest.mark.timeout(300)
 def test_three_sources_one_worklist(installation: Installation, findscu: str) -> None:
     write_sources(installation)
     configure(installation)
@@ -148,11 +150,12 @@ def test_three_sources_one_worklist(installation: Installation, findscu: str) ->
         for other in others:
             starts = [datetime.fromisoformat(moment) for moment in installation.runs(other)[-3:]]
             assert all((later - earlier).total_seconds() < 2.5 for earlier, later in pairwise(starts))
-        assert seen_by_scanner(installation, findscu) == EVERYBODY + extra
+        assert installation.patients() == EVERYBODY + extra
         repairs[broken]()
         installation.command("sync", broken)
         installation.wait_for_health("healthy", 30)
 
+    assert seen_by_scanner(installation, findscu) == EVERYBODY + extra
     assert owners(installation) == {"table": 1000 + len(extra), "visits": 800, "clinic": 800}
     assert installation.terminate() == 0
     wait_until(lambda: not installation.live_processes(), "no process is left", 3)
