@@ -17,7 +17,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.association import Association
 
-from pylantir.dicom.encoding import encode_response
+from pylantir.dicom.charset import CharacterSet, Loss
+from pylantir.dicom.encoding import encode_response, transcode
 from pylantir.dicom.matching import ParsedQuery, parse_query
 from pylantir.dicom.serving import limited, profile_limits, serving_limits
 from pylantir.errors import InvalidQuery, PylantirError, RecordRejected, StoreError
@@ -38,6 +39,7 @@ OUT_OF_RESOURCES = 0xA700
 IDENTIFIER_MISMATCH = 0xA900
 UNABLE_TO_PROCESS = 0xC001
 
+SHOWN_ITEMS = 10
 RESPONSES_AHEAD = 32
 """So many responses may wait to be sent: bounds the memory of a query, and lets a C-CANCEL in."""
 
@@ -95,6 +97,8 @@ class QueryService:
         settings, profile = self._settings, self._settings.profile_of(caller)
         limits = serving_limits(parsed.query, settings.serving, self._today()) + profile_limits(profile, caller)
         pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
+        charset = CharacterSet(profile.charset) if profile.charset else None
+        losses: dict[Loss, list[object]] = {Loss.TRANSLITERATED: [], Loss.INCOMPLETE: []}
         sent = 0
         rows = self._find(limited(parsed.query, limits))
         try:
@@ -110,12 +114,16 @@ class QueryService:
                 except RecordRejected as error:
                     logger.warning("not sent to %s: %s", caller, error)
                     continue
+                loss = transcode(response, charset) if charset else Loss.NONE
+                if loss is not Loss.NONE:
+                    losses[loss].append(row.get("id"))
                 yield pending, response
                 sent += 1
                 if sent % RESPONSES_AHEAD == 0:
                     _let_peer_catch_up(event.assoc)
             yield SUCCESS, None
         finally:
+            _log_losses(caller, profile.charset, losses)
             close = getattr(rows, "close", None)
             if close is not None:
                 close()
@@ -125,6 +133,21 @@ class QueryService:
         ending = "the rest is left out" if truncates else "answered with a failure"
         logger.warning("query from %s matches more than its max_answers of %d: %s", caller, sent, ending)
         return SUCCESS if truncates else _failure(OUT_OF_RESOURCES, f"more than {sent} matches: narrow the query")
+
+
+def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, list[object]]) -> None:
+    """Log in one line per query what the scanner's character set could not hold, without any of it."""
+    said = (
+        (Loss.TRANSLITERATED, logging.INFO, "written in Latin letters"),
+        (Loss.INCOMPLETE, logging.WARNING, 'incomplete, with "?" for what has no Latin letters'),
+    )
+    for loss, level, text in said:
+        items = losses[loss]
+        if items:
+            shown = ", ".join(map(str, items[:SHOWN_ITEMS])) + (", …" if len(items) > SHOWN_ITEMS else "")
+            logger.log(
+                level, "%d answers to %s in %s: %s; items %s", len(items), caller, "\\".join(charset), text, shown
+            )
 
 
 def _decoded_identifier(event: evt.Event) -> Dataset:

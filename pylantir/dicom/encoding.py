@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydicom.charset import convert_encodings
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.valuerep import PersonName
 
 from pylantir.dicom.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
-from pylantir.dicom.matching import ParsedQuery, RequestedKey
+from pylantir.dicom.charset import CharacterSet, Loss
+from pylantir.dicom.matching import SPECIFIC_CHARACTER_SET, ParsedQuery, RequestedKey
 from pylantir.errors import RecordRejected
 
 KG_PER_LB = 0.45359237
@@ -43,6 +46,29 @@ def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str, send_emp
     if not all(element.VR == "SQ" or str(element.value).isascii() for element in response.iterall()):
         response.SpecificCharacterSet = UTF_8
     return response
+
+
+def transcode(response: Dataset, charset: CharacterSet) -> Loss:
+    """Write the texts of a response in a scanner's character set.
+
+    Returns:
+        The worst that became of any of them.
+    """
+    worst, needs_charset = Loss.NONE, False
+    encodings = convert_encodings(list(charset.terms))
+    for element in response.iterall():
+        if element.VR == "SQ" or element.tag == SPECIFIC_CHARACTER_SET or str(element.value).isascii():
+            continue
+        encoded = charset.encode(str(element.value), element.VR)
+        worst = max(worst, encoded.loss)
+        needs_charset |= not encoded.is_ascii
+        # As bytes, so that pydicom has nothing to encode: it would put a "?" where something is lost.
+        element.value = PersonName(encoded.data, encodings) if element.VR == "PN" else encoded.data
+    if needs_charset:
+        response.SpecificCharacterSet = list(charset.terms)
+    elif "SpecificCharacterSet" in response:
+        del response.SpecificCharacterSet
+    return worst
 
 
 def attribute_text(attribute: WorklistAttribute, row: Row) -> str:

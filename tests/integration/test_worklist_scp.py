@@ -237,6 +237,42 @@ def test_a_scanner_that_wants_no_empty_attributes_gets_none(bound: socket.socket
     assert [element.keyword for element in answer.ScheduledProcedureStepSequence[0]] == ["Modality"]
 
 
+def test_each_scanner_reads_names_in_its_own_character_set(
+    bound: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [
+        "Buc^Jérôme",
+        "Παπαδόπουλος^Γιώργος",
+        "Hong^Gildong=洪^吉洞=홍^길동",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        "山田^太郎",
+    ]
+    items = [
+        {"id": number, "patient_id": f"P{number}", "patient_name": name, "modality": "MR"}
+        for number, name in enumerate(names, start=1)
+    ]
+    charsets = {"LATIN": ("ISO_IR 100",), "GREEK": ("ISO_IR 126",), "KOREAN": ("", "ISO 2022 IR 149")}
+    profiles = {title: ScannerProfile(charset=charset) for title, charset in charsets.items()}
+    profiles["JAPANESE"] = ScannerProfile(charset=("", "ISO 2022 IR 87"))
+    read = {}
+    with caplog.at_level(logging.INFO), serving(bound, lambda _query: items, profiles=profiles) as served:
+        for title in (*profiles, "ANY"):
+            with association(served, calling=title) as opened:
+                found, _ = ask(opened, query(PatientName=None))
+            read[title] = [str(answer.PatientName) for answer in found]
+    assert read["ANY"] == names
+    assert read["LATIN"] == ["Buc^Jérôme", "Papadopoylos^Giorgos", "Hong^Gildong", "Yamada^Tarou", "??^??"]
+    assert read["GREEK"][:2] == ["Buc^Jerome", "Παπαδόπουλος^Γιώργος"]
+    assert read["KOREAN"][2] == "Hong^Gildong=洪^吉洞=홍^길동"
+    assert read["JAPANESE"][3:] == ["Yamada^Tarou=山田^太郎=やまだ^たろう", "山田^太郎"]
+    lines = [record.getMessage() for record in caplog.records if "LATIN" in record.getMessage()]
+    assert lines[:2] == [
+        "3 answers to LATIN in ISO_IR 100: written in Latin letters; items 2, 3, 4",
+        '1 answers to LATIN in ISO_IR 100: incomplete, with "?" for what has no Latin letters; items 5',
+    ]
+    assert not any(part in caplog.text for part in ("Buc", "Papad", "Yamada"))
+
+
 def endless(closed: threading.Event) -> Find:
     def find(_query: WorklistQuery) -> Iterator[Mapping[str, object]]:
         try:
