@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from pylantir.cli.output import print_json, print_table, printable
 from pylantir.config.messages import suggestion
-from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
+from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, NamesSourceFields
 from pylantir.data_sources.registry import load_plugin
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, RecordRejected
 from pylantir.mapping import EntryMapper
@@ -42,12 +42,14 @@ class Preview:
         entries: Mapped records: `record`, `key`, `given` (as the plugin gave it), `fields` (worklist form).
         rejected: Others: `record`, `field`, `reason`.
         fetched: Records in all; more than are kept here perhaps.
+        source_fields: Worklist field -> what it is called in the source.
         error: Why the fetch ended early.
     """
 
     entries: list[dict[str, object]] = field(default_factory=list)
     rejected: list[dict[str, object]] = field(default_factory=list)
     fetched: int = 0
+    source_fields: dict[str, str] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -82,12 +84,14 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
     Raises:
         ConfigurationError: The plugin refuses the source's `config`.
     """
-    found = Preview()
+    found = Preview(source_fields={target: name for name, target in source.field_mapping.items()})
     try:
         plugin = load_plugin(source.plugin)
         try:
             _validate(plugin, source)
             _map_all(plugin, source, found, limit, kept, show)
+            if isinstance(plugin, NamesSourceFields):
+                found.source_fields |= plugin.source_fields()
         finally:
             plugin.cleanup()
     except ConfigurationError:
@@ -152,7 +156,13 @@ def _as_json(found: Preview) -> dict[str, object]:
         {**entry, "given": {name: _plain(value) for name, value in entry["given"].items()}}  # type: ignore[attr-defined]
         for entry in found.entries
     ]
-    return {"fetched": found.fetched, "entries": entries, "rejected": found.rejected, "error": found.error}
+    return {
+        "fetched": found.fetched,
+        "source_fields": found.source_fields,
+        "entries": entries,
+        "rejected": found.rejected,
+        "error": found.error,
+    }
 
 
 def _plain(value: object) -> object:
@@ -161,7 +171,9 @@ def _plain(value: object) -> object:
 
 def _print_preview(source: SourceSettings, found: Preview) -> None:
     if found.entries:
-        print_table(_COLUMNS, [row for entry in found.entries for row in lay_side_by_side(entry, source)])
+        print_table(
+            _COLUMNS, [row for entry in found.entries for row in lay_side_by_side(entry, source, found.source_fields)]
+        )
     if found.rejected:
         print()
         print_table({"record": "REJECTED", "field": "FIELD", "reason": "REASON"}, found.rejected)
@@ -171,17 +183,18 @@ def _print_preview(source: SourceSettings, found: Preview) -> None:
     print(summary, file=sys.stderr)
 
 
-def lay_side_by_side(entry: Mapping[str, object], source: SourceSettings) -> Iterator[dict[str, object]]:
+def lay_side_by_side(
+    entry: Mapping[str, object], source: SourceSettings, source_fields: Mapping[str, str]
+) -> Iterator[dict[str, object]]:
     """Yield a row per field: what it is called in the source, what was given, and what became of it."""
     given: Mapping[str, object] = entry["given"]  # type: ignore[assignment]
     fields: Mapping[str, object] = entry["fields"]  # type: ignore[assignment]
-    names = {target: name for name, target in source.field_mapping.items()}
     record = f"{entry['record']}: {entry['key']}"
     for name in dict.fromkeys((*given, *fields)):
         is_default = given.get(name) in (None, "") and name in fields and name in source.defaults
         yield {
             "record": record,
-            "source_field": "(default)" if is_default else names.get(name),
+            "source_field": "(default)" if is_default else source_fields.get(name),
             "source_value": given.get(name),
             "field": name,
             "value": fields.get(name),

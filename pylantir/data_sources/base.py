@@ -149,6 +149,20 @@ class ReportsRecordIds(ABC):
         return callable(getattr(subclass, "current_record_ids", None))
 
 
+class NamesSourceFields(ABC):
+    """A plugin that reads more source fields than `field_mapping` names."""
+
+    @abstractmethod
+    def source_fields(self) -> Mapping[str, str]:
+        """Tell, for people, where the last fetch took what from: worklist field -> source fields."""
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        if cls is not NamesSourceFields:
+            return NotImplemented
+        return callable(getattr(subclass, "source_fields", None))
+
+
 class ComparesWhenAsked(ABC):
     """A plugin that reports record IDs now and then, and at once when an operator wants to know."""
 

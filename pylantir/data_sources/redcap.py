@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin
 from pylantir.data_sources.redcap_answers import RedcapRefused
 from pylantir.data_sources.redcap_ids import SeenIds
+from pylantir.data_sources.redcap_naming import ROLES_OF_ID, ROLES_OF_NAME
 from pylantir.data_sources.redcap_options import RedcapOptions, read_options
 from pylantir.data_sources.redcap_records import (
     RecordPlan,
@@ -111,6 +112,16 @@ class RedcapPlugin(DataSourcePlugin):
     def compare_now(self) -> None:
         """Compare in this cycle, however long ago the last time was."""
         self._compared_at = None
+
+    def source_fields(self) -> dict[str, str]:
+        """Name the REDCap fields behind each worklist field, those of composed names too."""
+        if self._plan is None:
+            return {}
+        names = {target: " or ".join(fields) for target, fields in self._plan.sources.items()}
+        if self._plan.composite:
+            names["patient_id"] = " + ".join(names[role] for role in ROLES_OF_ID if role in names)
+            names["patient_name"] = " + ".join(names[role] for role in ROLES_OF_NAME if role in names)
+        return names
 
     def cleanup(self) -> None:
         """Close the connection."""

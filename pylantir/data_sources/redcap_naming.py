@@ -20,6 +20,8 @@ ROLES: Mapping[str, str] = {
 }
 """Mapping target -> the REDCap field that has it where the configuration names none."""
 
+ROLES_OF_ID = ("study_id", "session_id", "family_id")
+ROLES_OF_NAME = ("study_id", "family_id")
 REQUIRED_ROLES = ("study_id", "session_id", "scheduled_start_date", "scheduled_start_time")
 STUDY_DESCRIPTION = "CPIP"
 DEFAULT_PROTOCOL = "DEFAULT_PROTOCOL"

@@ -66,7 +66,8 @@ def test_preview_of_redcap_shows_what_would_be_served_and_what_is_refused(redcap
     assert shown.returncode == 0, shown.stderr
     lines = [re.split(r" {2,}", line.strip()) for line in shown.stdout.splitlines()]
     assert ["mri_operator", "Curie^Marie", "performing_physician", "Curie^Marie"] in lines
-    assert ["2030-01-30", "scheduled_start_date", "20300130"] in lines
+    assert ["mri_date", "2030-01-30", "scheduled_start_date", "20300130"] in lines
+    assert "study_id + mri_instance + family_id  sub_101_ses_1_fam_7_site_792  patient_id" in shown.stdout
     assert re.search(r"record 102:mri#1 +scheduled_start_date +.*date", shown.stdout)
     assert re.search(r"record 103:mri#1 +study_id +nothing follows the last hyphen", shown.stdout)
     assert "3 fetched, 1 mapped, 2 rejected; nothing is written" in shown.stderr

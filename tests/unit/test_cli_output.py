@@ -115,7 +115,6 @@ def test_preview_says_where_each_value_comes_from() -> None:
     source = SourceSettings(
         name="s",
         plugin=PluginType(type_name="csv"),
-        field_mapping={"pid": "patient_id", "kind": "modality"},
         defaults={"modality": "MR"},
     )
     entry = {
@@ -124,7 +123,7 @@ def test_preview_says_where_each_value_comes_from() -> None:
         "given": {"patient_id": " P1 ", "modality": ""},
         "fields": {"modality": "MR", "patient_id": "P1"},
     }
-    rows = [tuple(row.values()) for row in lay_side_by_side(entry, source)]
+    rows = [tuple(row.values()) for row in lay_side_by_side(entry, source, {"patient_id": "pid", "modality": "kind"})]
     assert rows == [
         ("row 2: id:1", "pid", " P1 ", "patient_id", "P1"),
         ("", "(default)", "", "modality", "MR"),
