@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -165,6 +166,18 @@ class Worklist(RuleBasedStateMachine):
         frames = feed.batches(shown, size=size, rejected=rejected)
         end = feed.end(frames, error="the line broke" if fails else None)
         self.cycles[name] = Cycle(frames, end)
+
+    @rule(name=SOURCES, random=st.randoms(use_true_random=False), size=st.integers(1, 4))
+    def whole_cycle(self, name: str, random: Any, size: int) -> None:
+        self.begin_cycle(name, random, size, fails=False, bad=False)
+        self.go_on(name, 9)
+
+    @rule(name=SOURCES, number=st.integers(0, 3), patient=PATIENTS, fields=FIELDS, strong=STRONG)
+    def change_one(self, name: str, number: int, patient: str, fields: dict[str, str], strong: dict[str, str]) -> None:
+        """One record changes at a quiet time, and the source is read."""
+        self.edit(name, number, patient, fields, strong)
+        self.begin_cycle(name, Random(0), 4, fails=False, bad=False)
+        self.go_on(name, 9)
 
     @rule(name=SOURCES, count=st.integers(1, 5))
     def go_on(self, name: str, count: int) -> None:
