@@ -112,6 +112,11 @@ def _start(options: argparse.Namespace) -> int:
         from workers.detach import start_detached
 
         return start_detached(path, overrides)
+    import signal
+
+    # One that comes while the modules are loaded waits for its handler, instead of ending us with another status.
+    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, asking)
     # Before setproctitle is first imported: it would overwrite the environment as /proc shows it.
     os.environ.setdefault("SPT_NOENV", "1")
     from workers.bootstrap import set_names
@@ -120,6 +125,7 @@ def _start(options: argparse.Namespace) -> int:
     from workers.supervisor import supervise
 
     signals = Signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     set_names("supervisor")
     settings = load_checked(path, overrides, signals)
     if settings is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from installation import Installation, csv_source, plugin_source, wait_until
@@ -16,6 +17,13 @@ def slow_installation(installation: Installation) -> Installation:
     installation.write_plugin("endless", fetch="open('fetching', 'w').close(); time.sleep(3600)")
     installation.configure(csv_source("a", "a.csv"), plugin_source("endless"))
     return installation
+
+
+def holds_back_sigterm(pid: int) -> bool:
+    """Whether SIGTERM is blocked, or has its handler already."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    sets = dict(line.split(":\t") for line in lines if line.startswith("Sig"))
+    return any(int(sets[name], 16) >> (signal.SIGTERM - 1) & 1 for name in ("SigBlk", "SigCgt"))
 
 
 def assert_stopped(installation: Installation) -> None:
@@ -81,13 +89,15 @@ def test_ctrl_c_in_a_terminal_stops_in_order(installation: Installation) -> None
     assert "unexpectedly" not in installation.log()
 
 
-@pytest.mark.parametrize("stage", ["check", "serving", "writer: ", "cycle done"])
+@pytest.mark.parametrize("stage", ["imports", "check", "serving", "writer: ", "cycle done"])
 def test_a_signal_during_the_start_stops(installation: Installation, stage: str) -> None:
     installation.write_csv("a.csv", ["P1"])
     installation.write_plugin("b")
     installation.configure(csv_source("a", "a.csv"), plugin_source("b"))
     supervisor = installation.start(until=None)
-    if stage == "check":
+    if stage == "imports":
+        wait_until(lambda: holds_back_sigterm(supervisor.pid), "the modules are being loaded")
+    elif stage == "check":
         wait_until(lambda: any("pylantir: check" in one for one in installation.live_processes().values()), "the check")
     else:
         installation.wait_for_log(stage)
