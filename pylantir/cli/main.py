@@ -106,20 +106,35 @@ def _add_worklist(add: Add) -> None:
     query.add_argument("--status", metavar="S", action="append", help="with this status; may be given several times")
     query.add_argument("--modality", metavar="M", help="with this modality; * and ? are wildcards")
     query.add_argument("--all", action="store_true", help="everything, not only what a scanner may be shown")
+    query.add_argument(
+        "--mpps", action="store_true", help="what scanners have reported instead; --patient alone selects"
+    )
 
     client = add("test-client", _test_client, "ask the server as a scanner does (C-FIND), and show the matches")
-    client.add_argument("--host", "--ip", metavar="A", help="the server's address, instead of dicom.host")
-    client.add_argument("--port", metavar="N", type=_port, help="the server's port, instead of dicom.port")
-    client.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
-    client.add_argument(
-        "--calling", "--callingAEtitle", metavar="T", help="calling AE title; default: the first of allowed_aet"
-    )
+    _add_peer(client)
     client.add_argument("--patient", metavar="ID", help="match this patient ID; * and ? are wildcards")
     client.add_argument("--name", metavar="PN", help="match this patient name, as 'DOE^J*'")
     client.add_argument("--date", metavar="DAYS", help=f"match the start date: {_DAYS}")
     client.add_argument("--modality", metavar="M", help="match this modality")
     client.add_argument("--station", metavar="T", help="match this station AE title")
     client.add_argument("--echo", action="store_true", help="only ask whether the server answers (C-ECHO)")
+
+    report = add("test-mpps", _test_mpps, "report a scan as a scanner does (MPPS): it does change the item's status")
+    _add_peer(report)
+    report.add_argument("--patient", metavar="ID", help="for the item of this patient ID")
+    report.add_argument("--study", metavar="UID", help="for the item with this study instance UID")
+    report.add_argument(
+        "--status", choices=("COMPLETED", "DISCONTINUED"), default="COMPLETED", help="how it ends; default: COMPLETED"
+    )
+
+
+def _add_peer(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", "--ip", metavar="A", help="the server's address, instead of dicom.host")
+    command.add_argument("--port", metavar="N", type=_port, help="the server's port, instead of dicom.port")
+    command.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
+    command.add_argument(
+        "--calling", "--callingAEtitle", metavar="T", help="calling AE title; default: the first of allowed_aet"
+    )
 
 
 def _add_sources(add: Add) -> None:
@@ -211,21 +226,32 @@ def _change(options: argparse.Namespace, request: dict[str, object]) -> int:
 
 
 def _query_db(options: argparse.Namespace) -> int:
+    from pylantir.cli.mpps import show_reported
     from pylantir.cli.query_db import show_worklist
 
-    return show_worklist(_load(options), options)
+    return (show_reported if options.mpps else show_worklist)(_load(options), options)
 
 
 def _test_client(options: argparse.Namespace) -> int:
     from pylantir.cli.client import ask_server
 
+    return ask_server(_peer_settings(options), options)
+
+
+def _test_mpps(options: argparse.Namespace) -> int:
+    from pylantir.cli.mpps import report_to_server
+
+    return report_to_server(_peer_settings(options), options)
+
+
+def _peer_settings(options: argparse.Namespace) -> DicomSettings:
+    """The configured server; none is needed where the options say everything."""
     try:
-        settings = _load(options).dicom
+        return _load(options).dicom
     except ConfigurationError:
         if options.config or options.host is None or options.port is None:
             raise
-        settings = DicomSettings()
-    return ask_server(settings, options)
+        return DicomSettings()
 
 
 def _preview(options: argparse.Namespace) -> int:

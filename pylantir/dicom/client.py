@@ -53,8 +53,8 @@ def echo(peer: Peer) -> None:
     Raises:
         DicomPeerError: The server cannot be reached, refuses, or does not answer with success.
     """
-    with _association(peer, Verification) as association:
-        _check_status(peer, association.send_c_echo())
+    with open_association(peer, Verification) as association:
+        check_status(peer, association.send_c_echo())
 
 
 def find_scheduled(peer: Peer, keys: Mapping[str, str]) -> list[dict[str, str]]:
@@ -72,13 +72,13 @@ def find_scheduled(peer: Peer, keys: Mapping[str, str]) -> list[dict[str, str]]:
 
     Source: DICOM PS3.4 K.6.1.2 (worklist attributes).
     """
-    with _association(peer, ModalityWorklistInformationFind) as association:
+    with open_association(peer, ModalityWorklistInformationFind) as association:
         matches = []
         for status, identifier in association.send_c_find(_identifier(keys), ModalityWorklistInformationFind):
             if status and status.Status in _PENDING:
                 matches.append(_fields(identifier or Dataset()))
             else:
-                _check_status(peer, status)
+                check_status(peer, status)
         return matches
 
 
@@ -114,10 +114,16 @@ def _text(value: object) -> str:
 
 
 @contextmanager
-def _association(peer: Peer, sop_class: str) -> Iterator[Association]:
+def open_association(peer: Peer, *sop_classes: str) -> Iterator[Association]:
+    """Ask for an association, and release it at the end.
+
+    Raises:
+        DicomPeerError: The server cannot be reached, or refuses.
+    """
     try:
         entity = AE(ae_title=peer.calling)
-        entity.add_requested_context(sop_class)
+        for sop_class in sop_classes:
+            entity.add_requested_context(sop_class)
         entity.connection_timeout = CONNECT_TIMEOUT_S
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_TIMEOUT_S
         connected: list[object] = []
@@ -157,7 +163,8 @@ def _describe_unreachable(peer: Peer) -> str:
         return f"cannot connect to {peer}: {reason}; does the server run, and is the address right?"
 
 
-def _check_status(peer: Peer, status: Dataset) -> None:
+def check_status(peer: Peer, status: Dataset) -> None:
+    """Raise a DicomPeerError unless an answer says success."""
     code = status.get("Status")
     if code is None:
         raise DicomPeerError(f"{peer} did not answer, or ended the association")
