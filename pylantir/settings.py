@@ -138,6 +138,16 @@ class ScannerProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """Absolute paths of PEM files, and whether scanners have to show a certificate that `ca` has signed."""
+
+    certificate: str
+    key: str
+    ca: str | None = None
+    require_client_certificate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSettings:
     """Where, as whom and how the worklist is served, and whom.
 
@@ -146,6 +156,7 @@ class DicomSettings:
         allowed_hosts: Networks or addresses that may connect; none: any. This machine always may.
         check_called_aet: Refuse those who call another AE title than ours.
         idle_timeout_s: An association on which nothing happens ends after so long.
+        tls: With it, connections are encrypted; without, they are not.
         profiles: AE title -> its profile.
         default_profile: For every other AE title.
     """
@@ -160,6 +171,7 @@ class DicomSettings:
     max_associations_per_host: int = 20
     idle_timeout_s: float = 60.0
     serving: ServingSettings = ServingSettings()
+    tls: TlsSettings | None = None
     profiles: Mapping[str, ScannerProfile] = field(default_factory=dict)
     default_profile: ScannerProfile = ScannerProfile()
 

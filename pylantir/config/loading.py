@@ -20,6 +20,7 @@ from pylantir.config.messages import Finding, Place, explain, nearest, suggestio
 from pylantir.config.models import Configuration
 from pylantir.config.scanners import EVERY_OTHER, check_scanners, scanner_profiles
 from pylantir.config.sources import check_sources, source_settings
+from pylantir.config.tls import check_tls, tls_settings
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
     Catalogue,
@@ -86,7 +87,7 @@ def load_settings(
     if old and with_sources and "redcap2wl" not in original:
         errors.append(Finding(place=("redcap2wl",), text="is missing, but legacy_mode needs it"))
     source_errors, source_warnings = check_sources(listed, catalogue, environment)
-    errors += [*source_errors, *check_scanners(document)]
+    errors += [*source_errors, *check_scanners(document), *check_tls(document, base_dir)]
     warnings += source_warnings
     if errors or configuration is None:
         lines = [finding.line(config_path.name, renamed) for finding in sorted(errors, key=_source_position)]
@@ -105,7 +106,7 @@ def load_settings(
         db_url=db_url,
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
-        dicom=_dicom_settings(configuration),
+        dicom=_dicom_settings(configuration, base_dir),
         mpps=MppsSettings(mode=configuration.mpps.mode, timeout_s=configuration.mpps.timeout),
         deduplication=DeduplicationSettings(
             match_on=tuple(configuration.deduplication.match_on),
@@ -121,7 +122,7 @@ def load_settings(
     )
 
 
-def _dicom_settings(configuration: Configuration) -> DicomSettings:
+def _dicom_settings(configuration: Configuration, base_dir: Path) -> DicomSettings:
     profiles = scanner_profiles(configuration.modalities)
     return DicomSettings(
         ae_title=configuration.dicom.ae_title,
@@ -133,6 +134,7 @@ def _dicom_settings(configuration: Configuration) -> DicomSettings:
         max_associations=configuration.dicom.max_associations,
         max_associations_per_host=configuration.dicom.max_associations_per_host,
         idle_timeout_s=float(configuration.dicom.idle_timeout),
+        tls=tls_settings(configuration.dicom.tls, base_dir),
         profiles={title: profile for title, profile in profiles.items() if title != EVERY_OTHER},
         default_profile=profiles.get(EVERY_OTHER, ScannerProfile()),
         serving=ServingSettings(

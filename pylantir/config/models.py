@@ -253,6 +253,17 @@ class Source(_Section):
     )
 
 
+class Tls(_Section):
+    """Encrypted connections, and who may make them."""
+
+    certificate: Text = Field(description="PEM file with our certificate, intermediate ones behind it.")
+    key: Text = Field(description="PEM file with its key, not encrypted; readable for nobody else, best.")
+    ca: Text | None = Field(default=None, description="PEM file of the authorities whose client certificates count.")
+    require_client_certificate: Flag = Field(
+        default=False, description="true: refuse scanners that show no certificate signed by `ca`."
+    )
+
+
 class Dicom(_Section):
     """The DICOM server."""
 
@@ -270,6 +281,7 @@ class Dicom(_Section):
     idle_timeout: Seconds = Field(
         default=60, description="Seconds without any message after which an association is ended, >= 1."
     )
+    tls: Tls | None = Field(default=None, description="Serve over TLS; default: unencrypted.")
 
 
 class Mwl(_Section):

@@ -30,6 +30,7 @@ from pylantir.dicom.association import BoundedAssociation
 from pylantir.dicom.complaints import Complaints
 from pylantir.dicom.mpps import MPPS_SOP_CLASSES, MppsPorts, MppsService
 from pylantir.dicom.reception import Reception
+from pylantir.dicom.tls import ServerTls
 from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,9 @@ class WorklistServer:
             settings: As whom to serve, and whom.
             find: Gives the items that match. Called from association threads, several at once.
             mpps: Where scanners' reports go; without it none are accepted.
+
+        Raises:
+            ConfigurationError: The TLS certificates cannot be used.
         """
         queries = QueryService(settings, find)
         self._handlers: list[evt.EventHandlerType] = [
@@ -88,7 +92,11 @@ class WorklistServer:
         self._complaints = Complaints(logger)
         self._address = AddressInformation.from_tuple(listener.getsockname())
         self._reception = Reception(
-            listener, Admission(settings), active=self._count_by_host, hand_over=self._begin_association
+            listener,
+            Admission(settings),
+            active=self._count_by_host,
+            hand_over=self._begin_association,
+            secure=ServerTls(settings.tls).secure if settings.tls else None,
         )
 
     def fileno(self) -> int:

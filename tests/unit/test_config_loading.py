@@ -174,6 +174,12 @@ def test_wrong_source_is_told_with_its_place(load: Load, change: dict[str, objec
         ({"mwl": {"when_too_many": "stop"}}, 'mwl.when_too_many: expected "truncate" or "fail", got "stop"'),
         ({"allowed_hosts": ["scanner"]}, "allowed_hosts[0]: expected an address or a network, as "),
         ({"dicom": {"max_associations": 0}}, "dicom.max_associations: expected a whole number >= 1, got 0"),
+        ({"dicom": {"tls": {"key": "k"}}}, 'dicom.tls: the key "certificate" is missing'),
+        ({"dicom": {"tls": {"certificate": "c.pem", "key": "k.pem"}}}, "dicom.tls.certificate: no such file: "),
+        (
+            {"dicom": {"tls": {"certificate": "c", "key": "k", "require_client_certificate": True}}},
+            'dicom.tls.require_client_certificate: needs "ca"',
+        ),
         ({"modalities": [{}]}, 'modalities[0]: the key "ae_title" is missing'),
         ({"modalities": [{"ae_title": "MR1"}] * 2}, 'modalities[1].ae_title: "MR1" has an entry already: modalities['),
         (

@@ -21,6 +21,7 @@ SECTIONS = (
     models.Source,
     models.OperationInterval,
     models.Mwl,
+    models.Tls,
     models.Scanner,
     models.Mpps,
     models.Deduplication,

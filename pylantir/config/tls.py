@@ -1,0 +1,48 @@
+"""The files of `dicom.tls`: whether they are there, and where.
+
+Lives in the configuration check. What is in them the server finds out, with the library that uses them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pylantir.config.locate import resolve_path
+from pylantir.config.messages import Finding, Place
+from pylantir.config.models import Tls
+from pylantir.settings import TlsSettings
+
+_PLACE: Place = ("dicom", "tls")
+
+
+def check_tls(document: Mapping[str, object], base_dir: Path) -> Iterator[Finding]:
+    """Find files that cannot be read; values of a wrong form are left to the models."""
+    dicom = document.get("dicom")
+    section = dicom.get("tls") if isinstance(dicom, dict) else None
+    if not isinstance(section, dict):
+        return
+    for key in ("certificate", "key", "ca"):
+        file = section.get(key)
+        if isinstance(file, str) and file:
+            path = resolve_path(file, base_dir)
+            if not path.is_file():
+                yield Finding(place=(*_PLACE, key), text=f"no such file: {path}")
+            elif not os.access(path, os.R_OK):
+                yield Finding(place=(*_PLACE, key), text=f"this user may not read {path}")
+    if section.get("require_client_certificate") is True and section.get("ca") is None:
+        text = 'needs "ca": the authority that signs the scanners\' certificates'
+        yield Finding(place=(*_PLACE, "require_client_certificate"), text=text)
+
+
+def tls_settings(section: Tls | None, base_dir: Path) -> TlsSettings | None:
+    """Make the paths absolute."""
+    if section is None:
+        return None
+    return TlsSettings(
+        certificate=str(resolve_path(section.certificate, base_dir)),
+        key=str(resolve_path(section.key, base_dir)),
+        ca=str(resolve_path(section.ca, base_dir)) if section.ca else None,
+        require_client_certificate=section.require_client_certificate,
+    )
