@@ -30,10 +30,12 @@ def items(path: Path) -> list[dict[str, object]]:
         return [dict(row) for row in connection.execute("SELECT * FROM worklist_items ORDER BY id")]
 
 
-def sync(path: Path, records: Mapping[str, Mapping[str, str]], source: str = "redcap_legacy") -> None:
+def sync(
+    path: Path, records: Mapping[str, Mapping[str, str]], source: str = "redcap_legacy", others: tuple[str, ...] = ()
+) -> None:
     engine = open_for_writing(f"sqlite:///{path}")
     prepare_database(engine)
-    ingest = SourceIngest(engine, source, Rules(ranks={source: 0}))
+    ingest = SourceIngest(engine, source, Rules(ranks={name: rank for rank, name in enumerate((source, *others))}))
     started_at = utc_now()
     batch = [(key, key + str(fields), dict(fields)) for key, fields in records.items()]
     ingest.apply_batch(EntryBatch(cycle="c", seq=1, started_at=started_at, snapshot=True, records=batch))
@@ -125,3 +127,10 @@ def test_old_item_that_redcap_no_longer_has_is_cancelled(tmp_path: Path) -> None
     )
     sync(path, {f"id:r{n}": record(n, "20300130", "101500") for n in (1, 2)})
     assert [item["performed_procedure_step_status"] for item in items(path)] == ["SCHEDULED", "SCHEDULED", "CANCELED"]
+
+
+def test_item_of_another_configured_source_is_not_taken_for_ours(tmp_path: Path) -> None:
+    path = tmp_path / "worklist.db"
+    make_old_database(path, "0.4", [("1.2.3.1", "", "sub_101_ses_1_fam_7", "2030-01-30", "10:15", "SCHEDULED")])
+    sync(path, {"id:r101": record(101, "20300130", "101500")}, source="site_b", others=("redcap_legacy",))
+    assert [item["patient_id"] for item in items(path)] == ["sub_101_ses_1_fam_7", "sub_101_ses_1_fam_7_site_792"]
