@@ -9,13 +9,16 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import importlib
+import io
 import logging
 import os
 import signal
 import socket
 import sys
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from types import FrameType
+from typing import TextIO
 
 import setproctitle
 
@@ -95,8 +98,9 @@ class Context:
     stop: StopFlag
 
 
-def run_child(spec: ChildSpec, sock: socket.socket, arguments: tuple[object, ...]) -> None:
+def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, arguments: tuple[object, ...]) -> None:
     """Run a body in this process and end it; the target of every spawned child."""
+    log_stream = _redirect_output(output)
     # A terminal's Ctrl-C goes to the whole group; stopping in order is the supervisor's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -104,13 +108,28 @@ def run_child(spec: ChildSpec, sock: socket.socket, arguments: tuple[object, ...
     die_with_parent(spec.parent_pid)
     faulthandler.enable()
     set_names(spec.role, spec.source)
-    configure_logging(spec.log, process=spec.role, source=spec.source, secrets=spec.secrets)
-    status = _run_body(spec, Context(spec, Channel(sock), stop), arguments)
+    channel = Channel(sock)
+    configure_logging(
+        spec.log, process=spec.role, source=spec.source, secrets=spec.secrets,
+        stream=log_stream, tell_errors=channel.say_last_words,
+    )  # fmt: skip
+    status = _run_body(spec, Context(spec, channel, stop), arguments)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: a thread that a plugin left behind must not keep the process.
     os._exit(status)
+
+
+def _redirect_output(output: Connection) -> TextIO:
+    """Give the log a way of its own, so that it needs no supervisor; all other output goes to the supervisor's pipe."""
+    log_fd = os.dup(2)
+    for fd in (1, 2):
+        os.dup2(output.fileno(), fd)
+    output.close()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    return os.fdopen(log_fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
 
 
 def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) -> int:

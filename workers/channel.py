@@ -7,12 +7,14 @@ many seconds the next one will come, so that the supervisor knows a hang from a 
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 
 _BACKLOG_LIMIT_BYTES = 256 * 1024
+_LAST_WORDS = 4000
 
 
 class Channel:
@@ -26,6 +28,7 @@ class Channel:
     def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
         self._frames = FrameSocket(sock, limit=64 * 1024)
         self._clock = clock
+        self._lock = threading.Lock()
         self._last_beat = float("-inf")
         self._promised_s = 0.0
 
@@ -61,7 +64,12 @@ class Channel:
         """Tell what became of a command: `text`, or `error`."""
         self._send({"kind": "result", "id": command_id, **result})
 
+    def say_last_words(self, text: str) -> None:
+        """Repeat what the log says of an error: the supervisor keeps it as evidence. For any thread."""
+        self._send({"kind": "words", "text": text[-_LAST_WORDS:]})
+
     def _send(self, message: Mapping[str, object]) -> None:
         # A supervisor that reads nothing (stopped in a debugger, say) must not stop its children: news are dropped.
-        if self._frames.backlog_bytes < _BACKLOG_LIMIT_BYTES:
-            self._frames.send(encode_frame(message))
+        with self._lock:
+            if self._frames.backlog_bytes < _BACKLOG_LIMIT_BYTES:
+                self._frames.send(encode_frame(message))

@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 
 from pylantir.errors import ExitStatus, ProtocolError
@@ -22,11 +21,16 @@ from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 from workers.bootstrap import ChildSpec, run_child
 from workers.entry_queue import make_token
 from workers.lifecycle import Event, Lifecycle, State, advance, prove_useful
+from workers.output import ChildOutput
+from workers.roles import Role
 
 START_GRACE_S = 30.0
 """A process that is not ready yet may take so long between two signs of life."""
 USEFUL_AFTER_S = 5.0
-REPORTED = ("database", "last_sync", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s")
+REPORTED_BY_SOURCES = (
+    "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
+)  # fmt: skip
+_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth"}
 """What a child may tell about itself for `status`."""
 _LONGEST_PROMISE_S = 7 * 86400.0
 _LATE_S = 0.5
@@ -36,36 +40,6 @@ _MAX_RESULTS = 100
 
 logger = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
-    """What a child is to be. Two equal roles need no restart between them.
-
-    Attributes:
-        role: `writer`, `mwl-scp` or `source`.
-        source: The source's name.
-        body: `module:function` to run.
-        arguments: The body's arguments: frozen values and sockets.
-        hidden: Environment variables that it must not see.
-        secrets: Values that its log must not show.
-        retry_cap_s: Longest delay before a restart.
-        plugin: Whose code runs in it, and from which file, for the log.
-    """
-
-    role: str
-    source: str | None = None
-    body: str
-    arguments: tuple[object, ...] = ()
-    hidden: frozenset[str] = frozenset()
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    retry_cap_s: float = 60.0
-    plugin: str | None = None
-
-    @property
-    def name(self) -> str:
-        """How operators call it."""
-        return self.source or self.role
 
 
 class Child:
@@ -85,7 +59,10 @@ class Child:
         self.life = Lifecycle(since=now)
         self.reports: dict[str, object] = {}
         self.last_exit: str | None = None
+        self.last_words: tuple[str, ...] = ()
         self.last_sign_at = now
+        self.expected_at: float | None = None
+        self._output = ChildOutput()
         self._results: list[Frame] = []
         self._key = key
         self._log = log
@@ -101,14 +78,16 @@ class Child:
         """The process id, while there is a process."""
         return self._process.pid if self._process else None
 
-    def deadlines(self, *, may_restart: bool) -> Iterator[float]:
+    def deadlines(self, now: float, *, may_restart: bool) -> Iterator[float]:
         """When something is to be done about this child even if nothing is heard of it."""
-        for moment in (self._hang_at, self._kill_at, self.life.retry_at if may_restart else None):
+        retry_at = self.life.retry_at if may_restart else None
+        for moment in (self._hang_at, self._kill_at, retry_at, self._output.deadline(now)):
             if moment is not None:
                 yield moment
 
-    def filenos(self) -> Iterator[int]:
+    def filenos(self, now: float) -> Iterator[int]:
         """What the supervisor's loop should wait for."""
+        yield from self._output.filenos(now)
         if self._process:
             yield self._process.sentinel
         if self._frames and not self._frames.closed:
@@ -116,8 +95,21 @@ class Child:
 
     def spawn(self, now: float) -> None:
         """Start an incarnation."""
+        self.life = advance(self.life, Event.SPAWNED, now=now)
+        self._hang_at = self._kill_at = None
+        self._restart_asked = False
+        try:
+            self._process, self._frames = self._start()
+        except OSError as error:
+            logger.error("%s cannot be started: %s", self.role.name, error)  # noqa: TRY400 - the message says all
+            self.last_exit = f"not started: {error}"
+            self.life = advance(self.life, Event.EXITED, now=now, cap_s=self.role.retry_cap_s)
+            return
+        self.last_sign_at = now
+        self._hang_at = now + START_GRACE_S
+
+    def _start(self) -> tuple[SpawnProcess, FrameSocket]:
         generation = next(self._generations)
-        ours, theirs = socket.socketpair()
         role = self.role
         spec = ChildSpec(
             role=role.role,
@@ -129,20 +121,23 @@ class Child:
             log=self._log,
             secrets=role.secrets,
         )
-        self._process = _spawn.Process(target=run_child, args=(spec, theirs, role.arguments), name=role.name)
-        with _without(role.hidden):
-            self._process.start()
-        # Ours only: this side must see the end of the file when the child dies.
-        theirs.close()
-        self._frames = FrameSocket(ours, limit=_MESSAGE_BYTES)
-        self.life = advance(self.life, Event.SPAWNED, now=now)
-        self.last_sign_at = now
-        self._hang_at = now + START_GRACE_S
-        self._kill_at = None
-        self._restart_asked = False
+        ours, theirs = socket.socketpair()
+        output, their_output = _spawn.Pipe(duplex=False)
+        process = _spawn.Process(target=run_child, args=(spec, theirs, their_output, role.arguments), name=role.name)
+        try:
+            # Ours are closed afterwards: this side must see the end of the file when the child dies.
+            with theirs, their_output, _without(role.hidden):
+                process.start()
+        except OSError:
+            ours.close()
+            output.close()
+            raise
+        self._output.attach(output, role.secrets)
+        return process, FrameSocket(ours, limit=_MESSAGE_BYTES)
 
     def listen(self, now: float) -> None:
         """Take in what the child has said."""
+        self._log_output(self._output.take(now))
         if self._frames is None or self._frames.closed:
             return
         try:
@@ -170,6 +165,7 @@ class Child:
         if self._process is None or self._process.exitcode is None:
             return False
         self.listen(now)
+        self._log_output(self._output.detach(now))
         code = self._process.exitcode
         self._process.close()
         self._process = None
@@ -182,6 +178,8 @@ class Child:
             self.life = prove_useful(self.life)
         event = Event.MISCONFIGURED if code == ExitStatus.CONFIGURATION else Event.EXITED
         self.life = advance(self.life, event, now=now, cap_s=self.role.retry_cap_s, jitter=jitter)
+        if self.life.state in {State.BACKOFF, State.FATAL} and not self._restart_asked:
+            self.last_words = self._output.last_words()
         self._log_exit(now)
         return True
 
@@ -233,12 +231,26 @@ class Child:
         elif kind == "beat" and isinstance(within_s, int | float) and self._kill_at is None:
             # JSON knows NaN and endless integers: only what compares as a number of seconds becomes a deadline.
             self._hang_at = now + (within_s if 0 <= within_s < _LONGEST_PROMISE_S else _LONGEST_PROMISE_S) + _LATE_S
+        elif kind == "words":
+            self._output.remember(str(message.get("text")))
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
-            self.reports |= {key: value for key, value in values.items() if key in REPORTED}
+            self.reports |= {key: value for key, value in values.items() if key in _REPORTED}
             if values.get("useful"):
                 self.life = prove_useful(self.life)
+            next_in_s = values.get("next_in_s")
+            if isinstance(next_in_s, int | float) and 0 <= next_in_s < _LONGEST_PROMISE_S:
+                self._note_timetable(now + next_in_s, on_time=values.get("on_time") is True)
+
+    def _note_timetable(self, due: float, *, on_time: bool) -> None:
+        """A source's cycle is over, and this is when the next one is due."""
+        if on_time:
+            self.expected_at = due
+
+    def _log_output(self, lines: list[str]) -> None:
+        if lines:
+            logger.warning("%s writes:\n%s", self.role.name, "\n".join(lines))
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process and self._process.pid and self._process.exitcode is None:

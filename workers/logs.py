@@ -9,7 +9,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from pylantir.settings import LogSettings
 
@@ -66,8 +67,26 @@ class JsonFormatter(_Formatter):
         return json.dumps(event, ensure_ascii=False)
 
 
+class _Repeater(logging.Handler):
+    """Repeats errors to somebody else."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell one event."""
+        self._tell(self.format(record))
+
+
 def configure_logging(
-    settings: LogSettings, *, process: str, source: str | None = None, secrets: Sequence[str] = ()
+    settings: LogSettings,
+    *,
+    process: str,
+    source: str | None = None,
+    secrets: Sequence[str] = (),
+    stream: TextIO | None = None,
+    tell_errors: Callable[[str], None] | None = None,
 ) -> None:
     """Send this process's log to stderr.
 
@@ -76,12 +95,18 @@ def configure_logging(
         process: `supervisor`, `writer`, `mwl-scp` or `source`.
         source: The source's name in a source worker.
         secrets: Values that no line may show.
+        stream: Where it goes instead.
+        tell_errors: Hears, as text, of every error besides.
     """
     formatter = JsonFormatter if settings.format == "json" else TextFormatter
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter(process, source, secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    if tell_errors:
+        repeater = _Repeater(tell_errors)
+        repeater.setFormatter(TextFormatter(process, source, secrets))
+        root.addHandler(repeater)
     root.setLevel(settings.level)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pylantir.settings import Settings, SourceSettings
-from workers.children import Role
 from workers.writer_settings import WriterSettings
 
 QUEUE_SOCKET_NAME = "entries.sock"
 _SERVICE_RETRY_CAP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a child is to be. Two equal roles need no restart between them.
+
+    Attributes:
+        role: `writer`, `mwl-scp` or `source`.
+        source: The source's name.
+        body: `module:function` to run.
+        arguments: The body's arguments: frozen values and sockets.
+        hidden: Environment variables that it must not see.
+        secrets: Values that its log must not show.
+        retry_cap_s: Longest delay before a restart.
+        plugin: Whose code runs in it, and from which file, for the log.
+    """
+
+    role: str
+    source: str | None = None
+    body: str
+    arguments: tuple[object, ...] = ()
+    hidden: frozenset[str] = frozenset()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    retry_cap_s: float = 60.0
+    plugin: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How operators call it."""
+        return self.source or self.role
 
 
 def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: socket.socket) -> dict[str, Role]:

@@ -111,6 +111,7 @@ class SourceWorker:
         last_success = self._writer.standing.get("last_success")
         if isinstance(last_success, str):
             self._last_success = datetime.datetime.fromisoformat(last_success)
+            self._context.channel.report({"last_success": last_success})
         self._context.channel.ready()
         due = time.monotonic()
         while True:
@@ -121,7 +122,7 @@ class SourceWorker:
             if not succeeded:
                 # A file that is being written or a server that restarts should not cost a long interval.
                 due = min(due, now + RETRY_FAILED_AFTER_S)
-            self._report_next(due)
+            self._report_next(due, succeeded=succeeded)
 
     def _wait_until(self, due: float) -> float:
         """Wait until a cycle is due, its window is open, somebody asks for it, or the source has changed."""
@@ -283,13 +284,14 @@ class SourceWorker:
             "useful": error is None,
         }
         if error is None:
-            report["last_sync"] = cycle.started_at
+            report["last_sync"] = report["last_success"] = cycle.started_at
         self._context.channel.report(report)
 
-    def _report_next(self, due: float) -> None:
+    def _report_next(self, due: float, *, succeeded: bool) -> None:
         in_s = max(due - time.monotonic(), self._closed_for_s())
         moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)
-        self._context.channel.report({"next_sync": moment.isoformat(timespec="seconds")})
+        report = {"next_sync": moment.isoformat(timespec="seconds"), "next_in_s": in_s, "on_time": succeeded}
+        self._context.channel.report(report)
 
 
 _SUMMARY_WORDS = (

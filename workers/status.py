@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import psutil
 
-from workers.children import REPORTED, Child
+from workers.children import REPORTED_BY_SOURCES, Child
 from workers.lifecycle import State
 
 
@@ -52,17 +52,23 @@ class StatusReporter:
             "pid": child.pid,
             "uptime_s": round(now - life.since, 1) if running else None,
             "restarts": max(0, life.restarts),
+            "wanted": "STOPPED" if life.state in {State.STOPPING, State.STOPPED} else "RUNNING",
             "last_exit": child.last_exit,
+            "last_words": list(child.last_words),
             "retry_in_s": round(max(0.0, life.retry_at - now), 1) if life.retry_at is not None else None,
-            "last_sign_s": round(now - child.last_sign_at, 1) if running else None,
+            "heartbeat_age_s": round(now - child.last_sign_at, 1) if running else None,
             **self._measure(child.pid),
         }
         if child.role.source is None:
             description["last_error"] = child.reports.get("database")
+            if child.role.role == "writer":
+                description["queue_depth"] = child.reports.get("queue_depth", 0)
         else:
-            description |= {key: child.reports.get(key) for key in REPORTED if key != "database"}
-            if life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
-                description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
+            description |= {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
+            expected_at = child.expected_at
+            description["lag_s"] = None if expected_at is None else round(max(0.0, now - expected_at), 1)
+        if life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
+            description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
         return description
 
     def _measure(self, pid: int | None) -> dict[str, object]:

@@ -66,12 +66,13 @@ def _print_tables(console: Console, status: Frame) -> None:
     if sources:
         console.print()
         table = Table(box=None, header_style="bold")
-        for heading in ("SOURCE", "LAST SYNC", "ENTRIES", "REJECTED", "NEXT SYNC"):
+        for heading in ("SOURCE", "LAST SYNC", "LAG", "ENTRIES", "REJECTED", "NEXT SYNC"):
             table.add_column(heading, justify="left" if heading == "SOURCE" else "right", no_wrap=True)
         for source in sources:
             table.add_row(
                 str(source["name"]),
-                _ago(source["last_sync"]),
+                _ago(source["last_success"]),
+                _duration(source["lag_s"]),
                 _or_dash(source["entries"]),
                 _or_dash(source["rejected"]),
                 _ahead(source["next_sync"]),

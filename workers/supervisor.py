@@ -26,13 +26,13 @@ from pylantir.settings import DicomSettings, Settings
 from pylantir.wire.control import SOCKET_NAME
 from pylantir.wire.frames import Frame
 from pylantir.wire.sockets import BACKLOG, listen_at
-from workers.children import Child, Role
+from workers.children import Child
 from workers.configuration import ConfigurationCheck
 from workers.control import ControlServer, Reply
 from workers.lifecycle import State
 from workers.locks import FileLock
 from workers.logs import configure_logging
-from workers.roles import QUEUE_SOCKET_NAME, plan_roles
+from workers.roles import QUEUE_SOCKET_NAME, Role, plan_roles
 from workers.signals import Signals
 from workers.status import StatusReporter
 
@@ -139,7 +139,8 @@ class Supervisor:
         for role in self._plan().values():
             self._add(role, now)
         while not self._is_over():
-            wait(list(self._waitables()), self._pause())
+            now = time.monotonic()
+            wait(list(self._waitables(now)), self._pause(now))
             now = time.monotonic()
             for number in self._signals.take():
                 self._receive(number, now)
@@ -165,19 +166,18 @@ class Supervisor:
     def _everybody(self) -> list[Child]:
         return [*self._children.values(), *self._leaving]
 
-    def _waitables(self) -> Iterator[int]:
+    def _waitables(self, now: float) -> Iterator[int]:
         yield self._signals.waitable.fileno()
         yield from self._control.filenos()
         if self._check:
             yield self._check.connection.fileno()
         for child in self._everybody():
-            yield from child.filenos()
+            yield from child.filenos(now)
 
-    def _pause(self) -> float | None:
-        deadlines = [
-            moment for child in self._everybody() for moment in child.deadlines(may_restart=not self._stopping)
-        ]
-        return min(max(0.0, min(deadlines) - time.monotonic()), _LONGEST_PAUSE_S) if deadlines else None
+    def _pause(self, now: float) -> float | None:
+        may_restart = not self._stopping
+        deadlines = [moment for child in self._everybody() for moment in child.deadlines(now, may_restart=may_restart)]
+        return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
 
     def _is_over(self) -> bool:
         return self._stopping and all(child.life.state is State.STOPPED for child in self._everybody())

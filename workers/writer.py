@@ -65,6 +65,7 @@ class Writer:
         self._retry_at = 0.0
         self._trouble: str | None = None
         self._prune_at = 0.0
+        self._told_depth = 0
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until told to stop."""
@@ -127,6 +128,9 @@ class Writer:
     def _wait(self, queue: EntryQueue) -> None:
         channel = self._context.channel
         channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
+        if queue.depth != self._told_depth:
+            self._told_depth = queue.depth
+            channel.report({"queue_depth": self._told_depth})
         pause = max(0.0, self._retry_at - time.monotonic())
         if self._must_end():
             queue.wait(0)

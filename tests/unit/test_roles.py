@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pylantir.settings import PluginType, Settings, SourceSettings
-from workers.children import Role
-from workers.roles import plan_roles
+from workers.roles import Role, plan_roles
 from workers.writer_settings import WriterSettings
 
 CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
