@@ -5,6 +5,7 @@ The writer process opens it for writing; everybody else read-only, enforced by t
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 BUSY_TIMEOUT_MS = 5000
@@ -60,15 +62,23 @@ def durable_transaction(engine: Engine) -> Iterator[Connection]:
     """A transaction whose COMMIT survives a power cut as well: for what somebody else is told to rely on."""
     with engine.connect() as connection:
         driver = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
-        # SQLite takes this between transactions only.
-        if driver is not None:
-            driver.execute("PRAGMA synchronous=FULL")
+        _set_synchronous(driver, "FULL")
         try:
             with connection.begin():
                 yield connection
         finally:
-            if driver is not None:
-                driver.execute("PRAGMA synchronous=NORMAL")
+            _set_synchronous(driver, "NORMAL")
+
+
+def _set_synchronous(driver: Any, level: str) -> None:
+    """Say when SQLite waits for the disk; it takes that between transactions only, which SQLAlchemy would begin."""
+    if driver is None:
+        return
+    statement = f"PRAGMA synchronous={level}"
+    try:
+        driver.execute(statement)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
 
 
 def open_for_reading(db_url: str) -> Engine:
