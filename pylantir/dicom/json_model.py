@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
@@ -47,6 +48,10 @@ def dataset_of(attributes: Mapping[str, Mapping[str, Any]]) -> Dataset:
 
 def _element(dataset: Dataset, tag: BaseTag, depth: int) -> dict[str, Any]:
     name = f"{tag:08X}"
+    raw = dataset.get_item(tag)
+    if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
+        # pydicom takes what there is: half a patient ID may be somebody else's.
+        raise _unreadable(name, "cut short")
     try:
         element = dataset[tag]
         if element.VR != "SQ":

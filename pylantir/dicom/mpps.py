@@ -68,7 +68,7 @@ class MppsService:
 
         def work() -> tuple[MppsAnswer, Dataset | None]:
             _check_operation(event, sop_class, ModalityPerformedProcedureStep, "N-CREATE")
-            answer = self._report(event, "create", uid, event.attribute_list)
+            answer = self._report(event, "create", uid, "attribute_list")
             made = Dataset()
             if uid is None and answer.status == DimseStatus.SUCCESS:
                 made.AffectedSOPInstanceUID = answer.sop_instance_uid
@@ -82,7 +82,7 @@ class MppsService:
 
         def work() -> tuple[MppsAnswer, Dataset | None]:
             _check_operation(event, sop_class, ModalityPerformedProcedureStep, "N-SET")
-            return self._report(event, "set", uid, event.modification_list), None
+            return self._report(event, "set", uid, "modification_list"), None
 
         return _respond(event, "N-SET", uid, work)
 
@@ -104,7 +104,12 @@ class MppsService:
 
         return _respond(event, "N-GET", uid, work)
 
-    def _report(self, event: evt.Event, operation: Operation, uid: str | None, attributes: Dataset) -> MppsAnswer:
+    def _report(self, event: evt.Event, operation: Operation, uid: str | None, source: str) -> MppsAnswer:
+        try:
+            attributes: Dataset = getattr(event, source)
+        except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
+            comment = f"the data set cannot be decoded ({type(error).__name__})"
+            raise MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.UNREADABLE, comment) from None
         return self._ports.report(
             MppsRequest(
                 request_id=uuid.uuid4().hex,

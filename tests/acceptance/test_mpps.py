@@ -7,10 +7,14 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from io import BytesIO
 
 import pytest
 from installation import Installation, csv_source, wait_until
 from pydicom.dataset import Dataset
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_CREATE
+from pynetdicom.sop_class import ModalityPerformedProcedureStep  # type: ignore[attr-defined]
 from scanner import beginning, change, connected, create, dataset, ending, retrieve
 
 UID = "2.25.77"
@@ -32,6 +36,21 @@ def study_uid(installation: Installation, patient: str) -> str:
 
 def status_of(installation: Installation, patient: str) -> str:
     return str(installation.rows(f"select {STATUS} from worklist_items where patient_id = ?", patient)[0][0])
+
+
+def send_bytes(association: Association, data: bytes) -> int:
+    """Send an N-CREATE whose attribute list is whatever one likes; gives the answer's status."""
+    request = N_CREATE()
+    request.MessageID = 99
+    request.AffectedSOPClassUID = ModalityPerformedProcedureStep
+    request.AffectedSOPInstanceUID = "2.25.6"
+    request.AttributeList = BytesIO(data)
+    contexts = {context.abstract_syntax: context.context_id for context in association.accepted_contexts}
+    association._reactor_checkpoint.clear()
+    association.dimse.send_msg(request, contexts[ModalityPerformedProcedureStep])
+    _, response = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    return int(response.Status)
 
 
 def test_a_scan_from_beginning_to_end(running: Installation) -> None:
@@ -66,7 +85,7 @@ def test_a_scan_from_beginning_to_end(running: Installation) -> None:
 def test_names_in_any_script_come_back_and_odd_bytes_are_refused(running: Installation) -> None:
     with connected(running.port) as association:
         named = beginning("9.9", PatientName="Łęcki^Stanisław", PatientID="X", SpecificCharacterSet="ISO_IR 101")
-        made = association.send_n_create(named, "1.2.840.10008.3.1.2.3.3", None)
+        made = association.send_n_create(named, ModalityPerformedProcedureStep, None)
         assert made[0].Status == 0x0000
         (uid,) = running.rows("select sop_instance_uid from mpps_instances where patient_id = 'X'")[0]
         _, attributes = retrieve(association, uid)
@@ -75,6 +94,9 @@ def test_names_in_any_script_come_back_and_odd_bytes_are_refused(running: Instal
         broken = Dataset()
         broken.add_new(0x00400270, "LO", "no sequence")
         assert create(association, "2.25.5", broken).Status == 0x0106
+        for data in (b"\x40\x00\x40\x03\xff\xff\xff\xff" * 500, b"\x10\x00\x20\x00\x10\x00\x00\x00P1"):
+            assert send_bytes(association, data) == 0x0106
+        assert change(association, uid, ending()).Status == 0x0000
 
 
 def test_the_report_goes_on_whichever_process_is_killed_in_between(running: Installation) -> None:
@@ -109,7 +131,7 @@ def test_what_was_answered_with_success_is_stored_and_nothing_else(running: Inst
 
     def scan(scanner: int) -> None:
         with connected(running.port, calling=f"MR{scanner}") as association:
-            for number in range(100):
+            for number in range(60):
                 uid = f"2.25.{scanner}{number:03d}"
                 answers[uid] = create(association, uid, beginning("9.9", PatientID="X")).Status
 
@@ -124,7 +146,7 @@ def test_what_was_answered_with_success_is_stored_and_nothing_else(running: Inst
     stored = {uid for (uid,) in running.rows("select sop_instance_uid from mpps_instances")}
     assert set(answers.values()) <= {0x0000, 0x0213}
     assert stored == {uid for uid, status in answers.items() if status == 0x0000}
-    assert len(stored) > 100
+    assert len(stored) > 60
     assert killed
 
 

@@ -27,7 +27,8 @@ class Writer:
     def __init__(self, listener: socket.socket, before: Callable[[Producer, Frame], bool]) -> None:
         self.seen: list[tuple[str | None, object]] = []
         self._before = before
-        self._queue = EntryQueue(listener.dup(), KEY, lambda _producer: {"kind": "welcome"})
+        self._listener = listener.dup()
+        self._queue = EntryQueue(self._listener, KEY, lambda _producer: {"kind": "welcome"})
         self._wake, self._waker = socket.socketpair()
         self._over = threading.Event()
         self._queue.watch(self._wake, self._over.set)
@@ -51,6 +52,7 @@ class Writer:
         self._waker.send(b"\0")
         self._thread.join()
         self._queue.close()
+        self._listener.close()
         self._wake.close()
         self._waker.close()
 
