@@ -197,6 +197,12 @@ class Child:
         """End the process at once."""
         self._signal(signal.SIGKILL)
 
+    def abort(self, now: float, why: str) -> None:
+        """End a process that hangs, so that it writes where it stands into the log."""
+        logger.error("%s (pid %s) %s; traceback follows%s", self.role.name, self.pid, why, self._blame())
+        self._hang_at, self._kill_at = None, now + _ABORT_S
+        self._signal(signal.SIGABRT)
+
     def restart(self, now: float, grace_s: float) -> None:
         """End this incarnation in order; the next one follows at once, its predecessors' crashes forgotten."""
         self.life = prove_useful(self.life)
@@ -215,11 +221,7 @@ class Child:
             self._kill_at = now + _ABORT_S
             self.kill()
         elif self._hang_at is not None and now >= self._hang_at:
-            logger.error(
-                "%s (pid %s) gives no sign of life; traceback follows%s", self.role.name, self.pid, self._blame()
-            )
-            self._hang_at, self._kill_at = None, now + _ABORT_S
-            self._signal(signal.SIGABRT)
+            self.abort(now, "gives no sign of life")
         elif may_restart and self.life.retry_at is not None and now >= self.life.retry_at:
             self.spawn(now)
 

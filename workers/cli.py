@@ -121,8 +121,8 @@ def _start(options: argparse.Namespace) -> int:
     os.environ.setdefault("SPT_NOENV", "1")
     from workers.bootstrap import set_names
     from workers.configuration import load_checked
+    from workers.instance import supervise
     from workers.signals import Signals
-    from workers.supervisor import supervise
 
     signals = Signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)

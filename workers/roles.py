@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pylantir.settings import Settings, SourceSettings
+from pylantir.settings import DicomSettings, Settings, SourceSettings
+from workers.probe import probe_title
 from workers.writer_settings import WriterSettings
 
 QUEUE_SOCKET_NAME = "entries.sock"
@@ -75,13 +78,30 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
         Role(
             role="mwl-scp",
             body="workers.mwl_scp:run",
-            arguments=(settings.dicom, settings.mpps, settings.db_url, _queue_address(settings), dicom),
+            arguments=(
+                _admit_probe(settings.dicom, probe_title(key)),
+                settings.mpps,
+                settings.db_url,
+                _queue_address(settings),
+                dicom,
+            ),
             hidden=all_secrets,
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
     ]
     roles += [_plan_source(settings, source, all_secrets) for source in settings.enabled_sources]
     return {role.name: role for role in roles}
+
+
+def _admit_probe(dicom: DicomSettings, title: str) -> DicomSettings:
+    """Let the supervisor ask, whoever else may."""
+    titles = (*dicom.allowed_aet, title) if dicom.allowed_aet else ()
+    hosts = dicom.allowed_hosts
+    if hosts:
+        with contextlib.suppress(ValueError):
+            # Bound to one address of this machine, the server sees us come from there.
+            hosts = (*hosts, str(ipaddress.ip_address(dicom.host)))
+    return replace(dicom, allowed_aet=titles, allowed_hosts=hosts)
 
 
 def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozenset[str]) -> Role:

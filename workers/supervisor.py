@@ -1,38 +1,33 @@
 """The supervisor: owns no data; starts, watches, restarts and stops the processes that do.
 
-In: a checked configuration, signals, what the children say, commands on the control socket. Out: children. It holds the
-listening sockets, so that scanners and sources wait in a queue, instead of being refused, while a child restarts. One
-loop waits for everything at once; a signal handler only records.
+In: a checked configuration, the instance's sockets, signals, what the children say, commands. Out: children. One loop
+waits for everything at once; a signal handler only records.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-import os
 import random
 import secrets
 import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pylantir.config.locate import forget_runtime_dir, make_private_directory, remember_runtime_dir
-from pylantir.errors import ExitStatus, PylantirError
-from pylantir.settings import DicomSettings, Settings
-from pylantir.wire.control import SOCKET_NAME
+from pylantir.errors import PylantirError
+from pylantir.settings import Settings
 from pylantir.wire.frames import Frame
-from pylantir.wire.sockets import BACKLOG, listen_at
 from workers.children import Child
 from workers.configuration import ConfigurationCheck
 from workers.control import ControlServer, Reply
 from workers.lifecycle import State
-from workers.locks import FileLock
-from workers.logs import configure_logging
-from workers.roles import QUEUE_SOCKET_NAME, Role, plan_roles
+from workers.listening import listen_for_scanners
+from workers.probe import ServerWatch, probe_title
+from workers.relay import WRITER_COMMANDS, WriterRelay
+from workers.roles import Role, plan_roles
 from workers.signals import Signals
 from workers.status import StatusReporter
 
@@ -41,58 +36,10 @@ STOP_GRACE_S = 3.0
 WRITER_GRACE_S = 5.0
 """How long the writer may take then, to commit what it has received."""
 HURRY_GRACE_S = 0.5
-WRITER_COMMANDS = frozenset({"accept", "forget", "set-status", "purge"})
 _LONGEST_PAUSE_S = 3600.0
 _JITTER = 0.2
 
 logger = logging.getLogger(__name__)
-
-
-def supervise(settings: Settings, overrides: Mapping[str, object], signals: Signals) -> ExitStatus:
-    """Run an instance until it is told to stop.
-
-    Raises:
-        AlreadyRunning: Another instance of this configuration runs.
-        PylantirError: The port or the runtime directory cannot be used.
-    """
-    configure_logging(settings.log, process="supervisor")
-    for warning in settings.warnings:
-        logger.warning("%s", warning)
-    runtime_dir = Path(settings.runtime_dir)
-    config_path = Path(settings.config_path)
-    with ExitStack() as cleaning:
-        make_private_directory(runtime_dir)
-        lock = FileLock(runtime_dir / "supervisor.lock")
-        lock.acquire("this configuration is being served already")
-        cleaning.callback(lock.release)
-        dicom = cleaning.enter_context(listen_for_scanners(settings.dicom))
-        queue = cleaning.enter_context(listen_at(runtime_dir / QUEUE_SOCKET_NAME))
-        control = cleaning.enter_context(listen_at(runtime_dir / SOCKET_NAME))
-        for name in (QUEUE_SOCKET_NAME, SOCKET_NAME):
-            cleaning.callback((runtime_dir / name).unlink, missing_ok=True)
-        remember_runtime_dir(config_path, runtime_dir, os.environ)
-        cleaning.callback(forget_runtime_dir, config_path, os.environ)
-        supervisor = Supervisor(settings, overrides, signals, queue=queue, dicom=dicom, control=control)
-        supervisor.run()
-    logger.info("stopped")
-    return ExitStatus.OK
-
-
-def listen_for_scanners(settings: DicomSettings) -> socket.socket:
-    """Bind the worklist's port.
-
-    Raises:
-        PylantirError: It cannot be bound; says what to do.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        msg = (
-            f"cannot listen on {settings.host} port {settings.port}: {error}; "
-            "stop the program that uses the port, or set another dicom.port"
-        )
-        raise PylantirError(msg) from None
 
 
 class Supervisor:
@@ -123,8 +70,8 @@ class Supervisor:
         self._check: ConfigurationCheck | None = None
         self._reload_problems: list[str] = []
         self._reload_replies: list[Reply] = []
-        self._command_number = 0
-        self._waiting_commands: dict[int, tuple[Frame, Reply]] = {}
+        self._relay = WriterRelay()
+        self._watch = self._watch_server()
         self._children: dict[str, Child] = {}
         self._leaving: list[Child] = []
 
@@ -148,16 +95,30 @@ class Supervisor:
                 child.listen(now)
                 child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
                 child.check_deadlines(now, may_restart=not self._stopping)
-            self._deliver_results()
+            for done in self._relay.deliver(self._children["writer"]):
+                source = self._children.get(str(done.get("name")))
+                if done.get("command") == "accept" and source:
+                    source.say({"kind": "sync"})
+            self._probe_server(now)
             self._control.service()
             self._finish_reload(now)
             if self._stopping:
                 self._stop_writer_last(now)
             self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
         self._control.close()
+        self._watch.close()
 
     def _plan(self) -> dict[str, Role]:
         return plan_roles(self._settings, self._key, self._queue, self._dicom)
+
+    def _watch_server(self) -> ServerWatch:
+        return ServerWatch(self._dicom.getsockname(), self._settings.dicom.ae_title, probe_title(self._key))
+
+    def _probe_server(self, now: float) -> None:
+        server = self._children["mwl-scp"]
+        is_ready = server.life.state is State.RUNNING and not self._stopping
+        if self._watch.serve(server.pid if is_ready else None, now):
+            server.abort(now, "does not answer a C-ECHO")
 
     def _add(self, role: Role, now: float) -> None:
         child = self._children[role.name] = Child(role, self._key, self._settings.log, self._generations, now)
@@ -169,6 +130,7 @@ class Supervisor:
     def _waitables(self, now: float) -> Iterator[int]:
         yield self._signals.waitable.fileno()
         yield from self._control.filenos()
+        yield from self._watch.filenos()
         if self._check:
             yield self._check.connection.fileno()
         for child in self._everybody():
@@ -177,6 +139,9 @@ class Supervisor:
     def _pause(self, now: float) -> float | None:
         may_restart = not self._stopping
         deadlines = [moment for child in self._everybody() for moment in child.deadlines(now, may_restart=may_restart)]
+        probe_at = self._watch.deadline()
+        if probe_at is not None:
+            deadlines.append(probe_at)
         return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
 
     def _is_over(self) -> bool:
@@ -250,6 +215,8 @@ class Supervisor:
             self._dicom.close()
             self._dicom = dicom
         self._settings = settings
+        self._watch.close()
+        self._watch = self._watch_server()
         for warning in settings.warnings:
             logger.warning("%s", warning)
         roles = self._plan()
@@ -282,7 +249,7 @@ class Supervisor:
             self._reload_replies.append(reply)
             self._begin_reload()
         elif command in WRITER_COMMANDS and (command != "accept" or (child and child.role.source)):
-            self._pass_to_writer(request, reply)
+            self._relay.pass_on(self._children["writer"], request, reply)
         elif child is None:
             reply({"error": f'no process "{name}"; there are: {", ".join(self._children)}'})
         elif command == "restart":
@@ -303,27 +270,3 @@ class Supervisor:
             self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
         )
         return {"config": self._settings.config_path, "reload_problems": self._reload_problems, **described}
-
-    def _pass_to_writer(self, request: Frame, reply: Reply) -> None:
-        """Let the writer carry out a command that changes data; its result is the answer."""
-        self._command_number += 1
-        if not self._children["writer"].say({**request, "kind": "command", "id": self._command_number}):
-            reply({"error": "the writer does not run just now; try again when `status` shows RUNNING"})
-            return
-        self._waiting_commands[self._command_number] = (request, reply)
-
-    def _deliver_results(self) -> None:
-        writer = self._children["writer"]
-        for result in writer.take_results():
-            number = result.get("id")
-            if not isinstance(number, int) or number not in self._waiting_commands:
-                continue
-            request, reply = self._waiting_commands.pop(number)
-            reply({name: result[name] for name in ("text", "error") if name in result})
-            source = self._children.get(str(request.get("name")))
-            if request.get("command") == "accept" and source and "error" not in result:
-                source.say({"kind": "sync"})
-        if writer.pid is None:
-            for _, reply in self._waiting_commands.values():
-                reply({"error": "the writer ended meanwhile; look at the audit log, and try again"})
-            self._waiting_commands.clear()

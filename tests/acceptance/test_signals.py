@@ -173,3 +173,14 @@ def test_everything_received_is_committed_before_the_end(installation: Installat
     (interrupted, *_) = installation.rows("select error, fetched from sync_runs order by id")
     assert interrupted[1] == stored
     assert "interrupted" in interrupted[0]
+
+
+def test_a_server_that_answers_nobody_is_replaced(installation: Installation, findscu: str) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"), allowed_aet=["MRI_SCANNER"])
+    installation.start()
+    first = installation.process("mwl-scp")["pid"]
+    os.kill(first, signal.SIGSTOP)
+    installation.wait_for_log(r"mwl-scp \(pid \d+\) does not answer a C-ECHO", 40)
+    installation.wait_for_successor("mwl-scp", first)
+    assert installation.find(findscu) == [{"PatientID": "P1"}]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pylantir.settings import PluginType, Settings, SourceSettings
+from pylantir.settings import DicomSettings, PluginType, Settings, SourceSettings
+from workers.probe import probe_title
 from workers.roles import Role, plan_roles
 from workers.writer_settings import WriterSettings
 
@@ -55,6 +56,19 @@ def test_the_order_of_sources_is_their_rank_disabled_ones_included(
 def test_services_are_back_within_a_second_sources_may_wait(sockets: tuple[socket.socket, socket.socket]) -> None:
     caps = {name: role.retry_cap_s for name, role in plan(sockets, source("a")).items()}
     assert caps == {"writer": 1.0, "mwl-scp": 1.0, "a": 60.0}
+
+
+def test_the_supervisor_may_ask_the_server_whoever_else_may(sockets: tuple[socket.socket, socket.socket]) -> None:
+    def admitted(**dicom: object) -> DicomSettings:
+        settings = plan(sockets, source("a"), dicom=DicomSettings(**dicom))["mwl-scp"].arguments[0]  # type: ignore[arg-type]
+        assert isinstance(settings, DicomSettings)
+        return settings
+
+    assert admitted().allowed_aet == ()
+    assert admitted(allowed_aet=("MR1",)).allowed_aet == ("MR1", probe_title(b"key"))
+    assert admitted(host="10.1.2.3").allowed_hosts == ()
+    assert admitted(host="10.1.2.3", allowed_hosts=("10.9.0.0/16",)).allowed_hosts == ("10.9.0.0/16", "10.1.2.3")
+    assert admitted(host="here", allowed_hosts=("10.9.0.0/16",)).allowed_hosts == ("10.9.0.0/16",)
 
 
 def test_a_secret_is_seen_by_its_own_source_alone(sockets: tuple[socket.socket, socket.socket]) -> None:
