@@ -12,9 +12,10 @@ import select
 import socket
 import ssl
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from pynetdicom import AE, evt
+from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
@@ -35,6 +36,8 @@ MESSAGE_TIMEOUT_S = 60.0
 _HEADER_BYTES = 6
 _INVALID_PDU = "Evt19"
 _CONNECTION_CLOSED = "Evt17"
+# PS3.8 9.3.8: by the service provider, for no reason in particular.
+_A_ABORT = bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -75,12 +78,14 @@ class BoundedSocket(AssociationSocket):
         if nr_bytes == _HEADER_BYTES:
             self._deadline = time.monotonic() + PDU_TIMEOUT_S
         if nr_bytes > MAX_PDU_BYTES:
-            self._complain(f"ended: it announces a PDU of {nr_bytes} bytes")
-            raise ConnectionAbortedError
+            self._abort(f"it announces a PDU of {nr_bytes} bytes")
         data = bytearray(self._received[:nr_bytes])
         self._received = self._received[nr_bytes:]
         while len(data) < nr_bytes:
-            part = self._connection().recv(min(nr_bytes - len(data), 65536))
+            try:
+                part = self._connection().recv(min(nr_bytes - len(data), 65536))
+            except TimeoutError:
+                self._abort(f"a PDU took more than {PDU_TIMEOUT_S:.0f} s")
             if not part:
                 break
             data += part
@@ -100,7 +105,6 @@ class BoundedSocket(AssociationSocket):
         """The socket, set to wait until the deadline at most."""
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
-            self._complain(f"ended: a PDU took more than {PDU_TIMEOUT_S:.0f} s")
             raise TimeoutError
         connection = self.socket
         if connection is None:
@@ -110,6 +114,15 @@ class BoundedSocket(AssociationSocket):
             # A client that sends header and body apart would wait for our delayed acknowledgement.
             connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return connection
+
+    def _abort(self, reason: str) -> NoReturn:
+        """Tell the peer, which the state machine cannot while it waits for the rest of a PDU, and give up."""
+        self._complain(f"aborted: {reason}")
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.settimeout(0)
+                self.socket.send(_A_ABORT)
+        raise ConnectionAbortedError
 
     def _shutdown_socket(self) -> None:
         connection = self.socket
@@ -165,9 +178,21 @@ class BoundedProvider(DULServiceProvider):
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise anything, the text may quote them
             association = self.assoc
             assert isinstance(association, BoundedAssociation)  # noqa: S101 - we are made there
-            association.complain(f"ended: its protocol data cannot be followed ({type(error).__name__})")
+            if not association.acse.is_aborted():
+                # After an abort, the answer that was under way is one too many: nothing to speak of.
+                association.complain(f"ended: its protocol data cannot be followed ({type(error).__name__})")
             if self.socket is not None:
                 self.socket.close()
+
+
+class PatientRelease(ACSE):
+    """Association control that lets a query end before it answers a release request."""
+
+    def is_release_requested(self) -> bool:
+        """Whether the peer wants to release; not during a query, which would end in "success" and be cut short."""
+        association = self.assoc
+        assert isinstance(association, BoundedAssociation)  # noqa: S101 - we are made there
+        return not association.is_serving and super().is_release_requested()
 
 
 class BoundedAssociation(Association):
@@ -186,6 +211,8 @@ class BoundedAssociation(Association):
             complaints: Gets to know who breaks the rules.
         """
         super().__init__(entity, "acceptor")
+        self.is_serving = False
+        self.acse = PatientRelease(self)
         self.dul = BoundedProvider(self)
         self.dimse = BoundedMessages(self)
         # The timers are the provider's, so what the base class has set is lost.
@@ -199,6 +226,13 @@ class BoundedAssociation(Association):
     def complain(self, text: str) -> None:
         """Log a broken rule."""
         self._complaints.add(self.host, text)
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        self.is_serving = True
+        try:
+            super()._serve_request(msg, context_id)
+        finally:
+            self.is_serving = False
 
     def run_reactor(self) -> None:
         """Run until the association is over, and leave neither a thread nor a socket behind."""
