@@ -10,10 +10,10 @@ from sqlalchemy import Engine, Table, insert, select, update
 
 from pylantir.entry import SCHEDULED
 from pylantir.mapping import EntryMapper
+from pylantir.store.claims import STATUS, Rules
 from pylantir.store.cycles import CycleEnd, CycleSummary, EntryBatch, EntryRecord, utc_now
 from pylantir.store.ingest import SourceIngest
 from pylantir.store.quarantine import Rejection
-from pylantir.store.reconcile import STATUS, Rules
 from pylantir.store.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
 
 RANKS = {"ris": 0, "redcap": 1, "csv": 2}

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS, normalise_value
 from pylantir.errors import RecordRejected
-from pylantir.store.reconcile import STATUS, STUDY_UID
+from pylantir.store.claims import STATUS, STUDY_UID
 from pylantir.store.records import LIVE, Record, chunks, next_ids
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 

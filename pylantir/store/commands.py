@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, o
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
+from pylantir.store.claims import STATUS, Rules
 from pylantir.store.cycles import utc_now
-from pylantir.store.reconcile import STATUS, Rules
 from pylantir.store.records import REFUSED, WITHDRAWN, chunks
 from pylantir.store.retention import purge_items
 from pylantir.store.tables import (

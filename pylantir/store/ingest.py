@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select,
 from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
 
 from pylantir.store.adoption import complete_old_ids, match_old_records
+from pylantir.store.claims import Rules
 from pylantir.store.cycles import COUNTS, CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
 from pylantir.store.quarantine import (
     Rejection,
@@ -26,7 +27,6 @@ from pylantir.store.quarantine import (
     remove_unseen,
     storable,
 )
-from pylantir.store.reconcile import Rules
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record, chunks
 from pylantir.store.removal import HeldRemoval
 from pylantir.store.runs import find_last_run, find_last_success, read_counts, save_run

@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, insert, or_, select, update
 
 from pylantir.entry import SCHEDULED
-from pylantir.errors import MppsRefused
+from pylantir.errors import MppsRefused, WriterUnavailable
 from pylantir.mpps.linking import Candidate, Clues, Link, link_items, next_item_status, read_clues
 from pylantir.mpps.model import (
     COMPLETED,
@@ -35,9 +35,9 @@ from pylantir.mpps.model import (
     text_of,
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
+from pylantir.store.claims import STATUS
 from pylantir.store.engine import durable_transaction
 from pylantir.store.mpps_reads import find_instance
-from pylantir.store.reconcile import STATUS
 from pylantir.store.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)
@@ -49,7 +49,13 @@ logger = logging.getLogger(__name__)
 
 
 def record_report(
-    engine: Engine, request: MppsRequest, *, strict: bool, now: datetime.datetime, today: str
+    engine: Engine,
+    request: MppsRequest,
+    *,
+    strict: bool,
+    now: datetime.datetime,
+    today: str,
+    is_awaited: Callable[[], bool] = lambda: True,
 ) -> MppsAnswer:
     """Decide on a report and store what becomes of it; returns after the COMMIT.
 
@@ -59,8 +65,10 @@ def record_report(
         strict: As `pylantir.mpps.rules.decide`.
         now: The moment, in UTC.
         today: The local day, YYYYMMDD.
+        is_awaited: Whether the scanner still waits; asked last, as the database may have been locked meanwhile.
 
     Raises:
+        WriterUnavailable: It does not; nothing has changed.
         sqlalchemy.exc.SQLAlchemyError: It could not be stored just now; nothing has changed.
     """
     moment = now.isoformat(timespec="microseconds")
@@ -77,6 +85,8 @@ def record_report(
         connection.execute(delete(mpps_requests).where(mpps_requests.c.at < kept_since))
         answer = json.dumps(decision.answer.as_json())
         connection.execute(insert(mpps_requests), {"request_id": request.request_id, "answer": answer, "at": moment})
+        if not is_awaited():
+            raise WriterUnavailable("the report came too late to be stored")
     _log(request, decision, changes)
     return decision.answer
 

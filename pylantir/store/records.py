@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
-from pylantir.store.reconcile import Item, Rules
+from pylantir.store.claims import Item, Rules
 from pylantir.store.tables import source_entries, worklist_items
 
 LIVE = "live"

@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import bindparam, case, func, select
 
 from pylantir.entry import SCHEDULED
+from pylantir.store.claims import STATUS
 from pylantir.store.cycles import CycleState
-from pylantir.store.reconcile import STATUS
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.removal import HeldRemoval, judge_removal, make_picture
 from pylantir.store.tables import source_entries, source_states, worklist_items

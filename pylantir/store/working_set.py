@@ -14,9 +14,10 @@ from sqlalchemy import Connection, bindparam, update
 
 from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
 from pylantir.store.bulk import insert_rows
+from pylantir.store.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.identifiers import settle_identifiers
 from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections
-from pylantir.store.reconcile import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules, decide_group
+from pylantir.store.reconcile import decide_group
 from pylantir.store.records import LIVE, REFUSED, WITHDRAWN, Record, next_ids, read_items, read_records
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 

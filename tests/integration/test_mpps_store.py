@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, insert, select, text
 
+from pylantir.errors import WriterUnavailable
 from pylantir.mpps.model import MppsAnswer, MppsRequest
+from pylantir.store.claims import Rules
 from pylantir.store.cycles import CycleEnd, EntryBatch
 from pylantir.store.engine import durable_transaction, open_for_writing
 from pylantir.store.ingest import SourceIngest
 from pylantir.store.mpps import ANSWERS_KEPT, record_report
-from pylantir.store.reconcile import Rules
 from pylantir.store.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 from pylantir.store.upgrade import prepare_database
 
@@ -149,6 +150,19 @@ def test_a_repeat_with_the_same_id_gets_the_same_answer_and_changes_nothing(engi
     assert end(engine, request_id="end").status == 0
     assert end(engine, request_id="later").error_id == 0xA710
     assert [action for _, action, _, _ in audited(engine)] == ["started", "completed"]
+
+
+def test_what_the_scanner_no_longer_waits_for_is_not_stored(engine: Engine) -> None:
+    add_items(engine, {})
+    request = MppsRequest(
+        request_id="late", operation="create", sop_instance_uid="2.25.9", scanner="MR1", attributes={}
+    )
+    with pytest.raises(WriterUnavailable):
+        record_report(engine, request, strict=False, now=NOW, today=TODAY, is_awaited=lambda: False)
+    assert audited(engine) == []
+    with engine.connect() as connection:
+        for table in (mpps_instances, mpps_requests):
+            assert connection.scalar(select(func.count()).select_from(table)) == 0
 
 
 def test_old_answers_are_forgotten(engine: Engine) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from old_installation import OLD_ROWS, make_old_database
 
+from pylantir.store.claims import Rules
 from pylantir.store.cycles import CycleEnd, EntryBatch, utc_now
 from pylantir.store.engine import open_for_writing
 from pylantir.store.ingest import SourceIngest
-from pylantir.store.reconcile import Rules
 from pylantir.store.upgrade import prepare_database
 
 

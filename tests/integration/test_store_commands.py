@@ -12,11 +12,11 @@ from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import DatabaseError
 
 from pylantir.errors import CommandRefused
+from pylantir.store.claims import Rules
 from pylantir.store.commands import apply_rules, carry_out
 from pylantir.store.cycles import CycleEnd, EntryBatch, utc_now
 from pylantir.store.engine import open_for_writing
 from pylantir.store.ingest import SourceIngest
-from pylantir.store.reconcile import Rules
 from pylantir.store.retention import prune_history
 from pylantir.store.tables import audit_log, source_entries, sync_runs, worklist_items
 from pylantir.store.upgrade import prepare_database

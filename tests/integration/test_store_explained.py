@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from worklist_store import RANKS, Feed, check_audit, items, record
 
 from pylantir.entry import CANCELED
+from pylantir.store.claims import STATUS
 from pylantir.store.engine import open_for_writing
-from pylantir.store.reconcile import STATUS
 from pylantir.store.upgrade import prepare_database
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "one-truth.md"

@@ -23,9 +23,9 @@ from worklist_store import (
 )
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
+from pylantir.store.claims import STATUS
 from pylantir.store.engine import open_for_writing
 from pylantir.store.quarantine import Rejection
-from pylantir.store.reconcile import STATUS
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 from pylantir.store.upgrade import prepare_database
 

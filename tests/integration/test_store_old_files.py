@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 from worklist_store import Feed, check_audit, items, quarantine, record, report_from_scanner
 
 from pylantir.entry import COMPLETED, SCHEDULED, WORKLIST_FIELDS
+from pylantir.store.claims import STATUS
 from pylantir.store.engine import open_for_writing
-from pylantir.store.reconcile import STATUS
 from pylantir.store.upgrade import prepare_database
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Engine, select, update
 from worklist_store import Feed, check_audit, items, record, report_from_scanner, rows, runs, served
 
 from pylantir.entry import CANCELED, COMPLETED
+from pylantir.store.claims import STATUS
 from pylantir.store.cycles import EntryRecord
 from pylantir.store.quarantine import Rejection
-from pylantir.store.reconcile import STATUS
 from pylantir.store.tables import audit_log, source_states
 
 

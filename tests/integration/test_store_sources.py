@@ -22,9 +22,9 @@ from worklist_store import (
 )
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
+from pylantir.store.claims import STATUS, Rules
 from pylantir.store.commands import apply_rules, forget_source
 from pylantir.store.cycles import EntryRecord
-from pylantir.store.reconcile import STATUS, Rules
 from pylantir.store.tables import audit_log
 
 FILLER = record("filler", patient="P0")

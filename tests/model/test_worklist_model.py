@@ -31,10 +31,10 @@ from hypothesis.stateful import (
 from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.store.claims import STATUS
 from pylantir.store.cycles import CycleEnd, EntryBatch
 from pylantir.store.engine import open_for_writing
 from pylantir.store.quarantine import Rejection
-from pylantir.store.reconcile import STATUS
 from pylantir.store.tables import source_entries
 from pylantir.store.upgrade import prepare_database
 

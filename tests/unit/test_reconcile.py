@@ -7,16 +7,9 @@ from typing import Any
 import pytest
 
 from pylantir.entry import CANCELED, COMPLETED, IN_PROGRESS, SCHEDULED, WORKLIST_FIELDS
-from pylantir.store.reconcile import (
-    MAX_CANDIDATES,
-    Claim,
-    Conflict,
-    Item,
-    ItemDecision,
-    Rules,
-    decide_group,
-    make_study_uid,
-)
+from pylantir.store.claims import Claim, Conflict, Item, ItemDecision, Rules, make_study_uid
+from pylantir.store.clusters import MAX_CANDIDATES
+from pylantir.store.reconcile import decide_group
 
 RULES = Rules(ranks={"ris": 0, "redcap": 1, "csv": 2})
 STATUS = "performed_procedure_step_status"

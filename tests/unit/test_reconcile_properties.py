@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED, WORKLIST_FIELDS, with_fallbacks
-from pylantir.store.reconcile import Claim, Item, ItemDecision, Rules, decide_group
+from pylantir.store.claims import Claim, Item, ItemDecision, Rules
+from pylantir.store.reconcile import decide_group
 
 SOURCES = ("ris", "redcap", "csv", "gone")
 RULES = Rules(ranks={"ris": 0, "redcap": 1, "csv": 2})

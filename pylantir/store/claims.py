@@ -1,0 +1,100 @@
+"""What the decision about a patient's records works on: claims, items, rules; and what it comes to. Values only."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+UID_NAMESPACE = uuid.UUID("5c2b3a52-6c1e-5d0f-9a57-0f2c0d9f6b11")
+_SEPARATOR = "\x1f"  # no value of DICOM has it
+STATUS = "performed_procedure_step_status"
+STUDY_UID = "study_instance_uid"
+SCANNER = "scanner"
+"""Who wins every difference about an item that a scanner has touched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the configuration says about merging.
+
+    Attributes:
+        ranks: Configured source -> its place in the order of priority, 0 first.
+        match_on: Fields that make two sources' records the same step when no UID or accession number does.
+        max_minutes: Longest difference of start times under that rule; None for any.
+    """
+
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
+    max_minutes: float | None = None
+
+    def rank(self, data_source: str, record_key: str) -> tuple[int, str, str]:
+        """The place of a record in the order of priority; sources that are not configured come last, by name."""
+        return (self.ranks.get(data_source, len(self.ranks)), data_source, record_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One source's live record."""
+
+    id: int
+    data_source: str
+    record_key: str
+    fields: Mapping[str, str]
+    item_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row of `worklist_items`: column -> value."""
+
+    id: int
+    values: Mapping[str, str | int | None]
+
+    @property
+    def touched(self) -> bool:
+        """Whether a scanner has reported on it, which freezes it."""
+        return bool(self.values["scanner_touched"])
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Conflict:
+    """Two sources that disagree about a field of one step."""
+
+    field: str
+    winner: str
+    loser: str
+    lost_value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemDecision:
+    """What one item shall be.
+
+    Attributes:
+        item: The existing item, or None for a new one.
+        claims: The records that describe it, the owner's first.
+        values: The columns that have a value; empty for an item that a scanner has touched.
+        conflicts: What was said in vain.
+    """
+
+    item: Item | None
+    claims: tuple[Claim, ...]
+    values: Mapping[str, str | None]
+    conflicts: tuple[Conflict, ...] = ()
+
+
+def make_study_uid(data_source: str, record_key: str, patient_id: str, repetition: int = 0) -> str:
+    """Derive the study instance UID of an item from its first record, always the same one.
+
+    `repetition` tells apart the items that one record has begun, where another record took the earlier one along.
+
+    Source: DICOM PS3.5 B.2 (UUID derived UIDs, root 2.25).
+    """
+    parts = [data_source, record_key, patient_id, *([str(repetition)] if repetition else [])]
+    return f"2.25.{uuid.uuid5(UID_NAMESPACE, _SEPARATOR.join(parts)).int}"
+
+
+def uid_begun_by(claim: Claim, repetition: int = 0) -> str:
+    """The study UID of the item that a record begins."""
+    return make_study_uid(claim.data_source, claim.record_key, claim.fields["patient_id"], repetition)
