@@ -23,7 +23,7 @@ from pylantir.wire.frames import MAX_FRAME_BYTES, Frame, encode_body
 from workers.producer import WriterConnection
 
 ACKNOWLEDGEMENT_GRACE_S = 1.0
-"""So long the answer to a report that the writer took up at the last moment may be on its way."""
+"""So long the COMMIT of a report that was ready at the last moment, and its answer, may take."""
 
 
 @dataclass(slots=True, eq=False)

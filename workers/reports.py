@@ -13,7 +13,7 @@ import traceback
 
 from sqlalchemy import Engine
 
-from pylantir.errors import ProtocolError
+from pylantir.errors import ProtocolError, WriterUnavailable
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from pylantir.store.ingest import is_temporary
 from pylantir.store.mpps import record_report
@@ -31,11 +31,21 @@ def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
     """
     request, expires_at = _read(frame)
     acknowledgement: Frame = {"kind": "ack", "cycle": frame["cycle"], "seq": frame.get("seq")}
+    expired: Frame = {**acknowledgement, "summary": {"expired": True}}
     if time.monotonic() > expires_at:
-        return {**acknowledgement, "summary": {"expired": True}}
+        return expired
     now = datetime.datetime.now(datetime.UTC)
     try:
-        answer = record_report(engine, request, strict=strict, now=now, today=now.astimezone().strftime("%Y%m%d"))
+        answer = record_report(
+            engine,
+            request,
+            strict=strict,
+            now=now,
+            today=now.astimezone().strftime("%Y%m%d"),
+            is_awaited=lambda: time.monotonic() <= expires_at,
+        )
+    except WriterUnavailable:
+        return expired
     except Exception as error:
         if isinstance(error, OSError) or is_temporary(error):
             raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,3 +153,9 @@ def test_a_source_cannot_pose_as_the_scanners_side(address: Path, listener: sock
         plugin.sendall(encode_frame(hello) + encode_frame({"kind": "report", "cycle": "forged", "seq": 1}))
         assert plugin.recv(1) == b""
         assert writer.seen == []
+
+
+def test_the_writer_knows_the_rules_without_a_dicom_library() -> None:
+    program = "import sys, workers.writer; print([name for name in ('pydicom', 'pynetdicom') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
