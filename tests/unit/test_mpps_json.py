@@ -61,6 +61,7 @@ def nested(depth: int) -> Dataset:
     return dataset
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 @pytest.mark.parametrize(
     ("dataset", "tag"),
     [
