@@ -40,6 +40,7 @@ class PluginType:
         class_name: The plugin class, or None: the only subclass of DataSourcePlugin that the file defines.
         targets: Worklist fields beyond the common ones that the plugin's `field_mapping` may name.
         builtin: Comes with Pylantir.
+        digest: Of the file's content: another one is another plugin.
     """
 
     type_name: str
@@ -48,6 +49,7 @@ class PluginType:
     class_name: str | None = None
     targets: tuple[str, ...] = ()
     builtin: bool = False
+    digest: str = ""
 
     @property
     def origin(self) -> str:
@@ -95,6 +97,8 @@ class SourceSettings:
     priority: float = 0.0
     missing_entries: str = "cancel"
     fetch_timeout_s: float = 300.0
+    max_memory_mb: int | None = None
+    max_restarts: int | None = None
     date_format: str | None = None
     time_format: str | None = None
 

@@ -44,6 +44,7 @@ class ChildSpec:
         parent_pid: The supervisor's process id.
         token: What this incarnation shows the writer.
         secrets: Values that its log must not show.
+        first_due: When a source is to fetch first (monotonic seconds); None: at once.
     """
 
     role: str
@@ -54,6 +55,7 @@ class ChildSpec:
     token: str = field(default="", repr=False)
     log: LogSettings
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    first_due: float | None = None
 
     @property
     def name(self) -> str:

@@ -21,12 +21,14 @@ from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 from workers.bootstrap import ChildSpec, run_child
 from workers.entry_queue import make_token
 from workers.lifecycle import Event, Lifecycle, State, advance, prove_useful
+from workers.memory import MEASURE_EVERY_S, is_far_over, resident_mb
 from workers.output import ChildOutput
 from workers.roles import Role
 
 START_GRACE_S = 30.0
 """A process that is not ready yet may take so long between two signs of life."""
 USEFUL_AFTER_S = 5.0
+RECYCLE_GRACE_S = 3.0
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
 )  # fmt: skip
@@ -62,6 +64,9 @@ class Child:
         self.last_words: tuple[str, ...] = ()
         self.last_sign_at = now
         self.expected_at: float | None = None
+        self.recycled = 0
+        self._first_due: float | None = None
+        self._measure_at: float | None = None
         self._output = ChildOutput()
         self._results: list[Frame] = []
         self._key = key
@@ -81,7 +86,7 @@ class Child:
     def deadlines(self, now: float, *, may_restart: bool) -> Iterator[float]:
         """When something is to be done about this child even if nothing is heard of it."""
         retry_at = self.life.retry_at if may_restart else None
-        for moment in (self._hang_at, self._kill_at, retry_at, self._output.deadline(now)):
+        for moment in (self._hang_at, self._kill_at, retry_at, self._measure_at, self._output.deadline(now)):
             if moment is not None:
                 yield moment
 
@@ -105,8 +110,13 @@ class Child:
             self.last_exit = f"not started: {error}"
             self.life = advance(self.life, Event.EXITED, now=now, cap_s=self.role.retry_cap_s)
             return
+        self._first_due = None
         self.last_sign_at = now
         self._hang_at = now + START_GRACE_S
+        self._measure_at = now + MEASURE_EVERY_S if self.role.max_memory_mb else None
+        if self.role.max_restarts and self.life.restarts > self.role.max_restarts:
+            logger.warning("%s has been restarted %d times, more than max_restarts (%d)",
+                           self.role.name, self.life.restarts, self.role.max_restarts)  # fmt: skip
 
     def _start(self) -> tuple[SpawnProcess, FrameSocket]:
         generation = next(self._generations)
@@ -120,6 +130,7 @@ class Child:
             token=make_token(self._key, role.role, role.source, generation),
             log=self._log,
             secrets=role.secrets,
+            first_due=self._first_due,
         )
         ours, theirs = socket.socketpair()
         output, their_output = _spawn.Pipe(duplex=False)
@@ -171,7 +182,7 @@ class Child:
         self._process = None
         if self._frames:
             self._frames.close()
-        self._hang_at = self._kill_at = None
+        self._hang_at = self._kill_at = self._measure_at = None
         self.last_exit = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
         served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
         if served_long and self.role.source is None:
@@ -216,6 +227,8 @@ class Child:
 
     def check_deadlines(self, now: float, *, may_restart: bool) -> None:
         """Abort what hangs, kill what does not end, restart what has waited."""
+        if self._measure_at is not None and now >= self._measure_at:
+            self._check_memory(now)
         if self._kill_at is not None and now >= self._kill_at:
             logger.warning("%s (pid %s) does not end; it is killed", self.role.name, self.pid)
             self._kill_at = now + _ABORT_S
@@ -243,12 +256,30 @@ class Child:
                 self.life = prove_useful(self.life)
             next_in_s = values.get("next_in_s")
             if isinstance(next_in_s, int | float) and 0 <= next_in_s < _LONGEST_PROMISE_S:
-                self._note_timetable(now + next_in_s, on_time=values.get("on_time") is True)
+                self._note_timetable(now, now + next_in_s, on_time=values.get("on_time") is True)
 
-    def _note_timetable(self, due: float, *, on_time: bool) -> None:
-        """A source's cycle is over, and this is when the next one is due."""
+    def _note_timetable(self, now: float, due: float, *, on_time: bool) -> None:
+        """A source's cycle is over, and this is when the next one is due: its successor keeps to that."""
         if on_time:
             self.expected_at = due
+        limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
+        if limit_mb and used_mb > limit_mb and self._kill_at is None:
+            logger.info("%s holds %.0f MB, more than max_memory_mb (%d)", self.role.name, used_mb, limit_mb)
+            self.recycled += 1
+            self.restart(now, RECYCLE_GRACE_S)
+            self._first_due = due
+
+    def _check_memory(self, now: float) -> None:
+        self._measure_at = now + MEASURE_EVERY_S
+        limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
+        if limit_mb and is_far_over(used_mb, limit_mb):
+            logger.error("%s holds %.0f MB, more than max_memory_mb (%d); it is killed%s",
+                         self.role.name, used_mb, limit_mb, self._blame())  # fmt: skip
+            self.recycled += 1
+            self.kill()
+
+    def _resident_mb(self) -> float:
+        return resident_mb(self.pid) if self.pid and self.role.max_memory_mb else 0.0
 
     def _log_output(self, lines: list[str]) -> None:
         if lines:

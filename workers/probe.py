@@ -1,13 +1,14 @@
 """Asking the server now and then whether it answers, as a scanner would: its main loop says nothing about its threads.
 
 Lives in the supervisor, which waits for nothing: a C-ECHO of fixed bytes goes out, and any answer is a sign of life, a
-refusal too (the server may be full, or speak TLS only). After two silences in a row it is to be replaced.
+refusal too (the server may be full). After two silences in a row it is to be replaced.
 
 Source: DICOM PS3.8 9.3 (PDUs), PS3.7 9.3.5 (C-ECHO).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import socket
@@ -35,12 +36,13 @@ class ServerWatch:
         address: Where the server listens, as `getsockname` gives it.
         called: The server's AE title.
         calling: The supervisor's.
+        over_tls: The server speaks TLS: only its first words are waited for, as it may want a certificate of us.
     """
 
-    def __init__(self, address: tuple[str | int, ...], called: str, calling: str) -> None:
+    def __init__(self, address: tuple[str | int, ...], called: str, calling: str, *, over_tls: bool = False) -> None:
         host, port = str(address[0]), int(address[1])
         self._address = ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - it is compared
-        self._request = _association_request(called, calling)
+        self._request = _client_hello() if over_tls else _association_request(called, calling)
         self._pid: int | None = None
         self._socket: socket.socket | None = None
         self._silences = 0
@@ -120,6 +122,18 @@ class ServerWatch:
 
 def _item(kind: int, value: bytes) -> bytes:
     return struct.pack(">BxH", kind, len(value)) + value
+
+
+def _client_hello() -> bytes:
+    # Megabytes that only those pay for who use TLS.
+    import ssl
+
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
 
 
 def _association_request(called: str, calling: str) -> bytes:

@@ -28,6 +28,8 @@ class Role:
         hidden: Environment variables that it must not see.
         secrets: Values that its log must not show.
         retry_cap_s: Longest delay before a restart.
+        max_memory_mb: Over this it is recycled.
+        max_restarts: After so many a remark is made.
         plugin: Whose code runs in it, and from which file, for the log.
     """
 
@@ -38,6 +40,8 @@ class Role:
     hidden: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     retry_cap_s: float = 60.0
+    max_memory_mb: int | None = None
+    max_restarts: int | None = None
     plugin: str | None = None
 
     @property
@@ -111,6 +115,8 @@ def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozen
         body="workers.source:run",
         arguments=(source, settings.base_dir, _queue_address(settings)),
         hidden=all_secrets - set(source.secret_env),
+        max_memory_mb=source.max_memory_mb,
+        max_restarts=source.max_restarts,
         secrets=tuple(source.env_values.values()),
         plugin=f"plugin {source.plugin.type_name} ({source.plugin.origin})",
     )

@@ -113,7 +113,7 @@ class SourceWorker:
             self._last_success = datetime.datetime.fromisoformat(last_success)
             self._context.channel.report({"last_success": last_success})
         self._context.channel.ready()
-        due = time.monotonic()
+        due = self._context.spec.first_due or time.monotonic()
         while True:
             due = self._wait_until(due)
             succeeded = self._run_cycle()

@@ -65,6 +65,11 @@ class StatusReporter:
                 description["queue_depth"] = child.reports.get("queue_depth", 0)
         else:
             description |= {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
+            description |= {
+                "max_memory_mb": child.role.max_memory_mb,
+                "max_restarts": child.role.max_restarts,
+                "recycled": child.recycled,
+            }
             expected_at = child.expected_at
             description["lag_s"] = None if expected_at is None else round(max(0.0, now - expected_at), 1)
         if life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:

@@ -112,7 +112,9 @@ class Supervisor:
         return plan_roles(self._settings, self._key, self._queue, self._dicom)
 
     def _watch_server(self) -> ServerWatch:
-        return ServerWatch(self._dicom.getsockname(), self._settings.dicom.ae_title, probe_title(self._key))
+        dicom = self._settings.dicom
+        address, title = self._dicom.getsockname(), probe_title(self._key)
+        return ServerWatch(address, dicom.ae_title, title, over_tls=dicom.tls is not None)
 
     def _probe_server(self, now: float) -> None:
         server = self._children["mwl-scp"]

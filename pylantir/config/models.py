@@ -243,6 +243,14 @@ class Source(_Section):
         default=300,
         description="Seconds that a plugin may work without giving an entry before it counts as hung.",
     )
+    max_memory_mb: Count | None = Field(
+        default=None,
+        description="MiB of memory over which the process is replaced after its fetch, and killed at twice as much.",
+    )
+    max_restarts: Count | None = Field(
+        default=None,
+        description="Restarts after which `status` and the log remark on them; the source is never given up.",
+    )
     date_format: DateFormat | None = Field(
         default=None,
         description='strptime format of the source\'s dates, if neither ISO nor DICOM: "%d.%m.%Y".',

@@ -93,6 +93,8 @@ def source_settings(
         priority=float(position if source.priority is None else source.priority),
         missing_entries=source.missing_entries,
         fetch_timeout_s=float(source.fetch_timeout),
+        max_memory_mb=source.max_memory_mb,
+        max_restarts=source.max_restarts,
         date_format=source.date_format,
         time_format=source.time_format,
     )

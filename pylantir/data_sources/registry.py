@@ -125,9 +125,12 @@ def _plugin_files(plugin_dirs: Iterable[str], problems: list[PluginProblem]) -> 
 
 def _types_in_file(path: str) -> list[PluginType]:
     """Read a plugin file's classes without running it."""
+    import hashlib
+
     try:
         with open(path, "rb") as file:
-            tree = ast.parse(file.read(), filename=path)
+            content = file.read()
+        tree = ast.parse(content, filename=path)
     except SyntaxError as error:
         msg = f"line {error.lineno}: {error.msg}"
         raise _Unusable(msg) from None
@@ -140,6 +143,7 @@ def _types_in_file(path: str) -> list[PluginType]:
     if not classes:
         raise _Unusable("defines no class derived from pylantir.data_sources.base.DataSourcePlugin")
     types = []
+    digest = hashlib.sha256(content).hexdigest()
     for node in classes:
         name = _literal(node, "type_name") or _stem(path)
         targets = _literal(node, "targets") or ()
@@ -147,7 +151,7 @@ def _types_in_file(path: str) -> list[PluginType]:
             raise _Unusable(f"{node.name}.type_name has to be text")
         if not isinstance(targets, tuple | list) or not all(isinstance(target, str) for target in targets):
             raise _Unusable(f"{node.name}.targets has to be a tuple of texts")
-        types.append(PluginType(type_name=name, path=path, class_name=node.name, targets=tuple(targets)))
+        types.append(PluginType(type_name=name, path=path, class_name=node.name, targets=tuple(targets), digest=digest))
     if len({plugin_type.type_name for plugin_type in types}) < len(types):
         names = ", ".join(node.name for node in classes)
         raise _Unusable(f"defines several plugins ({names}); give each a type_name of its own")

@@ -18,6 +18,7 @@ from pylantir.dicom import reception
 from pylantir.dicom.tls import ServerTls
 from pylantir.errors import ConfigurationError
 from pylantir.settings import TlsSettings
+from workers.probe import PROBE_EVERY_S, ServerWatch
 
 pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
 Ask = Callable[..., subprocess.CompletedProcess[str]]
@@ -148,3 +149,13 @@ def test_files_that_are_no_certificates_are_an_error_of_the_configuration(tmp_pa
     Path(tls.certificate).write_text("not a certificate")
     with pytest.raises(ConfigurationError, match=r"dicom\.tls: the certificates cannot be used"):
         ServerTls(tls)
+
+
+def test_the_supervisor_hears_a_server_that_wants_a_certificate_and_nobody_complains(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = ServerWatch(("127.0.0.1", served.port), "PYLANTIR", "PYL-1", over_tls=True)
+    watch.serve(17, 0.0)
+    watch.serve(17, PROBE_EVERY_S)
+    wait_until(lambda: not watch.serve(17, PROBE_EVERY_S) and watch.deadline() == 2 * PROBE_EVERY_S, "it answers")
+    assert caplog.text == ""
