@@ -143,6 +143,12 @@ def _add_sources(add: Add) -> None:
     preview.add_argument("--limit", metavar="N", type=_positive, help="stop after so many records; default: none")
 
     add("plugins", _plugins, "show the source types: where each comes from, or why a file offers none")
+    explain = add("explain", _explain, "show why a scanner does or does not get an item")
+    explain.add_argument("item", metavar="ITEM", type=int, help="the item, by the number that query-db shows")
+    explain.add_argument("--calling", metavar="T", help="the scanner's AE title; default: the first of allowed_aet")
+    explain.add_argument(
+        "--key", metavar="K=V", action="append", help="a key of the query, as PatientName=DOE*; may be repeated"
+    )
     rejects = add("rejects", _rejects, "show the records that were refused, and why")
     rejects.add_argument("--source", metavar="NAME", help="of this source")
     audit = add("audit", _audit, "show who changed what in the worklist, the oldest first")
@@ -264,6 +270,12 @@ def _plugins(options: argparse.Namespace) -> int:
     from pylantir.cli.describe import show_plugins
 
     return show_plugins(_load(options), options)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from pylantir.cli.explain import explain
+
+    return explain(_load(options), options)
 
 
 def _rejects(options: argparse.Namespace) -> int:

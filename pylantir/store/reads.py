@@ -65,6 +65,19 @@ def find_matching(
         raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
 
 
+def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | None:
+    """Look up one item, whatever its status, with the columns that `find_matching` gives.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    try:
+        row = connection.execute(select(*_served_columns()).where(_COLUMNS.id == item_id)).mappings().first()
+    except SQLAlchemyError as error:
+        raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
+    return None if row is None else dict(row)
+
+
 def describe_error(error: SQLAlchemyError) -> str:
     """What the driver says, without the statement's parameters and stored text: those are patient data."""
     said = str(getattr(error, "orig", None) or type(error).__name__)
@@ -88,8 +101,11 @@ def _statement(query: WorklistQuery, *, dialect: str) -> Select[Any]:
             _within(start_time, None, None),
             _within(start_date.concat(start_time), low, high),
         ]
-    served = [_COLUMNS[name] for name in ("id", "data_source", "source_record_id", *WORKLIST_FIELDS)]
-    return select(*served).where(*conditions).order_by(start_date, start_time, _COLUMNS.id)
+    return select(*_served_columns()).where(*conditions).order_by(start_date, start_time, _COLUMNS.id)
+
+
+def _served_columns() -> list[Column[Any]]:
+    return [_COLUMNS[name] for name in ("id", "data_source", "source_record_id", *WORKLIST_FIELDS)]
 
 
 def _column(name: str) -> Column[Any]:
