@@ -111,7 +111,12 @@ def _attack(port: int, sent: bytes, *, silent: bool, hasty: bool) -> None:
             if not (silent or is_whole):
                 connection.shutdown(socket.SHUT_WR)
         answered += _read_to_the_end(connection)
-    if is_whole and answered[:1] == b"\x02" and not _kinds(answered) & {_ABORT, _DATA, _RELEASED}:
+    if (
+        is_whole
+        and _ABORT not in _kinds(sent)
+        and answered[:1] == b"\x02"
+        and not _kinds(answered) & {_ABORT, _DATA, _RELEASED}
+    ):
         raise Finding("an association was accepted and then ended without any answer")
 
 
