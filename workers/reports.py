@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from pylantir.errors import ProtocolError, WriterUnavailable
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
-from pylantir.store.ingest import is_temporary
+from pylantir.store.failures import is_temporary
 from pylantir.store.mpps import record_report
 from pylantir.wire.frames import Frame
 

@@ -23,7 +23,8 @@ from pylantir.store.claims import Rules
 from pylantir.store.commands import apply_rules, carry_out
 from pylantir.store.cycles import CycleEnd, CycleSummary
 from pylantir.store.engine import open_for_writing, sqlite_path
-from pylantir.store.ingest import SourceIngest, is_temporary
+from pylantir.store.failures import is_temporary
+from pylantir.store.ingest import SourceIngest
 from pylantir.store.retention import prune_history
 from pylantir.store.upgrade import prepare_database
 from pylantir.wire.frames import Frame

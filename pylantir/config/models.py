@@ -395,7 +395,7 @@ class Configuration(_Section):
         description="Environment variable that holds the URL, so that its password stays out of the file.",
     )
     db_echo: TextFlag = Field(
-        default=False, description="true: log every SQL statement (with patient data; for tests)."
+        default=False, description="true: log every SQL statement, without its values; for tests."
     )
     runtime_dir: Text | None = Field(
         default=None,

@@ -17,6 +17,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 BUSY_TIMEOUT_MS = 5000
+_QUIET: dict[str, Any] = {"hide_parameters": True}
+"""Exceptions and echoed statements quote no values: those are patient data."""
 
 
 def sqlite_path(db_url: str) -> Path | None:
@@ -33,9 +35,9 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
     """
     path = sqlite_path(db_url)
     if path is None:
-        return create_engine(_with_driver(db_url), echo=echo, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        return create_engine(_with_driver(db_url), echo=echo, **_QUIET, pool_size=1, max_overflow=0, pool_pre_ping=True)
     engine = create_engine(
-        db_url, echo=echo, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS
+        db_url, echo=echo, **_QUIET, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS
     )
 
     @event.listens_for(engine, "connect")
@@ -87,12 +89,13 @@ def open_for_reading(db_url: str) -> Engine:
     if path is None:
         return create_engine(
             _with_driver(db_url),
+            **_QUIET,
             pool_pre_ping=True,
             connect_args={"options": "-c default_transaction_read_only=on"},
         )
     # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
     uri = f"sqlite:///file:{_quoted(path)}?mode=ro&uri=true"
-    engine = create_engine(uri, poolclass=NullPool, connect_args=_SQLITE_ARGUMENTS)
+    engine = create_engine(uri, **_QUIET, poolclass=NullPool, connect_args=_SQLITE_ARGUMENTS)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:

@@ -6,19 +6,19 @@ far is kept in memory only, so a cycle that began under another writer never rem
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
-from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
+from sqlalchemy import Connection, Engine, Row, bindparam, func, select
 
 from pylantir.store.adoption import complete_old_ids, match_old_records
 from pylantir.store.claims import Rules
-from pylantir.store.cycles import COUNTS, CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
+from pylantir.store.cycles import CycleEnd, CycleState, CycleSummary, EntryBatch, EntryRecord, utc_now
+from pylantir.store.failures import is_temporary, telling_the_first_cause
+from pylantir.store.outcome import Outcome, tell_outcome
+from pylantir.store.progress import accept_next_removal, clear_progress, read_progress, save_progress
 from pylantir.store.quarantine import (
     Rejection,
     add_rejections,
@@ -28,38 +28,15 @@ from pylantir.store.quarantine import (
     storable,
 )
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record, chunks
-from pylantir.store.removal import HeldRemoval
 from pylantir.store.runs import find_last_run, find_last_success, read_counts, save_run
 from pylantir.store.snapshot import settle_snapshot
-from pylantir.store.tables import source_entries, source_states
-from pylantir.store.working_set import Events, WorkingSet
+from pylantir.store.tables import source_entries
+from pylantir.store.working_set import WorkingSet
 
 logger = logging.getLogger(__name__)
 
 _ENTRIES = source_entries.c
-_STATES = source_states.c
 _Existing = Row[*tuple[Any, ...]]
-
-
-@dataclass(slots=True)
-class _Result:
-    """What one batch did, to be added to the cycle once it is committed."""
-
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
-    seen: list[int] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    repeats: int = 0
-    events: list[Events] = field(default_factory=list)
-
-    def add(self, other: _Result) -> None:
-        for name, count in other.counts.items():
-            self.counts[name] += count
-        self.seen += other.seen
-        self.rejected += other.rejected
-        self.refused += other.refused
-        self.repeats += other.repeats
-        self.events += other.events
 
 
 class SourceIngest:
@@ -77,17 +54,10 @@ class SourceIngest:
         self._source = source
         self._rules = rules
         self._keep_missing = keep_missing
-        self._cycle: CycleState | None = None
-        self._held: HeldRemoval | None = None
         with engine.connect() as connection:
-            row = connection.execute(select(source_states).where(_STATES.data_source == source)).one_or_none()
+            self._cycle, self._held = read_progress(connection, source)
             last_run = find_last_run(connection, source)
         self._finished = last_run.started_at if last_run else None
-        if row and row.held:
-            self._held = HeldRemoval(**json.loads(row.held))
-        if row and row.cycle:
-            counts = json.loads(row.counts)
-            self._cycle = CycleState(row.cycle, row.started_at, row.last_seq, whole=False, counts=counts)
 
     def find_last_success(self) -> str | None:
         """When the last successful cycle began (ISO 8601, UTC): where an incremental source goes on from."""
@@ -104,7 +74,7 @@ class SourceIngest:
         if self._is_over(batch.started_at):
             return
         now = utc_now()
-        with _telling_the_first_cause(), self._engine.begin() as connection:
+        with telling_the_first_cause(), self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
             if batch.seq <= cycle.last_seq:
                 return
@@ -113,12 +83,12 @@ class SourceIngest:
             for name, count in result.counts.items():
                 cycle.counts[name] += count
             cycle.last_seq = batch.seq
-            self._save_state(connection, cycle)
+            save_progress(connection, self._source, cycle)
         cycle.mark_seen(result.seen)
         cycle.spared_patients.update(one.patient_id for one in result.rejected if one.patient_id)
         cycle.unreadable += sum(one.unreadable for one in batch.rejected)
         self._cycle = cycle
-        self._report(result)
+        tell_outcome(self._source, result)
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
         """Apply what only the whole snapshot can tell, and close the cycle, in one transaction.
@@ -130,7 +100,10 @@ class SourceIngest:
             return self._recall_summary()
         with self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
-            complete = end.complete and end.error is None and cycle.whole and end.seq == cycle.last_seq + 1
+            error = end.error
+            if error is None and end.seq != cycle.last_seq + 1:
+                error = "some of its batches did not arrive; the next cycle brings them"
+            complete = end.complete and error is None and cycle.whole
             working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=utc_now())
             held = self._held
             if complete:
@@ -140,11 +113,11 @@ class SourceIngest:
                 remove_unseen(connection, self._source, cycle.started_at)
             cycle.counts["cancelled"] += len(working.events.cancelled)
             whole = complete and held is None and not cycle.unreadable
-            save_run(connection, self._source, cycle, complete=whole, error=end.error)
-            self._clear_state(connection, held, accepted_was_used=complete and not cycle.unreadable)
+            save_run(connection, self._source, cycle, complete=whole, error=error)
+            clear_progress(connection, self._source, held, accepted_was_used=complete and not cycle.unreadable)
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
-        self._report(_Result(events=[working.events]))
+        tell_outcome(self._source, Outcome(events=[working.events]))
         return CycleSummary(
             counts=cycle.counts, entries=entries, complete=whole, unreadable=cycle.unreadable, held=held
         )
@@ -152,7 +125,7 @@ class SourceIngest:
     def accept_removal(self) -> None:
         """Let the next snapshot remove what it will, whatever the guard says."""
         with self._engine.begin() as connection:
-            self._save_state_row(connection, {"removal_accepted": 1})
+            accept_next_removal(connection, self._source)
 
     def _is_over(self, started_at: str) -> bool:
         """Whether a frame belongs to the cycle that was finished last: its acknowledgement was lost."""
@@ -174,7 +147,7 @@ class SourceIngest:
             save_run(connection, self._source, self._cycle, complete=False, error=error)
         return CycleState(name, started_at, whole=seq == 1)
 
-    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> _Result:
+    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> Outcome:
         """Store the records together or, when one of them raises, one by one, each under a savepoint of its own."""
         try:
             with connection.begin_nested():
@@ -196,7 +169,7 @@ class SourceIngest:
         add_rejections(connection, self._source, result.rejected, now)
         return result
 
-    def _bring_back(self, connection: Connection, present: Sequence[str], result: _Result, now: str) -> None:
+    def _bring_back(self, connection: Connection, present: Sequence[str], result: Outcome, now: str) -> None:
         """Let in, as they were, the records that an earlier list of what exists did not have."""
         back = [row for row in self._find_existing(connection, present).values() if row.state == WITHDRAWN]
         if not back:
@@ -210,8 +183,8 @@ class SourceIngest:
         result.counts["inserted"] += len(back)
         result.events.append(working.events)
 
-    def _store_singly(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> _Result:
-        result = _Result()
+    def _store_singly(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> Outcome:
+        result = Outcome()
         # What is seen here counts for the cycle only once it is committed.
         cycle = replace(cycle, seen=bytearray(cycle.seen))
         for record in batch.records:
@@ -235,9 +208,9 @@ class SourceIngest:
         records: Sequence[EntryRecord],
         snapshot: bool,
         now: str,
-    ) -> _Result:
+    ) -> Outcome:
         """Compare with what is stored, and change what differs."""
-        result = _Result()
+        result = Outcome()
         existing = self._find_existing(connection, [key for key, _, _ in records])
         shown: dict[str, str] = {}
         fresh: dict[str, EntryRecord] = {}
@@ -272,7 +245,7 @@ class SourceIngest:
         existing: Mapping[str, _Existing],
         snapshot: bool,
         now: str,
-        result: _Result,
+        result: Outcome,
     ) -> None:
         newcomers = {key: fields for key, _, fields in fresh.values() if key not in existing}
         new_patients = [fields["patient_id"] for fields in newcomers.values()]
@@ -336,78 +309,6 @@ class SourceIngest:
     def _count_live(self, connection: Connection) -> int:
         statement = select(func.count()).where(_ENTRIES.data_source == self._source, _ENTRIES.state == LIVE)
         return connection.scalar(statement) or 0
-
-    def _save_state(self, connection: Connection, cycle: CycleState) -> None:
-        self._save_state_row(
-            connection,
-            {
-                "cycle": cycle.cycle,
-                "started_at": cycle.started_at,
-                "last_seq": cycle.last_seq,
-                "counts": json.dumps(cycle.counts),
-            },
-        )
-
-    def _clear_state(self, connection: Connection, held: HeldRemoval | None, *, accepted_was_used: bool) -> None:
-        row: dict[str, object] = {"cycle": None, "started_at": None, "last_seq": 0, "counts": "{}"}
-        row["held"] = json.dumps(held.as_json()) if held else None
-        if accepted_was_used:
-            row["removal_accepted"] = 0
-        self._save_state_row(connection, row)
-
-    def _save_state_row(self, connection: Connection, values: Mapping[str, object]) -> None:
-        statement = update(source_states).where(_STATES.data_source == self._source).values(**values)
-        if not connection.execute(statement).rowcount:
-            defaults = {"data_source": self._source, "last_seq": 0, "counts": "{}"}
-            connection.execute(insert(source_states), {**defaults, **values})
-
-    def _report(self, result: _Result) -> None:
-        """Log what a transaction did, now that it is committed: item ids and sources, never patients."""
-        if result.repeats:
-            logger.warning("source %s: %d exact repeats in one fetch count once", self._source, result.repeats)
-        for events in result.events:
-            kinds = (("new", events.inserted), ("changed", events.changed), ("cancelled", events.cancelled))
-            for word, ids in kinds:
-                if ids:
-                    logger.info("source %s: %s items %s", self._source, word, format_ids(ids))
-            for item_id, conflict in events.conflicts:
-                logger.warning(
-                    "item %d: %s from %s wins over a different one from %s",
-                    item_id,
-                    conflict.field,
-                    conflict.winner,
-                    conflict.loser,
-                )
-
-
-def is_temporary(error: Exception) -> bool:
-    """Whether the database could not take anything just now (disk full, lock, broken file), whatever the record."""
-    if isinstance(error, OperationalError | InternalError):
-        return True
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or type(error) is DatabaseError)
-
-
-@contextmanager
-def _telling_the_first_cause() -> Iterator[None]:
-    """Raise what happened first: a full disk ends the transaction, and then the savepoint is not found either."""
-    try:
-        yield
-    except DBAPIError as error:
-        first, earlier = error, error.__context__
-        while earlier is not None:
-            first, earlier = earlier if isinstance(earlier, DBAPIError) else first, earlier.__context__
-        raise first from None
-
-
-def format_ids(ids: Sequence[int]) -> str:
-    """Write item ids with runs shortened: 1-500, 502."""
-    runs: list[list[int]] = []
-    for number in sorted(ids):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _same_key(key: str, fields: Mapping[str, str]) -> Rejection:

@@ -35,9 +35,9 @@ from pylantir.mpps.model import (
     text_of,
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
+from pylantir.store.claims import STATUS
 from pylantir.store.engine import durable_transaction
 from pylantir.store.mpps_reads import find_instance
-from pylantir.store.reconcile import STATUS
 from pylantir.store.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from pylantir.store.claims import Item, Rules
-from pylantir.store.tables import source_entries, worklist_items
+from pylantir.store.tables import audit_log, source_entries, worklist_items
 
 LIVE = "live"
 """The record counts."""
@@ -108,6 +108,8 @@ _ITEMS = select(worklist_items).where(worklist_items.c.patient_id.in_(bindparam(
 _NEXT_IDS = select(
     select(func.coalesce(func.max(source_entries.c.id), 0) + 1).scalar_subquery(),
     select(func.coalesce(func.max(worklist_items.c.id), 0) + 1).scalar_subquery(),
+    # An item that was purged leaves its number in the audit log: it is not given to another patient's.
+    select(func.coalesce(func.max(audit_log.c.item_id), 0) + 1).scalar_subquery(),
 )
 
 
@@ -127,8 +129,8 @@ def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item
 
 def next_ids(connection: Connection) -> tuple[int, int]:
     """The next free ids of records and items; there is one writer, so nobody else takes them."""
-    record_id, item_id = connection.execute(_NEXT_IDS).one()
-    return record_id, item_id
+    record_id, item_id, unaudited_id = connection.execute(_NEXT_IDS).one()
+    return record_id, max(item_id, unaudited_id)
 
 
 def find_best_holders(

@@ -134,6 +134,14 @@ def test_purge_takes_old_items_that_nobody_gives(engine: Engine) -> None:
     assert len(audited(engine, "created")) == 3
 
 
+def test_number_of_a_purged_item_is_not_given_again(engine: Engine) -> None:
+    sync(engine, "ris", record(1), record(2, scheduled_start_date="20200101"))
+    sync(engine, "ris", record(1))
+    carry_out(engine, BOTH, {"command": "purge", "before": "20250101"})
+    sync(engine, "ris", record(1), record(3))
+    assert [(item["id"], item["patient_id"]) for item in items(engine)] == [(1, "P1"), (3, "P3")]
+
+
 def test_changed_order_of_priority_decides_anew_what_is_stored(engine: Engine) -> None:
     sync(engine, "ris", record(1, protocol_name="from ris"))
     sync(engine, "csv", record(1, protocol_name="from csv"))
