@@ -20,6 +20,8 @@ from pylantir.wire.sockets import listen_at
 from workers.listening import listen_for_scanners
 from workers.locks import FileLock
 from workers.logs import configure_logging
+from workers.notify import Notifier
+from workers.orphans import hear_of_deaths
 from workers.roles import QUEUE_SOCKET_NAME
 from workers.signals import Signals
 from workers.supervisor import Supervisor
@@ -51,7 +53,12 @@ def supervise(settings: Settings, overrides: Mapping[str, object], signals: Sign
             cleaning.callback((runtime_dir / name).unlink, missing_ok=True)
         remember_runtime_dir(config_path, runtime_dir, os.environ)
         cleaning.callback(forget_runtime_dir, config_path, os.environ)
-        supervisor = Supervisor(settings, overrides, signals, queue=queue, dicom=dicom, control=control)
+        notifier = Notifier(os.environ, os.getpid())
+        cleaning.callback(notifier.close)
+        hear_of_deaths()
+        supervisor = Supervisor(
+            settings, overrides, signals, queue=queue, dicom=dicom, control=control, notifier=notifier
+        )
         supervisor.run()
     logger.info("stopped")
     return ExitStatus.OK

@@ -25,6 +25,8 @@ from workers.configuration import ConfigurationCheck
 from workers.control import ControlServer, Reply
 from workers.lifecycle import State
 from workers.listening import listen_for_scanners
+from workers.notify import Notifier
+from workers.orphans import reap_orphans
 from workers.probe import ServerWatch, probe_title
 from workers.relay import WRITER_COMMANDS, WriterRelay
 from workers.roles import Role, plan_roles
@@ -54,10 +56,12 @@ class Supervisor:
         queue: socket.socket,
         dicom: socket.socket,
         control: socket.socket,
+        notifier: Notifier,
     ) -> None:
         self._settings = settings
         self._overrides = overrides
         self._signals = signals
+        self._notifier = notifier
         self._queue = queue
         self._dicom = dicom
         self._control = ControlServer(control, self._obey)
@@ -101,10 +105,12 @@ class Supervisor:
                     source.say({"kind": "sync"})
             self._probe_server(now)
             self._control.service()
+            reap_orphans()
             self._finish_reload(now)
             if self._stopping:
                 self._stop_writer_last(now)
             self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
+            self._notifier.tell(self._children.values(), now)
         self._control.close()
         self._watch.close()
 
@@ -141,9 +147,8 @@ class Supervisor:
     def _pause(self, now: float) -> float | None:
         may_restart = not self._stopping
         deadlines = [moment for child in self._everybody() for moment in child.deadlines(now, may_restart=may_restart)]
-        probe_at = self._watch.deadline()
-        if probe_at is not None:
-            deadlines.append(probe_at)
+        others = (self._watch.deadline(), self._notifier.deadline())
+        deadlines += [moment for moment in others if moment is not None]
         return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
 
     def _is_over(self) -> bool:
@@ -165,6 +170,7 @@ class Supervisor:
     def _begin_stop(self, now: float) -> None:
         """Tell sources and the server to end; the writer follows when they have."""
         self._stopping = True
+        self._notifier.stopping()
         if self._check:
             self._check.abandon()
             self._check = None
@@ -184,6 +190,7 @@ class Supervisor:
         if self._stopping or self._check:
             return
         logger.info("reading the configuration again")
+        self._notifier.reloading()
         self._check = ConfigurationCheck(Path(self._settings.config_path), self._overrides)
 
     def _finish_reload(self, now: float) -> None:
@@ -203,6 +210,7 @@ class Supervisor:
         if problems:
             logger.error("the configuration is refused; the one before stays in force")
         self._reload_problems = problems
+        self._notifier.reloaded()
         for reply in self._reload_replies:
             reply({"problems": problems})
         self._reload_replies.clear()
