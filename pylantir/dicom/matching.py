@@ -193,14 +193,16 @@ class _Reading:
 
 
 def _element(level: Dataset, tag: BaseTag) -> DataElement:
-    raw = level.get_item(tag)
-    if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
-        # pydicom takes what there is: half a patient ID may be somebody else's.
-        raise InvalidQuery(int(tag), "the element is cut short")
     try:
-        return level[tag]
+        raw = level.get_item(tag)
+        whole = not (isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length)
+        element = level[tag]
     except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
         raise InvalidQuery(int(tag), f"the element cannot be decoded ({type(error).__name__})") from None
+    if not whole:
+        # pydicom takes what there is: half a patient ID may be somebody else's.
+        raise InvalidQuery(int(tag), "the element is cut short")
+    return element
 
 
 def _texts(element: DataElement) -> list[str]:
