@@ -110,6 +110,8 @@ class Child:
             self.last_exit = f"not started: {error}"
             self.life = advance(self.life, Event.EXITED, now=now, cap_s=self.role.retry_cap_s)
             return
+        for passing in ("database", "queue_depth"):
+            self.reports.pop(passing, None)
         self._first_due = None
         self.last_sign_at = now
         self._hang_at = now + START_GRACE_S

@@ -23,6 +23,7 @@ from pylantir.errors import ConfigurationError, PluginError, PylantirError
 from pylantir.mapping import EntryMapper
 from pylantir.schedule import look_back_s, next_start, seconds_until_open
 from pylantir.settings import SourceSettings
+from pylantir.wire.frames import Frame
 from workers.batches import LONGEST_TEXT, Batches, encode_json
 from workers.bootstrap import Context
 from workers.producer import WriterConnection
@@ -100,6 +101,7 @@ class SourceWorker:
         self._mapper = EntryMapper(settings.defaults, settings.date_format, settings.time_format)
         self._writer = WriterConnection(queue_address, hello)
         self._last_success: datetime.datetime | None = None
+        self._standing: Frame | None = None
         self._last_trace = ""
         self._sync_now = self._was_asked = False
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
@@ -108,10 +110,7 @@ class SourceWorker:
         """Run cycles until told to stop: from start to start, without drift, inside the operation window."""
         while self._writer.standing is None:
             self._wait(1.0)
-        last_success = self._writer.standing.get("last_success")
-        if isinstance(last_success, str):
-            self._last_success = datetime.datetime.fromisoformat(last_success)
-            self._context.channel.report({"last_success": last_success})
+        self._take_standing()
         self._context.channel.ready()
         due = self._context.spec.first_due or time.monotonic()
         while True:
@@ -123,6 +122,15 @@ class SourceWorker:
                 # A file that is being written or a server that restarts should not cost a long interval.
                 due = min(due, now + RETRY_FAILED_AFTER_S)
             self._report_next(due, succeeded=succeeded)
+
+    def _take_standing(self) -> None:
+        """Believe the writer where this source stands: the database may be another one than before."""
+        if self._writer.standing is self._standing:
+            return
+        self._standing = self._writer.standing
+        last_success = (self._standing or {}).get("last_success")
+        self._last_success = datetime.datetime.fromisoformat(last_success) if isinstance(last_success, str) else None
+        self._context.channel.report({"last_success": last_success})
 
     def _wait_until(self, due: float) -> float:
         """Wait until a cycle is due, its window is open, somebody asks for it, or the source has changed."""
@@ -180,6 +188,7 @@ class SourceWorker:
 
     def _run_cycle(self) -> bool:
         """Fetch once and see it committed; tells whether that worked."""
+        self._take_standing()
         started = datetime.datetime.now(datetime.UTC)
         began = time.monotonic()
         snapshot = not self._plugin.supports_incremental_sync()

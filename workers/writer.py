@@ -140,7 +140,8 @@ class Writer:
             while not self._must_end() and time.monotonic() < time_left:
                 queue.wait(time_left - time.monotonic())
         else:
-            queue.wait(BEAT_EVERY_S)
+            # Frames may have come while the database was being prepared.
+            queue.wait(0 if queue.depth else BEAT_EVERY_S)
 
     def _must_end(self) -> bool:
         return self._context.stop.is_set or self._context.channel.supervisor_gone
