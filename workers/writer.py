@@ -67,6 +67,7 @@ class Writer:
         self._trouble: str | None = None
         self._prune_at = 0.0
         self._told_depth = 0
+        self._file: tuple[int, int] | None = None
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until told to stop."""
@@ -93,6 +94,7 @@ class Writer:
                 self._claim_database()
                 prepare_database(self._engine)
                 changed = apply_rules(self._engine, self._rules)
+                self._file = self._identify_file()
             except (SQLAlchemyError, OSError, AlreadyRunning) as error:
                 self._note_trouble(error)
                 self._wait(queue)
@@ -116,6 +118,7 @@ class Writer:
         while True:
             self._prune()
             self._wait(queue)
+            self._check_file()
             stopping = self._must_end()
             while time.monotonic() >= self._retry_at:
                 taken = queue.take()
@@ -125,6 +128,26 @@ class Writer:
                 queue.wait(0)
             if stopping and (queue.depth == 0 or self._trouble):
                 return
+
+    def _identify_file(self) -> tuple[int, int] | None:
+        path = sqlite_path(self._settings.db_url)
+        if path is None:
+            return None
+        with suppress(OSError):
+            status = path.stat()
+            return status.st_dev, status.st_ino
+        return (0, 0)
+
+    def _check_file(self) -> None:
+        """See that what is committed goes into the file that others see.
+
+        Raises:
+            StoreError: It was removed or replaced: our successor opens the one that is there, or makes a new one.
+        """
+        if self._identify_file() != self._file:
+            msg = "the database file was removed or replaced; it is opened anew"
+            self._context.channel.report({"database": msg})
+            raise StoreError(msg)
 
     def _wait(self, queue: EntryQueue) -> None:
         channel = self._context.channel
@@ -147,6 +170,7 @@ class Writer:
         return self._context.stop.is_set or self._context.channel.supervisor_gone
 
     def _take_in(self, queue: EntryQueue, producer: Producer, frame: Frame) -> None:
+        self._check_file()
         try:
             answer = self._commit(producer, frame)
         except ProtocolError as error:
@@ -256,6 +280,8 @@ class Writer:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._context.channel.report({"database": what})
         self._trouble = what
+        # A file that is mended in its place is to be looked at afresh.
+        self._engine.dispose()
         self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
         self._retry_at = time.monotonic() + self._retry_delay_s
 
