@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 CONFIG := etc/demo/pylantir.json
 PORT ?= 4242
 TESTS ?=
+KILLS ?= 1000
+SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test chaos lint format clean
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
 	@echo "make test    all tests (make test TESTS='tests/unit -x')"
+	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
 	@echo "make clean   remove what these targets have made"
@@ -30,6 +33,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TESTS)
+
+chaos: $(VENV)/installed
+	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s tests/acceptance/test_kill_campaign.py -k campaign
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

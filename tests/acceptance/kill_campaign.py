@@ -1,0 +1,226 @@
+"""A campaign of kills at random moments, with sources of known content, and the oracle that judges what is left.
+
+What is to happen is decided by a seed: the same seed kills the same processes after the same pauses. When exactly that
+hits them is up to the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psutil
+from installation import Installation, csv_source, plugin_source, wait_until
+from scanner import beginning, change, connected, create, ending
+
+from pylantir.entry import STATUSES
+
+ENTRIES = 400
+TARGETS = {"a": 5, "b": 5, "stream": 4, "writer": 10, "mwl-scp": 4, "supervisor": 2}
+"""Who is killed how often, in proportion."""
+SLOWEST_REPLACEMENT_S = 75.0
+STREAM = """\
+import json
+from pylantir.data_sources.base import DataSourcePlugin
+
+class Plugin(DataSourcePlugin):
+    def validate_config(self, config):
+        return True, ""
+
+    def get_source_name(self):
+        return "one record after the other"
+
+    def fetch_entries(self, field_mapping, interval):
+        with open("stream.json") as file:
+            for patient in json.load(file):
+                yield {"patient_id": patient, "scheduled_start_date": "2030-01-01", "source_record_id": patient}
+"""
+
+
+@dataclass(slots=True)
+class Scanner:
+    """Reports scans as long as it lasts, and notes what was answered with success."""
+
+    port: int
+    prefix: str
+    created: list[str] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
+    failed: int = 0
+    is_over: bool = False
+
+    def run(self) -> None:
+        number = 0
+        while not self.is_over:
+            # A server that is killed takes the association along, in whatever way that shows.
+            with suppress(Exception), connected(self.port) as association:
+                while association.is_established and not self.is_over:
+                    number += 1
+                    uid = f"2.25.{self.prefix}{number}"
+                    exam = beginning(f"{uid}.1", PatientID=f"walk-in {number}")
+                    if create(association, uid, exam).get("Status") == 0:
+                        self.created.append(uid)
+                        if change(association, uid, ending()).get("Status") == 0:
+                            self.completed.append(uid)
+                    else:
+                        self.failed += 1
+                    time.sleep(0.05)
+            time.sleep(0.05)
+
+
+class Campaign:
+    """Kills processes of an installation.
+
+    Args:
+        installation: An empty one.
+        seed: Decides what happens.
+    """
+
+    def __init__(self, installation: Installation, seed: int) -> None:
+        self.installation = installation
+        self.kills: Counter[str] = Counter()
+        self.slowest_s = 0.0
+        self._chance = random.Random(seed)
+        self._content = {name: {f"{name}{number:05d}" for number in range(ENTRIES)} for name in ("a", "b", "stream")}
+        self._next_number = ENTRIES
+        self._scanner = Scanner(installation.port, f"{seed % 10_000}00")
+
+    def run(self, kills: int) -> None:
+        """Set everything up, kill so many times, and wait until the sources are in the database."""
+        self.installation.write_plugin("stream").write_text(STREAM, encoding="utf-8")
+        watched = {"watch_for_changes": True}
+        self.installation.configure(
+            *(csv_source(name, f"{name}.csv", config={"file_path": f"{name}.csv", **watched}) for name in ("a", "b")),
+            plugin_source("stream"),
+        )
+        for name in self._content:
+            self._write(name)
+        self.installation.start()
+        reporting = threading.Thread(target=self._scanner.run)
+        reporting.start()
+        try:
+            for _ in range(kills):
+                self._change_a_source()
+                time.sleep(self._chance.choice((0.0, 0.02, 0.1, 0.3, 0.6)) * self._chance.random())
+                self._kill(self._chance.choices(list(TARGETS), list(TARGETS.values()))[0])
+            self._settle()
+        finally:
+            self._scanner.is_over = True
+            reporting.join(60)
+
+    def judge(self) -> list[str]:
+        """What is not as it should be; empty if nothing was lost, doubled or invented."""
+        installation = self.installation
+        problems = []
+        rows = installation.rows("select patient_id, performed_procedure_step_status from worklist_items")
+        planned = [(patient, status) for patient, status in rows if not patient.startswith("walk-in")]
+        doubled = [patient for patient, times in Counter(patient for patient, _ in planned).items() if times > 1]
+        if doubled:
+            problems.append(f"doubled: {sorted(doubled)[:5]} of {len(doubled)}")
+        wrong = {patient for patient, status in planned if status == "SCHEDULED"} ^ self._expected()
+        if wrong:
+            problems.append(f"in the table or in the sources, not in both: {sorted(wrong)[:5]} of {len(wrong)}")
+        if installation.rows("pragma integrity_check") != [("ok",)]:
+            problems.append("the database is damaged")
+        problems += self._judge_audit()
+        reported = dict(installation.rows("select sop_instance_uid, status from mpps_instances"))
+        lost = [uid for uid in self._scanner.created if uid not in reported]
+        lost += [uid for uid in self._scanner.completed if reported.get(uid) != "COMPLETED"]
+        if lost:
+            problems.append(f"reports that were answered with success and are not there: {lost[:5]} of {len(lost)}")
+        return problems
+
+    def report(self) -> str:
+        """What happened, for people."""
+        kills = ", ".join(f"{name} {times}" for name, times in sorted(self.kills.items()))
+        return (
+            f"{self.kills.total()} kills ({kills}); slowest return {self.slowest_s:.2f} s; {len(self._expected())} "
+            f"entries; {len(self._scanner.created)} scans reported, {len(self._scanner.completed)} to their end"
+        )
+
+    def _expected(self) -> set[str]:
+        return set().union(*self._content.values())
+
+    def _change_a_source(self) -> None:
+        """Some patients leave, some come; never so many that it would look like a mistake."""
+        name = self._chance.choice(list(self._content))
+        leaving = self._chance.sample(sorted(self._content[name]), self._chance.randrange(9))
+        coming = {f"{name}{self._next_number + number:05d}" for number in range(self._chance.randrange(9))}
+        self._next_number += len(coming)
+        self._content[name] = (self._content[name] - set(leaving)) | coming
+        self._write(name)
+
+    def _write(self, name: str) -> None:
+        patients = sorted(self._content[name])
+        if name != "stream":
+            self.installation.write_csv(f"{name}.csv", patients)
+            return
+        draft = self.installation.folder / "stream.new"
+        draft.write_text(json.dumps(patients), encoding="utf-8")
+        draft.replace(self.installation.folder / "stream.json")
+
+    def _kill(self, name: str) -> None:
+        """Kill one process, in whatever state it is; its successor may be hit by the next kill."""
+        self.kills[name] += 1
+        if name == "supervisor":
+            self._kill_supervisor()
+            return
+        began = time.monotonic()
+        pid = wait_until(lambda: self.installation.process(name).get("pid"), f"{name} has a process", 75)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def _kill_supervisor(self) -> None:
+        supervisor = self.installation.supervisor
+        assert supervisor
+        children = psutil.Process(supervisor.pid).children(recursive=True)
+        supervisor.kill()
+        supervisor.wait(10)
+        _, alive = psutil.wait_procs(children, 2)
+        survivors = [one.pid for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not survivors, f"the supervisor's death is survived by {survivors}"
+        self.installation.start(until=None)
+        wait_until(self.installation.status, "the new instance answers", 30)
+
+    def _settle(self) -> None:
+        """Nobody is killed any more: wait until everybody is back and the database has what the sources have."""
+        self.installation.wait_for_health("healthy", SLOWEST_REPLACEMENT_S)
+        expected = sorted(self._expected())
+        planned = (
+            "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' "
+            "and patient_id not like 'walk-in%' order by 1"
+        )
+        wait_until(
+            lambda: [patient for (patient,) in self.installation.rows(planned)] == expected,
+            lambda: f"the table equals the sources: {self.judge()}",
+            SLOWEST_REPLACEMENT_S,
+        )
+
+    def _judge_audit(self) -> list[str]:
+        """Played again from the beginning, the audit log leads to what the table has."""
+        fields: dict[int, dict[str, object]] = {}
+        problems = []
+        for item, action, text in self.installation.rows("select item_id, action, changes from audit_log order by id"):
+            if action == "conflict" or item is None:
+                continue
+            known = fields.setdefault(item, {})
+            if action == "created" and known:
+                problems.append(f"item {item} was created twice")
+            for name, (before, after) in json.loads(text or "{}").items():
+                if name in known and known[name] != before:
+                    problems.append(f"item {item}: {name} was {known[name]}, then changed from {before}")
+                known[name] = after
+        statuses = self.installation.rows("select id, performed_procedure_step_status from worklist_items")
+        assert {status for _, status in statuses} <= set(STATUSES)
+        for item, status in statuses:
+            said = fields.get(item, {}).get("performed_procedure_step_status", "SCHEDULED")
+            if item not in fields or said != status:
+                problems.append(f"item {item} is {status}, by the audit log {said}")
+        return problems[:5]
