@@ -17,12 +17,11 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from dicom_server import ask, query, serving, wait_until
+from dicom_server import query, serving, wait_until
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
-from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityWorklistInformationFind
+from raw_scanner import RawScanner
 
 from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.explanation import make_identifier
@@ -137,20 +136,12 @@ def is_listening(port: int) -> bool:
     return True
 
 
-def associate(port: int) -> Association:
-    entity = AE(ae_title="MR1")
-    entity.add_requested_context(ModalityWorklistInformationFind, ExplicitVRLittleEndian)
-    opened = entity.associate("127.0.0.1", port, ae_title="PYLANTIR")
-    assert opened.is_established
-    return opened
-
-
-def found(opened: Association, keys: Mapping[str, str]) -> set[str]:
-    in_step = [keyword for keyword in keys if keyword == "Modality" or keyword.startswith("Scheduled")]
-    step = {keyword: keys[keyword] for keyword in in_step}
-    others = {keyword: value for keyword, value in keys.items() if keyword not in step}
-    answers, statuses = ask(opened, query({"Modality": None, **step}, **{"StudyInstanceUID": None, **others}))
-    assert statuses[-1].Status == 0x0000, keys
+def found(scanner: RawScanner, keys: Mapping[str, str]) -> set[str]:
+    in_step = {keyword for keyword in keys if keyword == "Modality" or keyword.startswith("Scheduled")}
+    step = {"Modality": None, **{keyword: keys[keyword] for keyword in in_step}}
+    others = {"StudyInstanceUID": None, **{keyword: keys[keyword] for keyword in keys.keys() - in_step}}
+    answers, status = scanner.find(query(step, **others))
+    assert status == 0x0000, keys
     return {str(answer.StudyInstanceUID) for answer in answers}
 
 
@@ -176,9 +167,9 @@ def test_the_same_items_match_as_in_wlmscpfs(
 
 
 def ask_all(port: int, asked: list[dict[str, str]]) -> list[set[str]]:
-    opened = associate(port)
-    answers = [found(opened, keys) for keys in asked]
-    opened.release()
+    scanner = RawScanner(port)
+    answers = [found(scanner, keys) for keys in asked]
+    scanner.release()
     return answers
 
 
