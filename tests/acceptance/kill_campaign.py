@@ -21,6 +21,7 @@ from installation import Installation, csv_source, plugin_source, wait_until
 from scanner import beginning, change, connected, create, ending
 
 from pylantir.entry import STATUSES
+from pylantir.wire.control import ask_supervisor
 
 ENTRIES = 400
 TARGETS = {"a": 5, "b": 5, "stream": 4, "writer": 10, "mwl-scp": 4, "supervisor": 2}
@@ -171,8 +172,11 @@ class Campaign:
         if name == "supervisor":
             self._kill_supervisor()
             return
+        if (self.installation.process(name).get("retry_in_s") or 0) > 2:
+            # It was killed so often before it could be of use that it waits for long: as an operator would.
+            ask_supervisor(self.installation.runtime_dir, {"command": "restart", "name": name})
         began = time.monotonic()
-        pid = wait_until(lambda: self.installation.process(name).get("pid"), f"{name} has a process", 75)
+        pid = wait_until(lambda: self.installation.process(name).get("pid"), f"{name} has a process")
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from installation import Installation, csv_source, plugin_source, wait_until
 
@@ -184,3 +185,45 @@ def test_a_server_that_answers_nobody_is_replaced(installation: Installation, fi
     installation.wait_for_log(r"mwl-scp \(pid \d+\) does not answer a C-ECHO", 40)
     installation.wait_for_successor("mwl-scp", first)
     assert installation.find(findscu) == [{"PatientID": "P1"}]
+
+
+def test_every_kind_of_hang_is_found_and_told(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    hangs = {
+        "spins": "[None for _ in iter(int, 1)]",
+        "computes": "9 ** 99_999_999",
+        "waits": "__import__('ctypes').CDLL(None).sleep(3600)",
+    }
+    for name, fetch in hangs.items():
+        installation.write_plugin(name, fetch=fetch)
+    installation.write_plugin("stopped", fetch="os.kill(os.getpid(), 19)")
+    names = (*hangs, "stopped")
+    installation.configure(csv_source("a", "a.csv"), *(plugin_source(name, fetch_timeout=1) for name in names))
+    installation.start(until=None)
+    for name in names:
+        installation.wait_for_log(rf"{name} \(pid \d+\) gives no sign of life", 40)
+        wait_until(lambda n=name: installation.process(n)["restarts"] >= 1, f"{name} is replaced", 40)
+    for name in hangs:
+        installation.wait_for_log(rf"plugins/{name}\.py\", line \d+ in fetch_entries")
+    assert installation.process("a")["restarts"] == 0
+    assert installation.terminate(15) == 0
+
+
+def test_many_restarts_leave_nothing_behind_in_the_supervisor(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = psutil.Process(installation.start().pid)
+
+    def replace() -> None:
+        pid = installation.process("a")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        if (installation.process("a")["retry_in_s"] or 0) > 0.5:
+            installation.command("restart", "a")
+        installation.wait_for_successor("a", pid)
+
+    replace()
+    before = supervisor.num_fds()
+    for _ in range(6):
+        replace()
+    wait_until(lambda: supervisor.num_fds() <= before, lambda: f"{before} descriptors: {supervisor.num_fds()}")
+    assert [one.pid for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE] == []
