@@ -72,6 +72,7 @@ class Supervisor:
         self._stopping = False
         self._hurried = False
         self._check: ConfigurationCheck | None = None
+        self._reload_again = False
         self._reload_problems: list[str] = []
         self._reload_replies: list[Reply] = []
         self._relay = WriterRelay()
@@ -187,7 +188,11 @@ class Supervisor:
             writer.stop(now, HURRY_GRACE_S if self._hurried else WRITER_GRACE_S)
 
     def _begin_reload(self) -> None:
-        if self._stopping or self._check:
+        if self._stopping:
+            return
+        if self._check:
+            # It may have read the file before the change that this is about.
+            self._reload_again = True
             return
         logger.info("reading the configuration again")
         self._notifier.reloading()
@@ -199,6 +204,10 @@ class Supervisor:
         if checked is None:
             return
         self._check = None
+        if self._reload_again:
+            self._reload_again = False
+            self._begin_reload()
+            return
         problems = list(checked.problems)
         if checked.settings:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 from itertools import pairwise
 
 from installation import Installation, csv_source, plugin_source, wait_until
@@ -61,3 +62,16 @@ def test_a_reload_restarts_a_changed_plugin_and_a_fatal_source_and_nobody_else(i
     wait_until(lambda: installation.patients() == ["P1", "X2", "Y1", "Z1"], "the changed plugin's entry")
     installation.wait_for_health("healthy")
     assert {name: installation.process(name)["pid"] for name in pids} == pids
+
+
+def test_a_change_during_a_reload_is_taken_over_as_well(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_csv("b.csv", ["P2"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    supervisor.send_signal(signal.SIGHUP)
+    installation.wait_for_log("reading the configuration again")
+    installation.configure(csv_source("a", "a.csv"), csv_source("b", "b.csv"))
+    assert installation.command("reload").returncode == 0
+    assert installation.process("b")
+    wait_until(lambda: installation.patients() == ["P1", "P2"], "the new source's entry")
