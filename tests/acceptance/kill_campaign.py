@@ -27,6 +27,8 @@ ENTRIES = 400
 TARGETS = {"a": 5, "b": 5, "stream": 4, "writer": 10, "mwl-scp": 4, "supervisor": 2}
 """Who is killed how often, in proportion."""
 SLOWEST_REPLACEMENT_S = 75.0
+IMPATIENCE_S = 3.0
+"""How long the scanner waits for an answer that may have died with its server."""
 STREAM = """\
 import json
 from pylantir.data_sources.base import DataSourcePlugin
@@ -61,6 +63,7 @@ class Scanner:
         while not self.is_over:
             # A server that is killed takes the association along, in whatever way that shows.
             with suppress(Exception), connected(self.port) as association:
+                association.dimse_timeout = association.acse_timeout = IMPATIENCE_S
                 while association.is_established and not self.is_over:
                     number += 1
                     uid = f"2.25.{self.prefix}{number}"
@@ -108,7 +111,7 @@ class Campaign:
         try:
             for _ in range(kills):
                 self._change_a_source()
-                time.sleep(self._chance.choice((0.0, 0.02, 0.1, 0.3, 0.6)) * self._chance.random())
+                time.sleep(self._chance.choice((0.0, 0.02, 0.1, 0.3, 0.6, 4.0)) * self._chance.random())
                 self._kill(self._chance.choices(list(TARGETS), list(TARGETS.values()))[0])
             self._settle()
         finally:
