@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Generator, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,11 +23,14 @@ from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings, MppsSettings
 from pylantir.store.engine import open_for_reading
 from pylantir.store.mpps_reads import find_instance
-from pylantir.store.reads import find_matching
+from pylantir.store.reads import find_item, find_matching
 from workers.bootstrap import Context
+from workers.channel import Channel
 from workers.report_client import ReportClient
 
 BEAT_EVERY_S = 10.0
+LOOK_AGAIN_EVERY_S = 1.0
+"""How soon a database that could not be read is tried again, with or without a scanner's question."""
 HANG_AFTER_S = 60.0
 ASSOCIATIONS_MAY_END_S = 2.0
 
@@ -44,22 +47,20 @@ def run(
     configure_dicom_libraries()
     engine = open_for_reading(db_url)
 
+    health = _DatabaseHealth()
+
     def find(query: WorklistQuery) -> Generator[Mapping[str, object]]:
-        try:
-            with engine.connect() as connection, closing(find_matching(connection, query)) as rows:
-                yield from rows
-        except SQLAlchemyError as error:
-            msg = f"the worklist cannot be opened: {type(error).__name__}"
-            raise StoreError(msg) from None
+        with health.watched(), engine.connect() as connection, closing(find_matching(connection, query)) as rows:
+            yield from rows
 
     def retrieve(sop_instance_uid: str) -> Attributes | None:
-        try:
-            with engine.connect() as connection:
-                instance = find_instance(connection, sop_instance_uid)
-        except SQLAlchemyError as error:
-            msg = f"the database cannot be opened: {type(error).__name__}"
-            raise StoreError(msg) from None
+        with health.watched(), engine.connect() as connection:
+            instance = find_instance(connection, sop_instance_uid)
         return instance.attributes if instance else None
+
+    def look_again() -> None:
+        with suppress(StoreError), health.watched(), engine.connect() as connection:
+            find_item(connection, 0)
 
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
@@ -69,13 +70,58 @@ def run(
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
         selector.register(context.channel, selectors.EVENT_READ, context.channel.receive)
+        selector.register(health, selectors.EVENT_READ, lambda: health.tell(context.channel))
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
             context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-            pause_s = server.pause_s()
-            for key, _ in selector.select(BEAT_EVERY_S if pause_s is None else min(pause_s, BEAT_EVERY_S)):
+            pauses = [server.pause_s(), LOOK_AGAIN_EVERY_S if health.trouble else None]
+            for key, _ in selector.select(min([BEAT_EVERY_S, *(pause for pause in pauses if pause is not None)])):
                 key.data()
             server.accept_pending()
+            if health.trouble:
+                look_again()
     server.stop(ASSOCIATIONS_MAY_END_S)
     reports.close()
     engine.dispose()
+
+
+class _DatabaseHealth:
+    """Whether the worklist could be read the last time, for `status`: noted by threads, told by the loop."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        self._news, self._bell = socket.socketpair()
+        self._news.setblocking(False)
+        self._bell.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor for a selector: readable when there is something to tell."""
+        return self._news.fileno()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Notice whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
+        try:
+            yield
+        except (SQLAlchemyError, StoreError) as error:
+            reason = str(error) if isinstance(error, StoreError) else f"it cannot be read ({type(error).__name__})"
+            self._note(f"the worklist is not served: {reason}")
+            if isinstance(error, StoreError):
+                raise
+            msg = f"the worklist: {reason}"
+            raise StoreError(msg) from None
+        else:
+            self._note(None)
+
+    def tell(self, channel: Channel) -> None:
+        """Report the last news to the supervisor."""
+        with suppress(BlockingIOError):
+            while self._news.recv(512):
+                pass
+        channel.report({"database": self.trouble})
+
+    def _note(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            with suppress(BlockingIOError):
+                self._bell.send(b"!")
