@@ -199,6 +199,8 @@ class Campaign:
     def _settle(self) -> None:
         """Nobody is killed any more: wait until everybody is back and the database has what the sources have."""
         self.installation.wait_for_health("healthy", SLOWEST_REPLACEMENT_S)
+        scans = len(self._scanner.completed)
+        wait_until(lambda: len(self._scanner.completed) > scans, "scans are taken again", SLOWEST_REPLACEMENT_S)
         expected = sorted(self._expected())
         planned = (
             "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' "

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 from installation import Installation, csv_source, plugin_source, wait_until
@@ -30,6 +32,23 @@ def test_a_campaign_of_kills_loses_and_doubles_nothing(installation: Installatio
     wait_until(lambda: not installation.live_processes(), "no process is left", 3)
     print(campaign.report())
     assert campaign.judge() == []
+
+
+def test_the_oracle_notices_what_is_lost_doubled_or_made_up(installation: Installation) -> None:
+    campaign = Campaign(installation, 1)
+    campaign.run(0)
+    assert installation.terminate(15) == 0
+    assert campaign.judge() == []
+    first, second, third = (item for (item,) in installation.rows("select id from worklist_items limit 3"))
+    for damage, seen in (
+        (f"delete from worklist_items where id = {first}", "not in both"),
+        (f"update worklist_items set patient_id = 'a00399' where id = {second}", "doubled"),
+        (f"update worklist_items set performed_procedure_step_status = 'COMPLETED' where id = {third}", "audit"),
+        ("delete from mpps_instances", "reports that were answered"),
+    ):
+        with closing(sqlite3.connect(installation.database)) as database, database:
+            database.execute(damage)
+        assert any(seen in problem for problem in campaign.judge()), seen
 
 
 def test_no_query_fails_while_the_writer_is_killed_and_a_source_crashes_without_end(installation: Installation) -> None:
