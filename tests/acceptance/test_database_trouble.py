@@ -130,6 +130,9 @@ def test_a_corrupted_database_is_told_until_a_backup_is_put_in_its_place(
     installation.database.write_bytes(os.urandom(len(good)))
     installation.start(until=None)
     assert_waiting(installation, "not a database")
+    # A scanner that asks meanwhile is refused, and the server says so, too.
+    assert seen(installation, findscu) == []
+    wait_until(lambda: "not served" in str(installation.process("mwl-scp")["last_error"]), "the server's word")
     installation.database.write_bytes(good)
     assert_mended(installation, "P1")
     assert seen(installation, findscu) == ["P1"]

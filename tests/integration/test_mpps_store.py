@@ -14,11 +14,11 @@ from sqlalchemy import Engine, func, insert, select, text
 
 from pylantir.errors import WriterUnavailable
 from pylantir.mpps.model import MppsAnswer, MppsRequest
+from pylantir.store.claims import Rules
 from pylantir.store.cycles import CycleEnd, EntryBatch
 from pylantir.store.engine import durable_transaction, open_for_writing
 from pylantir.store.ingest import SourceIngest
 from pylantir.store.mpps import ANSWERS_KEPT, record_report
-from pylantir.store.reconcile import Rules
 from pylantir.store.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 from pylantir.store.upgrade import prepare_database
 
