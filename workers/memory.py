@@ -17,7 +17,7 @@ def resident_mb(pid: int) -> float:
     """Resident memory in MiB; 0 for a process that has gone."""
     try:
         return float(psutil.Process(pid).memory_info().rss / 2**20)
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return 0.0
 
 

@@ -87,7 +87,7 @@ class StatusReporter:
                 "cpu_percent": handle.cpu_percent(),
                 "memory_mb": round(handle.memory_info().rss / 2**20, 1),
             }
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return {"cpu_percent": None, "memory_mb": None}
 
 
