@@ -6,187 +6,37 @@ Only form is decided here; what depends on other keys, on plugins or on the envi
 
 from __future__ import annotations
 
-import unicodedata
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
+from pydantic import BaseModel, ConfigDict, Field
+
+from pylantir.config.values import (
+    AeTitle,
+    Charset,
+    Codes,
+    Constant,
+    Count,
+    DatabaseUrl,
+    DateFormat,
+    Days,
+    Flag,
+    Minutes,
+    Name,
+    Network,
+    Networks,
+    Number,
+    Port,
+    Seconds,
+    Status,
+    Text,
+    TextFlag,
+    TimeFormat,
+    TimeOfDay,
+    TimeZone,
+    WorklistField,
+    expected,
 )
-from pydantic_core import PydanticCustomError
-
-from pylantir.config.database import EXPECTED_URL, URL_FORM
-from pylantir.config.messages import EXPECTED, RULE, suggestion
-from pylantir.entry import STATUSES, WORKLIST_FIELDS
-from pylantir.settings import CHARACTER_SETS, SERVED_STATUSES
-
-
-def _expected(what: str) -> WrapValidator:
-    """Say in one phrase what a value has to be, whichever of its rules it breaks."""
-
-    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-        try:
-            return validate(value)
-        except ValidationError:
-            raise PydanticCustomError(EXPECTED, "expected {what}", {"what": what}) from None
-
-    return WrapValidator(check)
-
-
-def _broken(text: str) -> PydanticCustomError:
-    return PydanticCustomError(RULE, "{text}", {"text": text})
-
-
-def _check_name(name: str) -> str:
-    # Control characters, lone surrogates and line separators would break a log line or a process title.
-    if not name.strip() or any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
-        raise ValueError
-    return name
-
-
-def _check_time_of_day(value: list[int]) -> list[int]:
-    limits = (("hour", 23), ("minute", 59))
-    parts = zip(limits, value, strict=True)
-    wrong = [f"{unit} must be 0-{top}, got {part}" for (unit, top), part in parts if not 0 <= part <= top]
-    if wrong:
-        raise _broken("; ".join(wrong))
-    return value
-
-
-def _check_timezone(name: str) -> str:
-    import zoneinfo
-
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        known = zoneinfo.available_timezones()
-        if not known:
-            raise _broken("this system has no time zone database: install the package tzdata") from None
-        near = suggestion(name, known) or ': expected an IANA name such as "Europe/Zurich"'
-        raise _broken(f'unknown time zone "{name}"{near}') from None
-    return name
-
-
-def _check_format(text: str, parts: int) -> str:
-    # `parts` of a moment have to survive being written and read back: date 0-3, time of day 3-5.
-    moment = datetime(2026, 11, 23, 14, 5)  # noqa: DTZ001 - only its digits count
-    wanted = slice(0, 3) if parts == 3 else slice(3, 5)
-    try:
-        read = datetime.strptime(moment.strftime(text), text)  # noqa: DTZ007
-    except ValueError:
-        read = datetime.min  # noqa: DTZ901
-    if read.timetuple()[wanted] != moment.timetuple()[wanted]:
-        raise ValueError
-    return text
-
-
-def _check_field(name: str) -> str:
-    if name not in WORKLIST_FIELDS:
-        raise _broken(f'unknown worklist field "{name}"{suggestion(name, WORKLIST_FIELDS)}')
-    return name
-
-
-def _check_status(name: str) -> str:
-    if name not in STATUSES:
-        near = suggestion(name, STATUSES) or f": expected one of {', '.join(STATUSES)}"
-        raise _broken(f'unknown status "{name}"{near}')
-    return name
-
-
-def _check_network(text: str) -> str:
-    import ipaddress
-
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise _broken(f'expected an address or a network, as "10.1.2.3" or "10.1.2.0/24", got "{text}"') from None
-    return text
-
-
-def _check_charset(terms: list[str]) -> list[str]:
-    for number, term in enumerate(terms):
-        if term not in CHARACTER_SETS and (term or number or len(terms) == 1):
-            raise _broken(f'unknown character set "{term}"{suggestion(term, CHARACTER_SETS)}')
-    if len(terms) > 1 and any(term and not term.startswith("ISO 2022 ") for term in terms):
-        raise _broken('several character sets are combined by their ISO 2022 terms only, as "ISO 2022 IR 100"')
-    return terms
-
-
-def _one_or_several(separator: str) -> BeforeValidator:
-    """Take a single text for a list, split as the values of a DICOM attribute are."""
-
-    def to_list(value: object) -> object:
-        return value.split(separator) if isinstance(value, str) else value
-
-    return BeforeValidator(to_list, json_schema_input_type=str | list[str])
-
-
-def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    # Earlier versions wrote it as text.
-    words = {"true": True, "1": True, "false": False, "0": False, "": False}
-    return validate(words.get(value.strip().lower(), value) if isinstance(value, str) else value)
-
-
-Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$"), _expected("text")]
-Seconds = Annotated[float, Field(ge=1, allow_inf_nan=False), _expected("a number of seconds >= 1")]
-Flag = Annotated[bool, _expected("true or false")]
-TextFlag = Annotated[bool, WrapValidator(_read_flag), _expected("true or false")]
-AeTitle = Annotated[
-    str,
-    StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"),
-    _expected("an AE title: 1-16 printable ASCII characters, no backslash, no space at the ends"),
-]
-Port = Annotated[int, Field(ge=1, le=65535), _expected("a port number 1-65535")]
-Name = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=255),
-    AfterValidator(_check_name),
-    _expected("1-255 characters without control characters"),
-]
-TimeOfDay = Annotated[
-    list[int],
-    Field(min_length=2, max_length=2),
-    _expected("[hour, minute]"),
-    AfterValidator(_check_time_of_day),
-]
-TimeZone = Annotated[str, _expected("an IANA time zone name"), AfterValidator(_check_timezone)]
-DateFormat = Annotated[
-    str,
-    AfterValidator(lambda text: _check_format(text, 3)),
-    _expected('a strptime format with day, month and year, such as "%d.%m.%Y"'),
-]
-TimeFormat = Annotated[
-    str,
-    AfterValidator(lambda text: _check_format(text, 2)),
-    _expected('a strptime format with hour and minute, such as "%I:%M %p"'),
-]
-Number = Annotated[float, Field(allow_inf_nan=False), _expected("a number")]
-Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), _expected("a number of minutes >= 0")]
-Constant = Annotated[str | int | float, _expected("text or a number")]
-Days = Annotated[int, Field(ge=0, le=36500), _expected("a whole number of days >= 0")]
-Status = Annotated[str, _expected("the name of a status"), AfterValidator(_check_status)]
-Network = Annotated[str, _expected("an address or a network"), AfterValidator(_check_network)]
-Networks = Annotated[list[Network], _one_or_several(",")]
-Charset = Annotated[list[str], _one_or_several("\\"), AfterValidator(_check_charset)]
-Code = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z0-9_][A-Z0-9_ ]{0,15}$"), _expected('a code of capital letters, as "MR"')
-]
-Codes = Annotated[list[Code], Field(min_length=1), _one_or_several("\\")]
-Count = Annotated[int, Field(ge=1, le=1_000_000), _expected("a whole number >= 1")]
-WorklistField = Annotated[str, _expected("the name of a worklist field"), AfterValidator(_check_field)]
-DatabaseUrl = Annotated[
-    str,
-    StringConstraints(pattern=URL_FORM),
-    _expected(EXPECTED_URL),
-]
+from pylantir.settings import SERVED_STATUSES
 
 
 class _Section(BaseModel):
@@ -235,7 +85,7 @@ class Source(_Section):
         default=None,
         description="The lower number wins where sources differ; default: the position in the list, from 0.",
     )
-    missing_entries: Annotated[Literal["cancel", "keep"], _expected('"cancel" or "keep"')] = Field(
+    missing_entries: Annotated[Literal["cancel", "keep"], expected('"cancel" or "keep"')] = Field(
         default="cancel",
         description='What becomes of an entry that the source no longer gives: "cancel" or "keep".',
     )
@@ -306,7 +156,7 @@ class Mwl(_Section):
     days_ahead: Days | None = Field(
         default=None, description="Items that start more days from today are not served; default: all are."
     )
-    when_too_many: Annotated[Literal["truncate", "fail"], _expected('"truncate" or "fail"')] = Field(
+    when_too_many: Annotated[Literal["truncate", "fail"], expected('"truncate" or "fail"')] = Field(
         default="truncate",
         description='A query with more matches than `max_answers`: "truncate" sends so many, "fail" reports A700.',
     )
@@ -348,7 +198,7 @@ class Deduplication(_Section):
 class Mpps(_Section):
     """What scanners report about their work (MPPS)."""
 
-    mode: Annotated[Literal["lenient", "strict"], _expected('"lenient" or "strict"')] = Field(
+    mode: Annotated[Literal["lenient", "strict"], expected('"lenient" or "strict"')] = Field(
         default="lenient",
         description='"lenient" forgives what is missing in a report, and logs it; "strict" refuses it.',
     )
@@ -369,11 +219,11 @@ class Retention(_Section):
 class Log(_Section):
     """The log."""
 
-    format: Annotated[Literal["text", "json"], _expected('"text" or "json"')] = Field(
+    format: Annotated[Literal["text", "json"], expected('"text" or "json"')] = Field(
         default="text", description='"text" for people, "json" for machines: one line per event either way.'
     )
     level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], _expected('"DEBUG", "INFO", "WARNING" or "ERROR"')
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], expected('"DEBUG", "INFO", "WARNING" or "ERROR"')
     ] = Field(default="INFO", description="The least important level that is written.")
 
 

@@ -1,0 +1,186 @@
+"""The values of the configuration file: what each kind has to look like, and how that is said when it does not.
+
+Lives in the process that checks a configuration; imports pydantic.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from pylantir.config.database import EXPECTED_URL, URL_FORM
+from pylantir.config.messages import EXPECTED, RULE, suggestion
+from pylantir.entry import STATUSES, WORKLIST_FIELDS
+from pylantir.settings import CHARACTER_SETS
+
+
+def expected(what: str) -> WrapValidator:
+    """Say in one phrase what a value has to be, whichever of its rules it breaks."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise PydanticCustomError(EXPECTED, "expected {what}", {"what": what}) from None
+
+    return WrapValidator(check)
+
+
+def _broken(text: str) -> PydanticCustomError:
+    return PydanticCustomError(RULE, "{text}", {"text": text})
+
+
+def _check_name(name: str) -> str:
+    # Control characters, lone surrogates and line separators would break a log line or a process title.
+    if not name.strip() or any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
+        raise ValueError
+    return name
+
+
+def _check_time_of_day(value: list[int]) -> list[int]:
+    limits = (("hour", 23), ("minute", 59))
+    parts = zip(limits, value, strict=True)
+    wrong = [f"{unit} must be 0-{top}, got {part}" for (unit, top), part in parts if not 0 <= part <= top]
+    if wrong:
+        raise _broken("; ".join(wrong))
+    return value
+
+
+def _check_timezone(name: str) -> str:
+    import zoneinfo
+
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        known = zoneinfo.available_timezones()
+        if not known:
+            raise _broken("this system has no time zone database: install the package tzdata") from None
+        near = suggestion(name, known) or ': expected an IANA name such as "Europe/Zurich"'
+        raise _broken(f'unknown time zone "{name}"{near}') from None
+    return name
+
+
+def _check_format(text: str, parts: int) -> str:
+    # `parts` of a moment have to survive being written and read back: date 0-3, time of day 3-5.
+    moment = datetime(2026, 11, 23, 14, 5)  # noqa: DTZ001 - only its digits count
+    wanted = slice(0, 3) if parts == 3 else slice(3, 5)
+    try:
+        read = datetime.strptime(moment.strftime(text), text)  # noqa: DTZ007
+    except ValueError:
+        read = datetime.min  # noqa: DTZ901
+    if read.timetuple()[wanted] != moment.timetuple()[wanted]:
+        raise ValueError
+    return text
+
+
+def _check_field(name: str) -> str:
+    if name not in WORKLIST_FIELDS:
+        raise _broken(f'unknown worklist field "{name}"{suggestion(name, WORKLIST_FIELDS)}')
+    return name
+
+
+def _check_status(name: str) -> str:
+    if name not in STATUSES:
+        near = suggestion(name, STATUSES) or f": expected one of {', '.join(STATUSES)}"
+        raise _broken(f'unknown status "{name}"{near}')
+    return name
+
+
+def _check_network(text: str) -> str:
+    import ipaddress
+
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise _broken(f'expected an address or a network, as "10.1.2.3" or "10.1.2.0/24", got "{text}"') from None
+    return text
+
+
+def _check_charset(terms: list[str]) -> list[str]:
+    for number, term in enumerate(terms):
+        if term not in CHARACTER_SETS and (term or number or len(terms) == 1):
+            raise _broken(f'unknown character set "{term}"{suggestion(term, CHARACTER_SETS)}')
+    if len(terms) > 1 and any(term and not term.startswith("ISO 2022 ") for term in terms):
+        raise _broken('several character sets are combined by their ISO 2022 terms only, as "ISO 2022 IR 100"')
+    return terms
+
+
+def _one_or_several(separator: str) -> BeforeValidator:
+    """Take a single text for a list, split as the values of a DICOM attribute are."""
+
+    def to_list(value: object) -> object:
+        return value.split(separator) if isinstance(value, str) else value
+
+    return BeforeValidator(to_list, json_schema_input_type=str | list[str])
+
+
+def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    # Earlier versions wrote it as text.
+    words = {"true": True, "1": True, "false": False, "0": False, "": False}
+    return validate(words.get(value.strip().lower(), value) if isinstance(value, str) else value)
+
+
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$"), expected("text")]
+Seconds = Annotated[float, Field(ge=1, allow_inf_nan=False), expected("a number of seconds >= 1")]
+Flag = Annotated[bool, expected("true or false")]
+TextFlag = Annotated[bool, WrapValidator(_read_flag), expected("true or false")]
+AeTitle = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"),
+    expected("an AE title: 1-16 printable ASCII characters, no backslash, no space at the ends"),
+]
+Port = Annotated[int, Field(ge=1, le=65535), expected("a port number 1-65535")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255),
+    AfterValidator(_check_name),
+    expected("1-255 characters without control characters"),
+]
+TimeOfDay = Annotated[
+    list[int],
+    Field(min_length=2, max_length=2),
+    expected("[hour, minute]"),
+    AfterValidator(_check_time_of_day),
+]
+TimeZone = Annotated[str, expected("an IANA time zone name"), AfterValidator(_check_timezone)]
+DateFormat = Annotated[
+    str,
+    AfterValidator(lambda text: _check_format(text, 3)),
+    expected('a strptime format with day, month and year, such as "%d.%m.%Y"'),
+]
+TimeFormat = Annotated[
+    str,
+    AfterValidator(lambda text: _check_format(text, 2)),
+    expected('a strptime format with hour and minute, such as "%I:%M %p"'),
+]
+Number = Annotated[float, Field(allow_inf_nan=False), expected("a number")]
+Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), expected("a number of minutes >= 0")]
+Constant = Annotated[str | int | float, expected("text or a number")]
+Days = Annotated[int, Field(ge=0, le=36500), expected("a whole number of days >= 0")]
+Status = Annotated[str, expected("the name of a status"), AfterValidator(_check_status)]
+Network = Annotated[str, expected("an address or a network"), AfterValidator(_check_network)]
+Networks = Annotated[list[Network], _one_or_several(",")]
+Charset = Annotated[list[str], _one_or_several("\\"), AfterValidator(_check_charset)]
+Code = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z0-9_][A-Z0-9_ ]{0,15}$"), expected('a code of capital letters, as "MR"')
+]
+Codes = Annotated[list[Code], Field(min_length=1), _one_or_several("\\")]
+Count = Annotated[int, Field(ge=1, le=1_000_000), expected("a whole number >= 1")]
+WorklistField = Annotated[str, expected("the name of a worklist field"), AfterValidator(_check_field)]
+DatabaseUrl = Annotated[
+    str,
+    StringConstraints(pattern=URL_FORM),
+    expected(EXPECTED_URL),
+]
