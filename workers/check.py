@@ -20,11 +20,13 @@ from pathlib import Path
 
 from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
 from pylantir.settings import Settings, SourceSettings
-from pylantir.wire.frames import FrameSocket, encode_frame
+from pylantir.wire.frames import Frame, FrameSocket, encode_frame
 from workers.bootstrap import die_with_parent, set_names
 
 PLUGIN_CHECK_S = 1.2
 """How long plugins' own checks may take: what is wrong is to be said within 2 seconds of the start."""
+BEGIN_S = 10.0
+"""How long a busy machine may take to start the process of such a check; that is not the plugin's fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +75,9 @@ def _check_plugins(settings: Settings) -> tuple[list[str], list[str]]:
                 problems.append(f"{_place(settings, source)}: {message}")
         else:
             children.append((source, _PluginCheck(source, settings.base_dir)))
-    deadline = time.monotonic() + PLUGIN_CHECK_S
+    _wait_for([child for _, child in children])
     for source, child in children:
-        is_valid, message = child.finish(max(0.0, deadline - time.monotonic()))
+        is_valid, message = child.finish()
         if is_valid is False:
             problems.append(f"{_place(settings, source)}: {message}")
         elif is_valid is None:
@@ -109,36 +111,59 @@ def _validate(source: SourceSettings) -> tuple[bool, str]:
 
 
 class _PluginCheck:
-    """One plugin's `validate_config`, in a child of its own."""
+    """One plugin's `validate_config`, in a child of its own, which first says that it begins."""
 
     def __init__(self, source: SourceSettings, base_dir: str) -> None:
         ours, theirs = socket.socketpair()
+        self.deadline = time.monotonic() + BEGIN_S
         self._frames = FrameSocket(ours, limit=64 * 1024)
+        self._answer: Frame | None = None
         self._process: SpawnProcess = multiprocessing.get_context("spawn").Process(
             target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs)
         )
         self._process.start()
         theirs.close()
 
-    def finish(self, timeout_s: float) -> tuple[bool | None, str]:
-        """Wait for the answer: (valid, message), or (None, what went wrong) when the plugin gave none."""
-        deadline = time.monotonic() + timeout_s
-        answer = None
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._frames.fileno()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an answer, or will be none."""
+        return self._answer is not None or self._frames.closed or time.monotonic() >= self.deadline
+
+    def listen(self) -> None:
+        """Take in what the child has said."""
         try:
-            while answer is None and not self._frames.closed:
-                if not wait([self._frames.fileno()], max(0.0, deadline - time.monotonic())):
-                    break
-                answer = next(iter(self._frames.receive()), None)
+            for frame in self._frames.receive():
+                if frame.get("begun"):
+                    self.deadline = min(self.deadline, time.monotonic() + PLUGIN_CHECK_S)
+                else:
+                    self._answer = frame
         except ProtocolError:
-            answer = None
-        hangs = answer is None and not self._frames.closed
+            self._frames.closed = True
+
+    def finish(self) -> tuple[bool | None, str]:
+        """End the child; (valid, message), or (None, what went wrong) when the plugin gave no answer."""
+        hangs = not self._frames.closed
         self._process.kill()
         self._process.join()
         self._frames.close()
-        if answer is None:
+        if self._answer is None:
             return None, "its check hangs" if hangs else "its check ended the process"
-        is_valid = answer.get("is_valid")
-        return (is_valid if isinstance(is_valid, bool) else None), str(answer.get("message"))
+        is_valid = self._answer.get("is_valid")
+        return (is_valid if isinstance(is_valid, bool) else None), str(self._answer.get("message"))
+
+
+def _wait_for(checks: list[_PluginCheck]) -> None:
+    """Wait until every check is over; they run side by side."""
+    while waiting := [check for check in checks if not check.is_over]:
+        pause_s = min(check.deadline for check in waiting) - time.monotonic()
+        ready = set(wait([check.fileno() for check in waiting], max(0.0, pause_s)))
+        for check in waiting:
+            if check.fileno() in ready:
+                check.listen()
 
 
 def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, sock: socket.socket) -> None:
@@ -147,12 +172,15 @@ def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, s
     set_names("check")
     os.environ.update(source.env_values)
     os.chdir(base_dir)
+    sock.setblocking(True)
+    sock.sendall(encode_frame({"begun": True}))
     try:
         is_valid, message = _validate(source)
         answer: dict[str, object] = {"is_valid": is_valid, "message": message}
     except BaseException as error:  # noqa: BLE001 - SystemExit too: this process exists for the plugin's sake
         said = str(error)
+        for secret in source.env_values.values():
+            said = said.replace(secret, "***")
         message = said if isinstance(error, PylantirError) else f"its check raised {type(error).__name__}: {said}"
         answer = {"is_valid": None, "message": message}
-    sock.setblocking(True)
     sock.sendall(encode_frame(answer))
