@@ -1,11 +1,24 @@
 """Fixtures that several rooms use."""
 
+from pathlib import Path
+
+import pytest
 from dcmtk import findscu
 from dicom_server import bound, quiet_dicom_libraries
 from hypothesis import settings
 from postgresql import postgresql_server, postgresql_url
 
 __all__ = ["bound", "findscu", "postgresql_server", "postgresql_url", "quiet_dicom_libraries"]
+
+
+ROOMS_OF_WHOLE_INSTALLATIONS = {"acceptance", "docs"}
+"""Their tests find and end processes by name, so they run one after the other, beside all others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if ROOMS_OF_WHOLE_INSTALLATIONS & set(Path(item.path).parts):
+            item.add_marker(pytest.mark.xdist_group("installations"))
 
 
 def pytest_configure() -> None:
