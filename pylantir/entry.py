@@ -88,7 +88,7 @@ class WorklistEntry:
     """One scheduled step as one source describes it, in DICOM form.
 
     Attributes:
-        record_key: Identity within the source (DESIGN section 6): "id:…", "acc:…", "uid:…" or "step:…".
+        record_key: Identity within the source, strongest first: "id:…", "acc:…", "uid:…" or "step:…".
         fields: Worklist field -> value, all text, no empty ones. Dates YYYYMMDD, times HHMMSS, pounds.
             `source_record_id` is among them where the source gave one.
     """

@@ -122,7 +122,7 @@ def test_every_record_has_one_item_and_no_item_two_records_of_a_source(
 
 
 def contradict(a: Claim, b: Claim) -> bool:
-    """As DESIGN says it: a rule never applies where a stronger key, or the birth date, differs."""
+    """A rule never applies where a stronger key, or the birth date, differs."""
 
     def says(name: str) -> tuple[bool, bool]:
         first, second = a.fields.get(name), b.fields.get(name)
