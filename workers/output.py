@@ -59,12 +59,13 @@ class ChildOutput:
 
     def detach(self, now: float) -> list[str]:
         """The child has ended: read what is left in the pipe; returns the lines to log."""
-        if self._pipe is None:
-            return []
+        data = b""
         # A pipe holds so much; whoever has inherited it from the child is not waited for.
-        data = self._read(self._pipe) + (self._read(self._pipe) if self._pipe else b"") + b"\n"
+        for _ in range(2):
+            data += self._read(self._pipe) if self._pipe else b""
         self._close()
-        return self._admit(data, now)
+        # The end of the file may have been read before: the last line, unfinished, is still to be told.
+        return self._admit(data + b"\n", now)
 
     def remember(self, text: str) -> None:
         """Keep words that reached the log in another way."""

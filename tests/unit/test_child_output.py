@@ -41,6 +41,15 @@ def test_whole_lines_are_logged_and_kept_secrets_struck_out(child: Connection, o
     assert output.last_words() == ("one ***", "two", "three")
 
 
+def test_an_unfinished_last_line_is_kept_whenever_the_end_is_noticed(child: Connection, output: ChildOutput) -> None:
+    os.write(child.fileno(), b"whole\nunfinished")
+    child.close()
+    assert output.take(SECOND) == ["whole"]
+    assert output.take(SECOND) == []
+    assert output.detach(SECOND) == ["unfinished"]
+    assert output.last_words() == ("whole", "unfinished")
+
+
 def test_the_last_lines_are_kept_and_no_more(child: Connection, output: ChildOutput) -> None:
     os.write(child.fileno(), b"".join(b"%d %s\n" % (number, b"x" * 600) for number in range(50)))
     output.take(SECOND)
