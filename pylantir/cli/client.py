@@ -56,6 +56,7 @@ def choose_peer(settings: DicomSettings, options: argparse.Namespace) -> Peer:
         port=settings.port if options.port is None else options.port,
         called=options.ae_title or settings.ae_title,
         calling=options.calling or next(iter(settings.allowed_aet), _CALLING),
+        tls=settings.tls,
     )
 
 

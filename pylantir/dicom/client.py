@@ -21,8 +21,10 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from pylantir.dicom.attributes import SPS, WORKLIST_ATTRIBUTES, WorklistAttribute
+from pylantir.dicom.tls import make_client_context
 from pylantir.entry import WEIGHT_KG_FIELD
 from pylantir.errors import DicomPeerError
+from pylantir.settings import TlsSettings
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
@@ -36,12 +38,13 @@ _CALLED_TITLE_UNKNOWN = (1, 7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A server, and as whom to ask it."""
+    """A server, as whom to ask it, and with which certificates if it speaks TLS."""
 
     host: str
     port: int
     called: str
     calling: str
+    tls: TlsSettings | None = None
 
     def __str__(self) -> str:
         return f"{self.called} at {self.host}:{self.port}"
@@ -120,6 +123,7 @@ def open_association(peer: Peer, *sop_classes: str) -> Iterator[Association]:
     Raises:
         DicomPeerError: The server cannot be reached, or refuses.
     """
+    tls = (make_client_context(peer.tls), None) if peer.tls else None
     try:
         entity = AE(ae_title=peer.calling)
         for sop_class in sop_classes:
@@ -128,7 +132,13 @@ def open_association(peer: Peer, *sop_classes: str) -> Iterator[Association]:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_TIMEOUT_S
         connected: list[object] = []
         handlers = [(evt.EVT_CONN_OPEN, connected.append)]
-        association = entity.associate(peer.host, peer.port, ae_title=peer.called, evt_handlers=handlers)  # type: ignore[arg-type]
+        association = entity.associate(
+            peer.host,
+            peer.port,
+            ae_title=peer.called,
+            evt_handlers=handlers,  # type: ignore[arg-type]
+            tls_args=tls,  # type: ignore[arg-type]
+        )
     except (ValueError, TypeError) as error:
         raise DicomPeerError(f"cannot ask {peer}: {error}") from None
     except OSError:

@@ -1,7 +1,7 @@
 """DICOM over TLS: the server's certificate, and which clients' are trusted.
 
-Lives in the server process. File names come in, connections with a TLS handshake before them go out. New files are read
-for the next connection, so that a renewed certificate needs no restart.
+Lives in the server process, and its client half in the commands. File names come in, connections with a TLS handshake
+before them go out. New files are read for the next connection, so that a renewed certificate needs no restart.
 
 Source: DICOM PS3.15 B.12 (BCP 195 TLS profile); RFC 9325 (TLS 1.2 and 1.3, forward secrecy, AEAD ciphers).
 """
@@ -13,7 +13,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from pylantir.errors import ConfigurationError
+from pylantir.errors import ConfigurationError, DicomPeerError
 from pylantir.settings import TlsSettings
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,29 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
     if settings.ca is not None:
         context.load_verify_locations(settings.ca)
         context.verify_mode = ssl.CERT_REQUIRED if settings.require_client_certificate else ssl.CERT_OPTIONAL
+    return context
+
+
+def make_client_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Make the TLS context with which this machine's own commands ask the server, as whose owner they come.
+
+    They trust what the server's scanners would, or the server's very certificate, and show that certificate themselves.
+
+    Raises:
+        DicomPeerError: The files cannot be used, by this user perhaps.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The certificate names the server as scanners know it, and a command asks at the address it listens on.
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(settings.certificate)
+        if settings.ca is not None:
+            context.load_verify_locations(settings.ca)
+        context.load_cert_chain(settings.certificate, settings.key, password="")
+    except OSError as error:
+        raise DicomPeerError(_describe(settings, error)) from None
     return context
 
 

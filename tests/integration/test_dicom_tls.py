@@ -15,8 +15,9 @@ from dicom_server import Served, serving, wait_until
 from fuzz.seeds import associate_request
 
 from pylantir.dicom import reception
+from pylantir.dicom.client import Peer, echo, find_scheduled
 from pylantir.dicom.tls import ServerTls
-from pylantir.errors import ConfigurationError
+from pylantir.errors import ConfigurationError, DicomPeerError
 from pylantir.settings import TlsSettings
 from workers.probe import PROBE_EVERY_S, ServerWatch
 
@@ -85,6 +86,19 @@ def test_a_scanner_with_a_certificate_of_the_authority_is_served(served: Served,
     found = ask(served, "-W", "-k", "PatientID", certificate="scanner", program="findscu")
     assert found.returncode == 0
     assert "P1" in found.stdout + found.stderr
+
+
+def test_the_commands_of_this_machine_ask_over_tls(served: Served, tls: TlsSettings) -> None:
+    peer = Peer(host="127.0.0.1", port=served.port, called="PYLANTIR", calling="TEST", tls=tls)
+    echo(peer)
+    # Answered with success; the only item lacks what a full query may not be sent without.
+    assert find_scheduled(peer, {}) == []
+
+
+def test_a_command_that_cannot_read_the_certificates_says_so(tls: TlsSettings) -> None:
+    absent = TlsSettings(certificate=tls.certificate, key="/nowhere/server.key", ca=tls.ca)
+    with pytest.raises(DicomPeerError, match=r"certificates cannot be used \(no such file"):
+        echo(Peer(host="127.0.0.1", port=1, called="PYLANTIR", calling="TEST", tls=absent))
 
 
 @pytest.mark.parametrize("certificate", [None, "expired", "stranger"])
