@@ -22,7 +22,8 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-BATCH_RECORDS = 1000
+BATCH_RECORDS = 400
+"""So many fit a local socket's buffer: the writer has the batch while the next one is being mapped."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 LONGEST_TEXT = 2000
