@@ -11,6 +11,8 @@ import psutil
 import pytest
 from installation import Installation, csv_source, plugin_source, wait_until
 
+from workers.batches import BATCH_RECORDS
+
 
 def slow_installation(installation: Installation) -> Installation:
     """One quick source, one in the middle of an endless fetch."""
@@ -166,7 +168,7 @@ def test_everything_received_is_committed_before_the_end(installation: Installat
     assert installation.terminate() == 0
     assert_stopped(installation)
     stored = len(installation.patients())
-    assert stored % 500 == 0
+    assert stored % BATCH_RECORDS == 0
     assert installation.rows("pragma integrity_check") == [("ok",)]
 
     installation.start()
