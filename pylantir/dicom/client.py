@@ -28,6 +28,8 @@ from pylantir.settings import TlsSettings
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
+_ATTEMPTS = 2
+"""pynetdicom now and then takes a rejection that is followed by the end of the connection for an abort."""
 
 _SUCCESS = 0x0000
 _PENDING = (0xFF00, 0xFF01)
@@ -132,13 +134,16 @@ def open_association(peer: Peer, *sop_classes: str) -> Iterator[Association]:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = ANSWER_TIMEOUT_S
         connected: list[object] = []
         handlers = [(evt.EVT_CONN_OPEN, connected.append)]
-        association = entity.associate(
-            peer.host,
-            peer.port,
-            ae_title=peer.called,
-            evt_handlers=handlers,  # type: ignore[arg-type]
-            tls_args=tls,  # type: ignore[arg-type]
-        )
+        for _ in range(_ATTEMPTS):
+            association = entity.associate(
+                peer.host,
+                peer.port,
+                ae_title=peer.called,
+                evt_handlers=handlers,  # type: ignore[arg-type]
+                tls_args=tls,  # type: ignore[arg-type]
+            )
+            if association.is_established or association.is_rejected or not connected:
+                break
     except (ValueError, TypeError) as error:
         raise DicomPeerError(f"cannot ask {peer}: {error}") from None
     except OSError:
