@@ -73,6 +73,12 @@ WORKLIST_FIELDS: Mapping[str, ValueRule] = {
 RECORD_ID_FIELD = "source_record_id"
 """The source's own identifier of a record: a mapping target, but no DICOM attribute."""
 
+RECORD_FIELDS = (*WORKLIST_FIELDS, RECORD_ID_FIELD)
+"""What a source can say about a record, in the order in which the database keeps it."""
+
+REQUIRED_FIELDS = ("patient_id", "scheduled_start_date")
+"""What a record cannot do without."""
+
 WEIGHT_KG_FIELD = "patient_weight_kg"
 """A mapping target for sources that weigh in kilograms; the entry holds `patient_weight_lb`."""
 

@@ -7,11 +7,13 @@ in DICOM form with its key, or `RecordRejected`. Every record of every sync pass
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pylantir.entry import (
     MAPPING_TARGETS,
     RECORD_ID_FIELD,
+    REQUIRED_FIELDS,
     START_FIELD,
     WEIGHT_KG_FIELD,
     WorklistEntry,
@@ -23,9 +25,23 @@ from pylantir.errors import RecordRejected
 
 logger = logging.getLogger(__name__)
 
-REQUIRED_FIELDS = ("patient_id", "scheduled_start_date")
+_COMBINED_FIELDS = frozenset({WEIGHT_KG_FIELD, START_FIELD})
+"""Targets that become other fields, unless the record has those as well."""
 _CACHED_VALUES = 2048
 _CACHED_LAYOUTS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryColumns:
+    """Several worklist entries, column by column.
+
+    Attributes:
+        keys: Their record keys.
+        values: Worklist field -> a value in DICOM form, or None, per entry.
+    """
+
+    keys: Sequence[str]
+    values: Mapping[str, Sequence[str | None]]
 
 
 class EntryMapper:
@@ -74,6 +90,42 @@ class EntryMapper:
                 raise RecordRejected(name, "missing; without it nobody can be scheduled")
         return WorklistEntry(record_key=record_key(entry), fields=entry)
 
+    def to_columns(self, names: Sequence[str], records: Sequence[Sequence[object]]) -> EntryColumns | None:
+        """Do for many records of one layout what `to_entry` does for each, in a fraction of the time.
+
+        Args:
+            names: Worklist fields, as the plugin named them.
+            records: A value per name.
+
+        Returns:
+            The entries, or None when one of them has to be looked at by itself: it breaks a rule, or its fields
+            depend on each other.
+        """
+        layout = tuple(names)
+        known = self._layouts.get(layout) or self._add_layout(layout)
+        values: dict[str, Sequence[str | None]] = {}
+        try:
+            for name, column, given in zip(layout, known, zip(*records, strict=True), strict=True):
+                if name in _COMBINED_FIELDS:
+                    return None
+                if not isinstance(column, _IgnoredValues):
+                    values[name] = column.normalise_all(given)
+        except (RecordRejected, TypeError):
+            # TypeError: a value of a kind that cannot be looked up, a list say.
+            return None
+        for name, default in self._defaults.items():
+            column_given = values.get(name)
+            values[name] = [value or default for value in column_given] if column_given else [default] * len(records)
+        if not all(name in values and all(values[name]) for name in REQUIRED_FIELDS):
+            return None
+        own_ids = values.get(RECORD_ID_FIELD)
+        if own_ids and all(own_ids):
+            keys = [f"id:{own_id}" for own_id in own_ids]
+        else:
+            rows = zip(*values.values(), strict=True)
+            keys = [record_key({name: one for name, one in zip(values, row, strict=True) if one}) for row in rows]
+        return EntryColumns(keys=keys, values=values)
+
     def _normalise(self, fields: Mapping[str, object]) -> dict[str, str]:
         names = tuple(fields)
         columns = self._layouts.get(names)
@@ -117,6 +169,12 @@ class _KnownValues(dict[str, "str | None"]):
         self._date_format = date_format
         self._time_format = time_format
         self._is_clean = clean_check(field)
+
+    def normalise_all(self, values: Sequence[object]) -> Sequence[str | None]:
+        """Normalise a column; most columns are clean, or have few different values."""
+        if set(map(type, values)) == {str}:
+            return values if all(map(self._is_clean, values)) else list(map(self.__getitem__, values))  # type: ignore[arg-type,return-value]
+        return [self[value] if type(value) is str else self.normalise(value) for value in values]
 
     def __missing__(self, value: str) -> str | None:
         if self._is_clean(value):

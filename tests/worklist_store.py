@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Engine, Table, insert, select, update
@@ -11,7 +12,7 @@ from sqlalchemy import Engine, Table, insert, select, update
 from pylantir.entry import SCHEDULED
 from pylantir.mapping import EntryMapper
 from pylantir.store.claims import STATUS, Rules
-from pylantir.store.cycles import CycleEnd, CycleSummary, EntryBatch, EntryRecord, utc_now
+from pylantir.store.cycles import CycleEnd, CycleSummary, EntryBatch, utc_now
 from pylantir.store.ingest import SourceIngest
 from pylantir.store.quarantine import Rejection
 from pylantir.store.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
@@ -20,17 +21,49 @@ RANKS = {"ris": 0, "redcap": 1, "csv": 2}
 RULES = Rules(ranks=RANKS)
 
 
-def record(record_id: str | None = None, patient: str = "P1", **fields: str) -> EntryRecord:
-    """A record as a source's worker sends it; without an ID of its own unless one is given."""
+Record = tuple[str, dict[str, str]]
+"""A record's key, and what its source says."""
+
+
+def record(record_id: str | None = None, patient: str = "P1", **fields: str) -> Record:
+    """A record as a source's worker makes it; without an ID of its own unless one is given."""
     whole = {"patient_id": patient, "scheduled_start_date": "20300701", "scheduled_start_time": "090000", **fields}
     if record_id is not None:
         whole["source_record_id"] = record_id
     entry = EntryMapper().to_entry(whole)
-    return entry.record_key, json.dumps(dict(entry.fields), sort_keys=True), dict(entry.fields)
+    return entry.record_key, dict(entry.fields)
+
+
+def in_columns(records: Sequence[Record]) -> dict[str, Any]:
+    """Records in the form of a batch: its `names` and `records`."""
+    names = list(dict.fromkeys(name for _, fields in records for name in fields))
+    return {"names": names, "records": [[key, *map(fields.get, names)] for key, fields in records]}
+
+
+def said_in(batch: EntryBatch) -> list[Record]:
+    """The records of a batch, each by itself again."""
+    return [
+        (str(key), {name: value for name, value in zip(batch.names, values, strict=True) if value})
+        for key, *values in batch.records
+    ]
+
+
+def name_of(records: Sequence[Record]) -> int:
+    """Name a passage, as a worker does: equal names mean equal records."""
+    said = repr([(key, sorted(fields.items())) for key, fields in records])
+    return int.from_bytes(blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+PASSAGE_RECORDS = 2
 
 
 class Feed:
-    """One source and its place in the writer."""
+    """One source and its place in the writer; as a worker does, it names what the last cycle has shown already.
+
+    Attributes:
+        known: Passages that need not be shown again, and what they stand for.
+        shown: Those of the cycle under way.
+    """
 
     def __init__(self, engine: Engine, name: str, rules: Rules = RULES, *, keep_missing: bool = False) -> None:
         self.engine = engine
@@ -42,11 +75,13 @@ class Feed:
 
     def restart(self) -> None:
         """Another writer takes over."""
+        self.known: dict[int, list[Record]] = {}
+        self.shown: dict[int, list[Record]] = {}
         self.ingest = SourceIngest(self.engine, self.name, self.rules, keep_missing=self.keep_missing)
 
     def batches(
         self,
-        records: Sequence[EntryRecord],
+        records: Sequence[Record],
         *,
         present: Sequence[str] = (),
         rejected: Sequence[Rejection] = (),
@@ -59,13 +94,39 @@ class Feed:
         if (present or rejected) and not parts:
             parts = [[]]
         last = len(parts)
-        return [
-            EntryBatch(
-                cycle=f"{self.name}-{started_at}-{self.cycles}", seq=seq, started_at=started_at, snapshot=snapshot,
-                records=part, present=present if seq == last else (), rejected=rejected if seq == last else (),
-            )
-            for seq, part in enumerate(parts, start=1)
-        ]  # fmt: skip
+        known, self.known, self.shown = dict(self.known), {}, {}
+        batches = []
+        for seq, part in enumerate(parts, start=1):
+            repeated, passages, whole = [], [], []
+            for begin in range(0, len(part), PASSAGE_RECORDS):
+                passage = list(part[begin : begin + PASSAGE_RECORDS])
+                name = name_of(passage) if snapshot else None
+                if name is not None:
+                    self.shown[name] = passage
+                if known.pop(name, None):
+                    repeated.append(name)
+                else:
+                    passages.append((name, len(passage)))
+                    whole += passage
+            batches.append(
+                EntryBatch(
+                    cycle=f"{self.name}-{started_at}-{self.cycles}", seq=seq, started_at=started_at, snapshot=snapshot,
+                    **in_columns(whole), passages=passages, repeated=repeated,
+                    present=present if seq == last else (), rejected=rejected if seq == last else (),
+                )
+            )  # fmt: skip
+        return batches
+
+    def apply(self, batch: EntryBatch) -> None:
+        """Give a batch to the writer."""
+        for name in self.ingest.apply_batch(batch):
+            self.shown.pop(name, None)
+
+    def finish(self, end: CycleEnd) -> CycleSummary:
+        """End a cycle; what it has shown is known from now on."""
+        summary = self.ingest.finish_cycle(end)
+        self.known = self.shown if end.complete and end.error is None and not summary.forgotten else {}
+        return summary
 
     def end(self, batches: Sequence[EntryBatch], *, complete: bool = True, error: str | None = None) -> CycleEnd:
         """The end of the cycle of these batches."""
@@ -74,14 +135,12 @@ class Feed:
         last = batches[-1]
         return CycleEnd(cycle=last.cycle, seq=last.seq + 1, started_at=last.started_at, complete=complete, error=error)
 
-    def sync(
-        self, *records: EntryRecord, complete: bool = True, error: str | None = None, **parts: Any
-    ) -> CycleSummary:
+    def sync(self, *records: Record, complete: bool = True, error: str | None = None, **parts: Any) -> CycleSummary:
         """A whole cycle."""
         batches = self.batches(records, **parts)
         for batch in batches:
-            self.ingest.apply_batch(batch)
-        return self.ingest.finish_cycle(self.end(batches, complete=complete, error=error))
+            self.apply(batch)
+        return self.finish(self.end(batches, complete=complete, error=error))
 
 
 def rows(engine: Engine, table: Table) -> list[dict[str, Any]]:
@@ -134,28 +193,25 @@ def report_from_scanner(engine: Engine, item_id: int, status: str) -> None:
 NOT_REPLAYED = {"id", "generated_study_uid", "scanner_touched", "known_conflicts", "created_at", "updated_at"}
 
 
-def replay_audit(engine: Engine) -> dict[int, dict[str, Any]]:
-    """Build the items from the audit log alone; every line must begin where the one before it ended."""
-    built: dict[int, dict[str, Any]] = {}
-    for line in rows(engine, audit_log):
-        item = built.setdefault(line["item_id"], {})
-        assert (line["action"] == "created") == (not item), line
+def check_audit(engine: Engine) -> None:
+    """The audit log, followed back from the present items, leads to how each came into being, and no further."""
+    values = {item["id"]: audited_values(item) for item in rows(engine, worklist_items)}
+    unborn = set(values)
+    for line in reversed(rows(engine, audit_log)):
+        number = line["item_id"]
+        assert number in unborn or line["action"] == "purged", line
+        item = values.setdefault(number, {})
+        unborn.add(number)
         for name, change in json.loads(line["changes"]).items():
             if isinstance(change, list):
                 before, after = change
-                assert item.get(name) == before, (line, item.get(name))
-                item[name] = after
-    return built
+                assert item.get(name) == after, (line, item.get(name))
+                item[name] = before
+        if line["action"] in {"created", "adopted"}:
+            unborn.discard(number)
+    assert not unborn
 
 
 def audited_values(item: Mapping[str, Any]) -> dict[str, Any]:
     """What of an item the audit log must be able to tell."""
     return {name: value for name, value in item.items() if name not in NOT_REPLAYED and value is not None}
-
-
-def check_audit(engine: Engine) -> None:
-    """The audit log, replayed, gives the present items."""
-    built = replay_audit(engine)
-    assert {n: {k: v for k, v in one.items() if v is not None} for n, one in built.items()} == {
-        item["id"]: audited_values(item) for item in rows(engine, worklist_items)
-    }

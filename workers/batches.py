@@ -1,7 +1,8 @@
-"""Records on their way into frames: checked, given a digest, encoded once, and cut into batches.
+"""Records on their way into frames: checked, named, encoded once, and cut into batches.
 
 Lives in source workers. In: what a plugin yields, one by one; out: the bodies of `batch` frames as JSON text. Whatever
-cannot become an entry goes along as a rejection: one bad record costs nobody else anything.
+cannot become an entry goes along as a rejection: one bad record costs nobody else anything. What the last cycle
+has shown already, passage by passage, is neither checked nor sent again.
 """
 
 from __future__ import annotations
@@ -9,30 +10,29 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
-from pylantir.data_sources.base import RECORD_LABEL, BadRecord
+from pylantir.data_sources.base import BadRecord
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
+from workers.passages import Passage, PassageCutter, PassageNames
 
-try:
-    # hashlib loads OpenSSL: four megabytes in every worker.
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
-
-BATCH_RECORDS = 400
-"""So many fit a local socket's buffer: the writer has the batch while the next one is being mapped."""
+BATCH_RECORDS = 2000
+"""More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 30 ms."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
+MAX_REPEATED = 400
+"""So many passages that come again are named in one batch: some ten thousand records."""
 LONGEST_TEXT = 2000
-"""Longer labels, reasons and identifiers than any sensible one are cut: 500 of them have to fit into a frame."""
+"""Longer labels, reasons and identifiers than any sensible one are cut: a batch of them has to fit into a frame."""
 LOGGED_REJECTIONS = 20
 """So many rejections a cycle are logged one by one; all of them are in the quarantine."""
 
 logger = logging.getLogger(__name__)
-encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Batches:
@@ -41,23 +41,40 @@ class Batches:
     Args:
         mapper: The source's mapper.
         snapshot: The cycle shows everything that the source has.
+        known: The passages that the last cycle has shown, and the writer has committed.
+
+    Attributes:
+        rejections: Records that were set aside so far.
+        shown: The passages that this cycle has shown.
     """
 
-    def __init__(self, mapper: EntryMapper, *, snapshot: bool) -> None:
+    def __init__(self, mapper: EntryMapper, *, snapshot: bool, known: PassageNames | None = None) -> None:
         self.rejections = 0
         self._mapper = mapper
         self._snapshot = snapshot
+        self._known = PassageNames() if known is None else known
+        self.shown = PassageNames(self._known.key)
         self._begin()
 
     def of_entries(self, entries: Iterable[object]) -> Iterator[str]:
         """Yield the bodies of frames, each as soon as it is full or a second old."""
+        cutter = PassageCutter(self.shown.key)
         for position, entry in enumerate(entries, start=1):
-            self._add(entry, position)
-            now = time.monotonic()
-            full = self._count >= BATCH_RECORDS or self._size >= BATCH_BYTES
-            if full or now - self._begun_at > BATCH_AGE_S:
+            if type(entry) is dict or isinstance(entry, Mapping):
+                passage = cutter.add(entry, position)
+            else:
+                passage = cutter.cut()
+                self._refuse(entry, position)
+            is_old = time.monotonic() - self._begun_at > BATCH_AGE_S
+            if passage:
+                self._add(passage)
+            if is_old and (begun := cutter.cut()):
+                self._add(begun)
+            if is_old or (passage and self._is_full()):
                 yield self._end()
-        if self._count:
+        if rest := cutter.cut():
+            self._add(rest)
+        if self._pending or self._repeated or self._rejected:
             yield self._end()
         if self.rejections > LOGGED_REJECTIONS:
             logger.warning("%d records rejected in all; `pylantir rejects` shows them", self.rejections)
@@ -66,50 +83,88 @@ class Batches:
         """Yield the bodies of frames that say which records exist, without their fields."""
         for record_id in record_ids:
             self._present.append(f"id:{record_id}"[:LONGEST_TEXT])
-            self._count += 1
-            if self._count >= BATCH_RECORDS:
+            if len(self._present) >= BATCH_RECORDS:
                 yield self._end()
-        if self._count:
+        if self._present:
             yield self._end()
 
     def _begin(self) -> None:
-        self._records: list[str] = []
+        self._pending: list[Passage] = []
+        self._count = self._size = 0
+        self._repeated: list[int] = []
         self._rejected: list[list[object]] = []
         self._present: list[str] = []
-        self._count = 0
-        self._size = 0
         self._begun_at = time.monotonic()
 
-    def _end(self) -> str:
-        rest = {"snapshot": self._snapshot, "rejected": self._rejected, "present": self._present}
-        body = f'"records":[{",".join(self._records)}],{encode_json(rest)[1:]}'
-        self._begin()
-        return body
+    def _is_full(self) -> bool:
+        return (
+            self._count + len(self._rejected) >= BATCH_RECORDS
+            or self._size >= BATCH_BYTES
+            or len(self._repeated) >= MAX_REPEATED
+        )
 
-    def _add(self, entry: object, position: int) -> None:
-        self._count += 1
+    def _add(self, passage: Passage) -> None:
+        # A second one of the same name is a repeat, which the writer is to see.
+        if passage.name is not None and self._known.take(passage.name):
+            self._repeated.append(passage.name)
+            self.shown.add(passage.name)
+            return
+        self._pending.append(passage)
+        self._count += len(passage.records)
+        self._size += passage.size
+
+    def _end(self) -> str:
+        parts = [part for run in _runs_of_one_layout(self._pending) for part in self._map_run(run)]
+        names = list(dict.fromkeys(name for part in parts for name in part.values))
+        records: list[Sequence[str | None]] = []
+        passages: list[tuple[int | None, int]] = []
+        for part in parts:
+            nothing = [None] * len(part.keys)
+            records += zip(part.keys, *(part.values.get(name, nothing) for name in names), strict=True)
+            passages += part.passages
+        if self._snapshot:
+            for name, _ in passages:
+                if name is not None:
+                    self.shown.add(name)
+        rest = {
+            "snapshot": self._snapshot, "names": names, "records": records, "passages": passages,
+            "repeated": self._repeated, "rejected": self._rejected, "present": self._present,
+        }  # fmt: skip
+        self._begin()
+        return encode_json(rest)[1:]
+
+    def _map_run(self, run: Sequence[Passage]) -> Iterator[_Mapped]:
+        """Check the records of passages of one layout: together or, where that does not do, one by one."""
+        layout = run[0].layout
+        columns = self._mapper.to_columns(layout, [record for passage in run for record in passage.records])
+        if columns is not None:
+            lengths = [(passage.name, len(passage.records)) for passage in run]
+            yield _Mapped(columns.keys, columns.values, lengths)
+            return
+        for passage in run:
+            entries, is_clean = [], True
+            for record, label in zip(passage.records, passage.labels, strict=True):
+                fields = dict(zip(layout, record, strict=True))
+                try:
+                    entries.append(self._mapper.to_entry(fields))
+                except RecordRejected as rejected:
+                    own_id, owner = fields.get(RECORD_ID_FIELD), fields.get("patient_id")
+                    self._reject(_label(label), rejected.field, rejected.reason, own_id=own_id, owner=owner)
+                    is_clean = False
+            names = dict.fromkeys(name for entry in entries for name in entry.fields)
+            yield _Mapped(
+                [entry.record_key for entry in entries],
+                {name: [entry.fields.get(name) for entry in entries] for name in names},
+                [(passage.name if is_clean else None, len(entries))],
+            )
+
+    def _refuse(self, entry: object, position: int) -> None:
+        """Set aside what is no record."""
         if isinstance(entry, BadRecord):
             self._reject(entry.record, entry.field, entry.reason, unreadable=True)
-        elif not isinstance(entry, Mapping):
-            reason = f"the plugin gave a {type(entry).__name__} instead of a dictionary"
-            self._reject(f"record {position}", "", reason, unreadable=True)
         else:
-            self._add_record(entry, position)
-
-    def _add_record(self, entry: Mapping[str, object], position: int) -> None:
-        try:
-            mapped = self._mapper.to_entry(entry)
-        except RecordRejected as rejected:
-            label = str(entry.get(RECORD_LABEL) or f"record {position}")
-            self._reject(
-                label, rejected.field, rejected.reason, own_id=entry.get(RECORD_ID_FIELD), owner=entry.get("patient_id")
-            )
-            return
-        fields = encode_json(mapped.fields)
-        digest = blake2b(fields.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        record = f'[{encode_json(mapped.record_key)},"{digest}",{fields}]'
-        self._records.append(record)
-        self._size += len(record)
+            reason = f"the plugin gave a {type(entry).__name__} instead of a dictionary"
+            self._reject(_label(position), "", reason, unreadable=True)
 
     def _reject(
         self,
@@ -129,3 +184,21 @@ class Batches:
         if self.rejections <= LOGGED_REJECTIONS:
             where = label if key == label else f"{label} ({key})"
             logger.warning("%s rejected: %s%s", where, f"{name}: " if name else "", reason)
+
+
+@dataclass(slots=True)
+class _Mapped:
+    """Entries as columns, and how they fall into passages: name, if it may be known again, and number of records."""
+
+    keys: Sequence[str]
+    values: Mapping[str, Sequence[str | None]]
+    passages: list[tuple[int | None, int]]
+
+
+def _runs_of_one_layout(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+    for _, run in groupby(passages, key=lambda passage: passage.layout):
+        yield list(run)
+
+
+def _label(place: str | int) -> str:
+    return place if isinstance(place, str) else f"record {place}"

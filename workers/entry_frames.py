@@ -5,13 +5,18 @@ Lives in the writer. In: JSON objects; out: values for the store, or a ProtocolE
 
 from __future__ import annotations
 
-from pylantir.entry import RECORD_ID_FIELD, WORKLIST_FIELDS
+from itertools import chain
+from operator import itemgetter
+from types import NoneType
+
+from pylantir.entry import RECORD_FIELDS, REQUIRED_FIELDS
 from pylantir.errors import ProtocolError
-from pylantir.store.cycles import CycleEnd, EntryBatch, EntryRecord
+from pylantir.store.cycles import CycleEnd, EntryBatch
 from pylantir.store.quarantine import Rejection
 from pylantir.wire.frames import Frame
 
-_KNOWN_FIELDS = frozenset(WORKLIST_FIELDS) | {RECORD_ID_FIELD}
+_KNOWN_FIELDS = frozenset(RECORD_FIELDS)
+_PARTS = ("names", "records", "passages", "repeated", "present", "rejected")
 
 
 def read_batch(frame: Frame) -> EntryBatch:
@@ -21,16 +26,16 @@ def read_batch(frame: Frame) -> EntryBatch:
         ProtocolError: It is none.
     """
     cycle, seq, started_at = _read_position(frame)
-    records, present, rejected = (frame.get(name, []) for name in ("records", "present", "rejected"))
-    if not (isinstance(records, list) and isinstance(present, list) and isinstance(rejected, list)):
-        msg = "a malformed batch"
-        raise ProtocolError(msg)
+    names, records, passages, repeated, present, rejected = (_list(frame, part) for part in _PARTS)
     return EntryBatch(
         cycle=cycle,
         seq=seq,
         started_at=started_at,
         snapshot=frame.get("snapshot") is True,
-        records=[_read_record(record) for record in records],
+        names=[_text(name) for name in names],
+        records=_read_records(names, records),
+        passages=[_read_passage(passage) for passage in passages],
+        repeated=[_number(name) for name in repeated],
         present=[_text(key) for key in present],
         rejected=[_read_rejection(rejection) for rejection in rejected],
     )
@@ -53,6 +58,14 @@ def read_end(frame: Frame) -> CycleEnd:
     )
 
 
+def _list(frame: Frame, name: str) -> list[object]:
+    part = frame.get(name, [])
+    if not isinstance(part, list):
+        msg = "a malformed batch"
+        raise ProtocolError(msg)
+    return part
+
+
 def _read_position(frame: Frame) -> tuple[str, int, str]:
     seq = frame.get("seq")
     if type(seq) is not int or seq < 1:
@@ -61,21 +74,46 @@ def _read_position(frame: Frame) -> tuple[str, int, str]:
     return _text(frame.get("cycle")), seq, _text(frame.get("started_at"))
 
 
-def _read_record(record: object) -> EntryRecord:
-    if isinstance(record, list) and len(record) == 3:
-        key, digest, fields = record
-        if (
-            type(key) is str
-            and type(digest) is str
-            and type(fields) is dict
-            and fields.keys() <= _KNOWN_FIELDS
-            and fields.get("patient_id")
-            and fields.get("scheduled_start_date")
-            and all(type(value) is str for value in fields.values())
-        ):
-            return _text(key), _text(digest), fields
-    msg = "a malformed record"
-    raise ProtocolError(msg)
+def _read_records(names: list[object], records: list[object]) -> list[list[str | None]]:
+    """Check all records at once: one by one, this would be the writer's main occupation."""
+    if not records:
+        return []
+    known = all(type(name) is str and name in _KNOWN_FIELDS for name in names)
+    if (
+        not known
+        or len(set(names)) != len(names)
+        or set(map(type, records)) != {list}
+        or set(map(len, records)) != {len(names) + 1}  # type: ignore[arg-type]  # lists, all of them
+        or not set(map(type, chain.from_iterable(records))) <= {str, NoneType}  # type: ignore[arg-type]
+    ):
+        msg = "malformed records"
+        raise ProtocolError(msg)
+    checked: list[list[str | None]] = records  # type: ignore[assignment]
+    required = [0, *(names.index(name) + 1 for name in REQUIRED_FIELDS if name in names)]
+    if len(required) <= len(REQUIRED_FIELDS) or not all(all(map(itemgetter(place), checked)) for place in required):
+        msg = "a record without key, patient or date"
+        raise ProtocolError(msg)
+    try:
+        "".join([str(record[0]) for record in checked]).encode()
+    except UnicodeEncodeError:
+        for record in checked:
+            record[0] = _text(record[0])
+    return checked
+
+
+def _read_passage(passage: object) -> tuple[int | None, int]:
+    if not (isinstance(passage, list) and len(passage) == 2):
+        msg = "a malformed passage"
+        raise ProtocolError(msg)
+    name, length = passage
+    return None if name is None else _number(name), _number(length)
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**64:
+        msg = "something else where a number belongs"
+        raise ProtocolError(msg)
+    return value
 
 
 def _read_rejection(rejection: object) -> Rejection:

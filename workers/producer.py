@@ -38,10 +38,15 @@ class WriterConnection:
         address: The entry queue's socket.
         hello: Who this producer is, and its token.
         clock: Monotonic seconds.
+
+    Attributes:
+        standing: The writer's last welcome: where the source stands.
+        unkept: Passages that the writer did not remember; its owner empties it.
     """
 
     def __init__(self, address: Path, hello: Mapping[str, object], clock: Callable[[], float] = time.monotonic) -> None:
         self.standing: Frame | None = None
+        self.unkept: set[int] = set()
         self._address = address
         self._hello = encode_frame({"kind": "hello", **hello})
         self._clock = clock
@@ -136,6 +141,9 @@ class WriterConnection:
                 self._unacknowledged.popleft()
                 # Not at the welcome: a writer that refuses what comes next would be asked twenty times a second.
                 self._retry_delay = _RECONNECT_S
+                unkept = frame.get("unkept")
+                if isinstance(unkept, list):
+                    self.unkept.update(unkept)
                 summary = frame.get("summary")
                 if isinstance(summary, dict):
                     self._summaries[first.cycle] = summary

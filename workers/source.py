@@ -26,6 +26,7 @@ from pylantir.settings import SourceSettings
 from pylantir.wire.frames import Frame
 from workers.batches import LONGEST_TEXT, Batches, encode_json
 from workers.bootstrap import Context
+from workers.passages import PassageNames
 from workers.producer import WriterConnection
 
 BEAT_EVERY_S = 10.0
@@ -104,6 +105,7 @@ class SourceWorker:
         self._standing: Frame | None = None
         self._last_trace = ""
         self._sync_now = self._was_asked = False
+        self._known = PassageNames()
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
     def run(self) -> None:
@@ -128,6 +130,7 @@ class SourceWorker:
         if self._writer.standing is self._standing:
             return
         self._standing = self._writer.standing
+        self._known = PassageNames()
         last_success = (self._standing or {}).get("last_success")
         self._last_success = datetime.datetime.fromisoformat(last_success) if isinstance(last_success, str) else None
         self._context.channel.report({"last_success": last_success})
@@ -196,7 +199,9 @@ class SourceWorker:
         logger.debug("cycle %s begins", cycle.name)
         error, complete = None, False
         try:
-            batches = Batches(self._mapper, snapshot=snapshot)
+            batches = Batches(self._mapper, snapshot=snapshot, known=self._known)
+            self._known = PassageNames()
+            self._writer.unkept.clear()
             for body in batches.of_entries(self._fetch(started)):
                 self._send_frame(cycle, "batch", body)
             complete = snapshot or self._send_record_ids(cycle, batches)
@@ -214,8 +219,17 @@ class SourceWorker:
             error = str(summary["error"])
         if error is None:
             self._last_success = started
+            self._know_again(batches, forgotten=summary.get("forgotten") is True)
         self._report_cycle(cycle, summary, error, time.monotonic() - began)
         return error is None
+
+    def _know_again(self, batches: Batches, *, forgotten: bool) -> None:
+        """After a cycle that this very writer has committed: what it has shown need not be shown again."""
+        if forgotten or self._writer.standing is not self._standing:
+            logger.info("the writer does not know what was shown before; everything is sent once more")
+            self._sync_now = True
+        else:
+            self._known = batches.shown.without(self._writer.unkept)
 
     def _fetch(self, started: datetime.datetime) -> Iterator[object]:
         """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
@@ -225,9 +239,10 @@ class SourceWorker:
 
     def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
         """Whatever a plugin yields; between two of them the supervisor hears that it goes on."""
+        beat, timeout_s = self._context.channel.beat, self._settings.fetch_timeout_s
         for one in given:
             yield one
-            self._context.channel.beat(self._settings.fetch_timeout_s, at_most_every_s=0.5)
+            beat(timeout_s, at_most_every_s=0.5)
 
     def _send_record_ids(self, cycle: _Cycle, batches: Batches) -> bool:
         """Name every record that exists, where an incremental source can; tells whether that was all of them."""

@@ -194,7 +194,9 @@ class Writer:
         ingest = self._ingest_of(producer.source)
         answer: Frame = {"kind": "ack", "cycle": frame.get("cycle"), "seq": frame.get("seq")}
         if frame.get("kind") == "batch":
-            ingest.apply_batch(read_batch(frame))
+            unkept = ingest.apply_batch(read_batch(frame))
+            if unkept:
+                answer["unkept"] = unkept
         elif frame.get("kind") == "end":
             summary, error = _finish_cycle(ingest, read_end(frame))
             answer["summary"] = {
@@ -203,6 +205,7 @@ class Writer:
                 "entries": summary.entries,
                 "complete": summary.complete,
                 "unreadable": summary.unreadable,
+                "forgotten": summary.forgotten,
                 "held": summary.held.as_json() if summary.held else None,
             }
         else:

@@ -95,8 +95,7 @@ def complete_old_ids(
             if row.data_source != source and row.data_source in configured:
                 continue
             patient = completed[row.patient_id]
-            fields = json.dumps({**json.loads(row.fields), "patient_id": patient}, ensure_ascii=False)
-            connection.execute(_RENAME_CLAIM, {"row_id": row.id, "patient_id": patient, "fields": fields})
+            connection.execute(_RENAME_CLAIM, {"row_id": row.id, "patient_id": patient})
             connection.execute(_UPDATE, {"row_id": row.item_id, "patient_id": patient})
             note = _note(row.item_id, {"patient_id": patient}, {"patient_id": [row.patient_id, patient]}, now)
             connection.execute(insert(audit_log), note)
@@ -155,19 +154,13 @@ def _normalise_row(row: RowMapping) -> tuple[dict[str, Any], bool]:
 
 
 def _claim(record_id: int, row: RowMapping, values: Mapping[str, Any], now: str) -> dict[str, Any]:
-    fields = {name: value for name, value in values.items() if value and name not in _NOT_CLAIMED}
-    if row[RECORD_ID_FIELD]:
-        fields[RECORD_ID_FIELD] = str(row[RECORD_ID_FIELD])
     return {
+        **{name: None if name in _NOT_CLAIMED else value or None for name, value in values.items()},
+        RECORD_ID_FIELD: str(row[RECORD_ID_FIELD]) if row[RECORD_ID_FIELD] else None,
         "id": record_id,
         "data_source": OLD_SOURCE if row["data_source"] in _NAMES_OF_OLD_SOURCE else row["data_source"],
         "record_key": f"{OLD_KEY}{row['id']}",
         "state": LIVE,
-        "digest": "",
-        "fields": json.dumps(fields, ensure_ascii=False),
-        "patient_id": values["patient_id"],
-        "accession_number": values["accession_number"],
-        "study_instance_uid": None,
         "item_id": row["id"],
         "first_seen_at": now,
         "changed_at": now,

@@ -1,10 +1,81 @@
-"""Inserting many rows at once. The ordinary way through SQLAlchemy costs more per row than SQLite itself does."""
+"""Many rows at once. The ordinary way through SQLAlchemy costs more per row than the database itself does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from sqlalchemy import Connection, Table
+
+_RowTuple = tuple[Any, ...]
+
+
+def insert_columns(
+    connection: Connection,
+    table: Table,
+    columns: Mapping[str, Iterable[object]],
+    constants: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Insert rows that are given column by column.
+
+    Args:
+        connection: In a transaction.
+        table: Where to; its column names are our own, so they need no quoting.
+        columns: Column -> its values, one per row; one at least must end.
+        constants: Column -> the one value that it has in every row. Named once: a parameter costs as much per row as an
+            index.
+    """
+    mark, rows = _mark(connection), list(zip(*columns.values(), strict=False))
+    names = ", ".join((*columns, *constants))
+    values = ", ".join((*[mark] * len(columns), *(_literal(connection, value) for value in constants.values())))
+    if rows:
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({values})", rows)  # noqa: S608
+
+
+def insert_copies(
+    connection: Connection,
+    table: Table,
+    origin: Table,
+    ids: range,
+    copied: Mapping[str, str],
+    columns: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
+    constants: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Insert a row for each of some rows of another table, which says most of it already.
+
+    Args:
+        connection: In a transaction.
+        table: Where to.
+        origin: The other table.
+        ids: Which rows of it.
+        copied: Column -> what it is, in SQL, in terms of the other row.
+        columns: Column -> its values, in the order of the ids, where the other row does not have them.
+        constants: As for `insert_columns`.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    mark = _mark(connection)
+    parameters: tuple[object, ...]
+    if columns:
+        # One parameter for all of them, which the database takes apart by itself.
+        each = "json_each({0}) AS k ON o.id = k.key" if is_sqlite else (
+            "json_array_elements(CAST({0} AS json)) WITH ORDINALITY AS k(value, place) ON o.id = k.place - 1"
+        )  # fmt: skip
+        source = f"{origin.name} AS o JOIN {each.format(mark)} + {mark}"
+        parameters = (json.dumps(list(zip(*columns.values(), strict=True))), ids.start)
+    else:
+        source = f"{origin.name} AS o WHERE o.id BETWEEN {mark} AND {mark}"
+        parameters = (ids.start, ids.stop - 1)
+    value = "json_extract(k.value, '$[{}]')" if is_sqlite else "k.value ->> {}"
+    values = [
+        *copied.values(),
+        *(value.format(place) for place in range(len(columns))),
+        *(_literal(connection, constant) for constant in constants.values()),
+    ]
+    names = ", ".join((*copied, *columns, *constants))
+    statement = f"INSERT INTO {table.name} ({names}) SELECT {', '.join(values)} FROM {source}"  # noqa: S608
+    connection.exec_driver_sql(statement, parameters)
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
@@ -12,13 +83,60 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
     Args:
         connection: In a transaction.
-        table: Where to; its column names are our own, so they need no quoting.
+        table: Where to.
         rows: Column -> value.
     """
-    if not rows:
-        return
-    given = set().union(*rows)
-    columns = [column.name for column in table.columns if column.name in given]
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join([mark] * len(columns))})"  # noqa: S608
-    connection.exec_driver_sql(statement, [tuple([row.get(name) for name in columns]) for row in rows])
+    if rows:
+        given = set().union(*rows)
+        names = [column.name for column in table.columns if column.name in given]
+        insert_columns(connection, table, {name: [row.get(name) for row in rows] for name in names})
+
+
+def select_among(
+    connection: Connection,
+    table: Table,
+    wanted: Sequence[str],
+    column: str,
+    values: Iterable[str],
+    *,
+    source: str | None = None,
+    condition: str = "",
+) -> list[_RowTuple]:
+    """Read the rows that have one of many values in a column; the values are one parameter, however many they are.
+
+    Args:
+        connection: Any.
+        table: Where from.
+        wanted: Columns to read.
+        column: The column that is compared; indexed, or every row is read.
+        values: What it may be.
+        source: Only rows of this `data_source`.
+        condition: A further one, in SQL.
+
+    Returns:
+        The rows, as tuples.
+    """
+    mark = _mark(connection)
+    statement = f"SELECT {', '.join(wanted)} FROM {table.name} WHERE "  # noqa: S608
+    parameters: list[object] = []
+    if condition:
+        statement += f"{condition} AND "
+    if source is not None:
+        statement += f"data_source = {mark} AND "
+        parameters.append(source)
+    if connection.dialect.name == "sqlite":
+        statement += f"{column} IN (SELECT value FROM json_each({mark}))"  # noqa: S608
+        parameters.append(json.dumps(list(values)))
+    else:
+        statement += f"{column} = ANY({mark})"
+        parameters.append(list(values))
+    return list(map(tuple, connection.exec_driver_sql(statement, tuple(parameters))))
+
+
+def _mark(connection: Connection) -> str:
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
+
+
+def _literal(connection: Connection, value: str) -> str:
+    quoted = "'" + value.replace("'", "''") + "'"
+    return quoted if connection.dialect.paramstyle == "qmark" else quoted.replace("%", "%%")

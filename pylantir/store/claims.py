@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 UID_NAMESPACE = uuid.UUID("5c2b3a52-6c1e-5d0f-9a57-0f2c0d9f6b11")
+_NAMESPACE_BYTES = UID_NAMESPACE.bytes
+_VERSION_MASK = 0xF000 << 64 | 0xC000 << 48
+_VERSION_5 = 5 << 76 | 0x8000 << 48
 _SEPARATOR = "\x1f"  # no value of DICOM has it
 STATUS = "performed_procedure_step_status"
 STUDY_UID = "study_instance_uid"
@@ -91,8 +95,12 @@ def make_study_uid(data_source: str, record_key: str, patient_id: str, repetitio
 
     Source: DICOM PS3.5 B.2 (UUID derived UIDs, root 2.25).
     """
-    parts = [data_source, record_key, patient_id, *([str(repetition)] if repetition else [])]
-    return f"2.25.{uuid.uuid5(UID_NAMESPACE, _SEPARATOR.join(parts)).int}"
+    name = _SEPARATOR.join((data_source, record_key, patient_id))
+    if repetition:
+        name += f"{_SEPARATOR}{repetition}"
+    # `uuid.uuid5` does the same at four times the cost, for every new item.
+    digest = hashlib.sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big') & ~_VERSION_MASK | _VERSION_5}"
 
 
 def uid_begun_by(claim: Claim, repetition: int = 0) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pylantir.store.passages import Passages
 from pylantir.store.quarantine import Rejection
 from pylantir.store.removal import HeldRemoval
 
@@ -17,8 +18,8 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-EntryRecord = tuple[str, str, Mapping[str, str]]
-"""Record key, digest of the fields, worklist field -> value."""
+EntryRecord = Sequence["str | None"]
+"""Record key, then what the source says: a value per name of the batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,10 @@ class EntryBatch:
         seq: 1, 2, 3 … within the cycle.
         started_at: When the cycle began (ISO 8601, UTC).
         snapshot: The cycle shows everything that the source has, so a key may come once only.
+        names: Worklist fields: what the values of each record are.
         records: What the source says, in its order.
+        passages: How the records fall into passages (see `passages`): of each its name, or None, and its length.
+        repeated: Names of passages that come again as the last cycle had them, in place of their records.
         present: Keys of records that still exist, sent without their fields.
         rejected: Records that could not be mapped.
     """
@@ -39,7 +43,10 @@ class EntryBatch:
     seq: int
     started_at: str
     snapshot: bool
+    names: Sequence[str] = ()
     records: Sequence[EntryRecord] = ()
+    passages: Sequence[tuple[int | None, int]] = ()
+    repeated: Sequence[int] = ()
     present: Sequence[str] = ()
     rejected: Sequence[Rejection] = ()
 
@@ -57,23 +64,38 @@ class CycleEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleSummary:
-    """What became of a cycle, as its row in `sync_runs` says, and what the source holds now."""
+    """What became of a cycle, as its row in `sync_runs` says, and what the source holds now.
+
+    Attributes:
+        counts: As in `sync_runs`.
+        entries: Live records of the source.
+        complete: A whole snapshot, whose removals were applied.
+        unreadable: Records of which nothing could be read.
+        held: A removal that waits.
+        forgotten: It named passages that this writer does not know: everything has to be sent once more.
+    """
 
     counts: Mapping[str, int]
     entries: int
     complete: bool
+    forgotten: bool = False
     unreadable: int = 0
     held: HeldRemoval | None = None
 
 
 @dataclass(slots=True)
 class CycleState:
-    """The cycle in progress, as far as it is committed."""
+    """The cycle in progress, as far as it is committed.
+
+    `whole` is lost when something of it did not come to this writer, which then must not take it for a snapshot.
+    """
 
     cycle: str
     started_at: str
     last_seq: int = 0
     whole: bool = True
+    forgotten: bool = False
+    passages: Passages = field(default_factory=Passages)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seen: bytearray = field(default_factory=bytearray)
     seen_count: int = 0
@@ -92,7 +114,10 @@ class CycleState:
         missing = (max(record_ids) >> 3) + 1 - len(self.seen)
         if missing > 0:
             self.seen.extend(bytes(missing))
+        seen, count = self.seen, 0
         for record_id in record_ids:
-            if not self.has_seen(record_id):
-                self.seen[record_id >> 3] |= 1 << (record_id & 7)
-                self.seen_count += 1
+            byte, bit = record_id >> 3, 1 << (record_id & 7)
+            if not seen[byte] & bit:
+                seen[byte] |= bit
+                count += 1
+        self.seen_count += count

@@ -44,11 +44,13 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         for pragma in (
+            # For a new file only: rows of a worklist are long.
+            "page_size=8192",
             "journal_mode=WAL",
             "synchronous=NORMAL",
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "cache_size=-16384",
-            "wal_autocheckpoint=4000",
+            "wal_autocheckpoint=8192",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -83,7 +83,7 @@ def _load_claimants(working: WorkingSet, identifiers: set[Identifier]) -> dict[I
 
 
 def _claims(record: Record, column: str, value: str) -> bool:
-    return getattr(record, column) == value and record.state in (LIVE, REFUSED)
+    return record.fields.get(column) == value and record.state in (LIVE, REFUSED)
 
 
 def _index_claimants(working: WorkingSet) -> dict[Identifier, list[Record]]:

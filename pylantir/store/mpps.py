@@ -145,18 +145,16 @@ def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate
     """The items that might be meant, by every sign there is."""
     study_uids = {step.study_uid for step in clues.steps if step.study_uid}
     accessions = {step.accession_number for step in clues.steps if step.accession_number}
-    conditions: list[ColumnElement[bool]] = [
-        _ITEMS.study_instance_uid.in_(study_uids),
-        _ITEMS.accession_number.in_(accessions),
-    ]
+    indexed: list[ColumnElement[bool]] = [_ITEMS.accession_number.in_(accessions)]
     if clues.patient_id:
-        conditions.append((_ITEMS.patient_id == clues.patient_id) & (_ITEMS.scheduled_start_date == clues.day))
-    rows = list(connection.execute(select(worklist_items).where(or_(*conditions))).mappings())
+        indexed.append((_ITEMS.patient_id == clues.patient_id) & (_ITEMS.scheduled_start_date == clues.day))
+    rows = list(connection.execute(select(worklist_items).where(or_(*indexed))).mappings())
     if study_uids - {row["study_instance_uid"] for row in rows}:
-        # Without an index, so only now: a source has supplied another UID since the scanner asked.
+        # Without an index, so only now: for another patient ID or day, or a UID that a source has replaced since.
         known = {row["id"] for row in rows}
-        older = select(worklist_items).where(_ITEMS.generated_study_uid.in_(study_uids))
-        rows += [row for row in connection.execute(older).mappings() if row["id"] not in known]
+        by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
+        found = connection.execute(select(worklist_items).where(by_uid)).mappings()
+        rows += [row for row in found if row["id"] not in known]
     return [_as_candidate(row) for row in rows]
 
 

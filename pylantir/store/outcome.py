@@ -14,12 +14,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
+class Again:
+    """Passages that came again, and the ids of their records."""
+
+    names: list[int] = field(default_factory=list)
+    ids: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class Outcome:
     """What one batch did, to be added to the cycle once it is committed.
 
     Attributes:
         counts: As in `sync_runs`.
         seen: Ids of the records that it showed.
+        again: Passages that it named in place of their records.
+        ids: Key -> id of the records that it showed and that are stored.
+        unclean: Keys of records that are to be looked at again in the next cycle: repeated, rejected, not live.
         rejected: Records that go into quarantine.
         refused: Keys of records that are in quarantine already.
         repeats: Exact repeats within the fetch.
@@ -28,6 +39,9 @@ class Outcome:
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seen: list[int] = field(default_factory=list)
+    again: Again = field(default_factory=Again)
+    ids: dict[str, int] = field(default_factory=dict)
+    unclean: set[str] = field(default_factory=set)
     rejected: list[Rejection] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     repeats: int = 0
@@ -38,6 +52,8 @@ class Outcome:
         for name, count in other.counts.items():
             self.counts[name] += count
         self.seen += other.seen
+        self.ids |= other.ids
+        self.unclean |= other.unclean
         self.rejected += other.rejected
         self.refused += other.refused
         self.repeats += other.repeats

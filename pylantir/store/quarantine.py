@@ -82,6 +82,16 @@ def note_sightings(connection: Connection, source: str, record_keys: Sequence[st
         connection.execute(seen_again, {"source": source, "keys": list(record_keys)})
 
 
+def note_missed_sightings(connection: Connection, source: str, record_keys: Sequence[str], since: str, now: str) -> int:
+    """As `note_sightings`, for those of the records only that have not been noted since a moment; tells how many."""
+    if not record_keys:
+        return 0
+    missed = update(rejected_entries).where(*_OF_KEYS, _TABLE.last_seen_at < bindparam("since"))
+    missed = missed.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
+    done = connection.execute(missed, {"source": source, "keys": list(record_keys), "since": since})
+    return done.rowcount
+
+
 def remove_unseen(connection: Connection, source: str, since: str) -> None:
     """Take out what a whole snapshot, begun at `since`, did not show any more."""
     connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since))

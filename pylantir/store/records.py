@@ -5,13 +5,14 @@ A `Record` is a row of `source_entries`. Reading and writing is in bulk: a state
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
+from pylantir.entry import RECORD_FIELDS
+from pylantir.store.bulk import select_among
 from pylantir.store.claims import Item, Rules
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 
@@ -32,36 +33,35 @@ STEP_KEY = "step:"
 
 CHUNK = 500
 T = TypeVar("T")
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(slots=True)
 class Record:
-    """A row of `source_entries`, in the order of its columns; the last two say how it goes back."""
+    """A row of `source_entries`; the last two say how it goes back.
+
+    `fields` are those that the source gives, by name.
+    """
 
     id: int
     data_source: str
     record_key: str
     state: str
-    digest: str
-    fields: Mapping[str, str]
-    patient_id: str
-    accession_number: str | None
-    study_instance_uid: str | None
     item_id: int | None
     first_seen_at: str
     changed_at: str
     withdrawn_at: str | None
+    fields: Mapping[str, str]
     stored: bool = False
     changed: bool = True
 
-    def describe(self, fields: Mapping[str, str], digest: str, now: str) -> None:
+    @property
+    def patient_id(self) -> str:
+        """Whose it is."""
+        return self.fields["patient_id"]
+
+    def describe(self, fields: Mapping[str, str], now: str) -> None:
         """Take over what the source says now."""
         self.fields = fields
-        self.digest = digest
-        self.patient_id = fields["patient_id"]
-        self.accession_number = fields.get("accession_number")
-        self.study_instance_uid = fields.get("study_instance_uid")
         self.changed_at = now
         self.changed = True
 
@@ -74,8 +74,7 @@ class Record:
 
     def identifiers(self) -> list[tuple[str, str]]:
         """The (column, value) pairs that can belong to one patient only."""
-        pairs = (("accession_number", self.accession_number), ("study_instance_uid", self.study_instance_uid))
-        return [(column, value) for column, value in pairs if value]
+        return [(column, value) for column in IDENTIFIERS if (value := self.fields.get(column))]
 
     def row(self) -> dict[str, object]:
         """The row as the database takes it."""
@@ -84,15 +83,11 @@ class Record:
             "data_source": self.data_source,
             "record_key": self.record_key,
             "state": self.state,
-            "digest": self.digest,
-            "fields": _encode(self.fields),
-            "patient_id": self.patient_id,
-            "accession_number": self.accession_number,
-            "study_instance_uid": self.study_instance_uid,
             "item_id": self.item_id,
             "first_seen_at": self.first_seen_at,
             "changed_at": self.changed_at,
             "withdrawn_at": self.withdrawn_at,
+            **{name: self.fields.get(name) for name in RECORD_FIELDS},
         }
 
 
@@ -103,8 +98,10 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
         yield sequence[start : start + CHUNK]
 
 
-_RECORDS = select(source_entries).where(source_entries.c.patient_id.in_(bindparam("patients", expanding=True)))
-_ITEMS = select(worklist_items).where(worklist_items.c.patient_id.in_(bindparam("patients", expanding=True)))
+_RECORD_COLUMNS = (
+    "id", "data_source", "record_key", "state", "item_id", "first_seen_at", "changed_at", "withdrawn_at",
+)  # fmt: skip
+_ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
 _NEXT_IDS = select(
     select(func.coalesce(func.max(source_entries.c.id), 0) + 1).scalar_subquery(),
     select(func.coalesce(func.max(worklist_items.c.id), 0) + 1).scalar_subquery(),
@@ -115,16 +112,25 @@ _NEXT_IDS = select(
 
 def read_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:
     """The records of these patients, in every state."""
-    for chunk in chunks(patients):
-        for row in connection.execute(_RECORDS, {"patients": chunk}).mappings():
-            yield Record(**{**row, "fields": json.loads(row["fields"])}, stored=True, changed=False)
+    columns, own = (*_RECORD_COLUMNS, *RECORD_FIELDS), len(_RECORD_COLUMNS)
+    for row in select_among(connection, source_entries, columns, "patient_id", patients):
+        named = dict(zip(_RECORD_COLUMNS, row[:own], strict=True))
+        yield Record(**named, fields=given_fields(row[own:]), stored=True, changed=False)
 
 
 def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item]:
     """The items of these patients, cancelled ones included."""
-    for chunk in chunks(patients):
-        for row in connection.execute(_ITEMS, {"patients": chunk}).mappings():
-            yield Item(row["id"], dict(row))
+    for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "patient_id", patients):
+        yield Item(row[0], dict(zip(_ITEM_COLUMNS, row, strict=True)))
+
+
+def given_fields(contents: Sequence[str | None]) -> dict[str, str]:
+    """Name what a source says, without what it does not say.
+
+    Args:
+        contents: A value or None for each of `RECORD_FIELDS`.
+    """
+    return {name: value for name, value in zip(RECORD_FIELDS, contents, strict=True) if value}
 
 
 def next_ids(connection: Connection) -> tuple[int, int]:
@@ -176,12 +182,8 @@ def find_holding_patients(
 
 def find_started_holders(connection: Connection, column: str, values: Sequence[str]) -> dict[str, str]:
     """For each value on an item that a scanner has reported on: the item's patient."""
-    table = worklist_items.c
-    statement = select(table[column], table.patient_id).where(
-        table[column].in_(bindparam("values", expanding=True)), table.scanner_touched == 1
+    return dict(
+        select_among(
+            connection, worklist_items, (column, "patient_id"), column, values, condition="scanner_touched = 1"
+        )
     )
-    return {
-        value: patient
-        for chunk in chunks(values)
-        for value, patient in connection.execute(statement, {"values": chunk})
-    }

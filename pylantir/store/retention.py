@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, Select, delete, exists, func, insert, select
+from sqlalchemy import Engine, RowMapping, Select, delete, func, select
 
 from pylantir.store.audit_guard import allow_deletion, forbid_changes
+from pylantir.store.bulk import insert_rows
 from pylantir.store.cycles import utc_now
 from pylantir.store.records import WITHDRAWN, chunks
 from pylantir.store.tables import audit_log, source_entries, sync_runs, worklist_items
+from pylantir.store.working_set import NOT_AUDITED
 
 _ITEMS = worklist_items.c
 _ENTRIES = source_entries.c
@@ -26,17 +28,31 @@ def purge_items(engine: Engine, before: str) -> str:
     Returns:
         What was done, for the operator.
     """
-    given = exists().where(_ENTRIES.item_id == _ITEMS.id, _ENTRIES.state != WITHDRAWN)
+    given = select(_ENTRIES.item_id).where(_ENTRIES.state != WITHDRAWN, _ENTRIES.item_id.is_not(None))
+    now = utc_now()
     with engine.begin() as connection:
-        old = connection.scalars(select(_ITEMS.id).where(_ITEMS.scheduled_start_date < before, ~given)).all()
+        old = connection.scalars(
+            select(_ITEMS.id).where(_ITEMS.scheduled_start_date < before, _ITEMS.id.not_in(given))
+        ).all()
         for chunk in chunks(old):
+            rows = connection.execute(select(worklist_items).where(_ITEMS.id.in_(chunk))).mappings()
+            insert_rows(connection, audit_log, [_last_words(row, now) for row in rows])
             connection.execute(delete(source_entries).where(_ENTRIES.item_id.in_(chunk)))
             connection.execute(delete(worklist_items).where(_ITEMS.id.in_(chunk)))
-        if old:
-            changes = json.dumps({"before": [None, before], "items": [len(old), 0]})
-            note = {"at": utc_now(), "actor": "command:purge", "action": "purged", "changes": changes}
-            connection.execute(insert(audit_log), note)
     return f"{len(old)} items scheduled before {before} deleted"
+
+
+def _last_words(item: RowMapping, now: str) -> dict[str, object]:
+    """The audit log's row about a deleted item: with its values, from which its earlier rows can be followed back."""
+    changes = {name: [value, None] for name, value in item.items() if value is not None and name not in NOT_AUDITED}
+    return {
+        "at": now,
+        "actor": "command:purge",
+        "action": "purged",
+        "item_id": item["id"],
+        "patient_id": item["patient_id"],
+        "changes": json.dumps(changes, ensure_ascii=False),
+    }
 
 
 def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | None, now: datetime) -> int:

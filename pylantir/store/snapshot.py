@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, case, func, select
+from sqlalchemy import bindparam, func, select
 
 from pylantir.entry import SCHEDULED
 from pylantir.store.claims import STATUS
 from pylantir.store.cycles import CycleState
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.removal import HeldRemoval, judge_removal, make_picture
-from pylantir.store.tables import source_entries, source_states, worklist_items
+from pylantir.store.tables import NOT_LIVE, source_entries, source_states, worklist_items
 from pylantir.store.working_set import WorkingSet
 
 _ENTRIES = source_entries.c
@@ -121,8 +121,11 @@ def _judge(
 
 _CLAIMED = (_ENTRIES.data_source == bindparam("source"), _ENTRIES.state.in_((LIVE, REFUSED, PENDING)))
 _FIND_CLAIMS = select(_ENTRIES.id, _ENTRIES.patient_id, _ENTRIES.state).where(*_CLAIMED)
-_COUNT_CLAIMS = select(func.count(), func.coalesce(func.sum(case((_ENTRIES.state == PENDING, 1), else_=0)), 0)).where(
-    *_CLAIMED
+_OWN = select(func.count()).where(_ENTRIES.data_source == bindparam("source"))
+# By the indexes alone: the second and third look at the few rows that are not live.
+_COUNT_CLAIMS = select(
+    _OWN.scalar_subquery() - _OWN.where(NOT_LIVE, _ENTRIES.state == WITHDRAWN).scalar_subquery(),
+    _OWN.where(NOT_LIVE, _ENTRIES.state == PENDING).scalar_subquery(),
 )
 _FIND_OPEN = (
     select(_ENTRIES.id, _ENTRIES.item_id)

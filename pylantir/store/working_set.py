@@ -23,9 +23,8 @@ from pylantir.store.tables import audit_log, source_entries, worklist_items
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _NOTHING_GIVEN = dict.fromkeys((*WORKLIST_FIELDS, RECORD_ID_FIELD, "known_conflicts"))
-_NOT_AUDITED = frozenset(
-    {"id", "known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"}
-)
+NOT_AUDITED = frozenset({"id", "known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"})
+"""Columns of an item that follow from the others, or are nobody's statement."""
 _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
 
 
@@ -75,11 +74,10 @@ class WorkingSet:
         """All records of a loaded patient, in every state."""
         return self._patients[patient].values()
 
-    def add(self, data_source: str, record_key: str, fields: Mapping[str, str], digest: str, state: str) -> Record:
+    def add(self, data_source: str, record_key: str, fields: Mapping[str, str], state: str) -> Record:
         """A record that the source did not have before; its patient must be loaded."""
         record = Record(
-            self._next_record_id, data_source, record_key, state, digest, fields, fields["patient_id"],
-            fields.get("accession_number"), fields.get("study_instance_uid"), None, self.now, self.now, None,
+            self._next_record_id, data_source, record_key, state, None, self.now, self.now, None, fields
         )  # fmt: skip
         self._next_record_id += 1
         self.records[record.id] = record
@@ -87,13 +85,13 @@ class WorkingSet:
         self.touch(record)
         return record
 
-    def change(self, record: Record, fields: Mapping[str, str], digest: str) -> None:
+    def change(self, record: Record, fields: Mapping[str, str]) -> None:
         """A record that says something else than before, about another patient perhaps; both must be loaded."""
         self.touch(record)
         del self._patients[record.patient_id][record.id]
         if record.patient_id != fields["patient_id"]:
             self._leave(record)
-        record.describe(fields, digest, self.now)
+        record.describe(fields, self.now)
         self._patients[record.patient_id][record.id] = record
         if record.state == REFUSED:
             # What it claims now may be its own: `settle_identifiers` judges anew.
@@ -195,7 +193,8 @@ class WorkingSet:
         values |= {"id": item_id, "scanner_touched": 0, "created_at": self.now}
         self._inserts.append(values)
         self.events.inserted.append(item_id)
-        self._note("created", item_id, values["patient_id"], {name: [None, value] for name, value in values.items()})
+        # Its values are the item's own, less what later rows say: to write them twice would double the cost of an item.
+        self._note("created", item_id, values["patient_id"], {})
 
     def _update(self, item: Item, values: dict[str, object]) -> None:
         values = {**_NOTHING_GIVEN, **values}
@@ -209,7 +208,7 @@ class WorkingSet:
         if changes.keys() & {"data_source", RECORD_ID_FIELD} and item.values[RECORD_ID_FIELD] is not None:
             self._releases.append({"stored_id": item.id})
         self._updates.append(_row(item, values))
-        if not set(changes) - _NOT_AUDITED:
+        if not set(changes) - NOT_AUDITED:
             return
         if changes.get(STATUS, ("", ""))[0] == CANCELED:
             action, ids = "revived", self.events.inserted
@@ -257,7 +256,7 @@ class WorkingSet:
         self._note("conflict", item.id, item.values["patient_id"], {conflict.field: difference})
 
     def _note(self, action: str, item_id: int, patient: object, changes: Mapping[str, object]) -> None:
-        kept = {name: change for name, change in changes.items() if name not in _NOT_AUDITED}
+        kept = {name: change for name, change in changes.items() if name not in NOT_AUDITED}
         self._audit.append(
             {
                 "at": self.now,
@@ -310,7 +309,7 @@ def _identified(row: dict[str, object]) -> dict[str, object]:
 
 
 def _refusal(record: Record) -> Rejection:
-    column = "accession_number" if record.accession_number else "study_instance_uid"
+    column = "accession_number" if "accession_number" in record.fields else "study_instance_uid"
     return Rejection(record.record_key, column, "belongs to another patient; correct it in one of the two records")
 
 

@@ -213,23 +213,25 @@ class Campaign:
         )
 
     def _judge_audit(self) -> list[str]:
-        """Played again from the beginning, the audit log leads to what the table has."""
-        fields: dict[int, dict[str, object]] = {}
+        """Followed back from what the table has, the audit log leads to how each item came into being."""
+        columns = ("performed_procedure_step_status", "patient_id", "scheduled_start_date", "patient_name")
+        rows = self.installation.rows(f"select id, {', '.join(columns)} from worklist_items")
+        values = {item: dict(zip(columns, row, strict=True)) for item, *row in rows}
+        assert {known["performed_procedure_step_status"] for known in values.values()} <= set(STATUSES)
+        unborn = set(values)
         problems = []
-        for item, action, text in self.installation.rows("select item_id, action, changes from audit_log order by id"):
+        log = self.installation.rows("select item_id, action, changes from audit_log order by id desc")
+        for item, action, text in log:
             if action == "conflict" or item is None:
                 continue
-            known = fields.setdefault(item, {})
-            if action == "created" and known:
-                problems.append(f"item {item} was created twice")
-            for name, (before, after) in json.loads(text or "{}").items():
-                if name in known and known[name] != before:
-                    problems.append(f"item {item}: {name} was {known[name]}, then changed from {before}")
-                known[name] = after
-        statuses = self.installation.rows("select id, performed_procedure_step_status from worklist_items")
-        assert {status for _, status in statuses} <= set(STATUSES)
-        for item, status in statuses:
-            said = fields.get(item, {}).get("performed_procedure_step_status", "SCHEDULED")
-            if item not in fields or said != status:
-                problems.append(f"item {item} is {status}, by the audit log {said}")
-        return problems[:5]
+            if item not in unborn:
+                problems.append(f"item {item} was there before it was created, or is gone")
+            known = values.setdefault(item, {})
+            for name, change in json.loads(text or "{}").items():
+                if isinstance(change, list) and name in columns:
+                    if known.get(name) != change[1]:
+                        problems.append(f"audit of item {item}: {name} became {change[1]}, but was {known.get(name)}")
+                    known[name] = change[0]
+            if action == "created":
+                unborn.discard(item)
+        return problems[:5] + [f"item {item} was never created" for item in sorted(unborn)[:5]]

@@ -49,9 +49,11 @@ def hello(source: str, generation: int = 1, **changes: object) -> Frame:
     }
 
 
-def record(patient: str, **fields: str) -> list[object]:
-    values = {"patient_id": patient, "scheduled_start_date": "20300101", "modality": "MR", **fields}
-    return [f"id:{patient}", f"digest of {sorted(values.items())!r}", values]
+NAMES = ("patient_id", "scheduled_start_date", "modality", "patient_name")
+
+
+def record(patient: str, patient_name: object = None, modality: str = "MR") -> list[object]:
+    return [f"id:{patient}", patient, "20300101", modality, patient_name]
 
 
 @functools.cache
@@ -66,6 +68,7 @@ def batch(seq: int, *records: list[object], cycle: str = "c1", **changes: object
         "kind": "batch",
         **place,
         "snapshot": True,
+        "names": NAMES,
         "records": list(records),
         "present": [],
         "rejected": [],

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from running_writer import RawProducer, RunningWriter, batch, end, hello, record
+from running_writer import NAMES, RawProducer, RunningWriter, batch, end, hello, record
 
 from pylantir.wire.frames import MAX_FRAME_BYTES, encode_frame
 
@@ -100,8 +100,21 @@ def test_a_producer_that_sends_byte_by_byte_delays_nobody(writer: RunningWriter)
         pytest.param(encode_frame({"kind": "surprise"}), id="an unknown kind"),
         pytest.param(encode_frame(batch(0, record("P1"))), id="no number"),
         pytest.param(encode_frame(batch(1, [1, 2, 3])), id="no record"),
-        pytest.param(encode_frame(batch(1, record("P1", performed_step="x"))), id="an unknown field"),
+        pytest.param(encode_frame(batch(1, {"id:P1": "P1"})), id="a record that is no list"),
+        pytest.param(encode_frame(batch(1, record("P1"), record("P2")[:-1])), id="a record cut short"),
+        pytest.param(encode_frame(batch(1, record("P1"), record("P2", patient_name=7))), id="a number for a name"),
+        pytest.param(encode_frame(batch(1, ["", *record("P1")[1:]])), id="no key"),
+        pytest.param(
+            encode_frame(batch(1, record("P1"), names=[*NAMES[:-1], "performed_step"])), id="an unknown field"
+        ),
+        pytest.param(encode_frame(batch(1, record("P1"), names=[*NAMES[:-1], "modality"])), id="a field twice"),
+        pytest.param(
+            encode_frame(batch(1, record("P1"), names=[*NAMES[:-1], ["modality"]])), id="a field that is a list"
+        ),
+        pytest.param(encode_frame(batch(1, ["id:1", "MR"], names=["modality"])), id="no patient's field"),
         pytest.param(encode_frame(batch(1, record(""))), id="no patient"),
+        pytest.param(encode_frame(batch(1, record("P1"), passages=[["x", 1]])), id="no passage"),
+        pytest.param(encode_frame(batch(1, record("P1"), repeated=[-1])), id="no passage's name"),
         pytest.param(encode_frame(batch(1, rejected=[["only a key"]])), id="no rejection"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, insert, select, text
+from worklist_store import in_columns
 
 from pylantir.errors import WriterUnavailable
 from pylantir.mpps.model import MppsAnswer, MppsRequest
@@ -257,8 +258,8 @@ def test_no_sync_changes_what_a_scanner_has_started(engine: Engine) -> None:
 
     def sync(cycle: str, *records: dict[str, str]) -> None:
         started = NOW.isoformat()
-        batch = [("acc:A1", json.dumps(record), record) for record in records]
-        ingest.apply_batch(EntryBatch(cycle=cycle, seq=1, started_at=started, snapshot=True, records=batch))
+        batch = in_columns([("acc:A1", record) for record in records])
+        ingest.apply_batch(EntryBatch(cycle=cycle, seq=1, started_at=started, snapshot=True, **batch))
         ingest.finish_cycle(CycleEnd(cycle=cycle, seq=2, started_at=started, complete=True))
 
     sync("c1", entry)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from old_installation import OLD_ROWS, make_old_database
+from worklist_store import in_columns
 
 from pylantir.store.claims import Rules
 from pylantir.store.cycles import CycleEnd, EntryBatch, utc_now
@@ -37,8 +38,8 @@ def sync(
     prepare_database(engine)
     ingest = SourceIngest(engine, source, Rules(ranks={name: rank for rank, name in enumerate((source, *others))}))
     started_at = utc_now()
-    batch = [(key, key + str(fields), dict(fields)) for key, fields in records.items()]
-    ingest.apply_batch(EntryBatch(cycle="c", seq=1, started_at=started_at, snapshot=True, records=batch))
+    batch = in_columns([(key, dict(fields)) for key, fields in records.items()])
+    ingest.apply_batch(EntryBatch(cycle="c", seq=1, started_at=started_at, snapshot=True, **batch))
     ingest.finish_cycle(CycleEnd(cycle="c", seq=2, started_at=started_at, complete=True))
     engine.dispose()
 

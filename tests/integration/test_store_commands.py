@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, delete, insert, select
 from sqlalchemy.exc import DatabaseError
+from worklist_store import in_columns
 
 from pylantir.errors import CommandRefused
 from pylantir.store.claims import Rules
@@ -35,8 +36,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def sync(engine: Engine, source: str, *records: Mapping[str, str], rules: Rules = BOTH) -> None:
     ingest = SourceIngest(engine, source, rules)
     started_at = utc_now()
-    rows = [(f"id:{one['source_record_id']}", json.dumps(one), dict(one)) for one in records]
-    ingest.apply_batch(EntryBatch(cycle=started_at, seq=1, started_at=started_at, snapshot=True, records=rows))
+    rows = in_columns([(f"id:{one['source_record_id']}", dict(one)) for one in records])
+    ingest.apply_batch(EntryBatch(cycle=started_at, seq=1, started_at=started_at, snapshot=True, **rows))
     ingest.finish_cycle(CycleEnd(cycle=started_at, seq=2, started_at=started_at, complete=True))
 
 

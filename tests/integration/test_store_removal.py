@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, select, update
-from worklist_store import Feed, check_audit, items, record, report_from_scanner, rows, runs, served
+from worklist_store import Feed, Record, check_audit, items, record, report_from_scanner, rows, runs, served
 
 from pylantir.entry import CANCELED, COMPLETED
 from pylantir.store.claims import STATUS
-from pylantir.store.cycles import EntryRecord
 from pylantir.store.quarantine import Rejection
 from pylantir.store.tables import audit_log, source_states
 
 
-def day(count: int, start: int = 0) -> list[EntryRecord]:
+def day(count: int, start: int = 0) -> list[Record]:
     return [record(str(n), patient=f"P{n:03}") for n in range(start, count)]
 
 
@@ -49,6 +48,7 @@ def test_a_fetch_that_lost_a_batch_cancels_nothing(store: Engine, feed: Feed) ->
 
 
 def test_a_cycle_that_spans_two_writers_cancels_nothing_and_the_next_one_does(store: Engine, feed: Feed) -> None:
+    feed.known = {}
     batches = feed.batches(day(23), size=10)
     feed.ingest.apply_batch(batches[0])
     feed.restart()

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from worklist_store import (
     RULES,
     Feed,
+    Record,
     check_audit,
     claims,
     items,
@@ -24,7 +25,6 @@ from worklist_store import (
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
 from pylantir.store.claims import STATUS, Rules
 from pylantir.store.commands import apply_rules, forget_source
-from pylantir.store.cycles import EntryRecord
 from pylantir.store.tables import audit_log
 
 FILLER = record("filler", patient="P0")
@@ -96,7 +96,7 @@ def test_a_study_uid_that_comes_later_replaces_the_generated_one_while_the_item_
     check_audit(store)
 
 
-def of_patient(patient: str, identifier: str) -> EntryRecord:
+def of_patient(patient: str, identifier: str) -> Record:
     return record(f"of-{patient}", patient=patient, **{identifier: "1.2.3"})
 
 

@@ -144,7 +144,7 @@ def test_a_row_that_somebody_damaged_does_not_stop_the_writer(writer: RunningWri
     for frame in (batch(1, *(record(f"P{n}") for n in range(6))), end(2)):
         assert producer.ask(frame)
     with contextlib.closing(sqlite3.connect(writer.database, isolation_level=None, timeout=10)) as connection:
-        connection.execute("update source_entries set fields = 'no JSON' where patient_id = 'P3'")
+        connection.execute("update source_entries set patient_id = x'ff' where patient_id = 'P3'")
     pid = writer.child.pid
     # The snapshot lacks the damaged record: its removal cannot be carried out.
     for frame in (batch(1, *(record(f"P{n}") for n in range(6) if n != 3), cycle="c2"), end(2, cycle="c2")):

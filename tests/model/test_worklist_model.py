@@ -6,12 +6,11 @@ whether that may be the answer. `PYLANTIR_MODEL_EXAMPLES` (default 60) sets how 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -28,9 +27,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs
+from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs, said_in
 
-from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED
 from pylantir.store.claims import STATUS
 from pylantir.store.cycles import CycleEnd, EntryBatch
 from pylantir.store.engine import open_for_writing
@@ -68,7 +67,7 @@ SOURCES = one_of(*PRIORITY)
 
 @dataclass
 class Cycle:
-    """A cycle under way: its frames, and what it has shown to the present writer."""
+    """A cycle under way: its frames, and what it has shown to the present writer, which came at the frame `known`."""
 
     frames: list[EntryBatch]
     end: CycleEnd
@@ -76,6 +75,8 @@ class Cycle:
     whole: bool = True
     seen: set[str] = field(default_factory=set)
     spared: set[str] = field(default_factory=set)
+    forgotten: bool = False
+    known: int = 0
 
 
 def agree(a: Mapping[str, str], b: Mapping[str, str], name: str) -> bool:
@@ -134,9 +135,9 @@ class Worklist(RuleBasedStateMachine):
     def edit(self, name: str, number: int, patient: str, fields: dict[str, str], strong: dict[str, str]) -> None:
         """A record is new, or says something else. The last source has no record IDs."""
         if name == PRIORITY[-1]:
-            key, _, whole = record(patient=patient, **fields)
+            key, whole = record(patient=patient, **fields)
         else:
-            key, _, whole = record(str(number), patient=patient, **fields, **strong)
+            key, whole = record(str(number), patient=patient, **fields, **strong)
         self.contents[name][key] = dict(whole)
 
     @rule(name=SOURCES, data=st.data())
@@ -155,13 +156,16 @@ class Worklist(RuleBasedStateMachine):
     )
     def begin_cycle(self, name: str, random: Any, size: int, fails: bool, bad: bool) -> None:
         """A cycle begins, whatever became of the one before; it will fail, or have an unreadable record, perhaps."""
+        if name in self.cycles:
+            # Another worker, which has shown nothing yet.
+            self.feeds[name].known = {}
         feed, shown = self.feeds[name], [
-            (key, repr(sorted(fields.items())), dict(fields)) for key, fields in self.contents[name].items()
+            (key, dict(fields)) for key, fields in self.contents[name].items()
         ]  # fmt: skip
         random.shuffle(shown)
         rejected = []
         if bad and shown and not fails:
-            key, _, fields = shown.pop()
+            key, fields = shown.pop()
             rejected = [Rejection(key, "modality", "unreadable", fields["patient_id"])]
         frames = feed.batches(shown, size=size, rejected=rejected)
         end = feed.end(frames, error="the line broke" if fails else None)
@@ -187,7 +191,7 @@ class Worklist(RuleBasedStateMachine):
                 return
             cycle = self.cycles[name]
             if cycle.next < len(cycle.frames):
-                self.feeds[name].ingest.apply_batch(cycle.frames[cycle.next])
+                self.feeds[name].apply(cycle.frames[cycle.next])
                 self.hear(name, cycle, cycle.frames[cycle.next])
                 cycle.next += 1
             else:
@@ -207,8 +211,11 @@ class Worklist(RuleBasedStateMachine):
         """Another writer takes over in mid-cycle: it knows what was committed, not what has been shown."""
         for name, feed in self.feeds.items():
             feed.restart()
-            if name in self.cycles and self.cycles[name].next:
-                cycle = self.cycles[name]
+            if name not in self.cycles:
+                continue
+            cycle = self.cycles[name]
+            cycle.forgotten, cycle.known = True, cycle.next
+            if cycle.next or any(frame.repeated for frame in cycle.frames):
                 cycle.whole, cycle.seen, cycle.spared = False, set(), set()
 
     @rule(name=SOURCES)
@@ -231,7 +238,10 @@ class Worklist(RuleBasedStateMachine):
 
     def hear(self, name: str, cycle: Cycle, frame: EntryBatch) -> None:
         unseen = {key for source, key in self.heard if source == name and key not in cycle.seen}
-        for key, _, fields in frame.records:
+        again = (
+            [] if cycle.forgotten else [one for passage in frame.repeated for one in self.feeds[name].shown[passage]]
+        )
+        for key, fields in [*again, *said_in(frame)]:
             me = name, key
             arrives = me not in self.heard and me not in self.pending
             if arrives and key.startswith("step:") and self.may_be_moved(name, unseen, fields):
@@ -260,15 +270,15 @@ class Worklist(RuleBasedStateMachine):
     def contents_of_key(self, me: Key) -> dict[str, str]:
         """What a pending record says, from the database: the model only knows that it is there."""
         (row,) = (one for one in rows(self.engine, source_entries) if (one["data_source"], one["record_key"]) == me)
-        fields: dict[str, str] = json.loads(row["fields"])
-        return fields
+        return {field: row[field] for field in RECORD_FIELDS if row[field]}
 
     def finish(self, name: str, cycle: Cycle) -> None:
         believed = cycle.whole and cycle.end.error is None
         vanished, moved, arrived = self.vanished(name, cycle) if believed else (set(), set(), {})
         expected_held = believed and name not in self.accepted and self.would_lose_all(name, cycle, vanished - moved)
-        summary = self.feeds[name].ingest.finish_cycle(cycle.end)
-        assert self.feeds[name].ingest.finish_cycle(cycle.end) == summary
+        summary = self.feeds[name].finish(cycle.end)
+        assert summary.forgotten == (cycle.forgotten and any(frame.repeated for frame in cycle.frames[cycle.known :]))
+        assert replace(self.feeds[name].ingest.finish_cycle(cycle.end), forgotten=summary.forgotten) == summary
         del self.cycles[name]
         run = runs(self.engine)[-1]
         assert run["fetched"] == sum(run[part] for part in ("inserted", "updated", "unchanged", "rejected")), run
