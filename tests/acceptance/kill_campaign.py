@@ -234,4 +234,6 @@ class Campaign:
                     known[name] = change[0]
             if action == "created":
                 unborn.discard(item)
+                if known.get("performed_procedure_step_status") not in (None, "SCHEDULED"):
+                    problems.append(f"audit of item {item}: it was created {known['performed_procedure_step_status']}")
         return problems[:5] + [f"item {item} was never created" for item in sorted(unborn)[:5]]
