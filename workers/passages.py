@@ -21,8 +21,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-_ENDS_ONE_IN = 16
-_LONGEST = 64
+_SHORTEST, _ENDS_ONE_IN, _LONGEST = 8, 8, 64
 _BETWEEN_VALUES, _BETWEEN_RECORDS, _OTHER_THAN_TEXT = "\x1f", "\x1d", "\x1e"
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _PLAIN_MODULES = frozenset({"datetime", "decimal"})
@@ -115,7 +114,9 @@ class PassageCutter:
         self._comparable &= comparable
         self._records.append(values)
         self._texts.append(text)
-        if finished is None and (hash(text) % _ENDS_ONE_IN == 0 or len(self._records) == _LONGEST):
+        length = len(self._records)
+        if length >= _SHORTEST and (hash(text) % _ENDS_ONE_IN == 0 or length >= _LONGEST):
+            # Never both: a passage of another layout has just begun.
             return self.cut()
         return finished
 

@@ -92,6 +92,23 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
         insert_columns(connection, table, {name: [row.get(name) for row in rows] for name in names})
 
 
+def update_rows(connection: Connection, table: Table, changes: Iterable[tuple[int, Mapping[str, object]]]) -> None:
+    """Change rows: id, and column -> value for what is to change; indexes of other columns are left alone.
+
+    Args:
+        connection: In a transaction.
+        table: Where; no row comes twice.
+        changes: What is to change.
+    """
+    mark = _mark(connection)
+    alike: dict[tuple[str, ...], list[_RowTuple]] = {}
+    for row_id, values in changes:
+        alike.setdefault(tuple(values), []).append((*values.values(), row_id))
+    for names, rows in alike.items():
+        setting = ", ".join(f"{name} = {mark}" for name in names)
+        connection.exec_driver_sql(f"UPDATE {table.name} SET {setting} WHERE id = {mark}", rows)  # noqa: S608
+
+
 def select_among(
     connection: Connection,
     table: Table,
@@ -130,7 +147,11 @@ def select_among(
     else:
         statement += f"{column} = ANY({mark})"
         parameters.append(list(values))
-    return list(map(tuple, connection.exec_driver_sql(statement, tuple(parameters))))
+    result = connection.exec_driver_sql(statement, tuple(parameters))
+    # The driver's own rows: SQLAlchemy would make each of them anew.
+    rows: list[_RowTuple] = list(result.cursor.fetchall())
+    result.close()
+    return rows
 
 
 def _mark(connection: Connection) -> str:

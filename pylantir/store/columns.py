@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
-from pylantir.entry import RECORD_FIELDS
-from pylantir.store.records import given_fields
-
-Contents = tuple["str | None", ...]
-"""What one record says: a value, or None, for each of `RECORD_FIELDS`."""
+Contents = Sequence["str | None"]
+"""What one record says: a value, or None, per field of its batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +46,14 @@ class RecordColumns:
             {name: [column[place] for place in places] for name, column in self.values.items()},
         )
 
-    def contents(self) -> list[Contents]:
-        """What each record says, as one value that can be compared."""
-        if not self.keys:
-            return []
-        columns: list[Iterable[str | None]] = [self.values.get(name) or repeat(None) for name in RECORD_FIELDS]
-        return list(zip(*columns, strict=False))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields, in the order of their columns."""
+        return tuple(self.values)
 
     def fields(self) -> dict[str, dict[str, str]]:
         """Record key -> what it says, by name."""
-        return dict(zip(self.keys, map(given_fields, self.contents()), strict=True))
+        return {
+            key: {name: value for name, value in zip(self.values, said, strict=True) if value}
+            for key, *said in zip(self.keys, *self.values.values(), strict=True)
+        }

@@ -107,6 +107,14 @@ class CycleState:
         byte = record_id >> 3
         return byte < len(self.seen) and bool(self.seen[byte] >> (record_id & 7) & 1)
 
+    def has_seen_any(self, record_ids: Sequence[int]) -> bool:
+        """Whether the cycle has shown one of several records."""
+        if isinstance(record_ids, range):
+            first, last = record_ids.start, record_ids.stop - 1
+            part = int.from_bytes(self.seen[first >> 3 : (last >> 3) + 1], "little")
+            return bool(part >> (first & 7) & (1 << len(record_ids)) - 1)
+        return any(map(self.has_seen, record_ids))
+
     def mark_seen(self, record_ids: Sequence[int]) -> None:
         """Remember what a committed batch has shown: a bit per record id."""
         if not record_ids:

@@ -43,7 +43,6 @@ from pylantir.store.working_set import Events, WorkingSet
 logger = logging.getLogger(__name__)
 
 _ENTRIES = source_entries.c
-_PATIENT = RECORD_FIELDS.index("patient_id")
 
 
 class _Existing(NamedTuple):
@@ -51,11 +50,8 @@ class _Existing(NamedTuple):
 
     id: int
     state: str
+    patient_id: str
     contents: Contents
-
-    @property
-    def patient_id(self) -> str:
-        return self.contents[_PATIENT] or ""
 
 
 class SourceIngest:
@@ -227,7 +223,7 @@ class SourceIngest:
         again = Again()
         for name in names:
             ids = self._passages.find(name)
-            if ids is None or any(number in again.ids or cycle.has_seen(number) for number in ids):
+            if ids is None or not again.ids.isdisjoint(ids) or cycle.has_seen_any(ids):
                 cycle.whole, cycle.forgotten = False, True
             else:
                 again.names.append(name)
@@ -285,14 +281,14 @@ class SourceIngest:
     ) -> Outcome:
         """Compare with what is stored, and change what differs."""
         result = Outcome()
-        existing = self._find_existing(connection, records.keys)
+        existing = self._find_existing(connection, records.keys, records.names)
         if not existing and len(set(records.keys)) == len(records):
             if records.keys:
                 self._change(connection, cycle, again, records, existing, snapshot, now, result)
             return result
         shown: dict[str, Contents] = {}
         fresh: list[int] = []
-        for place, (key, said) in enumerate(zip(records.keys, records.contents(), strict=True)):
+        for place, (key, *said) in enumerate(zip(records.keys, *records.values.values(), strict=True)):
             prior = existing.get(key)
             if key not in shown and prior is not None and (prior.id in again or cycle.has_seen(prior.id)):
                 shown[key] = prior.contents
@@ -420,12 +416,19 @@ class SourceIngest:
                 return PENDING
         return LIVE
 
-    def _find_existing(self, connection: Connection, keys: Sequence[str]) -> dict[str, _Existing]:
+    def _find_existing(
+        self, connection: Connection, keys: Sequence[str], names: Sequence[str] = ()
+    ) -> dict[str, _Existing]:
+        """The stored records with these keys; their contents are the named fields, and more if they say more."""
         if not keys:
             return {}
-        columns = ("id", "record_key", "state", *RECORD_FIELDS)
+        others = [name for name in RECORD_FIELDS if name not in names]
+        columns = ("record_key", "id", "state", "patient_id", f"COALESCE({', '.join(others)}, NULL)", *names)
         found = select_among(connection, source_entries, columns, "record_key", keys, source=self._source)
-        return {row[1]: _Existing(row[0], row[2], row[3:]) for row in found}
+        return {
+            key: _Existing(number, state, patient_id, contents if more is None else [*contents, more])
+            for key, number, state, patient_id, more, *contents in found
+        }
 
     def _note_refused(self, connection: Connection, cycle: CycleState, now: str) -> None:
         """Records that came in repeated passages, and were refused since for another source's sake."""

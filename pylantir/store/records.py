@@ -37,9 +37,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Record:
-    """A row of `source_entries`; the last two say how it goes back.
+    """A row of `source_entries`; `fields` are those that the source gives, by name.
 
-    `fields` are those that the source gives, by name.
+    `stored` is the row as it was read, None for a new one.
     """
 
     id: int
@@ -51,7 +51,7 @@ class Record:
     changed_at: str
     withdrawn_at: str | None
     fields: Mapping[str, str]
-    stored: bool = False
+    stored: tuple[object, ...] | None = None
     changed: bool = True
 
     @property
@@ -90,6 +90,12 @@ class Record:
             **{name: self.fields.get(name) for name in RECORD_FIELDS},
         }
 
+    def changes(self) -> dict[str, object]:
+        """What is to be changed of a stored row."""
+        assert self.stored is not None  # noqa: S101 - new ones have nothing to compare with
+        row = self.row()
+        return {name: row[name] for name, before in zip(_COLUMNS, self.stored, strict=True) if row[name] != before}
+
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
     """Split into lists that fit one statement."""
@@ -101,6 +107,7 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
 _RECORD_COLUMNS = (
     "id", "data_source", "record_key", "state", "item_id", "first_seen_at", "changed_at", "withdrawn_at",
 )  # fmt: skip
+_COLUMNS = (*_RECORD_COLUMNS, *RECORD_FIELDS)
 _ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
 _NEXT_IDS = select(
     select(func.coalesce(func.max(source_entries.c.id), 0) + 1).scalar_subquery(),
@@ -112,10 +119,10 @@ _NEXT_IDS = select(
 
 def read_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:
     """The records of these patients, in every state."""
-    columns, own = (*_RECORD_COLUMNS, *RECORD_FIELDS), len(_RECORD_COLUMNS)
-    for row in select_among(connection, source_entries, columns, "patient_id", patients):
+    own = len(_RECORD_COLUMNS)
+    for row in select_among(connection, source_entries, _COLUMNS, "patient_id", patients):
         named = dict(zip(_RECORD_COLUMNS, row[:own], strict=True))
-        yield Record(**named, fields=given_fields(row[own:]), stored=True, changed=False)
+        yield Record(**named, fields=given_fields(row[own:]), stored=row, changed=False)
 
 
 def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item]:

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection
 
 from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
-from pylantir.store.bulk import insert_rows
+from pylantir.store.bulk import insert_rows, update_rows
 from pylantir.store.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.identifiers import settle_identifiers
 from pylantir.store.quarantine import Rejection, add_rejections, remove_rejections
@@ -54,8 +54,8 @@ class WorkingSet:
         self._identifiers: set[tuple[str, str]] = set()
         self._next_record_id, self._next_item_id = next_ids(connection)
         self._inserts: list[dict[str, object]] = []
-        self._updates: list[dict[str, object]] = []
-        self._releases: list[dict[str, object]] = []
+        self._updates: list[tuple[int, dict[str, object]]] = []
+        self._releases: list[tuple[int, dict[str, object]]] = []
         self._audit: list[dict[str, object]] = []
 
     def load(self, patients: Iterable[str]) -> None:
@@ -140,7 +140,7 @@ class WorkingSet:
             frozen = item.touched or item.values[STATUS] not in (SCHEDULED, CANCELED)
             if item.id == record.item_id and frozen and own[1] and _owner(item) == own:
                 items[place] = Item(item.id, {**item.values, RECORD_ID_FIELD: None})
-                self._releases.append({"stored_id": item.id})
+                self._releases.append((item.id, {RECORD_ID_FIELD: None}))
                 self._note("changed", item.id, record.patient_id, {RECORD_ID_FIELD: [own[1], None]})
 
     def _note_vain_withdrawal(self, record: Record) -> None:
@@ -206,8 +206,8 @@ class WorkingSet:
         if not changes:
             return
         if changes.keys() & {"data_source", RECORD_ID_FIELD} and item.values[RECORD_ID_FIELD] is not None:
-            self._releases.append({"stored_id": item.id})
-        self._updates.append(_row(item, values))
+            self._releases.append((item.id, {RECORD_ID_FIELD: None}))
+        self._updates.append((item.id, {name: values[name] for name in (*changes, "updated_at")}))
         if not set(changes) - NOT_AUDITED:
             return
         if changes.get(STATUS, ("", ""))[0] == CANCELED:
@@ -221,9 +221,9 @@ class WorkingSet:
 
     def _cancel(self, item: Item) -> None:
         if item.values[RECORD_ID_FIELD] is not None:
-            self._releases.append({"stored_id": item.id})
+            self._releases.append((item.id, {RECORD_ID_FIELD: None}))
         status: dict[str, object] = {STATUS: CANCELED, RECORD_ID_FIELD: None}
-        self._updates.append(_row(item, {**status, "updated_at": self.now}))
+        self._updates.append((item.id, {**status, "updated_at": self.now}))
         self.events.cancelled.append(item.id)
         changes = {name: [item.values[name], value] for name, value in status.items() if item.values[name] != value}
         self._note("cancelled", item.id, item.values["patient_id"], changes)
@@ -247,7 +247,7 @@ class WorkingSet:
             self.events.conflicts.append((item.id, conflict))
             self._note_conflict(item, conflict, item.values[conflict.field])
         if new:
-            self._updates.append(_row(item, {"known_conflicts": _encode([*known, *map(_as_list, new)])}))
+            self._updates.append((item.id, {"known_conflicts": _encode([*known, *map(_as_list, new)])}))
 
     def _note_conflict(self, item: Item, conflict: Conflict, value: object) -> None:
         difference = {
@@ -270,18 +270,13 @@ class WorkingSet:
 
     def _flush(self) -> None:
         changed = [record for record in self.records.values() if record.changed]
-        new_rows = [record.row() for record in changed if not record.stored]
-        old_rows = [_identified(record.row()) for record in changed if record.stored]
         # In files of an earlier version (source, record ID) is unique, so an item lets go before another one takes it.
-        for statement, rows in (
-            (_RELEASE_ITEM, self._releases),
-            (_UPDATE_ITEM, self._updates),
-            (_UPDATE_RECORD, old_rows),
-        ):
-            if rows:
-                self.connection.execute(statement, rows)
+        update_rows(self.connection, worklist_items, self._releases)
+        update_rows(self.connection, worklist_items, self._updates)
+        altered = ((record.id, record.changes()) for record in changed if record.stored)
+        update_rows(self.connection, source_entries, [(number, values) for number, values in altered if values])
         insert_rows(self.connection, worklist_items, self._inserts)
-        insert_rows(self.connection, source_entries, new_rows)
+        insert_rows(self.connection, source_entries, [record.row() for record in changed if not record.stored])
         insert_rows(self.connection, audit_log, self._audit)
 
 
@@ -298,21 +293,6 @@ def _known_conflicts(item: Item) -> list[list[str]]:
     return known
 
 
-def _row(item: Item, values: Mapping[str, object]) -> dict[str, object]:
-    return _identified({**item.values, **values})
-
-
-def _identified(row: dict[str, object]) -> dict[str, object]:
-    """The row as an UPDATE takes it: what identifies it is no column to be set."""
-    row["stored_id"] = row.pop("id")
-    return row
-
-
 def _refusal(record: Record) -> Rejection:
     column = "accession_number" if "accession_number" in record.fields else "study_instance_uid"
     return Rejection(record.record_key, column, "belongs to another patient; correct it in one of the two records")
-
-
-_UPDATE_RECORD = update(source_entries).where(source_entries.c.id == bindparam("stored_id"))
-_UPDATE_ITEM = update(worklist_items).where(worklist_items.c.id == bindparam("stored_id"))
-_RELEASE_ITEM = _UPDATE_ITEM.values({RECORD_ID_FIELD: None})

@@ -227,11 +227,11 @@ class Campaign:
             if item not in unborn:
                 problems.append(f"item {item} was there before it was created, or is gone")
             known = values.setdefault(item, {})
-            for name, change in json.loads(text or "{}").items():
-                if isinstance(change, list) and name in columns:
-                    if known.get(name) != change[1]:
-                        problems.append(f"audit of item {item}: {name} became {change[1]}, but was {known.get(name)}")
-                    known[name] = change[0]
+            for name, step in json.loads(text or "{}").items():
+                if isinstance(step, list) and name in columns:
+                    if known.get(name) != step[1]:
+                        problems.append(f"audit of item {item}: {name} became {step[1]}, but was {known.get(name)}")
+                    known[name] = step[0]
             if action == "created":
                 unborn.discard(item)
                 if known.get("performed_procedure_step_status") not in (None, "SCHEDULED"):
