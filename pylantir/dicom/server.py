@@ -111,8 +111,8 @@ class WorklistServer:
 
     @property
     def active_associations(self) -> int:
-        """Associations being served."""
-        return len(self._alive())
+        """Associations being served. For any thread."""
+        return sum(association.is_alive() for association in self._associations)
 
     @property
     def waiting_connections(self) -> int:

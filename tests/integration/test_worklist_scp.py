@@ -333,7 +333,7 @@ def test_thirty_scanners_at_a_time_are_served(bound: socket.socket) -> None:
 def test_associations_that_wait_for_their_scanner_cost_nothing(bound: socket.socket) -> None:
     with serving(bound, lambda _query: ()) as served:
         scanners = [RawScanner(served.port) for _ in range(10)]
-        assert served.server.active_associations == 10
+        wait_until(lambda: served.server.active_associations == 10, "all are served")
         before = time.process_time()
         assert not threading.Event().wait(1.0)
         assert time.process_time() - before < 0.05
