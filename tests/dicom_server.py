@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
 from pylantir.dicom.answers import Find
 from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.wire_encoding import Row
+from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
 
 
@@ -30,12 +32,31 @@ def quiet_dicom_libraries() -> Iterator[None]:
     _config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS = before
 
 
+Items = Callable[[WorklistQuery], Iterable[Mapping[str, object]]]
+
+
+def in_batches_of_one(items: Items) -> Find:
+    """Serve whole items, as tests have them, to a server that asks for some of their fields."""
+
+    def find(wanted: WorklistQuery, fields: Sequence[str]) -> Iterator[Sequence[Row]]:
+        matching = items(wanted)
+        try:
+            for item in matching:
+                yield [tuple(item.get(name) for name in fields)]
+        finally:
+            close = getattr(matching, "close", None)
+            if close is not None:
+                close()
+
+    return find
+
+
 class Served:
     """A server with the loop that its process would have, on a socket that outlives it."""
 
-    def __init__(self, bound: socket.socket, find: Find, **settings: Any) -> None:
+    def __init__(self, bound: socket.socket, items: Items, **settings: Any) -> None:
         self.port = int(bound.getsockname()[1])
-        self.server = WorklistServer(bound.dup(), DicomSettings(**settings), find)
+        self.server = WorklistServer(bound.dup(), DicomSettings(**settings), in_batches_of_one(items))
         self.wake_ups = 0
         self._wake, self._waker = socket.socketpair()
         self._loop = threading.Thread(target=self._run)
@@ -66,8 +87,8 @@ def bound() -> Iterator[socket.socket]:
 
 
 @contextmanager
-def serving(bound: socket.socket, find: Find, **settings: Any) -> Iterator[Served]:
-    served = Served(bound, find, **settings)
+def serving(bound: socket.socket, items: Items, **settings: Any) -> Iterator[Served]:
+    served = Served(bound, items, **settings)
     try:
         yield served
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from io import BytesIO
 
 from fuzz import seeds
@@ -21,15 +22,27 @@ class RawScanner:
 
     def find(self, identifier: Dataset) -> tuple[list[Dataset], int]:
         """Send one C-FIND: the matches, and the final status."""
-        asked = encode(identifier, True, True)
-        assert asked is not None
-        self._connection.sendall(seeds.find_request(asked))
+        self.send(identifier)
         matches = []
         while True:
             command = self._read_message(is_command=True)
             if command.CommandDataSetType == 0x0101:
                 return matches, command.Status
             matches.append(self._read_message(is_command=False))
+
+    def send(self, identifier: Dataset) -> None:
+        """Send one C-FIND and leave it at that."""
+        asked = encode(identifier, True, True)
+        assert asked is not None
+        self._connection.sendall(seeds.find_request(asked))
+
+    def rest(self) -> bytes:
+        """Whatever comes until the connection ends, which is closed."""
+        with self._connection, suppress(ConnectionResetError):
+            data = b""
+            while part := self._connection.recv(65536):
+                data += part
+        return data
 
     def release(self) -> None:
         """End the association."""

@@ -1,15 +1,15 @@
 """The worklist server's process: joins the DICOM side with the database, which it can only read.
 
 In: associations from the socket that the supervisor holds. Out: worklist items, and scanners' reports for the writer.
-Starts without a database and answers failure until there is one; opens the file anew for every query, so one that was
-replaced is noticed.
+Starts without a database and answers failure until there is one; a file that was replaced is noticed at the next
+query.
 """
 
 from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.dicom.mpps import MppsPorts
 from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.wire_encoding import Row
 from pylantir.errors import StoreError
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings, MppsSettings
 from pylantir.store.engine import open_for_reading
 from pylantir.store.mpps_reads import find_instance
-from pylantir.store.reads import find_item, find_matching
+from pylantir.store.reads import find_item, find_values
 from workers.bootstrap import Context
 from workers.channel import Channel
 from workers.report_client import ReportClient
@@ -49,8 +50,8 @@ def run(
 
     health = _DatabaseHealth()
 
-    def find(query: WorklistQuery) -> Generator[Mapping[str, object]]:
-        with health.watched(), engine.connect() as connection, closing(find_matching(connection, query)) as rows:
+    def find(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
+        with health.watched(), engine.connect() as connection, closing(find_values(connection, query, fields)) as rows:
             yield from rows
 
     def retrieve(sop_instance_uid: str) -> Attributes | None:

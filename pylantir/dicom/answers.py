@@ -10,26 +10,30 @@ import datetime
 import logging
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
+from typing import Protocol
 
 from pydicom.dataset import Dataset
-from pynetdicom import evt
-from pynetdicom.association import Association
+from pynetdicom.dsutils import decode
 
 from pylantir.dicom.charset import CharacterSet, Loss
-from pylantir.dicom.encoding import encode_response, transcode
+from pylantir.dicom.find_messages import Ending
 from pylantir.dicom.matching import ParsedQuery, parse_query
 from pylantir.dicom.serving import limited, profile_limits, serving_limits
-from pylantir.errors import InvalidQuery, PylantirError, RecordRejected, StoreError
+from pylantir.dicom.wire_elements import Writing
+from pylantir.dicom.wire_encoding import EncodedBatch, ResponseEncoder, Row
+from pylantir.errors import InvalidQuery, PylantirError, StoreError
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
 
-Find = Callable[[WorklistQuery], Iterable[Mapping[str, object]]]
-"""Gives the items that match, in the order to send them. May raise StoreError; what has a `close` is closed."""
-Answers = Generator[tuple[int | Dataset, Dataset | None], None, None]
+Find = Callable[[WorklistQuery, Sequence[str]], Iterable[Sequence[Row]]]
+"""Gives the items that match, in the order to send them: of each the values of the named fields, in batches.
+
+May raise StoreError; what has a `close` is closed.
+"""
 
 SUCCESS = 0x0000
 CANCELLED = 0xFE00
@@ -40,8 +44,32 @@ IDENTIFIER_MISMATCH = 0xA900
 UNABLE_TO_PROCESS = 0xC001
 
 SHOWN_ITEMS = 10
-RESPONSES_AHEAD = 32
-"""So many responses may wait to be sent: bounds the memory of a query, and lets a C-CANCEL in."""
+
+
+class FindExchange(Protocol):
+    """One C-FIND request, and the way back to who asked.
+
+    Attributes:
+        caller: AE title.
+        identifier: As it came.
+        explicit_vr: Of the presentation context: explicit VR little endian, else implicit.
+    """
+
+    caller: str
+    identifier: bytes
+    explicit_vr: bool
+
+    def send(self, identifiers: Sequence[bytes], status: int) -> None:
+        """Send pending responses."""
+
+    def conclude(self, ending: Ending) -> None:
+        """Send the last response."""
+
+    def is_cancelled(self) -> bool:
+        """Whether a C-CANCEL has come meanwhile."""
+
+    def is_over(self) -> bool:
+        """Whether nobody is left to answer."""
 
 
 class QueryService:
@@ -61,78 +89,100 @@ class QueryService:
         self._find = find
         self._today = today
 
-    def answer(self, event: evt.Event) -> Answers:
+    def answer(self, exchange: FindExchange) -> None:
         """Answer one C-FIND request, and log it in one line."""
         started = time.monotonic()
-        caller = event.assoc.requestor.ae_title
-        matches = 0
-        outcome = "abandoned"
-        try:
-            with closing(self._answers(event, caller)) as answers:
-                for status, identifier in answers:
-                    if identifier is None:
-                        outcome = f"status 0x{status if isinstance(status, int) else status.Status:04X}"
-                    else:
-                        matches += 1
-                    yield status, identifier
-        finally:
-            elapsed_ms = (time.monotonic() - started) * 1000
-            logger.info("query from %s: %d matches, %s, %.0f ms", caller, matches, outcome, elapsed_ms)
+        answering = _Answering(exchange, self._settings, self._today())
+        ending = answering.run(self._find)
+        if ending is not None:
+            exchange.conclude(ending)
+        outcome = "abandoned" if ending is None or exchange.is_over() else f"status 0x{ending.status:04X}"
+        elapsed_ms = (time.monotonic() - started) * 1000
+        logger.info("query from %s: %d matches, %s, %.0f ms", exchange.caller, answering.sent, outcome, elapsed_ms)
 
-    def _answers(self, event: evt.Event, caller: str) -> Answers:
+
+class _Answering:
+    """The course of one query."""
+
+    def __init__(self, exchange: FindExchange, settings: DicomSettings, today: datetime.date) -> None:
+        self.sent = 0
+        self._exchange = exchange
+        self._settings = settings
+        self._profile = settings.profile_of(exchange.caller)
+        self._today = today
+        self._losses: dict[Loss, list[object]] = {}
+
+    def run(self, find: Find) -> Ending | None:
+        """Send the matches; gives what is to be said at the end, None if nobody is left to hear it."""
+        caller = self._exchange.caller
         try:
-            parsed = parse_query(_decoded_identifier(event))
-            yield from self._matches(event, parsed, caller)
+            return self._send_matches(parse_query(_decoded(self._exchange)), find)
         except InvalidQuery as error:
             logger.warning("query from %s refused: element %08X: %s", caller, error.tag, error)
-            yield _failure(IDENTIFIER_MISMATCH, str(error), error.tag), None
+            return Ending(status=IDENTIFIER_MISMATCH, comment=str(error), tag=error.tag)
         except (StoreError, MemoryError) as error:
             _log_failure(caller, error)
-            yield _failure(OUT_OF_RESOURCES, "the worklist cannot be read just now"), None
-        except Exception as error:  # noqa: BLE001 - without an answer of ours the library would say "success"
+            return Ending(status=OUT_OF_RESOURCES, comment="the worklist cannot be read just now")
+        except Exception as error:  # noqa: BLE001 - whatever happens, the scanner is not to take it for "that was all"
             _log_failure(caller, error)
-            yield _failure(UNABLE_TO_PROCESS, "internal error"), None
-
-    def _matches(self, event: evt.Event, parsed: ParsedQuery, caller: str) -> Answers:
-        settings, profile = self._settings, self._settings.profile_of(caller)
-        limits = serving_limits(parsed.query, settings.serving, self._today()) + profile_limits(profile, caller)
-        pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
-        charset = CharacterSet(profile.charset) if profile.charset else None
-        losses: dict[Loss, list[object]] = {Loss.TRANSLITERATED: [], Loss.INCOMPLETE: []}
-        sent = 0
-        rows = self._find(limited(parsed.query, limits))
-        try:
-            for row in rows:
-                if event.is_cancelled:
-                    yield CANCELLED, None
-                    return
-                if sent == profile.max_answers:
-                    yield self._too_many(caller, sent), None
-                    return
-                try:
-                    response = encode_response(row, parsed, station_aet=caller, send_empty=profile.required_empty)
-                except RecordRejected as error:
-                    logger.warning("not sent to %s: %s", caller, error)
-                    continue
-                loss = transcode(response, charset) if charset else Loss.NONE
-                if loss is not Loss.NONE:
-                    losses[loss].append(row.get("id"))
-                yield pending, response
-                sent += 1
-                if sent % RESPONSES_AHEAD == 0:
-                    _let_peer_catch_up(event.assoc)
-            yield SUCCESS, None
+            return Ending(status=UNABLE_TO_PROCESS, comment="internal error")
         finally:
-            _log_losses(caller, profile.charset, losses)
-            close = getattr(rows, "close", None)
+            _log_losses(caller, self._profile.charset, self._losses)
+
+    def _send_matches(self, parsed: ParsedQuery, find: Find) -> Ending | None:
+        exchange, profile = self._exchange, self._profile
+        limits = serving_limits(parsed.query, self._settings.serving, self._today)
+        limits += profile_limits(profile, exchange.caller)
+        charset = CharacterSet(profile.charset) if profile.charset else None
+        writing = Writing(
+            explicit_vr=exchange.explicit_vr,
+            station_aet=exchange.caller,
+            send_empty=profile.required_empty,
+            charset=charset,
+        )
+        encoder = ResponseEncoder(parsed, writing)
+        pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
+        batches = find(limited(parsed.query, limits), encoder.fields)
+        try:
+            for batch in batches:
+                rows = batch
+                while rows:
+                    if exchange.is_cancelled():
+                        return Ending(status=CANCELLED)
+                    if exchange.is_over():
+                        return None
+                    room = len(rows) if profile.max_answers is None else profile.max_answers - self.sent
+                    if not room:
+                        return self._too_many()
+                    self._send(encoder.encode(rows[:room]), pending)
+                    rows = rows[room:]
+            return Ending(status=SUCCESS)
+        finally:
+            close = getattr(batches, "close", None)
             if close is not None:
                 close()
 
-    def _too_many(self, caller: str, sent: int) -> int | Dataset:
+    def _send(self, batch: EncodedBatch, status: int) -> None:
+        for item_id, field in batch.left_out:
+            logger.warning(
+                "not sent to %s: %s: item %s has none, and may not be sent without",
+                self._exchange.caller, field, item_id,
+            )  # fmt: skip
+        for loss, item_ids in batch.losses.items():
+            self._losses.setdefault(loss, []).extend(item_ids)
+        # Without empty attributes, there may be nothing to say of an item.
+        identifiers = [identifier for identifier in batch.identifiers if identifier]
+        self._exchange.send(identifiers, status)
+        self.sent += len(identifiers)
+
+    def _too_many(self) -> Ending:
         truncates = self._settings.serving.when_too_many == "truncate"
         ending = "the rest is left out" if truncates else "answered with a failure"
+        caller, sent = self._exchange.caller, self.sent
         logger.warning("query from %s matches more than its max_answers of %d: %s", caller, sent, ending)
-        return SUCCESS if truncates else _failure(OUT_OF_RESOURCES, f"more than {sent} matches: narrow the query")
+        if truncates:
+            return Ending(status=SUCCESS)
+        return Ending(status=OUT_OF_RESOURCES, comment=f"more than {sent} matches: narrow the query")
 
 
 def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, list[object]]) -> None:
@@ -142,7 +192,7 @@ def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, lis
         (Loss.INCOMPLETE, logging.WARNING, 'incomplete, with "?" for what has no Latin letters'),
     )
     for loss, level, text in said:
-        items = losses[loss]
+        items = losses.get(loss, [])
         if items:
             shown = ", ".join(map(str, items[:SHOWN_ITEMS])) + (", …" if len(items) > SHOWN_ITEMS else "")
             logger.log(
@@ -150,20 +200,11 @@ def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, lis
             )
 
 
-def _decoded_identifier(event: evt.Event) -> Dataset:
+def _decoded(exchange: FindExchange) -> Dataset:
     try:
-        return event.identifier
+        return decode(BytesIO(exchange.identifier), not exchange.explicit_vr, True)
     except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
         raise InvalidQuery(0, f"the identifier cannot be decoded ({type(error).__name__})") from None
-
-
-def _failure(status: int, comment: str, tag: int = 0) -> Dataset:
-    response = Dataset()
-    response.Status = status
-    response.ErrorComment = comment[:64]
-    if tag:
-        response.OffendingElement = tag
-    return response
 
 
 def _log_failure(caller: str, error: BaseException) -> None:
@@ -171,11 +212,3 @@ def _log_failure(caller: str, error: BaseException) -> None:
     text = str(error) if isinstance(error, PylantirError) else type(error).__name__
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("query from %s failed: %s\n%s", caller, text, frames.rstrip())
-
-
-def _let_peer_catch_up(association: Association) -> None:
-    """Wait until what was handed to the sending thread is sent, or the association is over."""
-    queue = association.dul.to_provider_queue
-    with queue.not_full:
-        while queue.queue and association.dul.is_alive() and not association.acse.is_aborted():
-            queue.not_full.wait(timeout=0.1)

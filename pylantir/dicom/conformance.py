@@ -14,7 +14,7 @@ from pathlib import Path
 from pydicom.uid import UID
 from pynetdicom import AE
 
-from pylantir.dicom import admission, association, matching, reception, server
+from pylantir.dicom import admission, connection, matching, reception, server, upper_layer
 from pylantir.dicom.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
 from pylantir.dicom.mpps import MPPS_SOP_CLASSES
 from pylantir.settings import CHARACTER_SETS, DicomSettings
@@ -85,12 +85,12 @@ def _limits() -> str:
         ("Connections without an association", f"{reception.MAX_GUESTS}, the oldest gives way"),
         ("Time for the association request, TLS included", f"{reception.REQUEST_TIMEOUT_S:.0f} s"),
         ("Time without any message", f"{defaults.idle_timeout_s:.0f} s (`dicom.idle_timeout`)"),
-        ("Time for one PDU", f"{association.PDU_TIMEOUT_S:.0f} s"),
-        ("Time for one message", f"{association.MESSAGE_TIMEOUT_S:.0f} s"),
+        ("Time for one PDU", f"{connection.PDU_TIMEOUT_S:.0f} s"),
+        ("Time for one message", f"{upper_layer.MESSAGE_TIMEOUT_S:.0f} s"),
         ("Maximum PDU length that is offered", f"{AE().maximum_pdu_size} bytes"),
-        ("Longest PDU that is read", f"{association.MAX_PDU_BYTES} bytes"),
+        ("Longest PDU that is read", f"{connection.MAX_PDU_BYTES} bytes"),
         ("Longest association request", f"{admission.MAX_REQUEST_BYTES} bytes"),
-        ("Longest message", f"{association.MAX_MESSAGE_BYTES} bytes"),
+        ("Longest message", f"{upper_layer.MAX_MESSAGE_BYTES} bytes"),
         ("Outstanding requests (asynchronous operations)", "1, not negotiated"),
         ("Nesting of an identifier", f"{matching.MAX_NESTING} levels"),
     ]

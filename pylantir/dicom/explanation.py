@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from pylantir.dicom.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
-from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.matching import ParsedQuery, parse_query
 from pylantir.dicom.serving import Limit, profile_limits, serving_limits
-from pylantir.errors import PylantirError, RecordRejected
+from pylantir.dicom.wire_encoding import missing_field
+from pylantir.errors import PylantirError
 from pylantir.query import WorklistQuery, item_matches, single_conditions
 from pylantir.settings import DicomSettings
 
@@ -127,7 +127,6 @@ def _in_words(condition: WorklistQuery) -> str:
 
 def _explain_response(item: Mapping[str, object], parsed: ParsedQuery, caller: str) -> Iterator[Reason]:
     """What may not be empty in an answer (PS3.4 table K.6-1, type 1)."""
-    try:
-        encode_response(item, parsed, station_aet=caller)
-    except RecordRejected as error:
-        yield Reason(rule="a value that no answer may lack", wanted=error.field, found="", is_met=False)
+    field = missing_field(item, parsed, caller)
+    if field is not None:
+        yield Reason(rule="a value that no answer may lack", wanted=field, found="", is_met=False)

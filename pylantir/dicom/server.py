@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
 import warnings
 from collections import Counter
@@ -76,16 +75,15 @@ class WorklistServer:
         Raises:
             ConfigurationError: The TLS certificates cannot be used.
         """
-        queries = QueryService(settings, find)
-        self._handlers: list[evt.EventHandlerType] = [
-            (evt.EVT_C_FIND, queries.answer),
-            (evt.EVT_REJECTED, _log_rejection),
-        ]
+        self._queries = QueryService(settings, find)
+        self._handlers: list[evt.EventHandlerType] = [(evt.EVT_REJECTED, _log_rejection)]
         self._entity = AE(ae_title=settings.ae_title)
         if mpps is not None:
             self._handlers += MppsService(mpps).handlers
         for sop_class in SOP_CLASSES if mpps is None else (*SOP_CLASSES, *MPPS_SOP_CLASSES):
             self._entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        # Reached only if `Admission` lets too many in: the library would stop at ten.
+        self._entity.maximum_associations = settings.max_associations
         self._entity.acse_timeout = NEGOTIATION_TIMEOUT_S
         self._entity.dimse_timeout = self._entity.network_timeout = settings.idle_timeout_s
         self._associations: list[BoundedAssociation] = []
@@ -113,8 +111,8 @@ class WorklistServer:
 
     @property
     def active_associations(self) -> int:
-        """Associations being served."""
-        return len(self._alive())
+        """Associations being served. For any thread."""
+        return sum(association.is_alive() for association in self._associations)
 
     @property
     def waiting_connections(self) -> int:
@@ -141,8 +139,10 @@ class WorklistServer:
         return Counter(association.host for association in self._alive())
 
     def _begin_association(self, connection: socket.socket, address: Any, request: bytes) -> None:
-        """Serve an admitted connection in threads of its own."""
-        association = BoundedAssociation(self._entity, connection, address, request, self._complaints)
+        """Serve an admitted connection in a thread of its own."""
+        association = BoundedAssociation(
+            self._entity, connection, address, request, self._complaints, self._queries.answer
+        )
         acceptor = association.acceptor
         acceptor.maximum_length = self._entity.maximum_pdu_size
         acceptor.ae_title = self._entity.ae_title
@@ -163,16 +163,11 @@ def _log_rejection(event: evt.Event) -> None:
 
 
 def _abort(associations: list[BoundedAssociation]) -> None:
-    for association in associations:
-        # Blocks while its thread reads half a message, so each in a thread of its own.
-        threading.Thread(target=association.abort, daemon=True).start()
-    deadline = time.monotonic() + ABORT_TIMEOUT_S
-    for association in associations:
-        association.dul.join(max(0.0, deadline - time.monotonic()))
-    for association in associations:
-        connection = association.dul.socket
-        if association.dul.is_alive() and connection is not None and connection.socket is not None:
-            # The interpreter waits for these threads at exit.
-            association.dul.kill_dul()
-            connection.close()
-            association.dul.join(ABORT_TIMEOUT_S)
+    """Let them abort, or if they are busy with their peer, lose the connection."""
+    for end in (BoundedAssociation.request_abort, BoundedAssociation.break_off):
+        for association in associations:
+            end(association)
+        deadline = time.monotonic() + ABORT_TIMEOUT_S
+        for association in associations:
+            association.join(max(0.0, deadline - time.monotonic()))
+        associations = [association for association in associations if association.is_alive()]

@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 BUSY_TIMEOUT_MS = 5000
+KEPT_READERS = 4
+"""Connections to a SQLite file that stay open between reads; more are opened when they are needed."""
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 """Exceptions and echoed statements quote no values: those are patient data."""
 
@@ -97,14 +99,39 @@ def open_for_reading(db_url: str) -> Engine:
         )
     # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
     uri = f"sqlite:///file:{_quoted(path)}?mode=ro&uri=true"
-    engine = create_engine(uri, **_QUIET, poolclass=NullPool, connect_args=_SQLITE_ARGUMENTS)
+    engine = create_engine(
+        uri,
+        **_QUIET,
+        poolclass=QueuePool,
+        pool_size=KEPT_READERS,
+        max_overflow=-1,
+        connect_args=_SQLITE_ARGUMENTS,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def remember_file(_dialect: object, record: ConnectionPoolEntry, _args: object, _keywords: object) -> None:
+        record.info["file"] = _identity(path)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA query_only=ON")
 
+    @event.listens_for(engine, "checkout")
+    def notice_another_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if record.info["file"] != _identity(path):
+            raise DisconnectionError("the database file is another one")
+
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that has taken its name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}

@@ -8,7 +8,8 @@ Nothing here writes.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -33,36 +34,58 @@ from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, fold_name, pattern
 from pylantir.store.tables import worklist_items
 
 ROWS_PER_FETCH = 500
+SERVED_FIELDS = ("id", "data_source", "source_record_id", *WORKLIST_FIELDS)
 _COLUMNS = worklist_items.columns
 
 
-def find_matching(
-    connection: Connection, query: WorklistQuery, *, limit: int | None = None
-) -> Generator[Mapping[str, object]]:
-    """Yield the items that a query matches, by start date, start time and id.
+def find_values(
+    connection: Connection, query: WorklistQuery, fields: Sequence[str]
+) -> Generator[Sequence[Sequence[Any]]]:
+    """Yield values of the items that a query matches, by start date, start time and id.
 
     Rows are streamed: close the iterator (or exhaust it) to end the read.
 
     Args:
         connection: Open for reading; the caller ends its transaction.
         query: What the item must meet; see `pylantir.query.item_matches` for what that means.
-        limit: At most so many items.
+        fields: Of `SERVED_FIELDS`.
 
     Yields:
-        `id`, `data_source`, `source_record_id` and every worklist field -> value as stored, None where
-        unknown.
+        Batches of rows: the values of the fields as stored, None where unknown.
 
     Raises:
-        StoreError: The database cannot be read just now, or a field of the query is no worklist field.
+        StoreError: The database cannot be read just now, or a field is no worklist field.
     """
     tests = [(name, pattern_test(name, pattern)) for name, pattern in query.like.items()]
-    statement = _statement(query, dialect=connection.dialect.name)
+    columns = [_served_column(name) for name in fields] + [_column(name) for name, _ in tests]
+    statement = _statement(query, columns, dialect=connection.dialect.name)
+    width = len(fields)
     try:
         with connection.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as result:
-            matching = (row for row in result.mappings() if all(test(row[name]) for name, test in tests))
-            yield from islice(matching, limit)
+            for rows in result.partitions():
+                if tests:
+                    matching = [row[:width] for row in rows if _passes(row[width:], tests)]
+                    if matching:
+                        yield matching
+                else:
+                    yield rows
     except SQLAlchemyError as error:
         raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
+
+
+def find_matching(
+    connection: Connection, query: WorklistQuery, *, limit: int | None = None
+) -> Generator[Mapping[str, object]]:
+    """Yield the items that a query matches one by one, with everything: `SERVED_FIELDS` -> value.
+
+    Args:
+        connection: As for `find_values`, whose order and errors are those of this function.
+        query: What the item must meet.
+        limit: At most so many items.
+    """
+    with closing(find_values(connection, query, SERVED_FIELDS)) as batches:
+        items = (dict(zip(SERVED_FIELDS, row, strict=True)) for rows in batches for row in rows)
+        yield from islice(items, limit)
 
 
 def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | None:
@@ -72,7 +95,8 @@ def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | No
         StoreError: The database cannot be read just now.
     """
     try:
-        row = connection.execute(select(*_served_columns()).where(_COLUMNS.id == item_id)).mappings().first()
+        statement = select(*(_COLUMNS[name] for name in SERVED_FIELDS)).where(_COLUMNS.id == item_id)
+        row = connection.execute(statement).mappings().first()
     except SQLAlchemyError as error:
         raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
     return None if row is None else dict(row)
@@ -84,7 +108,11 @@ def describe_error(error: SQLAlchemyError) -> str:
     return said.partition("\n")[0].partition(" with text ")[0]
 
 
-def _statement(query: WorklistQuery, *, dialect: str) -> Select[Any]:
+def _passes(values: Sequence[Any], tests: Sequence[tuple[str, Callable[[str], bool]]]) -> bool:
+    return all(test(value) for value, (_, test) in zip(values, tests, strict=True))
+
+
+def _statement(query: WorklistQuery, columns: Sequence[Column[Any]], *, dialect: str) -> Select[Any]:
     start_date, start_time = _COLUMNS.scheduled_start_date, _COLUMNS.scheduled_start_time
     conditions = [_any_of(_column(name), accepted) for name, accepted in query.equal.items()]
     for name, accepted in query.equal_or_unknown.items():
@@ -101,11 +129,11 @@ def _statement(query: WorklistQuery, *, dialect: str) -> Select[Any]:
             _within(start_time, None, None),
             _within(start_date.concat(start_time), low, high),
         ]
-    return select(*_served_columns()).where(*conditions).order_by(start_date, start_time, _COLUMNS.id)
+    return select(*columns).where(*conditions).order_by(start_date, start_time, _COLUMNS.id)
 
 
-def _served_columns() -> list[Column[Any]]:
-    return [_COLUMNS[name] for name in ("id", "data_source", "source_record_id", *WORKLIST_FIELDS)]
+def _served_column(name: str) -> Column[Any]:
+    return _COLUMNS[name] if name in SERVED_FIELDS else _column(name)
 
 
 def _column(name: str) -> Column[Any]:

@@ -6,10 +6,11 @@ import logging
 import selectors
 import socket
 import sys
+from collections.abc import Sequence
 
-from pylantir.dicom import association, reception
+from pylantir.dicom import connection, reception, upper_layer
 from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
-from pylantir.query import item_matches
+from pylantir.query import WorklistQuery, item_matches
 from pylantir.settings import DicomSettings
 
 PATIENCE_S = 1.0
@@ -29,15 +30,20 @@ ITEMS = [
 ]
 
 
+def find(query: WorklistQuery, fields: Sequence[str]) -> list[list[list[object]]]:
+    """All that match, in one batch."""
+    return [[[item.get(name) for name in fields] for item in ITEMS if item_matches(query, item)]]
+
+
 def main() -> None:
     """Serve until standard input ends."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     configure_dicom_libraries()
-    association.PDU_TIMEOUT_S = association.MESSAGE_TIMEOUT_S = PATIENCE_S
+    connection.PDU_TIMEOUT_S = upper_layer.MESSAGE_TIMEOUT_S = PATIENCE_S
     reception.REQUEST_TIMEOUT_S = reception.LEAVE_TIMEOUT_S = PATIENCE_S
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     settings = DicomSettings(idle_timeout_s=PATIENCE_S)
-    server = WorklistServer(listener, settings, lambda query: [item for item in ITEMS if item_matches(query, item)])
+    server = WorklistServer(listener, settings, find)
     print(listener.getsockname()[1], flush=True)
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ)

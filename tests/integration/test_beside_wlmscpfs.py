@@ -17,13 +17,13 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from dataset_encoding import encode_response
 from dicom_server import query, serving, wait_until
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 from raw_scanner import RawScanner
 
-from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.explanation import make_identifier
 from pylantir.dicom.matching import parse_query
 from pylantir.query import item_matches

@@ -15,6 +15,7 @@ from typing import Any
 
 import pydicom.config
 import pytest
+from dicom_server import in_batches_of_one
 from pynetdicom import _config
 
 from pylantir.cli.main import main
@@ -93,7 +94,7 @@ def serving(answer: Callable[[WorklistQuery], Iterable[Mapping[str, object]]] = 
     """A worklist server on loopback; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = str(listener.getsockname()[1])
-    server = WorklistServer(listener, DicomSettings(**settings), answer)
+    server = WorklistServer(listener, DicomSettings(**settings), in_batches_of_one(answer))
     try:
         with looping(server, server.accept_pending):
             yield port

@@ -88,6 +88,14 @@ def test_a_scanner_with_a_certificate_of_the_authority_is_served(served: Served,
     assert "P1" in found.stdout + found.stderr
 
 
+def test_many_answers_in_one_write_arrive_whole(bound: socket.socket, tls: TlsSettings, ask: Ask) -> None:
+    items = [{"id": number, "patient_id": f"P{number:05}", "modality": "MR"} for number in range(2000)]
+    with serving(bound, lambda _query: items, tls=tls) as served:
+        found = ask(served, "-W", "-k", "PatientID", certificate="scanner", program="findscu")
+    assert found.returncode == 0
+    assert (found.stdout + found.stderr).count("[P0") == 2000
+
+
 def test_the_commands_of_this_machine_ask_over_tls(served: Served, tls: TlsSettings) -> None:
     peer = Peer(host="127.0.0.1", port=served.port, called="PYLANTIR", calling="TEST", tls=tls)
     echo(peer)

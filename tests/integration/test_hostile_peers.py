@@ -16,8 +16,8 @@ import pytest
 from dicom_server import Served, association, serving, wait_until
 from fuzz.seeds import associate_request, echo_request, element, find_request, release_request
 
-from pylantir.dicom import association as bounds
-from pylantir.dicom import reception
+from pylantir.dicom import connection as bounds
+from pylantir.dicom import reception, upper_layer
 
 pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
 
@@ -166,7 +166,7 @@ def test_a_byte_now_and_then_does_not_keep_an_association(served: Served, monkey
 def test_a_message_without_end_is_aborted(
     served: Served, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, fragments: int
 ) -> None:
-    monkeypatch.setattr(bounds, limit, value)
+    monkeypatch.setattr(upper_layer, limit, value)
     fragment = struct.pack(">BBII", 4, 0, 4 + 2 + 64, 2 + 64) + b"\x01\x01" + bytes(64)
     with raw_association(served) as endless:
         with suppress(OSError):
@@ -237,17 +237,35 @@ def test_hosts_that_are_not_allowed_are_closed_at_once(bound: socket.socket, mon
 
 
 def test_requests_without_waiting_for_answers_are_bounded(bound: socket.socket) -> None:
+    closed = threading.Event()
+
+    def find(_query: object) -> Iterator[dict[str, object]]:
+        try:
+            while True:
+                yield {"id": 1, "patient_id": "P1", "modality": "MR"}
+        finally:
+            closed.set()
+
+    with serving(bound, find) as served, raw_association(served) as flood:
+        flood.sendall(find_request(element(0x0010, 0x0020, b"")) + echo_request() * 100)
+        assert received_until_the_end(flood)[-10:-6] == b"\x07\x00\x00\x00"
+        assert closed.wait(5)
+    wait_until(lambda: served.server.active_associations == 0, "it has ended")
+
+
+def test_what_a_busy_association_is_sent_waits_outside_and_is_answered_in_its_turn(bound: socket.socket) -> None:
     go_on = threading.Event()
 
     def find(_query: object) -> Iterator[dict[str, object]]:
         go_on.wait(10)
         yield from ()
 
-    with serving(bound, find) as served, raw_association(served) as flood:
-        flood.sendall(find_request() + echo_request() * 100)
-        assert read_exactly(flood, 10)[0] == 0x07
+    with serving(bound, find) as served, raw_association(served) as hasty:
+        hasty.sendall(find_request() + echo_request() * 5 + release_request())
         go_on.set()
-    wait_until(lambda: served.server.active_associations == 0, "it has ended")
+        answered = received_until_the_end(hasty)
+    assert answered.count(b"\x00\x01\x02\x00\x00\x00\x30\x80") == 5
+    assert answered.endswith(release_request().replace(b"\x05", b"\x06", 1))
 
 
 def test_a_release_during_a_query_waits_for_its_answers(bound: socket.socket) -> None:

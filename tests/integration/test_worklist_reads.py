@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, insert
+from sqlalchemy.exc import OperationalError
 
 from pylantir.errors import StoreError
 from pylantir.query import WorklistQuery, item_matches, narrowed, single_conditions
-from pylantir.store.engine import open_for_reading
-from pylantir.store.reads import find_matching
+from pylantir.store.engine import open_for_reading, open_for_writing
+from pylantir.store.reads import find_matching, find_values
 from pylantir.store.tables import metadata, worklist_items
 
 # Few and colliding values, with what SQL finds hard: letter case, other scripts, component groups, LIKE's own signs.
@@ -173,3 +174,43 @@ def test_a_database_without_tables_is_an_error_without_the_querys_values(tmp_pat
 def test_a_field_that_is_none_of_the_worklists_is_an_error(connection: Connection) -> None:
     with pytest.raises(StoreError, match="not a worklist field"):
         list(find_matching(connection, WorklistQuery(equal={"known_conflicts": ("x",)})))
+
+
+def test_only_the_fields_that_are_wanted_are_read_and_those_of_a_pattern_are_not_given(connection: Connection) -> None:
+    fill(connection, [{"patient_name": name, "modality": "MR"} for name in ("Ärzte", "ärzte", "Doe", None)])
+    query = WorklistQuery(like={"patient_name": "ÄRZ*"})
+    batches = list(find_values(connection, query, ["modality", "id"]))
+    assert [tuple(row) for batch in batches for row in batch] == [("MR", 1), ("MR", 2)]
+    with pytest.raises(StoreError, match="not a worklist field"):
+        list(find_values(connection, query, ["known_conflicts"]))
+
+
+def test_a_kept_connection_is_not_used_for_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "worklist.db"
+    reader = open_for_reading(f"sqlite:///{path}")
+
+    def make(file: Path, patient: str) -> None:
+        writer = open_for_writing(f"sqlite:///{file}")
+        metadata.create_all(writer)
+        with writer.begin() as connection:
+            connection.execute(insert(worklist_items), [{"patient_id": patient}])
+        writer.dispose()
+
+    def read() -> tuple[object, list[object]]:
+        with reader.connect() as connection:
+            rows = [row["patient_id"] for row in find_matching(connection, WorklistQuery())]
+            return connection.connection.driver_connection, rows
+
+    make(path, "P1")
+    first, rows = read()
+    assert rows == ["P1"]
+    assert read()[0] is first
+    make(tmp_path / "other.db", "P2")
+    (tmp_path / "other.db").replace(path)
+    assert read()[1] == ["P2"]
+    path.unlink()
+    with pytest.raises(OperationalError):
+        read()
+    make(path, "P3")
+    assert read()[1] == ["P3"]
+    reader.dispose()

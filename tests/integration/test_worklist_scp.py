@@ -12,15 +12,15 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from dicom_server import Served, ask, association, query, serving, wait_until
+from dicom_server import Items, Served, ask, association, query, serving, wait_until
 from fuzz.seeds import associate_request
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import ModalityWorklistInformationFind
+from raw_scanner import RawScanner
 from sqlalchemy import Engine, insert
 
-from pylantir.dicom.answers import Find
 from pylantir.errors import StoreError
 from pylantir.query import WorklistQuery
 from pylantir.settings import ScannerProfile, ServingSettings
@@ -62,7 +62,7 @@ def store_items(path: Path, items: list[dict[str, str]]) -> Engine:
     return open_for_reading(url)
 
 
-def find_in(engine: Engine) -> Find:
+def find_in(engine: Engine) -> Items:
     def find(query: WorklistQuery) -> Iterator[Mapping[str, object]]:
         with engine.connect() as connection:
             yield from find_matching(connection, query)
@@ -232,7 +232,10 @@ def test_more_matches_than_a_scanner_takes(
 def test_a_scanner_that_wants_no_empty_attributes_gets_none(bound: socket.socket) -> None:
     item = {"id": 1, "patient_id": "P1", "modality": "MR"}
     profile = ScannerProfile(required_empty=False)
+    asked = Dataset()
+    asked.AccessionNumber = None
     with serving(bound, lambda _query: [item], default_profile=profile) as served, association(served) as opened:
+        assert ask(opened, asked)[0] == []
         (answer,), _ = ask(
             opened, query({"Modality": None, "StationName": None}, AccessionNumber=None, PatientSize=None)
         )
@@ -276,7 +279,7 @@ def test_each_scanner_reads_names_in_its_own_character_set(
     assert not any(part in caplog.text for part in ("Buc", "Papad", "Yamada"))
 
 
-def endless(closed: threading.Event) -> Find:
+def endless(closed: threading.Event) -> Items:
     def find(_query: WorklistQuery) -> Iterator[Mapping[str, object]]:
         try:
             while True:
@@ -317,6 +320,39 @@ def test_a_connection_that_asks_for_nothing_leaves_nothing_behind(bound: socket.
         with association(served) as opened:
             assert opened.send_c_echo().Status == 0x0000
         wait_until(lambda: served.server.active_associations == 0, "their threads are gone", within_s=5)
+
+
+def test_thirty_scanners_at_a_time_are_served(bound: socket.socket) -> None:
+    with serving(bound, lambda _query: (), max_associations_per_host=30) as served:
+        scanners = [RawScanner(served.port) for _ in range(30)]
+        assert [scanner.find(query()) for scanner in scanners] == [([], 0x0000)] * 30
+        for scanner in scanners:
+            scanner.release()
+
+
+def test_associations_that_wait_for_their_scanner_cost_nothing(bound: socket.socket) -> None:
+    with serving(bound, lambda _query: ()) as served:
+        scanners = [RawScanner(served.port) for _ in range(10)]
+        wait_until(lambda: served.server.active_associations == 10, "all are served")
+        before = time.process_time()
+        assert not threading.Event().wait(1.0)
+        assert time.process_time() - before < 0.05
+        for scanner in scanners:
+            scanner.release()
+
+
+def test_a_scanner_that_says_nothing_and_reads_nothing_does_not_hold_up_the_stop(bound: socket.socket) -> None:
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    with serving(bound, endless(threading.Event())) as served:
+        waiting, deaf = RawScanner(served.port), RawScanner(served.port)
+        deaf.send(query())
+        wait_until(lambda: served.server.active_associations == 2, "both are served")
+        started = time.monotonic()
+        served.stop(0.1)
+        assert time.monotonic() - started < 3
+        assert served.server.active_associations == 0
+        assert waiting.rest()[:1] == b"\x07"
+        assert deaf.rest()[:1] == b"\x04"
 
 
 def test_an_idle_server_sleeps_and_stops_at_once(served: Served) -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pynetdicom.dsutils import decode, encode
+from pynetdicom.dsutils import decode
 
 from pylantir.dicom.attributes import SPS, WORKLIST_ATTRIBUTES
-from pylantir.dicom.encoding import encode_response
 from pylantir.dicom.matching import parse_query
+from pylantir.dicom.wire_elements import Writing
+from pylantir.dicom.wire_encoding import EncodedBatch, ResponseEncoder, missing_field
 from pylantir.entry import WORKLIST_FIELDS
-from pylantir.errors import RecordRejected
 
 ROW: dict[str, object] = {
     **dict.fromkeys(WORKLIST_FIELDS),
@@ -44,12 +44,15 @@ def asking(*top: str, step: tuple[str, ...] | None = None) -> Dataset:
     return whole
 
 
+def encoded(identifier: Dataset, *rows: dict[str, object]) -> EncodedBatch:
+    encoder = ResponseEncoder(parse_query(identifier), Writing(explicit_vr=True, station_aet="ASKING"))
+    return encoder.encode([[row[name] for name in encoder.fields] for row in rows])
+
+
 def answer(identifier: Dataset, **values: object) -> Dataset:
     """The response for ROW with some other values, after a way over the wire in explicit VR."""
-    response = encode_response({**ROW, **values}, parse_query(identifier), station_aet="ASKING")
-    encoded = encode(response, False, True)
-    assert encoded
-    return decode(BytesIO(encoded), False, True)
+    (response,) = encoded(identifier, {**ROW, **values}).identifiers
+    return decode(BytesIO(response), False, True)
 
 
 def the_step(response: Dataset) -> Any:
@@ -154,10 +157,13 @@ def test_a_patient_without_a_name_goes_by_the_id() -> None:
     assert answer(asking("PatientName"), patient_name=None).PatientName == "P7"
 
 
-def test_an_item_without_a_study_uid_is_not_sent_and_named_without_patient_data() -> None:
-    with pytest.raises(RecordRejected, match="study_instance_uid: item 7 has none") as caught:
-        answer(asking("StudyInstanceUID"), study_instance_uid=None)
-    assert "Doe" not in str(caught.value)
+def test_an_item_without_a_study_uid_is_left_out_and_named_and_the_others_are_sent() -> None:
+    asked = asking("PatientID", "StudyInstanceUID")
+    batch = encoded(asked, {**ROW, "id": 1}, {**ROW, "id": 2, "study_instance_uid": ""}, {**ROW, "id": 3})
+    assert batch.left_out == [(2, "study_instance_uid")]
+    assert len(batch.identifiers) == 2
+    assert missing_field({**ROW, "study_instance_uid": None}, parse_query(asked), "ASKING") == "study_instance_uid"
+    assert missing_field(ROW, parse_query(asked), "ASKING") is None
 
 
 def test_utf_8_is_declared_only_where_there_is_need() -> None:
