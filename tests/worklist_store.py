@@ -205,7 +205,7 @@ def check_audit(engine: Engine) -> None:
         for name, change in json.loads(line["changes"]).items():
             if isinstance(change, list):
                 before, after = change
-                assert item.get(name) == after, (line, item.get(name))
+                assert item.get(name) == after, (name, item.get(name), line)
                 item[name] = before
         if line["action"] in {"created", "adopted"}:
             unborn.discard(number)

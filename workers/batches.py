@@ -20,7 +20,7 @@ from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
 from workers.passages import Passage, PassageCutter, PassageNames
 
-BATCH_RECORDS = 2000
+BATCH_RECORDS = 1000
 """More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 30 ms."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0

@@ -103,6 +103,14 @@ def make_study_uid(data_source: str, record_key: str, patient_id: str, repetitio
     return f"2.25.{int.from_bytes(digest[:16], 'big') & ~_VERSION_MASK | _VERSION_5}"
 
 
+def may_be_generated(uid: str) -> bool:
+    """Whether a UID has the form of those that `make_study_uid` derives; those of scanners and archives have not."""
+    root, number = uid[:5], uid[5:]
+    if root != "2.25." or not (number.isascii() and number.isdecimal()):
+        return False
+    return int(number) & _VERSION_MASK == _VERSION_5
+
+
 def uid_begun_by(claim: Claim, repetition: int = 0) -> str:
     """The study UID of the item that a record begins."""
     return make_study_uid(claim.data_source, claim.record_key, claim.fields["patient_id"], repetition)

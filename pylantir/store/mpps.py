@@ -35,9 +35,10 @@ from pylantir.mpps.model import (
     text_of,
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
-from pylantir.store.claims import STATUS
+from pylantir.store.claims import STATUS, may_be_generated
 from pylantir.store.engine import durable_transaction
 from pylantir.store.mpps_reads import find_instance
+from pylantir.store.study_uids import has_supplied_uid
 from pylantir.store.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)
@@ -145,16 +146,17 @@ def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate
     """The items that might be meant, by every sign there is."""
     study_uids = {step.study_uid for step in clues.steps if step.study_uid}
     accessions = {step.accession_number for step in clues.steps if step.accession_number}
-    indexed: list[ColumnElement[bool]] = [_ITEMS.accession_number.in_(accessions)]
+    by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
+    indexed: list[ColumnElement[bool]] = [_ITEMS.accession_number.in_(accessions), has_supplied_uid(study_uids)]
     if clues.patient_id:
-        indexed.append((_ITEMS.patient_id == clues.patient_id) & (_ITEMS.scheduled_start_date == clues.day))
+        indexed.append((_ITEMS.patient_id == clues.patient_id) & ((_ITEMS.scheduled_start_date == clues.day) | by_uid))
     rows = list(connection.execute(select(worklist_items).where(or_(*indexed))).mappings())
-    if study_uids - {row["study_instance_uid"] for row in rows}:
-        # Without an index, so only now: for another patient ID or day, or a UID that a source has replaced since.
+    found = {row[name] for row in rows for name in ("study_instance_uid", "generated_study_uid")}
+    if any(may_be_generated(uid) for uid in study_uids - found):
+        # One of ours under another patient ID: without an index, so only now.
         known = {row["id"] for row in rows}
-        by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
-        found = connection.execute(select(worklist_items).where(by_uid)).mappings()
-        rows += [row for row in found if row["id"] not in known]
+        everywhere = connection.execute(select(worklist_items).where(by_uid)).mappings()
+        rows += [row for row in everywhere if row["id"] not in known]
     return [_as_candidate(row) for row in rows]
 
 

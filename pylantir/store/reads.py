@@ -31,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.entry import WORKLIST_FIELDS
 from pylantir.errors import StoreError
 from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, fold_name, pattern_test
+from pylantir.store.study_uids import has_study_uid
 from pylantir.store.tables import worklist_items
 
 ROWS_PER_FETCH = 500
@@ -114,7 +115,10 @@ def _passes(values: Sequence[Any], tests: Sequence[tuple[str, Callable[[str], bo
 
 def _statement(query: WorklistQuery, columns: Sequence[Column[Any]], *, dialect: str) -> Select[Any]:
     start_date, start_time = _COLUMNS.scheduled_start_date, _COLUMNS.scheduled_start_time
-    conditions = [_any_of(_column(name), accepted) for name, accepted in query.equal.items()]
+    conditions = [
+        has_study_uid(accepted) if name == "study_instance_uid" else _any_of(_column(name), accepted)
+        for name, accepted in query.equal.items()
+    ]
     for name, accepted in query.equal_or_unknown.items():
         column = _column(name)
         conditions.append(or_(column.is_(None), column.in_(["", *accepted])))

@@ -78,23 +78,17 @@ class Record:
 
     def row(self) -> dict[str, object]:
         """The row as the database takes it."""
-        return {
-            "id": self.id,
-            "data_source": self.data_source,
-            "record_key": self.record_key,
-            "state": self.state,
-            "item_id": self.item_id,
-            "first_seen_at": self.first_seen_at,
-            "changed_at": self.changed_at,
-            "withdrawn_at": self.withdrawn_at,
-            **{name: self.fields.get(name) for name in RECORD_FIELDS},
-        }
+        own = (
+            self.id, self.data_source, self.record_key, self.state, self.item_id, self.first_seen_at, self.changed_at,
+            self.withdrawn_at,
+        )  # fmt: skip
+        return dict(zip(_COLUMNS, (*own, *map(self.fields.get, RECORD_FIELDS)), strict=True))
 
     def changes(self) -> dict[str, object]:
         """What is to be changed of a stored row."""
-        assert self.stored is not None  # noqa: S101 - new ones have nothing to compare with
-        row = self.row()
-        return {name: row[name] for name, before in zip(_COLUMNS, self.stored, strict=True) if row[name] != before}
+        before = self.stored or (None,) * len(_COLUMNS)
+        now = self.row().values()
+        return {name: value for name, value, stored in zip(_COLUMNS, now, before, strict=True) if value != stored}
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:

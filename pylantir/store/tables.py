@@ -32,8 +32,14 @@ worklist_items = Table(
     Column("updated_at", Text),
     Index("ix_worklist_items_patient", "patient_id"),
     Index("ix_worklist_items_start", "scheduled_start_date", "scheduled_start_time"),
-    # Study UIDs come in no order, so an index of them all would cost as much as all the others together. Who asks for
-    # one mostly names the patient, too; and those in use by a scanner are few.
+    # Generated UIDs come in no order, and an index of them would cost as much as all the others together. Whoever asks
+    # for one knows the patient as well; see `has_study_uid`.
+    Index(
+        "ix_worklist_items_supplied_uid",
+        "study_instance_uid",
+        sqlite_where=text("study_instance_uid IS NOT generated_study_uid"),
+        postgresql_where=text("study_instance_uid IS DISTINCT FROM generated_study_uid"),
+    ),
     Index(
         "ix_worklist_items_started",
         "study_instance_uid",

@@ -87,6 +87,13 @@ class WorkingSet:
 
     def change(self, record: Record, fields: Mapping[str, str]) -> None:
         """A record that says something else than before, about another patient perhaps; both must be loaded."""
+        if record.state == LIVE and record.fields["patient_id"] == fields["patient_id"]:
+            # A number that it goes on claiming is nobody else's for that.
+            before = record.identifiers()
+            record.describe(fields, self.now)
+            self._dirty.add(record.patient_id)
+            self._identifiers.update(set(before) ^ set(record.identifiers()))
+            return
         self.touch(record)
         del self._patients[record.patient_id][record.id]
         if record.patient_id != fields["patient_id"]:
@@ -205,9 +212,11 @@ class WorkingSet:
         }
         if not changes:
             return
+        written = {name: values[name] for name in (*changes, "updated_at")}
         if changes.keys() & {"data_source", RECORD_ID_FIELD} and item.values[RECORD_ID_FIELD] is not None:
             self._releases.append((item.id, {RECORD_ID_FIELD: None}))
-        self._updates.append((item.id, {name: values[name] for name in (*changes, "updated_at")}))
+            written[RECORD_ID_FIELD] = values[RECORD_ID_FIELD]
+        self._updates.append((item.id, written))
         if not set(changes) - NOT_AUDITED:
             return
         if changes.get(STATUS, ("", ""))[0] == CANCELED:

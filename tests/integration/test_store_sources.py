@@ -226,3 +226,11 @@ def test_the_worklist_does_not_depend_on_the_order_of_arrival(store: Engine) -> 
         assert {one[STATUS] for one in items(store)} == {CANCELED}
     assert len(pictures) == 1
     check_audit(store)
+
+
+def test_an_item_that_goes_to_a_source_with_the_same_record_id_keeps_one(store: Engine) -> None:
+    Feed(store, "csv").sync(record("1"))
+    Feed(store, "ris").sync(record("1"))
+    (item,) = items(store)
+    assert (item["data_source"], item["source_record_id"]) == ("ris", "1")
+    check_audit(store)
