@@ -230,10 +230,10 @@ class Worklist(RuleBasedStateMachine):
     def scan(self, data: st.DataObject) -> None:
         running = [one for one in items(self.engine) if one[STATUS] in (SCHEDULED, IN_PROGRESS)]
         item = data.draw(st.sampled_from(running))
-        others = [one for one in self.frozen.values() if one["patient_id"] != item["patient_id"]]
-        if any(item[name] and item[name] == one[name] for one in others for name in IDENTIFIERS):
-            # An item keeps a UID that its record no longer claims, so another patient's may have got it since: two
-            # patients with one UID at the scanner, where no rule says who is to be refused.
+        others = [one for one in self.heard.values() if one["patient_id"] != item["patient_id"]]
+        if any(item[name] and item[name] == one.get(name) for one in others for name in IDENTIFIERS):
+            # An item keeps a UID that its record no longer claims, so another patient's may have got it since. Whoever
+            # of the two is scanned, no rule says who is to be refused.
             return
         later = [IN_PROGRESS] if item[STATUS] == SCHEDULED else [COMPLETED, DISCONTINUED]
         report_from_scanner(self.engine, item["id"], data.draw(st.sampled_from(later)))
