@@ -55,13 +55,12 @@ class ConfigurationCheck:
 _NO_ANSWER = Checked(problems=("the configuration check ended without a result; see the messages before this one",))
 
 
-def load_checked(path: Path, overrides: Mapping[str, object], signals: Signals) -> Settings | None:
-    """Check the configuration before anything else is touched; None if a signal said to stop meanwhile.
+def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings | None:
+    """Wait for the check at the start, before anything else is touched; None if a signal said to stop meanwhile.
 
     Raises:
         ConfigurationError: With all problems.
     """
-    check = ConfigurationCheck(path, overrides)
     while True:
         wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
         if set(signals.take()) & {signal.SIGTERM, signal.SIGINT}:
