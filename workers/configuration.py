@@ -26,6 +26,7 @@ class ConfigurationCheck:
 
     def __init__(self, path: Path, overrides: Mapping[str, object]) -> None:
         context = multiprocessing.get_context("spawn")
+        self._path, self._overrides = path, overrides
         self.connection: Connection
         self.connection, theirs = context.Pipe(duplex=False)
         arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
@@ -40,10 +41,16 @@ class ConfigurationCheck:
             return None
         try:
             result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
-        except EOFError:
+        except (EOFError, OSError):
+            # It was killed before, or in the middle of its answer.
             result = _NO_ANSWER
         self.abandon()
         return result
+
+    def again(self) -> ConfigurationCheck:
+        """Begin anew: the file may have been read before it was changed."""
+        self.abandon()
+        return ConfigurationCheck(self._path, self._overrides)
 
     def abandon(self) -> None:
         """End the child."""
@@ -63,9 +70,12 @@ def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings |
     """
     while True:
         wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
-        if set(signals.take()) & {signal.SIGTERM, signal.SIGINT}:
+        received = set(signals.take())
+        if received & {signal.SIGTERM, signal.SIGINT}:
             check.abandon()
             return None
+        if signal.SIGHUP in received:
+            check = check.again()
         checked = check.finish(0)
         if checked:
             if checked.settings is None:
