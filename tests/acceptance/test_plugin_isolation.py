@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
+import psutil
 from installation import Installation, csv_source, plugin_source, wait_until
 
 NO_PLUGIN_CLASS = "class Plugin:\n    pass\n"
@@ -109,6 +114,29 @@ def test_a_process_that_ends_by_a_signal_without_a_name_is_one_that_crashed(inst
     installation.write_plugin("bad", fetch="os.kill(os.getpid(), 40)")
     run_beside_a_good_source(installation)
     installation.wait_for_log(r"bad ended unexpectedly \(signal 40\); restart \d+ in")
+
+
+def test_a_death_is_noticed_at_once_though_a_grandchild_lives_on(installation: Installation) -> None:
+    installation.write_plugin("bad", patient="X1", fetch="os.fork() or (time.sleep(60), os._exit(0))")
+    installation.configure(plugin_source("bad", sync_interval=3600))
+    installation.start()
+    pid = installation.process("bad")["pid"]
+    # Nothing else wakes the supervisor: no sign of life, and nobody who asks it something.
+    wait_until(
+        lambda: all(2 < one["heartbeat_age_s"] < 6 for one in installation.status()["processes"][1:]), "a quiet moment"
+    )
+    supervisor = psutil.Process(installation.supervisor.pid)  # type: ignore[union-attr]
+    times_woken: list[int] = []
+
+    def sleeps() -> bool:
+        times_woken.append(supervisor.num_ctx_switches().voluntary)
+        return times_woken[-3:] == times_woken[-1:] * 3
+
+    wait_until(sleeps, "the supervisor has nothing to do")
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.time()
+    noticed = installation.wait_for_log(r"(\S+) WARNING supervisor: bad ended unexpectedly")
+    assert datetime.datetime.fromisoformat(noticed[1]).timestamp() - killed_at < 1
 
 
 def test_what_is_no_entry_is_quarantined_and_the_rest_goes_on(installation: Installation) -> None:
