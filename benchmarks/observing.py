@@ -32,12 +32,12 @@ def empty_installation() -> Iterator[Installation]:
 
 
 @contextmanager
-def two_sources(**changes: object) -> Iterator[Installation]:
+def two_sources() -> Iterator[Installation]:
     """Give an installation with two small CSV files, not started yet."""
     with empty_installation() as installation:
         installation.write_csv("a.csv", [f"P{number}" for number in range(50)])
         installation.write_csv("b.csv", [f"Q{number}" for number in range(50)])
-        installation.configure(csv_source("a", "a.csv", **changes), csv_source("b", "b.csv", **changes))
+        installation.configure(csv_source("a", "a.csv"), csv_source("b", "b.csv"))
         yield installation
 
 

@@ -17,7 +17,7 @@ import psutil
 from observing import are_gone, choose, family, show, timed, two_sources
 
 # isort: split
-from installation import Installation, wait_until
+from installation import Installation, csv_source, wait_until
 
 SERVED_LONG_S = 5.2
 """After so long a service has been of use: its next crash costs no pause (`USEFUL_AFTER_S`)."""
@@ -170,8 +170,12 @@ def switches(process: psutil.Process) -> int:
 
 
 def measure_idle(seconds: float) -> None:
-    """Leave an instance alone and see what it does."""
-    with two_sources(sync_interval=3600) as installation:
+    """Leave an instance alone and see what it does; the second source watches its file."""
+    with two_sources() as installation:
+        watched = {"file_path": "b.csv", "watch_for_changes": True}
+        installation.configure(
+            csv_source("a", "a.csv", sync_interval=3600), csv_source("b", "b.csv", sync_interval=3600, config=watched)
+        )
         installation.start()
         time.sleep(5)
         processes = [one for one in family(installation) if "resource_tracker" not in " ".join(one.cmdline())]
