@@ -25,6 +25,8 @@ def empty_installation() -> Iterator[Installation]:
     """Give an installation in a folder of its own; whatever was started in it has ended afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         installation = Installation(Path(folder))
+        # An installed program is compiled once, not at every start.
+        installation.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         try:
             yield installation
         finally:
