@@ -35,7 +35,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TESTS)
 
 chaos: $(VENV)/installed
-	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s tests/acceptance/test_kill_campaign.py -k campaign
+	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/test_kill_campaign.py -k a_campaign
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

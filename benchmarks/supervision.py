@@ -2,7 +2,7 @@
 
 Everything is seen from outside: real processes, real signals, the control socket.
 
-    python benchmarks/supervision.py [--samples 10] [--restarts 1000] [--idle 60]
+    python benchmarks/supervision.py [idle] [ends] [answers] [replacement] [restarts] [--samples 100]
 """
 
 from __future__ import annotations
@@ -10,93 +10,134 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
+from observing import are_gone, choose, family, show, timed, two_sources
 
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tests", "tests/acceptance")]
-from installation import Installation, csv_source, wait_until  # noqa: E402
+# isort: split
+from installation import Installation, csv_source, wait_until
 
-
-def timed(condition: Callable[[], object], patience_s: float = 60.0) -> float:
-    """Seconds until a condition holds, to about a millisecond."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < patience_s
-        time.sleep(0.001)
-    return time.monotonic() - began
-
-
-def show(what: str, seconds: Sequence[float]) -> None:
-    middle, worst = statistics.median(seconds), max(seconds)
-    print(f"{what:<58} median {1000 * middle:6.0f} ms   worst of {len(seconds)} {1000 * worst:6.0f} ms", flush=True)
-
-
-def two_sources(folder: Path) -> Installation:
-    installation = Installation(folder)
-    installation.write_csv("a.csv", [f"P{number}" for number in range(50)])
-    installation.write_csv("b.csv", [f"Q{number}" for number in range(50)])
-    installation.configure(csv_source("a", "a.csv"), csv_source("b", "b.csv"))
-    return installation
-
-
-def family(installation: Installation) -> list[psutil.Process]:
-    assert installation.supervisor
-    first = psutil.Process(installation.supervisor.pid)
-    return [first, *first.children(recursive=True)]
-
-
-def are_gone(processes: Sequence[psutil.Process]) -> bool:
-    def lives(process: psutil.Process) -> bool:
-        try:
-            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-    return not any(lives(process) for process in processes)
+SERVED_LONG_S = 5.2
+"""After so long a service has been of use: its next crash costs no pause (`USEFUL_AFTER_S`)."""
 
 
 def measure_replacement(installation: Installation, samples: int) -> None:
-    for name in ("a", "mwl-scp", "writer"):
-        begun, ready = [], []
-        for _ in range(samples):
-            # Long enough to have been of use: a first crash costs no pause.
-            wait_until(lambda n=name: (installation.process(n).get("uptime_s") or 0) > 5.5, "some service")
+    """Kill a source, the server and the writer in turn, each after it has been of use, so that nobody waits."""
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ("a", "mwl-scp", "writer")}
+
+    def is_settled() -> bool:
+        known = {process["name"]: process for process in installation.status().get("processes", ())}
+        services = (known[name] for name in ("mwl-scp", "writer"))
+        long_enough = all(one["ready"] and one["uptime_s"] > SERVED_LONG_S for one in services)
+        return bool(long_enough and known["a"]["ready"] and known["a"]["last_error"] is None)
+
+    for _ in range(samples):
+        wait_until(is_settled, "everybody has been of use", 60)
+        for name, (begun, ready) in times.items():
             pid = installation.process(name)["pid"]
             os.kill(pid, signal.SIGKILL)
             begun.append(timed(lambda n=name, p=pid: installation.process(n)["pid"] not in {None, p}))
             ready.append(begun[-1] + timed(lambda n=name: installation.process(n)["ready"]))
+    for name, (begun, ready) in times.items():
         show(f"SIGKILL of {name} to its successor's pid", begun)
         show(f"SIGKILL of {name} to its successor being ready", ready)
 
 
 def measure_answers(installation: Installation, samples: int) -> None:
-    times = []
-    for _ in range(20 * samples):
+    """Ask for the status: of an idle instance, while a source is replaced again and again, and during the stop."""
+
+    def ask() -> float:
         began = time.monotonic()
-        installation.status()
-        times.append(time.monotonic() - began)
-    show("status", times)
+        assert installation.status()
+        return time.monotonic() - began
+
+    show("status, idle", [ask() for _ in range(5 * samples)])
+    times = []
+    for _ in range(samples):
+        pid = installation.process("a")["pid"]
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        times += [ask() for _ in range(5)]
+    show("status, a source is killed at every chance", times)
+    assert installation.supervisor
+    os.kill(installation.process("b")["pid"], signal.SIGSTOP)
+    installation.supervisor.send_signal(signal.SIGTERM)
+    wait_until(lambda: installation.status()["health"] == "stopping", "it is being stopped")
+    show("status, during the stop", [ask() for _ in range(samples)])
 
 
-def measure_end(what: str, installation: Installation, number: signal.Signals, *, times: int = 1) -> None:
+def measure_end(installation: Installation, number: signal.Signals, *, times: int = 1) -> float:
+    """Seconds from the last of some signals until everything is gone."""
     assert installation.supervisor
     processes = family(installation)
-    began = time.monotonic()
     for turn in range(times):
         if turn:
             time.sleep(0.2)
+        began = time.monotonic()
         installation.supervisor.send_signal(number)
     timed(lambda: installation.supervisor.poll() is not None and are_gone(processes))  # type: ignore[union-attr]
-    show(what, [time.monotonic() - began])
+    return time.monotonic() - began
+
+
+def measure_ends(samples: int) -> None:
+    """End an instance in every way; an orderly end with somebody stopped takes its grace, so it is tried less often."""
+
+    def end(number: signal.Signals, times: int = 1, stopped: str = "") -> float:
+        installation.start()
+        if stopped:
+            os.kill(installation.process(stopped)["pid"], signal.SIGSTOP)
+        return measure_end(installation, number, times=times)
+
+    fewer = max(1, samples // 10)
+    with two_sources() as installation:
+        show("SIGTERM to everything gone, idle", [end(signal.SIGTERM) for _ in range(samples // 2)])
+        for stopped in ("a", "mwl-scp", "writer"):
+            show(f"SIGTERM …, {stopped} is stopped", [end(signal.SIGTERM, stopped=stopped) for _ in range(fewer)])
+            seconds = [end(signal.SIGTERM, 2, stopped) for _ in range(fewer)]
+            show(f"a second SIGTERM 0.2 s later …, {stopped} is stopped", seconds)
+        seconds = [end(signal.SIGKILL) for _ in range(samples // 4)]
+        show("SIGKILL of the supervisor to everything gone, idle", seconds)
+        seconds = []
+        installation.start()
+        for _ in range(samples // 4):
+            os.kill(installation.process("a")["pid"], signal.SIGSTOP)
+            seconds.append(measure_new_start(installation))
+        show("SIGKILL of the supervisor …, a source is stopped, new start", seconds)
+        installation.terminate()
+        measure_ends_in_a_sync(installation, fewer)
+
+
+def measure_new_start(installation: Installation) -> float:
+    """Kill the supervisor and start a new one at once; seconds until the old family is gone."""
+    assert installation.supervisor
+    former, processes = installation.supervisor, family(installation)
+    began = time.monotonic()
+    former.kill()
+    installation.start(until=None)
+    timed(lambda: former.poll() is not None and are_gone(processes))
+    elapsed = time.monotonic() - began
+    installation.wait_for_health("healthy")
+    return elapsed
+
+
+def measure_ends_in_a_sync(installation: Installation, samples: int) -> None:
+    """End it while 100 000 rows are on their way."""
+    installation.write_csv("a.csv", [f"P{number}" for number in range(100_000)])
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        seconds = []
+        for _ in range(samples):
+            for suffix in ("", "-wal", "-shm"):
+                installation.database.with_name(f"worklist.db{suffix}").unlink(missing_ok=True)
+            installation.start(until=None)
+            wait_until(lambda: len(installation.patients()) > 1000, "the sync is on its way", 60)
+            seconds.append(measure_end(installation, number))
+        show(f"{number.name} to everything gone, in a sync of 100 000 rows", seconds)
 
 
 def measure_restarts(installation: Installation, restarts: int) -> None:
+    """Kill a source again and again, and see what that leaves behind in the supervisor."""
     assert installation.supervisor
     supervisor = psutil.Process(installation.supervisor.pid)
 
@@ -106,7 +147,8 @@ def measure_restarts(installation: Installation, restarts: int) -> None:
             os.kill(pid, signal.SIGKILL)
             wait_until(
                 lambda p=pid: (one := installation.process("a"))["pid"] != p and one["ready"] and one["last_sync"],
-                "back",
+                "it is back",
+                90,
             )
 
     restart(20)
@@ -119,6 +161,7 @@ def measure_restarts(installation: Installation, restarts: int) -> None:
 
 
 def switches(process: psutil.Process) -> int:
+    """How often the threads of a process have waited for something: they woke up as often."""
     total = 0
     for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
         lines = dict(line.split(":\t", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":\t" in line)
@@ -126,71 +169,57 @@ def switches(process: psutil.Process) -> int:
     return total
 
 
-def measure_idle(folder: Path, seconds: float) -> None:
-    installation = two_sources(folder)
-    installation.configure(*(csv_source(name, f"{name}.csv", sync_interval=3600) for name in "ab"))
-    installation.start()
-    time.sleep(5)
-    processes = [one for one in family(installation) if "resource_tracker" not in " ".join(one.cmdline())]
-    before = [(switches(one), sum(one.cpu_times()[:2])) for one in processes]
-    time.sleep(seconds)
-    for process, (woken, busy) in zip(processes, before, strict=True):
-        rate = (switches(process) - woken) / seconds
-        share = 100 * (sum(process.cpu_times()[:2]) - busy) / seconds
-        memory = process.memory_info().rss / 2**20
-        print(
-            f"idle {process.cmdline()[0]:<22} {rate:5.2f} wake-ups/s   {share:5.2f} % CPU   {memory:5.1f} MB",
-            flush=True,
+def measure_idle(seconds: float) -> None:
+    """Leave an instance alone and see what it does; the second source watches its file."""
+    with two_sources() as installation:
+        watched = {"file_path": "b.csv", "watch_for_changes": True}
+        installation.configure(
+            csv_source("a", "a.csv", sync_interval=3600), csv_source("b", "b.csv", sync_interval=3600, config=watched)
         )
-    installation.terminate()
-
-
-def in_folder(measure: Callable[[Path], None]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder))
-
-
-def measure_ends(folder: Path) -> None:
-    installation = two_sources(folder)
-    try:
         installation.start()
-        measure_end("SIGTERM to everything gone, idle", installation, signal.SIGTERM)
-        installation.start()
-        measure_end("SIGKILL of the supervisor to everything gone", installation, signal.SIGKILL)
-        installation.start()
-        os.kill(installation.process("a")["pid"], signal.SIGSTOP)
-        measure_end("SIGTERM to everything gone, a source is stopped", installation, signal.SIGTERM)
-        installation.start()
-        os.kill(installation.process("a")["pid"], signal.SIGSTOP)
-        measure_end("SIGTERM twice (0.2 s apart), a source is stopped", installation, signal.SIGTERM, times=2)
-        installation.write_csv("a.csv", [f"P{number}" for number in range(100_000)])
-        installation.start(until=None)
-        wait_until(lambda: len(installation.patients()) > 1000, "the sync is on its way", 60)
-        measure_end("SIGTERM to everything gone, in a sync of 100 000 rows", installation, signal.SIGTERM)
-    finally:
-        installation.close()
+        time.sleep(5)
+        processes = [one for one in family(installation) if "resource_tracker" not in " ".join(one.cmdline())]
+        before = [(switches(one), sum(one.cpu_times()[:2])) for one in processes]
+        time.sleep(seconds)
+        for process, (woken, busy) in zip(processes, before, strict=True):
+            rate = (switches(process) - woken) / seconds
+            share = 100 * (sum(process.cpu_times()[:2]) - busy) / seconds
+            memory = process.memory_info().rss / 2**20
+            name = process.cmdline()[0]
+            print(f"{name:<22} {rate:5.2f} wake-ups/s   {share:5.2f} % CPU   {memory:5.1f} MB", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("sections", nargs="*", metavar="SECTION")
+    parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--restarts", type=int, default=1000)
-    parser.add_argument("--idle", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--idle-seconds", type=float, default=60.0)
     options = parser.parse_args()
 
-    def measure_running(folder: Path) -> None:
-        installation = two_sources(folder)
-        try:
+    def answers() -> None:
+        with two_sources() as installation:
             installation.start()
             measure_answers(installation, options.samples)
-            measure_replacement(installation, options.samples)
-            measure_restarts(installation, options.restarts)
-        finally:
-            installation.close()
 
-    in_folder(lambda folder: measure_idle(folder, options.idle))
-    in_folder(measure_ends)
-    in_folder(measure_running)
+    def replacement() -> None:
+        with two_sources() as installation:
+            installation.start()
+            measure_replacement(installation, options.samples)
+
+    def restarts() -> None:
+        with two_sources() as installation:
+            installation.start()
+            measure_restarts(installation, options.restarts)
+
+    sections = {
+        "idle": lambda: measure_idle(options.idle_seconds),
+        "ends": lambda: measure_ends(options.samples),
+        "answers": answers,
+        "replacement": replacement,
+        "restarts": restarts,
+    }
+    choose(sections, options.sections)
 
 
 if __name__ == "__main__":

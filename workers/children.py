@@ -185,7 +185,7 @@ class Child:
         if self._frames:
             self._frames.close()
         self._hang_at = self._kill_at = self._measure_at = None
-        self.last_exit = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        self.last_exit = _describe_exit(code)
         served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
         if served_long and self.role.source is None:
             self.life = prove_useful(self.life)
@@ -310,6 +310,16 @@ class Child:
     def replace_role(self, role: Role, log: LogSettings) -> None:
         """What the next incarnation is to be."""
         self.role, self._log = role, log
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        # A real-time signal: most of them have no name.
+        return f"signal {-code}"
 
 
 @contextmanager

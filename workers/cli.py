@@ -120,14 +120,17 @@ def _start(options: argparse.Namespace) -> int:
     # Before setproctitle is first imported: it would overwrite the environment as /proc shows it.
     os.environ.setdefault("SPT_NOENV", "1")
     from workers.bootstrap import set_names
-    from workers.configuration import load_checked
-    from workers.instance import supervise
+    from workers.configuration import ConfigurationCheck, wait_for_settings
     from workers.signals import Signals
 
     signals = Signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     set_names("supervisor")
-    settings = load_checked(path, overrides, signals)
+    check = ConfigurationCheck(path, overrides)
+    # Loaded while the child checks: a scanner is waiting.
+    from workers.instance import supervise
+
+    settings = wait_for_settings(check, signals)
     if settings is None:
         return ExitStatus.OK
     return supervise(settings, overrides, signals)

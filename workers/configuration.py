@@ -26,6 +26,7 @@ class ConfigurationCheck:
 
     def __init__(self, path: Path, overrides: Mapping[str, object]) -> None:
         context = multiprocessing.get_context("spawn")
+        self._path, self._overrides = path, overrides
         self.connection: Connection
         self.connection, theirs = context.Pipe(duplex=False)
         arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
@@ -40,10 +41,16 @@ class ConfigurationCheck:
             return None
         try:
             result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
-        except EOFError:
+        except (EOFError, OSError):
+            # It was killed before, or in the middle of its answer.
             result = _NO_ANSWER
         self.abandon()
         return result
+
+    def again(self) -> ConfigurationCheck:
+        """Begin anew: the file may have been read before it was changed."""
+        self.abandon()
+        return ConfigurationCheck(self._path, self._overrides)
 
     def abandon(self) -> None:
         """End the child."""
@@ -55,18 +62,20 @@ class ConfigurationCheck:
 _NO_ANSWER = Checked(problems=("the configuration check ended without a result; see the messages before this one",))
 
 
-def load_checked(path: Path, overrides: Mapping[str, object], signals: Signals) -> Settings | None:
-    """Check the configuration before anything else is touched; None if a signal said to stop meanwhile.
+def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings | None:
+    """Wait for the check at the start, before anything else is touched; None if a signal said to stop meanwhile.
 
     Raises:
         ConfigurationError: With all problems.
     """
-    check = ConfigurationCheck(path, overrides)
     while True:
         wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
-        if set(signals.take()) & {signal.SIGTERM, signal.SIGINT}:
+        received = set(signals.take())
+        if received & {signal.SIGTERM, signal.SIGINT}:
             check.abandon()
             return None
+        if signal.SIGHUP in received:
+            check = check.again()
         checked = check.finish(0)
         if checked:
             if checked.settings is None:

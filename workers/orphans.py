@@ -1,6 +1,6 @@
-"""The first process's duty in a container: to reap whatever lost its parent.
+"""Deaths in the family: hearing of them at once, and, as the first process of a container, reaping orphans, too.
 
-Lives in the supervisor, where it is process 1; elsewhere somebody else does this.
+Lives in the supervisor. Where that is not process 1, orphans are somebody else's duty.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ def is_init() -> bool:
 
 
 def hear_of_deaths() -> None:
-    """Let the death of any child wake the loop; to be called after the wake-up descriptor is set."""
-    if is_init():
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+    """Let the death of any child wake the loop; to be called after the wake-up descriptor is set.
+
+    The end of a child's pipes is not enough: whatever a plugin has forked holds them open.
+    """
+    signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def reap_orphans() -> None:

@@ -54,8 +54,9 @@ class ChildOutput:
         """Read what there is now, at most one piece; returns the lines to log."""
         if self._pipe is None or self._is_exhausted(now):
             return []
-        self._reads += 1
-        return self._admit(self._read(self._pipe), now)
+        data = self._read(self._pipe)
+        self._reads += bool(data)
+        return self._admit(data, now)
 
     def detach(self, now: float) -> list[str]:
         """The child has ended: read what is left in the pipe; returns the lines to log."""

@@ -20,6 +20,7 @@ class WriterRelay:
     def __init__(self) -> None:
         self._number = 0
         self._waiting: dict[int, tuple[Frame, Reply]] = {}
+        self._pid: int | None = None
 
     def pass_on(self, writer: Child, request: Frame, reply: Reply) -> None:
         """Let the writer carry out a command; its result is the answer."""
@@ -28,6 +29,7 @@ class WriterRelay:
             reply({"error": "the writer does not run just now; try again when `status` shows RUNNING"})
             return
         self._waiting[self._number] = (request, reply)
+        self._pid = writer.pid
 
     def deliver(self, writer: Child) -> Iterator[Frame]:
         """Give the results to those who wait; yields the commands that were carried out."""
@@ -39,7 +41,8 @@ class WriterRelay:
             reply({name: result[name] for name in ("text", "error") if name in result})
             if "error" not in result:
                 yield request
-        if writer.pid is None:
+        # Its successor may have been started already.
+        if self._waiting and writer.pid != self._pid:
             for _, reply in self._waiting.values():
                 reply({"error": "the writer ended meanwhile; look at the audit log, and try again"})
             self._waiting.clear()

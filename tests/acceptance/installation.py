@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from pylantir.wire.control import ask_supervisor
 
 COMMAND = Path(sys.executable).parent / "pylantir-supervisor"
 PATIENCE_S = 20.0
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 CSV_MAPPING = {"id": "patient_id", "date": "scheduled_start_date", "name": "patient_name"}
 
@@ -43,6 +46,15 @@ def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], time
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def end_with_parent() -> None:
+    """In a new process: let it be killed when the test or benchmark that started it is killed.
+
+    The signal comes with the end of the thread that starts it: start from the main thread.
+    """
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def csv_source(name: str, file: str, **changes: Any) -> dict[str, Any]:
@@ -156,6 +168,7 @@ class Installation:
                 env=self.environment,
                 cwd=self.folder,
                 start_new_session=True,
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - one system call, prepared before the fork
             )
         self._sessions.append(self.supervisor.pid)
         if until:

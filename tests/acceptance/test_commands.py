@@ -8,8 +8,13 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from installation import COMMAND, Installation, csv_source, plugin_source, wait_until
+
+from pylantir.errors import CommandRefused
+from pylantir.wire.control import ask_supervisor
 
 
 def within_two_seconds(installation: Installation, command: str) -> subprocess.CompletedProcess[str]:
@@ -161,6 +166,37 @@ def test_reload_restarts_only_what_changed(installation: Installation) -> None:
     installation.wait_for_successor("a", pids["a"])
     wait_until(lambda: installation.process("b").get("last_sync"), "the source that has come back syncs")
     assert installation.process("c")["pid"] == before
+
+
+def test_a_reload_during_the_start_is_not_lost(installation: Installation) -> None:
+    for name in "ab":
+        installation.write_csv(f"{name}.csv", [f"P{name}"])
+    installation.write_plugin("slow", check="open('checking', 'w').close(); time.sleep(0.8)")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("slow"))
+    supervisor = installation.start(until=None)
+    wait_until((installation.folder / "checking").exists, "the file has been read and is being checked")
+    installation.configure(csv_source("b", "b.csv"))
+    supervisor.send_signal(signal.SIGHUP)
+    wait_until(lambda: installation.patients() == ["Pb"], "the new file's entry")
+    assert installation.process("a") == {}
+
+
+def test_a_command_that_waits_for_the_writer_hears_of_its_death(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    installation.start()
+    writer = installation.process("writer")["pid"]
+    os.kill(writer, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        request = {"command": "forget", "name": "nobody"}
+        asked = threads.submit(ask_supervisor, installation.runtime_dir, request, timeout_s=30)
+        wait_until(asked.running, "the command is on its way")
+        # The supervisor takes what comes in order.
+        wait_until(installation.status, "an answer to a later question")
+        os.kill(writer, signal.SIGKILL)
+        with pytest.raises(CommandRefused, match="ended meanwhile"):
+            asked.result(10)
+    installation.wait_for_successor("writer", writer)
 
 
 def test_a_killed_source_that_was_disabled_meanwhile_is_heard_again(installation: Installation) -> None:

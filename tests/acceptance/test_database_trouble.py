@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from installation import Installation, csv_source, wait_until
+from scanner import beginning, connected, create
 
 
 @pytest.fixture
@@ -31,8 +32,14 @@ def disk(installation: Installation) -> Iterator[Path]:
 
 def begin(installation: Installation, *patients: str) -> None:
     installation.write_csv("a.csv", patients or ["P1"])
-    installation.configure(csv_source("a", "a.csv"))
+    installation.configure(csv_source("a", "a.csv"), mpps={"timeout": 1})
     installation.start()
+
+
+def report(installation: Installation, uid: str) -> int:
+    """Report the beginning of a scan; the status that the scanner gets."""
+    with connected(installation.port) as association:
+        return int(create(association, uid, beginning("9.9")).Status)
 
 
 def assert_waiting(installation: Installation, said: str) -> None:
@@ -65,11 +72,14 @@ def test_a_full_disk(installation: Installation, disk: Path, findscu: str) -> No
     installation.write_csv("a.csv", ["P1", *patients])
     assert_waiting(installation, "full")
     assert installation.process("writer")["queue_depth"] > 0
+    assert report(installation, "2.25.1") == 0x0213
     assert seen(installation, findscu) == ["P1"]
     ballast.unlink()
     disk_size = "remount,size=64m"
     subprocess.run(["mount", "-o", disk_size, disk], check=True)
     assert_mended(installation, *sorted(["P1", *patients]))
+    assert report(installation, "2.25.2") == 0x0000
+    assert installation.rows("select sop_instance_uid from mpps_instances") == [("2.25.2",)]
     assert installation.process("writer")["restarts"] == 0
 
 

@@ -19,6 +19,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityWorklistInformationFind  # type: ignore[attr-defined]
 
+from pylantir.wire.control import ask_supervisor
+
 KILLS = int(os.environ.get("KILLS", "25"))
 SEED = int(os.environ.get("SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 
@@ -77,13 +79,19 @@ def test_no_query_fails_while_the_writer_is_killed_and_a_source_crashes_without_
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        for _ in range(8):
+        for _ in range(10):
             pid = installation.process("writer")["pid"]
             os.kill(pid, signal.SIGKILL)
+            pid = installation.wait_for_successor("writer", pid)
+            # In order, which costs no pause afterwards.
+            ask_supervisor(installation.runtime_dir, {"command": "restart", "name": "writer"})
             installation.wait_for_successor("writer", pid)
     finally:
         is_over.set()
         asking.join(30)
     assert len(answers) > 20
     assert set(answers) == {(0xFF00, 0xFF00, 0x0000)}
+    crashes = installation.process("crashing")["restarts"]
+    assert crashes >= 3
+    assert len([line for line in installation.log().splitlines() if "crashing" in line]) <= 3 * (crashes + 1)
     assert installation.terminate() == 0

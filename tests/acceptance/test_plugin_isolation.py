@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
+import psutil
 from installation import Installation, csv_source, plugin_source, wait_until
 
 NO_PLUGIN_CLASS = "class Plugin:\n    pass\n"
@@ -105,6 +110,35 @@ def test_a_plugin_that_ends_its_process_is_started_again_with_growing_pauses(ins
     assert "status 9" in installation.process("bad")["last_error"] + installation.process("bad")["last_exit"]
 
 
+def test_a_process_that_ends_by_a_signal_without_a_name_is_one_that_crashed(installation: Installation) -> None:
+    installation.write_plugin("bad", fetch="os.kill(os.getpid(), 40)")
+    run_beside_a_good_source(installation)
+    installation.wait_for_log(r"bad ended unexpectedly \(signal 40\); restart \d+ in")
+
+
+def test_a_death_is_noticed_at_once_though_a_grandchild_lives_on(installation: Installation) -> None:
+    installation.write_plugin("bad", patient="X1", fetch="os.fork() or (time.sleep(60), os._exit(0))")
+    installation.configure(plugin_source("bad", sync_interval=3600))
+    installation.start()
+    pid = installation.process("bad")["pid"]
+    # Nothing else wakes the supervisor: no sign of life, and nobody who asks it something.
+    wait_until(
+        lambda: all(2 < one["heartbeat_age_s"] < 6 for one in installation.status()["processes"][1:]), "a quiet moment"
+    )
+    supervisor = psutil.Process(installation.supervisor.pid)  # type: ignore[union-attr]
+    times_woken: list[int] = []
+
+    def sleeps() -> bool:
+        times_woken.append(supervisor.num_ctx_switches().voluntary)
+        return times_woken[-3:] == times_woken[-1:] * 3
+
+    wait_until(sleeps, "the supervisor has nothing to do")
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.time()
+    noticed = installation.wait_for_log(r"(\S+) WARNING supervisor: bad ended unexpectedly")
+    assert datetime.datetime.fromisoformat(noticed[1]).timestamp() - killed_at < 1
+
+
 def test_what_is_no_entry_is_quarantined_and_the_rest_goes_on(installation: Installation) -> None:
     good = "{'patient_id': 'X2', 'scheduled_start_date': '2030-01-01', 'source_record_id': '1'}"
     surrogate = "{'patient_id': 'X\\ud800', 'scheduled_start_date': '2030-01-01', 'source_record_id': 'a\\ud800b'}"
@@ -158,6 +192,9 @@ def test_a_secret_reaches_its_source_alone_and_no_log(installation: Installation
     assert seen.read_text() == "s3cret-token"
     wait_until(lambda: "X8" in installation.patients(), "the other plugin's entry")
     assert "BAD_TOKEN" not in (installation.folder / "other").read_text()
+    for name, has_it in (("writer", False), ("mwl-scp", False), ("bad", True)):
+        environ = Path(f"/proc/{installation.process(name)['pid']}/environ").read_bytes()
+        assert (b"BAD_TOKEN" in environ) is has_it
     installation.wait_for_log("refused: ")
     assert "s3cret-token" not in installation.log()
     assert "s3cret-token" not in str(installation.status())

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,11 @@ class RawProducer:
 
 
 class RunningWriter:
-    """The writer as the supervisor starts it; its socket outlives it."""
+    """The writer as the supervisor starts it, or another body in its place; its socket outlives it."""
 
-    def __init__(self, folder: Path, *sources: str, database: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *sources: str, database: Path | None = None, body: str = "workers.writer:run"
+    ) -> None:
         self.database = database or folder / "worklist.db"
         self.address = folder / QUEUE_SOCKET_NAME
         self._listener = listen_at(self.address)
@@ -138,7 +141,7 @@ class RunningWriter:
             runtime_dir=str(folder),
             sources=tuple(SourceSettings(name=name, plugin=CSV) for name in sources or ("a", "b")),
         )
-        role = plan_roles(settings, KEY, self._listener, self._dicom)["writer"]
+        role = replace(plan_roles(settings, KEY, self._listener, self._dicom)["writer"], body=body)
         began.cache_clear()
         self.child = Child(role, KEY, LogSettings(), itertools.count(1), time.monotonic())
         self.generation = 0

@@ -23,9 +23,27 @@ HEAVY = {
 }
 
 
+def loaded_with(*modules: str, site_packages: bool = False) -> set[str]:
+    """Every module that is there once these have been imported.
+
+    Args:
+        modules: What is imported.
+        site_packages: Whether installed packages can be found; a development environment's own start-up files import
+            something besides.
+    """
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(modules)}; print(*sys.modules, sep='\\n')"
+    command = [sys.executable, *([] if site_packages else ["-S"]), "-c", code]
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split())
+
+
 def test_file_sources_load_nothing_expensive() -> None:
-    # -S: a development environment's own start-up files import some of these.
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {', '.join(LEAN)}; print(*sys.modules, sep='\\n')"
-    command = [sys.executable, "-S", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert HEAVY.isdisjoint(done.stdout.split())
+    assert HEAVY.isdisjoint(loaded_with(*LEAN))
+
+
+def test_what_every_process_loads_again_is_small() -> None:
+    assert (HEAVY - {"typing", "pathlib", "urllib.parse"}).isdisjoint(loaded_with("workers.cli"))
+
+
+def test_the_supervisor_loads_no_library_that_only_its_children_need() -> None:
+    loaded = loaded_with("workers.configuration", "workers.instance", site_packages=True)
+    assert {"sqlalchemy", "pydantic", "rich", "pynetdicom", "pydicom", "requests", "ssl"}.isdisjoint(loaded)

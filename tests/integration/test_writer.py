@@ -7,13 +7,19 @@ import random
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from running_writer import RunningWriter, batch, end, hello, record, wait_until
+from dying_writer import BODY, deaths
+from running_writer import KEY, RunningWriter, batch, end, hello, record, wait_until
 
+from pylantir.mpps.model import MppsRequest
 from pylantir.wire.frames import encode_frame
+from workers.entry_queue import make_token
 from workers.producer import WINDOW, WriterConnection
+from workers.report_client import ReportClient
 
 
 @pytest.fixture
@@ -35,6 +41,24 @@ def locked(database: Path) -> Iterator[None]:
         connection.close()
 
 
+def element(vr: str, *values: object) -> dict[str, Any]:
+    return {"vr": vr, "Value": list(values)}
+
+
+SCAN = {
+    "00400244": element("DA", "20300101"),
+    "00400245": element("TM", "103000"),
+    "00400252": element("CS", "IN PROGRESS"),
+    "00400253": element("SH", "PPS1"),
+    "00400241": element("AE", "MR1"),
+    "00080060": element("CS", "MR"),
+    "00100020": element("LO", "P1"),
+}
+SCAN_IS_OVER = {
+    "00400250": element("DA", "20300101"),
+    "00400251": element("TM", "110000"),
+    "00400252": element("CS", "COMPLETED"),
+}
 RUNS = "select fetched, inserted, updated, unchanged, cancelled, rejected, complete, error from sync_runs order by id"
 
 
@@ -93,6 +117,61 @@ def test_a_writer_killed_again_and_again_loses_and_doubles_nothing(writer: Runni
     assert len(writer.patients()) == len(set(writer.patients())) == 1200
     # A cycle that more than one writer has seen counts everything once, and cancels nothing.
     assert writer.rows(RUNS) == [(1200, 1200, 0, 0, 0, 0, 0, None)]
+
+
+def test_a_writer_killed_between_commit_and_acknowledgement_takes_everything_in_once(tmp_path: Path) -> None:
+    writer = RunningWriter(tmp_path, body=BODY)
+    greeting = {name: value for name, value in hello("a").items() if name != "kind"}
+    connection = WriterConnection(writer.address, greeting)
+    frames = [batch(1, record("P1"), record("P2")), batch(2, record("P3")), end(3)]
+    try:
+        writer.start()
+        for frame in frames:
+            connection.send("c1", int(str(frame["seq"])), encode_frame(frame)[4:])
+
+        def is_done() -> bool:
+            writer.listen()
+            connection.service()
+            return connection.is_idle
+
+        wait_until(is_done, "everything is acknowledged", 40)
+        summary = connection.take_summary("c1")
+        assert sorted(note.name for note in deaths(tmp_path).iterdir()) == ["c1-1", "c1-2", "c1-3"]
+        assert writer.patients() == ["P1", "P2", "P3"]
+        assert writer.rows(RUNS) == [(3, 3, 0, 0, 0, 0, 0, None)]
+        assert summary
+        assert summary["counts"]["inserted"] == 3  # type: ignore[index]
+        assert writer.rows("select count(*) from audit_log where action = 'created'") == [(3,)]
+    finally:
+        connection.close()
+        writer.close()
+
+
+def test_a_scanners_report_whose_answer_died_with_the_writer_gets_the_same_answer(tmp_path: Path) -> None:
+    writer = RunningWriter(tmp_path, body=BODY)
+    token = make_token(KEY, "mwl-scp", None, 1)
+    client = ReportClient(
+        writer.address, {"role": "mwl-scp", "source": None, "generation": 1, "token": token}, timeout_s=40
+    )
+    try:
+        writer.start()
+        with ThreadPoolExecutor(1) as threads:
+            answers = []
+            for number, operation in enumerate(("create", "create", "set")):
+                request = MppsRequest(
+                    request_id=f"r{number}", operation=operation, sop_instance_uid="2.25.1", scanner="MR1",
+                    attributes=SCAN_IS_OVER if operation == "set" else SCAN,
+                )  # fmt: skip
+                reported = threads.submit(client.report, request)
+                wait_until(lambda r=reported: writer.listen() or r.done(), "the answer", 40)
+                answers.append(reported.result())
+        # Each died with its writer once. The second is a true duplicate: another report of the same instance.
+        assert sorted(note.name for note in deaths(tmp_path).iterdir()) == ["r0-1", "r1-1", "r2-1"]
+        assert [answer.status for answer in answers] == [0x0000, 0x0111, 0x0000]
+        assert writer.rows("select sop_instance_uid, status from mpps_instances") == [("2.25.1", "COMPLETED")]
+    finally:
+        client.close()
+        writer.close()
 
 
 def test_a_cycle_that_spans_two_writers_cancels_nothing(writer: RunningWriter) -> None:

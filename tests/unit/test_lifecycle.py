@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,18 @@ def test_a_process_that_crashes_again_and_again_waits_longer_up_to_the_cap() -> 
         delays.append(life.retry_at - 100.0)
     assert delays == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert life.restarts == 9
+
+
+def test_a_process_that_crashes_at_once_is_started_a_few_times_a_minute() -> None:
+    life, now, starts = Lifecycle(), 0.0, []
+    while now < 600:
+        life = advance(life, Event.SPAWNED, now=now)
+        starts.append(now)
+        life = advance(life, Event.EXITED, now=now, jitter=-0.2)
+        assert life.retry_at is not None
+        now = life.retry_at
+    assert len([moment for moment in starts if moment < 60]) <= 8
+    assert all(later - earlier > 47 for earlier, later in pairwise(starts[8:]))
 
 
 def test_a_service_waits_one_second_at_most() -> None:
