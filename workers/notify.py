@@ -8,16 +8,17 @@ Source: sd_notify(3), sd_watchdog_enabled(3).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, MutableMapping
 
 from workers.children import Child
 from workers.lifecycle import State
 
 _LONGEST_STATUS = 200
+_RETRY_S = 0.2
 
 
 class Notifier:
@@ -41,16 +42,21 @@ class Notifier:
         self._watchdog_at = 0.0
         self._is_ready = False
         self._status = ""
+        self._waiting: deque[str] = deque()
+        self._retry_at = 0.0
 
     def deadline(self) -> float | None:
         """When there is something to say (monotonic seconds)."""
+        if self._waiting:
+            return self._retry_at
         return self._watchdog_at if self._watchdog_every_s else None
 
     def tell(self, children: Iterable[Child], now: float) -> None:
         """Say what has changed, and that the loop turns."""
         if self._socket is None:
             return
-        if self._watchdog_every_s and now >= self._watchdog_at:
+        self._flush()
+        if self._watchdog_every_s and now >= self._watchdog_at and not self._waiting:
             self._watchdog_at = now + self._watchdog_every_s
             self._send("WATCHDOG=1")
         children = list(children)
@@ -60,6 +66,8 @@ class Notifier:
         status = describe(children)
         if status != self._status:
             self._status = status
+            # Only the last one is of interest.
+            self._waiting = deque(text for text in self._waiting if not text.startswith("STATUS="))
             self._send(f"STATUS={status}")
 
     def reloading(self) -> None:
@@ -80,10 +88,22 @@ class Notifier:
             self._socket.close()
 
     def _send(self, *lines: str) -> None:
-        if self._socket:
-            # A service manager that does not listen is no reason to stop serving.
-            with contextlib.suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(), os.fsencode(self._address))
+        self._waiting.append("\n".join(lines))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what waits, as far as the service manager takes it: its queue is short, and READY must not get lost."""
+        while self._waiting:
+            if self._socket:
+                try:
+                    self._socket.sendto(self._waiting[0].encode(), os.fsencode(self._address))
+                except BlockingIOError:
+                    self._retry_at = time.monotonic() + _RETRY_S
+                    return
+                except OSError:
+                    # A service manager that does not listen is no reason to stop serving.
+                    pass
+            self._waiting.popleft()
 
 
 def describe(children: Iterable[Child]) -> str:
