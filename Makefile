@@ -9,12 +9,13 @@ KILLS ?= 1000
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint format clean
+.PHONY: help demo test chaos bench lint format clean
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
 	@echo "make test    all tests (make test TESTS='tests/unit -x')"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
+	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
 	@echo "make clean   remove what these targets have made"
@@ -36,6 +37,14 @@ test: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/test_kill_campaign.py -k a_campaign
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.sync
+	$(BIN)/python -m benchmarks.sync --sources 3
+	$(BIN)/python -m benchmarks.sync --rows 1000000 --runs 1
+	$(BIN)/python -m benchmarks.queries
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/supervision.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

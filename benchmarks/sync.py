@@ -3,7 +3,7 @@
 The raw limit is what plain `csv` and `sqlite3.executemany` need for the same rows into one table with three indexes.
 The real time is a cycle of the real processes, from its start to its last COMMIT, as `sync_runs` has it.
 
-    python benchmarks/sync.py [--rows 100000] [--runs 3] [--sources 1]
+    python -m benchmarks.sync [--rows 100000] [--runs 3] [--sources 1]
 """
 
 from __future__ import annotations

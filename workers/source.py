@@ -104,7 +104,7 @@ class SourceWorker:
         self._last_success: datetime.datetime | None = None
         self._standing: Frame | None = None
         self._last_trace = ""
-        self._sync_now = self._was_asked = False
+        self._sync_now = self._was_asked = self._fetch_again = False
         self._known = PassageNames()
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
@@ -123,6 +123,8 @@ class SourceWorker:
             if not succeeded:
                 # A file that is being written or a server that restarts should not cost a long interval.
                 due = min(due, now + RETRY_FAILED_AFTER_S)
+            elif self._fetch_again:
+                due, self._fetch_again = now, False
             self._report_next(due, succeeded=succeeded)
 
     def _take_standing(self) -> None:
@@ -219,15 +221,16 @@ class SourceWorker:
             error = str(summary["error"])
         if error is None:
             self._last_success = started
-            self._know_again(batches, forgotten=summary.get("forgotten") is True)
+            if snapshot:
+                self._know_again(batches, forgotten=summary.get("forgotten") is True)
         self._report_cycle(cycle, summary, error, time.monotonic() - began)
         return error is None
 
     def _know_again(self, batches: Batches, *, forgotten: bool) -> None:
         """After a cycle that this very writer has committed: what it has shown need not be shown again."""
         if forgotten or self._writer.standing is not self._standing:
-            logger.info("the writer does not know what was shown before; everything is sent once more")
-            self._sync_now = True
+            logger.info("the writer has changed during the fetch; everything is fetched once more")
+            self._fetch_again = True
         else:
             self._known = batches.shown.without(self._writer.unkept)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
+import signal
 import time
 
-from installation import Installation, csv_source, wait_until
+from installation import Installation, csv_source, plugin_source, wait_until
 
 DESIGNED = {
     "db_path": "worklist.db",
@@ -121,3 +123,45 @@ def test_json_lines_are_one_object_per_event(installation: Installation) -> None
     assert {event["source"] for event in events if event["process"] == "source"} == {"a", "bad"}
     assert any("ValueError: gone" in event["message"] for event in events)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in events)
+
+
+def test_a_fetch_that_spans_two_writers_is_followed_by_a_whole_one_at_once(installation: Installation) -> None:
+    path = installation.folder / "plugins" / "slow.py"
+    path.parent.mkdir()
+    path.write_text(SLOW, encoding="utf-8")
+    installation.configure({**plugin_source("slow"), "sync_interval": 3600})
+    installation.start()
+    wait_until(lambda: len(installation.patients()) == 60, "the entries")
+    (installation.folder / "pause").touch()
+    assert installation.command("sync", "slow").returncode == 0
+    wait_until((installation.folder / "pausing").exists, "the second fetch is on its way")
+    pid = installation.process("writer")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    installation.wait_for_successor("writer", pid)
+    (installation.folder / "pause").unlink()
+    runs = "select complete from sync_runs order by id"
+    wait_until(lambda: len(installation.rows(runs)) == 3, "the third fetch follows by itself")
+    assert installation.rows(runs) == [(1,), (0,), (1,)]
+    assert len(installation.patients()) == 60
+    assert installation.terminate() == 0
+
+
+SLOW = """\
+import os, time
+from pylantir.data_sources.base import DataSourcePlugin
+
+class Plugin(DataSourcePlugin):
+    def validate_config(self, config):
+        return True, ""
+
+    def get_source_name(self):
+        return "waits where it is told to"
+
+    def fetch_entries(self, field_mapping, interval):
+        for number in range(60):
+            yield {"patient_id": f"P{number}", "scheduled_start_date": "2030-01-01", "source_record_id": str(number)}
+        deadline = time.monotonic() + 30
+        while os.path.exists("pause") and time.monotonic() < deadline:
+            open("pausing", "w").close()
+            time.sleep(0.01)
+"""
