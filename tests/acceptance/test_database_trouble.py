@@ -71,7 +71,7 @@ def test_a_full_disk(installation: Installation, disk: Path, findscu: str) -> No
     patients = [f"P{number:05d}" for number in range(2000)]
     installation.write_csv("a.csv", ["P1", *patients])
     assert_waiting(installation, "full")
-    assert installation.process("writer")["queue_depth"] > 0
+    wait_until(lambda: (installation.process("writer").get("queue_depth") or 0) > 0, "status says what waits")
     assert report(installation, "2.25.1") == 0x0213
     assert seen(installation, findscu) == ["P1"]
     ballast.unlink()
