@@ -21,8 +21,8 @@ from pylantir.mapping import EntryMapper
 from workers.passages import Passage, PassageCutter, PassageNames
 
 BATCH_RECORDS = 600
-"""More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 30 ms; 100 where all of
-them have changed."""
+"""More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 30 ms, or 100 where
+every one of them has changed."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 MAX_REPEATED = 400
