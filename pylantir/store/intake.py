@@ -220,8 +220,9 @@ class BatchIntake:
         """The stored records with these keys; their contents are the named fields, and more if they say more."""
         if not keys:
             return {}
-        others = [name for name in RECORD_FIELDS if name not in names]
-        columns = ("record_key", "id", "state", "patient_id", f"COALESCE({', '.join(others)}, NULL)", *names)
+        # The last two: a source may give every field, and COALESCE wants two values.
+        others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
+        columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
         found = select_among(self._connection, source_entries, columns, "record_key", keys, source=self._source)
         return {
             key: _Existing(number, state, patient_id, contents if more is None else [*contents, more])

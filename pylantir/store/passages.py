@@ -18,9 +18,6 @@ class Passages:
         # Neighbours in a file mostly have ids in a row: first and length then stand for them.
         self._ids: dict[int, range | bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     def remember(self, name: int, record_ids: Sequence[int]) -> None:
         """Note what a passage stands for; never changed afterwards."""
         first = record_ids[0]

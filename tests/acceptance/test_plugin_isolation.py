@@ -179,23 +179,33 @@ def test_a_plugin_may_use_dataclasses_neighbours_and_relative_files(installation
 
 def test_a_secret_reaches_its_source_alone_and_no_log(installation: Installation) -> None:
     installation.environment |= {"BAD_TOKEN": "s3cret-token"}
+    (installation.folder / ".env").write_text("FILED_TOKEN=f1led-token\n", encoding="utf-8")
+    installation.write_plugin("filed", patient="X9", fetch="open('filed', 'w').write(str(dict(os.environ)))")
     show = "open('seen-' + self.get_source_name()[:1] + str(os.getpid()), 'w').write(os.environ.get('BAD_TOKEN', ''))"
     installation.write_plugin("bad", fetch=f"{show}; raise ValueError('refused: ' + os.environ['BAD_TOKEN'])")
     installation.write_plugin("other", patient="X8", fetch="open('other', 'w').write(str(dict(os.environ)))")
     installation.write_csv("a.csv", ["P1"])
     installation.configure(
-        csv_source("good", "a.csv"), plugin_source("bad", config={"token_env": "BAD_TOKEN"}), plugin_source("other")
+        csv_source("good", "a.csv"),
+        plugin_source("bad", config={"token_env": "BAD_TOKEN"}),
+        plugin_source("filed", config={"token_env": "FILED_TOKEN"}),
+        plugin_source("other"),
     )
     installation.start(until="degraded")
     wait_until((installation.folder / "other").exists, "the other plugin has run")
     (seen,) = installation.folder.glob("seen-*")
     assert seen.read_text() == "s3cret-token"
     wait_until(lambda: "X8" in installation.patients(), "the other plugin's entry")
-    assert "BAD_TOKEN" not in (installation.folder / "other").read_text()
+    wait_until(lambda: "X9" in installation.patients(), "the entry of the one whose secret is in a file")
+    assert "f1led-token" in (installation.folder / "filed").read_text()
+    assert "BAD_TOKEN" not in (installation.folder / "filed").read_text()
+    assert "_TOKEN" not in (installation.folder / "other").read_text()
     for name, has_it in (("writer", False), ("mwl-scp", False), ("bad", True)):
         environ = Path(f"/proc/{installation.process(name)['pid']}/environ").read_bytes()
         assert (b"BAD_TOKEN" in environ) is has_it
+        assert b"FILED_TOKEN" not in environ
     installation.wait_for_log("refused: ")
     assert "s3cret-token" not in installation.log()
+    assert "f1led-token" not in installation.log()
     assert "s3cret-token" not in str(installation.status())
     assert "s3cret-token" not in str(installation.rows("select error from sync_runs"))

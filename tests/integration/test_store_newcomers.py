@@ -181,3 +181,21 @@ def test_a_record_that_is_refused_for_another_source_is_counted_although_nothing
         run = runs(store)[-1]
         assert (run["fetched"], run["unchanged"], run["rejected"]) == (2, 1, 1)
         assert quarantine(store)["csv", "id:1"]["times_seen"] == times
+
+
+def test_a_source_may_give_every_field(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    values = dict.fromkeys(RECORD_FIELDS, "1") | {"scheduled_start_date": "20300701", "patient_birth_date": "19800101"}
+    values |= {
+        "scheduled_start_time": "080000",
+        "study_instance_uid": "1.2",
+        "performed_procedure_step_status": "SCHEDULED",
+    }
+    whole = ("id:1", values)
+    for times in (1, 2):
+        feed.restart()
+        feed.sync(whole)
+        assert len(served(store)) == 1
+        assert runs(store)[-1]["unchanged"] == times - 1
+    feed.sync(("id:1", {**values, "protocol_name": "KNEE"}))
+    assert items(store)[0]["protocol_name"] == "KNEE"

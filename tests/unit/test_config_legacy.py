@@ -31,9 +31,9 @@ Load = Callable[..., Settings]
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    (tmp_path / "work").mkdir()
+    (tmp_path / "site").mkdir()
     (tmp_path / "etc").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "site")
     path = tmp_path / "etc" / "mri.json"
 
     def write_and_load(document: object, environ: dict[str, str] | None = None) -> Settings:
@@ -65,8 +65,8 @@ def test_old_keys_become_one_redcap_source_with_one_warning(load: Load, document
 
 
 def test_relative_paths_keep_the_working_directory(load: Load, tmp_path: Path) -> None:
-    assert load(OLD).db_url == f"sqlite:///{tmp_path}/work/data/worklist.db"
-    assert load(OLD).base_dir == str(tmp_path / "work")
+    assert load(OLD).db_url == f"sqlite:///{tmp_path}/site/data/worklist.db"
+    assert load(OLD).base_dir == str(tmp_path / "site")
 
 
 def test_database_without_db_path_is_where_it_was(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_database_without_db_path_is_where_it_was(load: Load, monkeypatch: pytes
     assert load(document).db_url == "sqlite:////home/someone/Desktop/worklist.db"
     settings = load(document, {"DB_PATH": "/data/w.db", "DB_ECHO": "True", "DEBUG": "true"})
     assert (settings.db_url, settings.db_echo, settings.log.level) == ("sqlite:////data/w.db", True, "DEBUG")
-    assert load(OLD, {"DB_PATH": "/data/w.db"}).db_url.endswith("/work/data/worklist.db")
+    assert load(OLD, {"DB_PATH": "/data/w.db"}).db_url.endswith("/site/data/worklist.db")
 
 
 def test_unknown_worklist_field_is_a_warning(load: Load) -> None:

@@ -14,20 +14,20 @@ from pylantir.errors import ConfigurationError, PylantirError
 
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    for name in ("tmp", "login", "work"):
+    for name in ("tmp", "login", "site"):
         (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "site")
     return {"TMPDIR": str(tmp_path / "tmp"), "XDG_RUNTIME_DIR": str(tmp_path / "login")}
 
 
 def test_file_is_looked_for_in_the_agreed_order(tmp_path: Path, environ: dict[str, str]) -> None:
     for name in ("argument.json", "variable.json", "pylantir.json"):
         Path(name).write_text("{}")
-    work = tmp_path / "work"
-    assert locate.find_configuration(None, environ) == work / "pylantir.json"
+    site = tmp_path / "site"
+    assert locate.find_configuration(None, environ) == site / "pylantir.json"
     environ["PYLANTIR_CONFIG"] = "variable.json"
-    assert locate.find_configuration(None, environ) == work / "variable.json"
-    assert locate.find_configuration("argument.json", environ) == work / "argument.json"
+    assert locate.find_configuration(None, environ) == site / "variable.json"
+    assert locate.find_configuration("argument.json", environ) == site / "argument.json"
 
 
 def test_missing_file_is_told_with_all_places(environ: dict[str, str], tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_missing_file_is_told_with_all_places(environ: dict[str, str], tmp_path:
         pytest.skip("this machine has a configuration of its own")
     with pytest.raises(ConfigurationError) as caught:
         locate.find_configuration(None, environ)
-    for place in ("--config", "$PYLANTIR_CONFIG", f"{tmp_path}/work/pylantir.json", "/etc/pylantir/pylantir.json"):
+    for place in ("--config", "$PYLANTIR_CONFIG", f"{tmp_path}/site/pylantir.json", "/etc/pylantir/pylantir.json"):
         assert place in str(caught.value)
 
 
@@ -99,7 +99,7 @@ def test_note_in_a_folder_that_others_can_enter_is_not_trusted(tmp_path: Path, e
 def test_old_configuration_keeps_the_working_directory(tmp_path: Path, environ: dict[str, str]) -> None:
     path = tmp_path / "pylantir.json"
     path.write_text('{"runtime_dir": "run", "redcap2wl": {}}')
-    assert locate.find_runtime_dir(path, environ) == tmp_path / "work" / "run"
+    assert locate.find_runtime_dir(path, environ) == tmp_path / "site" / "run"
 
 
 def test_private_folder_is_made_closed_and_never_taken_from_others(tmp_path: Path) -> None:
