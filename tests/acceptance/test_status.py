@@ -32,6 +32,8 @@ def test_everything_that_is_promised_is_there(installation: Installation) -> Non
     installation.write_csv("a.csv", ["P1", "P2"])
     installation.configure(csv_source("a", "a.csv"))
     installation.start()
+    # Healthy is who is ready: the first sync may still be under way.
+    wait_until(lambda: installation.process("a")["last_sync"], "the first sync")
     _, writer, server, source = asked(installation)["processes"]
     for process in (writer, server, source):
         assert set(process) >= OF_EACH_PROCESS
