@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from pylantir.entry import (
     MAPPING_TARGETS,
@@ -22,6 +21,7 @@ from pylantir.entry import (
     with_fallbacks,
 )
 from pylantir.errors import RecordRejected
+from pylantir.wire.columns import Column, RecordColumns
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +29,6 @@ _COMBINED_FIELDS = frozenset({WEIGHT_KG_FIELD, START_FIELD})
 """Targets that become other fields, unless the record has those as well."""
 _CACHED_VALUES = 2048
 _CACHED_LAYOUTS = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryColumns:
-    """Several worklist entries, column by column.
-
-    Attributes:
-        keys: Their record keys.
-        values: Worklist field -> a value in DICOM form, or None, per entry.
-    """
-
-    keys: Sequence[str]
-    values: Mapping[str, Sequence[str | None]]
 
 
 class EntryMapper:
@@ -90,7 +77,7 @@ class EntryMapper:
                 raise RecordRejected(name, "missing; without it nobody can be scheduled")
         return WorklistEntry(record_key=record_key(entry), fields=entry)
 
-    def to_columns(self, names: Sequence[str], records: Sequence[Sequence[object]]) -> EntryColumns | None:
+    def to_columns(self, names: Sequence[str], records: Sequence[Sequence[object]]) -> RecordColumns | None:
         """Do for many records of one layout what `to_entry` does for each, in a fraction of the time.
 
         Args:
@@ -103,7 +90,7 @@ class EntryMapper:
         """
         layout = tuple(names)
         known = self._layouts.get(layout) or self._add_layout(layout)
-        values: dict[str, Sequence[str | None]] = {}
+        values: dict[str, Column] = {}
         try:
             for name, column, given in zip(layout, known, zip(*records, strict=True), strict=True):
                 if name in _COMBINED_FIELDS:
@@ -124,7 +111,7 @@ class EntryMapper:
         else:
             rows = zip(*values.values(), strict=True)
             keys = [record_key({name: one for name, one in zip(values, row, strict=True) if one}) for row in rows]
-        return EntryColumns(keys=keys, values=values)
+        return RecordColumns(keys, values)
 
     def _normalise(self, fields: Mapping[str, object]) -> dict[str, str]:
         names = tuple(fields)

@@ -16,6 +16,7 @@ from pylantir.store.cycles import CycleEnd, CycleSummary, EntryBatch, utc_now
 from pylantir.store.ingest import SourceIngest
 from pylantir.store.quarantine import Rejection
 from pylantir.store.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
+from pylantir.wire.columns import RecordColumns
 
 RANKS = {"ris": 0, "redcap": 1, "csv": 2}
 RULES = Rules(ranks=RANKS)
@@ -34,18 +35,16 @@ def record(record_id: str | None = None, patient: str = "P1", **fields: str) -> 
     return entry.record_key, dict(entry.fields)
 
 
-def in_columns(records: Sequence[Record]) -> dict[str, Any]:
-    """Records in the form of a batch: its `names` and `records`."""
-    names = list(dict.fromkeys(name for _, fields in records for name in fields))
-    return {"names": names, "records": [[key, *map(fields.get, names)] for key, fields in records]}
+def in_columns(records: Sequence[Record]) -> RecordColumns:
+    """Records in the form of a batch."""
+    names = dict.fromkeys(name for _, fields in records for name in fields)
+    values = {name: [fields.get(name) for _, fields in records] for name in names}
+    return RecordColumns([key for key, _ in records], values)
 
 
-def said_in(batch: EntryBatch) -> list[Record]:
-    """The records of a batch, each by itself again."""
-    return [
-        (str(key), {name: value for name, value in zip(batch.names, values, strict=True) if value})
-        for key, *values in batch.records
-    ]
+def said_in(records: RecordColumns) -> list[Record]:
+    """The records of a batch, each by itself again; a key may come more than once."""
+    return [(key, records.pick([place]).fields()[key]) for place, key in enumerate(records.keys)]
 
 
 def name_of(records: Sequence[Record]) -> int:
@@ -111,7 +110,7 @@ class Feed:
             batches.append(
                 EntryBatch(
                     cycle=f"{self.name}-{started_at}-{self.cycles}", seq=seq, started_at=started_at, snapshot=snapshot,
-                    **in_columns(whole), passages=passages, repeated=repeated,
+                    records=in_columns(whole), passages=passages, repeated=repeated,
                     present=present if seq == last else (), rejected=rejected if seq == last else (),
                 )
             )  # fmt: skip

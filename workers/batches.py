@@ -11,13 +11,13 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
+from pylantir.wire.columns import RecordColumns, join_columns, pack_columns
 from workers.passages import Passage, PassageCutter, PassageNames
 
 BATCH_RECORDS = 600
@@ -115,32 +115,29 @@ class Batches:
         self._size += passage.size
 
     def _end(self) -> str:
-        parts = [part for run in _runs_of_one_layout(self._pending) for part in self._map_run(run)]
-        names = list(dict.fromkeys(name for part in parts for name in part.values))
-        records: list[Sequence[str | None]] = []
         passages: list[tuple[int | None, int]] = []
-        for part in parts:
-            nothing = [None] * len(part.keys)
-            records += zip(part.keys, *(part.values.get(name, nothing) for name in names), strict=True)
-            passages += part.passages
+        parts = [part for run in _runs_of_one_layout(self._pending) for part in self._map_run(run, passages)]
         if self._snapshot:
             for name, _ in passages:
                 if name is not None:
                     self.shown.add(name)
         rest = {
-            "snapshot": self._snapshot, "names": names, "records": records, "passages": passages,
+            "snapshot": self._snapshot, **pack_columns(join_columns(parts)), "passages": passages,
             "repeated": self._repeated, "rejected": self._rejected, "present": self._present,
         }  # fmt: skip
         self._begin()
         return encode_json(rest)[1:]
 
-    def _map_run(self, run: Sequence[Passage]) -> Iterator[_Mapped]:
-        """Check the records of passages of one layout: together or, where that does not do, one by one."""
+    def _map_run(self, run: Sequence[Passage], passages: list[tuple[int | None, int]]) -> Iterator[RecordColumns]:
+        """Check the records of passages of one layout: together or, where that does not do, one by one.
+
+        Notes how they fall into passages: the name, if it may be known again, and the number of records.
+        """
         layout = run[0].layout
         columns = self._mapper.to_columns(layout, [record for passage in run for record in passage.records])
         if columns is not None:
-            lengths = [(passage.name, len(passage.records)) for passage in run]
-            yield _Mapped(columns.keys, columns.values, lengths)
+            passages += [(passage.name, len(passage.records)) for passage in run]
+            yield columns
             return
         for passage in run:
             entries, is_clean = [], True
@@ -153,10 +150,10 @@ class Batches:
                     self._reject(_label(label), rejected.field, rejected.reason, own_id=own_id, owner=owner)
                     is_clean = False
             names = dict.fromkeys(name for entry in entries for name in entry.fields)
-            yield _Mapped(
+            passages.append((passage.name if is_clean else None, len(entries)))
+            yield RecordColumns(
                 [entry.record_key for entry in entries],
                 {name: [entry.fields.get(name) for entry in entries] for name in names},
-                [(passage.name if is_clean else None, len(entries))],
             )
 
     def _refuse(self, entry: object, position: int) -> None:
@@ -185,15 +182,6 @@ class Batches:
         if self.rejections <= LOGGED_REJECTIONS:
             where = label if key == label else f"{label} ({key})"
             logger.warning("%s rejected: %s%s", where, f"{name}: " if name else "", reason)
-
-
-@dataclass(slots=True)
-class _Mapped:
-    """Entries as columns, and how they fall into passages: name, if it may be known again, and number of records."""
-
-    keys: Sequence[str]
-    values: Mapping[str, Sequence[str | None]]
-    passages: list[tuple[int | None, int]]
 
 
 def _runs_of_one_layout(passages: Iterable[Passage]) -> Iterator[list[Passage]]:

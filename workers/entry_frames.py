@@ -5,18 +5,15 @@ Lives in the writer. In: JSON objects; out: values for the store, or a ProtocolE
 
 from __future__ import annotations
 
-from itertools import chain
-from operator import itemgetter
-from types import NoneType
-
 from pylantir.entry import RECORD_FIELDS, REQUIRED_FIELDS
 from pylantir.errors import ProtocolError
 from pylantir.store.cycles import CycleEnd, EntryBatch
 from pylantir.store.quarantine import Rejection
+from pylantir.wire.columns import RecordColumns, unpack_columns
 from pylantir.wire.frames import Frame
 
 _KNOWN_FIELDS = frozenset(RECORD_FIELDS)
-_PARTS = ("names", "records", "passages", "repeated", "present", "rejected")
+_PARTS = ("passages", "repeated", "present", "rejected")
 
 
 def read_batch(frame: Frame) -> EntryBatch:
@@ -26,14 +23,13 @@ def read_batch(frame: Frame) -> EntryBatch:
         ProtocolError: It is none.
     """
     cycle, seq, started_at = _read_position(frame)
-    names, records, passages, repeated, present, rejected = (_list(frame, part) for part in _PARTS)
+    passages, repeated, present, rejected = (_list(frame, part) for part in _PARTS)
     return EntryBatch(
         cycle=cycle,
         seq=seq,
         started_at=started_at,
         snapshot=frame.get("snapshot") is True,
-        names=[_text(name) for name in names],
-        records=_read_records(names, records),
+        records=_read_records(frame.get("keys", []), frame.get("values", {})),
         passages=[_read_passage(passage) for passage in passages],
         repeated=[_number(name) for name in repeated],
         present=[_text(key) for key in present],
@@ -74,31 +70,18 @@ def _read_position(frame: Frame) -> tuple[str, int, str]:
     return _text(frame.get("cycle")), seq, _text(frame.get("started_at"))
 
 
-def _read_records(names: list[object], records: list[object]) -> list[list[str | None]]:
+def _read_records(keys: object, values: object) -> RecordColumns:
     """Check all records at once: one by one, this would be the writer's main occupation."""
-    if not records:
-        return []
-    known = all(type(name) is str and name in _KNOWN_FIELDS for name in names)
-    if (
-        not known
-        or len(set(names)) != len(names)
-        or set(map(type, records)) != {list}
-        or set(map(len, records)) != {len(names) + 1}  # type: ignore[arg-type]  # lists, all of them
-        or not set(map(type, chain.from_iterable(records))) <= {str, NoneType}  # type: ignore[arg-type]
+    records = unpack_columns(keys, values)
+    if records and not (
+        records.values.keys() <= _KNOWN_FIELDS and all(all(records.values.get(name, (None,))) for name in REQUIRED_FIELDS)
     ):
-        msg = "malformed records"
-        raise ProtocolError(msg)
-    checked: list[list[str | None]] = records  # type: ignore[assignment]
-    required = [0, *(names.index(name) + 1 for name in REQUIRED_FIELDS if name in names)]
-    if len(required) <= len(REQUIRED_FIELDS) or not all(all(map(itemgetter(place), checked)) for place in required):
-        msg = "a record without key, patient or date"
-        raise ProtocolError(msg)
+        raise ProtocolError("a record without patient or date, or with a field that nobody knows")
     try:
-        "".join([str(record[0]) for record in checked]).encode()
+        "".join(records.keys).encode()
     except UnicodeEncodeError:
-        for record in checked:
-            record[0] = _text(record[0])
-    return checked
+        return RecordColumns([_text(key) for key in records.keys], records.values)
+    return records
 
 
 def _read_passage(passage: object) -> tuple[int | None, int]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pylantir.store.passages import Passages
 from pylantir.store.quarantine import Rejection
 from pylantir.store.removal import HeldRemoval
+from pylantir.wire.columns import NO_RECORDS, RecordColumns
 
 COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected")
 
@@ -16,10 +17,6 @@ COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected"
 def utc_now() -> str:
     """The time as the database keeps it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-EntryRecord = Sequence["str | None"]
-"""Record key, then what the source says: a value per name of the batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +28,6 @@ class EntryBatch:
         seq: 1, 2, 3 … within the cycle.
         started_at: When the cycle began (ISO 8601, UTC).
         snapshot: The cycle shows everything that the source has, so a key may come once only.
-        names: Worklist fields: what the values of each record are.
         records: What the source says, in its order.
         passages: How the records fall into passages (see `passages`): of each its name, or None, and its length.
         repeated: Names of passages that come again as the last cycle had them, in place of their records.
@@ -43,8 +39,7 @@ class EntryBatch:
     seq: int
     started_at: str
     snapshot: bool
-    names: Sequence[str] = ()
-    records: Sequence[EntryRecord] = ()
+    records: RecordColumns = NO_RECORDS
     passages: Sequence[tuple[int | None, int]] = ()
     repeated: Sequence[int] = ()
     present: Sequence[str] = ()

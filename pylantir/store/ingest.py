@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 
 from sqlalchemy import Connection, Engine, func, select
 
 from pylantir.store.claims import Rules
-from pylantir.store.columns import RecordColumns
 from pylantir.store.cycles import CycleEnd, CycleState, CycleSummary, EntryBatch, utc_now
 from pylantir.store.failures import telling_the_first_cause
 from pylantir.store.intake import BatchIntake
@@ -145,13 +143,15 @@ class SourceIngest:
         unkept: list[int] = []
         for again in result.again.names:
             self._passages.move(again, cycle.passages)
-        keys = iter([str(record[0]) for record in batch.records])
+        ids = [None if key in result.unclean else result.ids.get(key) for key in batch.records.keys]
+        begin = 0
         for name, length in batch.passages:
-            own = list(islice(keys, length))
+            own = ids[begin : begin + length]
+            begin += length
             if name is None:
                 continue
-            if own and result.unclean.isdisjoint(own) and result.ids.keys() >= set(own):
-                cycle.passages.remember(name, [result.ids[key] for key in own])
+            if own and all(own):
+                cycle.passages.remember(name, own)  # type: ignore[arg-type]  # none of them is None
             else:
                 unkept.append(name)
         return unkept
@@ -180,11 +180,10 @@ class SourceIngest:
     def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> Outcome:
         """Store what a batch says, and note what it shows."""
         again = self._recognise(cycle, batch.repeated)
-        records = RecordColumns.of(batch.names, batch.records)
         intake = BatchIntake(
             connection, self._source, self._rules, cycle, again=again.ids, snapshot=batch.snapshot, now=now
         )
-        result = intake.store(records)
+        result = intake.store(batch.records)
         result.again = again
         result.rejected += batch.rejected
         present = [storable(key) for key in batch.present]
@@ -192,7 +191,7 @@ class SourceIngest:
         # A record that has become unreadable is still there: it keeps its item.
         shown = [*present, *(storable(one.record_key) for one in result.rejected)]
         result.seen += [row.id for row in intake.find_existing(shown).values() if row.state != WITHDRAWN]
-        result.counts["fetched"] += len(again.ids) + len(records) - result.repeats + len(batch.rejected)
+        result.counts["fetched"] += len(again.ids) + len(batch.records) - result.repeats + len(batch.rejected)
         result.counts["unchanged"] += len(again.ids)
         result.counts["rejected"] += len(result.rejected)
         note_sightings(connection, self._source, [*result.refused, *present], now)

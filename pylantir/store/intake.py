@@ -17,7 +17,6 @@ from pylantir.entry import RECORD_FIELDS
 from pylantir.store.adoption import complete_old_ids, match_old_records
 from pylantir.store.bulk import select_among
 from pylantir.store.claims import Rules
-from pylantir.store.columns import Contents, RecordColumns
 from pylantir.store.cycles import CycleState
 from pylantir.store.failures import is_temporary
 from pylantir.store.newcomers import find_known_patients, insert_newcomers
@@ -26,6 +25,7 @@ from pylantir.store.quarantine import Rejection, remove_rejections
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.tables import source_entries
 from pylantir.store.working_set import Events, WorkingSet
+from pylantir.wire.columns import Column, RecordColumns
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class _Existing(NamedTuple):
     id: int
     state: str
     patient_id: str
-    contents: Contents
+    contents: Column  # a value, or None, per field of the batch
 
 
 class BatchIntake:
@@ -108,7 +108,7 @@ class BatchIntake:
             if records.keys:
                 self._change(records, existing, result)
             return result
-        shown: dict[str, Contents] = {}
+        shown: dict[str, Column] = {}
         fresh: list[int] = []
         for place, (key, *said) in enumerate(zip(records.keys, *records.values.values(), strict=True)):
             prior = existing.get(key)

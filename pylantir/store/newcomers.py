@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 from pylantir.entry import SCHEDULED
 from pylantir.store.bulk import insert_columns, insert_copies, select_among
 from pylantir.store.claims import STATUS, STUDY_UID, make_study_uid
-from pylantir.store.columns import RecordColumns
 from pylantir.store.records import IDENTIFIERS, LIVE, find_started_holders, next_ids
 from pylantir.store.tables import audit_log, source_entries, worklist_items
+from pylantir.wire.columns import RecordColumns
 
 _FILLED = frozenset({
     STUDY_UID, STATUS, "patient_name", "modality", "scheduled_start_time", "scheduled_procedure_step_id",

@@ -64,13 +64,14 @@ def began(cycle: str) -> str:
 
 
 def batch(seq: int, *records: list[object], cycle: str = "c1", **changes: object) -> Frame:
+    keys, *columns = zip(*records, strict=True) if records else ((),)
     place = {"cycle": cycle, "seq": seq, "started_at": began(cycle)}
     return {
         "kind": "batch",
         **place,
         "snapshot": True,
-        "names": NAMES,
-        "records": list(records),
+        "keys": keys,
+        "values": dict(zip(NAMES, columns, strict=False)),
         "present": [],
         "rejected": [],
     } | changes

@@ -259,7 +259,7 @@ def test_no_sync_changes_what_a_scanner_has_started(engine: Engine) -> None:
     def sync(cycle: str, *records: dict[str, str]) -> None:
         started = NOW.isoformat()
         batch = in_columns([("acc:A1", record) for record in records])
-        ingest.apply_batch(EntryBatch(cycle=cycle, seq=1, started_at=started, snapshot=True, **batch))
+        ingest.apply_batch(EntryBatch(cycle=cycle, seq=1, started_at=started, snapshot=True, records=batch))
         ingest.finish_cycle(CycleEnd(cycle=cycle, seq=2, started_at=started, complete=True))
 
     sync("c1", entry)

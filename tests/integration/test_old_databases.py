@@ -39,7 +39,7 @@ def sync(
     ingest = SourceIngest(engine, source, Rules(ranks={name: rank for rank, name in enumerate((source, *others))}))
     started_at = utc_now()
     batch = in_columns([(key, dict(fields)) for key, fields in records.items()])
-    ingest.apply_batch(EntryBatch(cycle="c", seq=1, started_at=started_at, snapshot=True, **batch))
+    ingest.apply_batch(EntryBatch(cycle="c", seq=1, started_at=started_at, snapshot=True, records=batch))
     ingest.finish_cycle(CycleEnd(cycle="c", seq=2, started_at=started_at, complete=True))
     engine.dispose()
 

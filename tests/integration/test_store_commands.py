@@ -37,7 +37,7 @@ def sync(engine: Engine, source: str, *records: Mapping[str, str], rules: Rules 
     ingest = SourceIngest(engine, source, rules)
     started_at = utc_now()
     rows = in_columns([(f"id:{one['source_record_id']}", dict(one)) for one in records])
-    ingest.apply_batch(EntryBatch(cycle=started_at, seq=1, started_at=started_at, snapshot=True, **rows))
+    ingest.apply_batch(EntryBatch(cycle=started_at, seq=1, started_at=started_at, snapshot=True, records=rows))
     ingest.finish_cycle(CycleEnd(cycle=started_at, seq=2, started_at=started_at, complete=True))
 
 

@@ -12,7 +12,6 @@ from sqlalchemy import Engine
 from worklist_store import RULES, Feed, Record, check_audit, in_columns, items, quarantine, record, rows, runs, served
 
 from pylantir.entry import RECORD_FIELDS
-from pylantir.store.columns import RecordColumns
 from pylantir.store.cycles import utc_now
 from pylantir.store.engine import open_for_writing
 from pylantir.store.newcomers import find_known_patients, insert_newcomers
@@ -67,8 +66,7 @@ def contents(engine: Engine) -> list[Any]:
 @given(newcomers())
 def test_together_they_become_what_each_becomes_by_itself(said: list[Record]) -> None:
     now = utc_now()
-    batch = in_columns(said)
-    columns = RecordColumns.of(batch["names"], batch["records"])
+    columns = in_columns(said)
     with tempfile.TemporaryDirectory() as folder:
         together, singly = (open_for_writing(f"sqlite:///{Path(folder) / name}") for name in ("a.db", "b.db"))
         prepare_database(together)
@@ -99,9 +97,8 @@ def test_whoever_is_known_needs_a_decision(store: Engine) -> None:
         record("d", patient="P5", accession_number="A5"), record("e", patient="P6", accession_number="A5"),
         record("f", patient="P7", study_instance_uid="1.2"), record("g", patient="P7", study_instance_uid="1.2"),
     ]  # fmt: skip
-    batch = in_columns(arrivals)
     with store.connect() as connection:
-        known = find_known_patients(connection, RecordColumns.of(batch["names"], batch["records"]))
+        known = find_known_patients(connection, in_columns(arrivals))
     assert known == {"P1", "P3", "P5", "P6"}
 
 
@@ -128,7 +125,7 @@ def test_what_was_shown_before_stands_for_its_records(store: Engine) -> None:
     feed.sync(*everybody)
     batches = feed.batches(everybody)
     assert len(batches[0].repeated) == 5
-    assert batches[0].records == []
+    assert not batches[0].records
     for batch in batches:
         feed.apply(batch)
     summary = feed.finish(feed.end(batches))

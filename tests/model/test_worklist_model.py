@@ -246,7 +246,7 @@ class Worklist(RuleBasedStateMachine):
         again = (
             [] if cycle.forgotten else [one for passage in frame.repeated for one in self.feeds[name].shown[passage]]
         )
-        for key, fields in [*again, *said_in(frame)]:
+        for key, fields in [*again, *said_in(frame.records)]:
             me = name, key
             arrives = me not in self.heard and me not in self.pending
             if arrives and key.startswith("step:") and self.may_be_moved(name, unseen, fields):

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from worklist_store import said_in
 
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import MAPPING_TARGETS
@@ -49,11 +50,7 @@ def frames_of(given_entries: Iterable[Any], batches: Batches) -> list[EntryBatch
 
 
 def records_of(frames: Iterable[EntryBatch]) -> list[tuple[str, dict[str, str]]]:
-    return [
-        (str(key), {name: value for name, value in zip(frame.names, values, strict=True) if value})
-        for frame in frames
-        for key, *values in frame.records
-    ]
+    return [record for frame in frames for record in said_in(frame.records)]
 
 
 def in_any_order(records: Iterable[tuple[str, Mapping[str, str]]]) -> list[tuple[str, list[tuple[str, str]]]]:
