@@ -73,8 +73,9 @@ def _read_position(frame: Frame) -> tuple[str, int, str]:
 def _read_records(keys: object, values: object) -> RecordColumns:
     """Check all records at once: one by one, this would be the writer's main occupation."""
     records = unpack_columns(keys, values)
+    given = records.values
     if records and not (
-        records.values.keys() <= _KNOWN_FIELDS and all(all(records.values.get(name, (None,))) for name in REQUIRED_FIELDS)
+        given.keys() <= _KNOWN_FIELDS and all(all(given.get(name, (None,))) for name in REQUIRED_FIELDS)
     ):
         raise ProtocolError("a record without patient or date, or with a field that nobody knows")
     try:

@@ -15,21 +15,29 @@ _RowTuple = tuple[Any, ...]
 def insert_columns(
     connection: Connection,
     table: Table,
-    columns: Mapping[str, Iterable[object]],
+    columns: Mapping[str, Sequence[object]],
     constants: Mapping[str, str] = MappingProxyType({}),
+    repeated: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Insert rows that are given column by column.
 
     Args:
         connection: In a transaction.
         table: Where to; its column names are our own, so they need no quoting.
-        columns: Column -> its values, one per row; one at least must end.
+        columns: Column -> its values, one per row.
         constants: Column -> the one value that it has in every row. Named once: a parameter costs as much per row as an
             index.
+        repeated: Column -> the one of `columns` that it repeats, as text.
     """
-    mark, rows = _mark(connection), list(zip(*columns.values(), strict=False))
-    names = ", ".join((*columns, *constants))
-    values = ", ".join((*[mark] * len(columns), *(_literal(connection, value) for value in constants.values())))
+    if connection.dialect.name == "sqlite":
+        marks = {name: f"?{place}" for place, name in enumerate(columns, start=1)}
+        marks |= {name: f"CAST({marks[first]} AS TEXT)" for name, first in repeated.items()}
+    else:
+        columns = {**columns, **{name: list(map(str, columns[first])) for name, first in repeated.items()}}
+        marks = dict.fromkeys(columns, _mark(connection))
+    names = ", ".join((*marks, *constants))
+    values = ", ".join((*marks.values(), *(_literal(connection, value) for value in constants.values())))
+    rows = list(zip(*columns.values(), strict=True))
     if rows:
         connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({values})", rows)  # noqa: S608
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from pylantir.store.claims import Rules
 from pylantir.store.cycles import CycleEnd, CycleState, CycleSummary, EntryBatch, utc_now
-from pylantir.store.failures import telling_the_first_cause
+from pylantir.store.failures import is_temporary, telling_the_first_cause
 from pylantir.store.intake import BatchIntake
 from pylantir.store.outcome import Again, Outcome, tell_outcome
 from pylantir.store.passages import Passages
@@ -53,6 +53,8 @@ class SourceIngest:
         self._rules = rules
         self._keep_missing = keep_missing
         self._passages = Passages()
+        # Whether the last batch of this cycle had nothing but news: the next one will have the same, presumably.
+        self._only_news = False
         with engine.connect() as connection:
             self._cycle, self._held = read_progress(connection, source)
             last_run = find_last_run(connection, source)
@@ -75,17 +77,15 @@ class SourceIngest:
         """
         if self._is_over(batch.started_at):
             return []
-        now = utc_now()
-        with telling_the_first_cause(), self._engine.begin() as connection:
-            cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
-            if batch.seq <= cycle.last_seq:
-                return []
-            cycle.whole &= batch.seq == cycle.last_seq + 1
-            result = self._take_in(connection, cycle, batch, now)
-            for name, count in result.counts.items():
-                cycle.counts[name] += count
-            cycle.last_seq = batch.seq
-            save_progress(connection, self._source, cycle)
+        if self._cycle and self._cycle.cycle == batch.cycle and batch.seq <= self._cycle.last_seq:
+            return []
+        try:
+            cycle, result = self._commit(batch, trusting=self._only_news)
+        except Exception as error:
+            if is_temporary(error) or not self._only_news:
+                raise
+            cycle, result = self._commit(batch, trusting=False)
+        self._only_news = 0 < result.counts["inserted"] == result.counts["fetched"]
         cycle.mark_seen(result.seen)
         cycle.mark_seen(list(result.again.ids))
         unkept = self._remember(cycle, batch, result)
@@ -94,6 +94,17 @@ class SourceIngest:
         self._cycle = cycle
         tell_outcome(self._source, result)
         return unkept
+
+    def _commit(self, batch: EntryBatch, *, trusting: bool) -> tuple[CycleState, Outcome]:
+        with telling_the_first_cause(), self._engine.begin() as connection:
+            cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
+            cycle.whole &= batch.seq == cycle.last_seq + 1
+            result = self._take_in(connection, cycle, batch, trusting=trusting)
+            for name, count in result.counts.items():
+                cycle.counts[name] += count
+            cycle.last_seq = batch.seq
+            save_progress(connection, self._source, cycle)
+        return cycle, result
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
         """Apply what only the whole snapshot can tell, and close the cycle, in one transaction.
@@ -124,6 +135,7 @@ class SourceIngest:
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._passages = cycle.passages if complete else Passages()
+        self._only_news = False
         tell_outcome(self._source, Outcome(events=[working.events]))
         return CycleSummary(
             counts=cycle.counts, entries=entries, complete=whole, forgotten=cycle.forgotten,
@@ -177,12 +189,14 @@ class SourceIngest:
             self._passages = Passages()
         return CycleState(name, started_at, whole=seq == 1)
 
-    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, now: str) -> Outcome:
+    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, *, trusting: bool) -> Outcome:
         """Store what a batch says, and note what it shows."""
+        now = utc_now()
         again = self._recognise(cycle, batch.repeated)
         intake = BatchIntake(
-            connection, self._source, self._rules, cycle, again=again.ids, snapshot=batch.snapshot, now=now
-        )
+            connection, self._source, self._rules, cycle, again=again.ids, snapshot=batch.snapshot, trusting=trusting,
+            now=now,
+        )  # fmt: skip
         result = intake.store(batch.records)
         result.again = again
         result.rejected += batch.rejected

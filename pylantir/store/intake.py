@@ -19,7 +19,7 @@ from pylantir.store.bulk import select_among
 from pylantir.store.claims import Rules
 from pylantir.store.cycles import CycleState
 from pylantir.store.failures import is_temporary
-from pylantir.store.newcomers import find_known_patients, insert_newcomers
+from pylantir.store.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.outcome import Outcome
 from pylantir.store.quarantine import Rejection, remove_rejections
 from pylantir.store.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
@@ -49,6 +49,8 @@ class BatchIntake:
         cycle: What the cycle has shown before this batch.
         again: Ids of records that this batch shows by their passages' names.
         snapshot: The cycle shows everything that the source has, so a key may come once only.
+        trusting: Nobody looks whether the records are stored already. If one is, or cannot be stored, an exception
+            says so, and the whole transaction has to be repeated without trust.
         now: The time.
     """
 
@@ -61,6 +63,7 @@ class BatchIntake:
         *,
         again: Set[int],
         snapshot: bool,
+        trusting: bool,
         now: str,
     ) -> None:
         self._connection = connection
@@ -69,10 +72,15 @@ class BatchIntake:
         self._cycle = cycle
         self._again = again
         self._snapshot = snapshot
+        self._trusting = trusting
         self._now = now
 
     def store(self, records: RecordColumns) -> Outcome:
         """Store the records together or, when one of them raises, one by one, each under a savepoint of its own."""
+        if self._trusting and len(set(records.keys)) == len(records):
+            result = Outcome()
+            self._change(records, {}, result)
+            return result
         try:
             with self._connection.begin_nested():
                 return self._store(records)
@@ -105,8 +113,7 @@ class BatchIntake:
         result = Outcome()
         existing = self.find_existing(records.keys, records.names)
         if not existing and len(set(records.keys)) == len(records):
-            if records.keys:
-                self._change(records, existing, result)
+            self._change(records, existing, result)
             return result
         shown: dict[str, Column] = {}
         fresh: list[int] = []
@@ -139,6 +146,8 @@ class BatchIntake:
 
     def _change(self, fresh: RecordColumns, existing: Mapping[str, _Existing], result: Outcome) -> None:
         """Store records that are new or differ: those that need no decision together, the others after one."""
+        if not fresh:
+            return
         complete_old_ids(self._connection, self._source, fresh.patients, self._rules.ranks, self._now)
         undecided = {
             patient
@@ -146,7 +155,7 @@ class BatchIntake:
             if (prior := existing.get(key)) is not None
             for patient in (patient, prior.patient_id)
         }
-        undecided |= find_known_patients(self._connection, fresh)
+        undecided |= find_undecided_patients(self._connection, self._source, fresh)
         plain = fresh.pick([n for n, patient in enumerate(fresh.patients) if patient not in undecided])
         # An incremental source may give a record twice: the later one counts.
         if len(set(plain.keys)) < len(plain):
@@ -163,7 +172,7 @@ class BatchIntake:
             self._decide(rest, existing, result)
 
     def _decide(self, fresh: RecordColumns, existing: Mapping[str, _Existing], result: Outcome) -> None:
-        """Store records whose patients are known already: what they amount to together is decided anew."""
+        """Store records of patients about whom more is stored: what it amounts to together is decided anew."""
         said = fresh.fields()
         newcomers = {key: fields for key, fields in said.items() if key not in existing}
         working = WorkingSet(self._connection, self._rules, actor=f"source:{self._source}", now=self._now)

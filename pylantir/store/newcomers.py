@@ -1,122 +1,135 @@
-"""Records of patients of whom nobody has spoken yet: most of a first sync. Lives in the writer.
+"""Records that no decision is needed for: most of a first sync, and of what is new later. Lives in the writer.
 
-Where nothing is stored that a record could be compared with, each record is an item of its own, and many of them can be
-written with a few statements. What becomes of them is what `working_set` would make of them, and the tests see to that.
+Where nothing is stored that a record could be merged with, or could take something from, it is an item of its own, and
+many of them can be written with a few statements. What becomes of them is what `working_set` would make of them, and
+the tests see to that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import repeat
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from pylantir.entry import SCHEDULED
+from pylantir.entry import RECORD_ID_FIELD, SCHEDULED
+from pylantir.store.adoption import OLD_KEY
 from pylantir.store.bulk import insert_columns, insert_copies, select_among
-from pylantir.store.claims import STATUS, STUDY_UID, make_study_uid
-from pylantir.store.records import IDENTIFIERS, LIVE, find_started_holders, next_ids
+from pylantir.store.claims import STATUS, STUDY_UID, make_study_uids
+from pylantir.store.records import IDENTIFIERS, LIVE, STEP_KEY, find_started_holders, next_ids
 from pylantir.store.tables import audit_log, source_entries, worklist_items
-from pylantir.wire.columns import RecordColumns
-
-_FILLED = frozenset({
-    STUDY_UID, STATUS, "patient_name", "modality", "scheduled_start_time", "scheduled_procedure_step_id",
-    "requested_procedure_id",
-})  # fmt: skip
-"""Columns of an item that have a value in any case."""
+from pylantir.wire.columns import Column, RecordColumns
 
 
-def find_known_patients(connection: Connection, records: RecordColumns) -> set[str]:
-    """The patients whose records need a decision: something is stored about them, or about a number of theirs.
+def find_undecided_patients(connection: Connection, source: str, records: RecordColumns) -> set[str]:
+    """The patients about whose records has to be decided: with what is stored of them, more is to do than to add.
 
-    Args:
-        connection: In a transaction.
-        records: Records that their source did not have before.
-    """
-    everybody = set(records.patients)
-    known = {
-        patient
-        for table in (source_entries, worklist_items)
-        for (patient,) in select_among(connection, table, ("patient_id",), "patient_id", everybody)
-    }
-    for column in IDENTIFIERS:
-        values = records.values.get(column)
-        if not values or not any(values):
-            continue
-        owner: dict[str, str] = {}
-        shared: set[str] = set()
-        for value, patient in zip(values, records.patients, strict=True):
-            if value and owner.setdefault(value, patient) != patient:
-                shared.add(value)
-        taken = shared | {value for (value,) in select_among(connection, source_entries, (column,), column, owner)}
-        taken |= find_started_holders(connection, column, list(owner)).keys()
-        if taken:
-            known.update(p for value, p in zip(values, records.patients, strict=True) if value in taken)
-    return known
-
-
-def insert_newcomers(connection: Connection, source: str, records: RecordColumns, now: str) -> tuple[range, range]:
-    """Store records of patients who are not known, each with an item of its own.
+    That is nobody whose records are all this source's own, live, and not the scanner's yet: records of one source are
+    never merged. An identifier that belongs to somebody else, or is claimed by two patients, always needs a decision.
 
     Args:
         connection: In a transaction.
         source: Whose records they are.
-        records: Without two of the same key; none of its patients is among the known.
+        records: Records that the source did not have before.
+    """
+    everybody = set(records.patients)
+    kind = f"substr(record_key, 1, {len(OLD_KEY)})"
+    claims = select_among(
+        connection, source_entries, ("DISTINCT patient_id", "data_source", "state", kind), "patient_id", everybody
+    )
+    items = select_among(
+        connection, worklist_items, ("DISTINCT patient_id", "data_source", STATUS, "scanner_touched"), "patient_id",
+        everybody,
+    )  # fmt: skip
+    undecided = {patient for patient, *how, kind in claims if how != [source, LIVE] or kind == OLD_KEY}
+    undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
+    known = {row[0] for row in claims} - undecided
+    if known:
+        # A record without an identifier of its own may be one that is stored already, at another time.
+        moving = zip(records.keys, records.patients, strict=True)
+        undecided |= {patient for key, patient in moving if patient in known and key.startswith(STEP_KEY)}
+    for column in IDENTIFIERS:
+        undecided |= _find_disputing(connection, column, records)
+    return undecided
+
+
+def _find_disputing(connection: Connection, column: str, records: RecordColumns) -> set[str]:
+    """The patients of records with an identifier that another patient's record or a scanner's item has, too."""
+    values = records.values.get(column)
+    if not values or not any(values):
+        return set()
+    owner: dict[str, str] = {}
+    disputed: set[str] = set()
+    for value, patient in zip(values, records.patients, strict=True):
+        if value and owner.setdefault(value, patient) != patient:
+            disputed.add(value)
+    claimed = select_among(connection, source_entries, (f"DISTINCT {column}", "patient_id"), column, owner)
+    disputed |= {value for value, patient in claimed if owner[value] != patient}
+    disputed |= find_started_holders(connection, column, list(owner)).keys()
+    return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}
+
+
+def insert_newcomers(connection: Connection, source: str, records: RecordColumns, now: str) -> tuple[range, range]:
+    """Store records that need no decision, each with an item of its own.
+
+    Args:
+        connection: In a transaction.
+        source: Whose records they are.
+        records: Without two of the same key; none of its patients is among the undecided.
         now: The time.
 
     Returns:
         The ids of the records, and of their items, in the order of the records.
     """
     first_record, first_item = next_ids(connection)
-    count, patients, given = len(records), records.patients, records.values
+    count, given = len(records), records.values
     record_ids, item_ids = range(first_record, first_record + count), range(first_item, first_item + count)
-    uids = [
-        make_study_uid(source, key, patient)  # each key is another UID: no item has it yet
-        for key, patient in zip(records.keys, patients, strict=True)
-    ]
-
-    def filled(name: str, fallback: Iterable[str]) -> Iterable[str]:
-        column = given.get(name)
-        return [value or other for value, other in zip(column, fallback, strict=False)] if column else fallback
-
-    item_numbers = list(map(str, item_ids))
-    insert_columns(
-        connection,
-        worklist_items,
-        {
-            "id": item_ids,
-            **given,
-            STUDY_UID: filled(STUDY_UID, uids),
-            "patient_name": filled("patient_name", patients),
-            "modality": filled("modality", repeat("MR")),
-            "scheduled_start_time": filled("scheduled_start_time", repeat("000000")),
-            STATUS: filled(STATUS, repeat(SCHEDULED)),
-            "scheduled_procedure_step_id": filled("scheduled_procedure_step_id", item_numbers),
-            "requested_procedure_id": filled("requested_procedure_id", item_numbers),
-            "generated_study_uid": uids,
-        },
-        {"data_source": source, "created_at": now, "updated_at": now},
-    )
-    # What stands in the item because nobody said otherwise is not what the source said.
-    own = {name: given[name] for name in given if name in _FILLED and not all(given[name])}
+    columns: dict[str, Sequence[object]] = {
+        "id": item_ids,
+        **given,
+        # Each key is another UID: no item has it yet.
+        "generated_study_uid": make_study_uids(source, records.keys, records.patients),
+    }
+    constants = {"data_source": source, "created_at": now, "updated_at": now}
+    repeated = {}
+    # What stands in an item because nobody said otherwise is not what the source said.
+    own: dict[str, Column] = {}
+    for name, origin in _REPEATED.items():
+        if name not in given:
+            repeated[name] = origin
+        elif not all(given[name]):
+            own[name] = given[name]
+            columns[name] = [value or str(other) for value, other in zip(given[name], columns[origin], strict=True)]
+    for name, constant in _CONSTANT.items():
+        if name not in given:
+            constants[name] = constant
+        elif not all(given[name]):
+            own[name] = given[name]
+            columns[name] = [value or constant for value in given[name]]
+    insert_columns(connection, worklist_items, columns, constants, repeated)
+    copied = {
+        "id": f"o.id + {first_record - first_item}",
+        "item_id": "o.id",
+        **{name: f"o.{name}" for name in given if name not in own},
+    }
+    own_ids = given.get(RECORD_ID_FIELD)
+    if own_ids and all(map(str.__eq__, records.keys, [f"id:{own_id}" for own_id in own_ids])):
+        copied["record_key"] = f"'id:' || o.{RECORD_ID_FIELD}"
+    else:
+        own["record_key"] = records.keys
     insert_copies(
-        connection,
-        source_entries,
-        worklist_items,
-        item_ids,
-        {
-            "id": f"o.id + {first_record - first_item}",
-            "item_id": "o.id",
-            **{name: f"o.{name}" for name in given if name not in own},
-        },
-        {"record_key": records.keys, **own},
+        connection, source_entries, worklist_items, item_ids, copied, own,
         {"data_source": source, "state": LIVE, "first_seen_at": now, "changed_at": now},
-    )
+    )  # fmt: skip
     insert_copies(
-        connection,
-        audit_log,
-        worklist_items,
-        item_ids,
-        {"item_id": "o.id", "patient_id": "o.patient_id"},
+        connection, audit_log, worklist_items, item_ids, {"item_id": "o.id", "patient_id": "o.patient_id"},
         constants={"at": now, "actor": f"source:{source}", "action": "created", "changes": "{}"},
-    )
+    )  # fmt: skip
     return record_ids, item_ids
+
+
+_REPEATED = {
+    STUDY_UID: "generated_study_uid", "patient_name": "patient_id", "scheduled_procedure_step_id": "id",
+    "requested_procedure_id": "id",
+}  # fmt: skip
+_CONSTANT = {"modality": "MR", "scheduled_start_time": "000000", STATUS: SCHEDULED}
+"""What an item says where its source does not: another column of it, or always the same."""

@@ -8,13 +8,26 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
-from worklist_store import RULES, Feed, Record, check_audit, in_columns, items, quarantine, record, rows, runs, served
+from sqlalchemy import Connection, Engine
+from worklist_store import (
+    RULES,
+    Feed,
+    Record,
+    check_audit,
+    in_columns,
+    items,
+    quarantine,
+    record,
+    report_from_scanner,
+    rows,
+    runs,
+    served,
+)  # fmt: skip
 
 from pylantir.entry import RECORD_FIELDS
 from pylantir.store.cycles import utc_now
 from pylantir.store.engine import open_for_writing
-from pylantir.store.newcomers import find_known_patients, insert_newcomers
+from pylantir.store.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.records import LIVE, given_fields
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 from pylantir.store.upgrade import prepare_database
@@ -24,16 +37,16 @@ NUMBERED = {"id", "item_id", "scheduled_procedure_step_id", "requested_procedure
 
 
 @st.composite
-def newcomers(draw: Any) -> list[Record]:
+def newcomers(draw: Any, first: int = 0, *, least: int = 1) -> list[Record]:
     optional = {
         "patient_name": st.just("Doe^Jane"), "modality": st.sampled_from(["CT", "MR"]), "accession_number": st.just("A"),
         "study_instance_uid": st.sampled_from(["1.2", "1.3"]), "performed_procedure_step_status": st.just("COMPLETED"),
         "scheduled_procedure_step_id": st.just("S1"), "requested_procedure_id": st.just("R1"),
         "patient_sex": st.just("F"),
     }  # fmt: skip
-    count = draw(st.integers(1, 6))
+    count = draw(st.integers(least, 6))
     said = []
-    for number in range(count):
+    for number in range(first, first + count):
         # Nobody's number is another patient's: that needs a decision.
         patient = draw(st.sampled_from(["P1", "P2", "P'3", "P%s?"]))
         fields = draw(st.fixed_dictionaries({}, optional=optional))
@@ -63,43 +76,68 @@ def contents(engine: Engine) -> list[Any]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(newcomers())
-def test_together_they_become_what_each_becomes_by_itself(said: list[Record]) -> None:
+@given(newcomers(100, least=0), newcomers())
+def test_together_they_become_what_each_becomes_by_itself(stored: list[Record], said: list[Record]) -> None:
     now = utc_now()
+    # Earlier records of the same patients; what is not scheduled any more needs a decision.
+    for _, fields in stored:
+        fields.pop("performed_procedure_step_status", None)
     columns = in_columns(said)
     with tempfile.TemporaryDirectory() as folder:
         together, singly = (open_for_writing(f"sqlite:///{Path(folder) / name}") for name in ("a.db", "b.db"))
         prepare_database(together)
         prepare_database(singly)
-        with together.begin() as connection:
-            assert find_known_patients(connection, columns) == set()
-            record_ids, item_ids = insert_newcomers(connection, "o'ris", columns, now)
-        with singly.begin() as connection:
+
+        def decide(connection: Connection, records: list[Record]) -> None:
             working = WorkingSet(connection, RULES, actor="source:o'ris", now=now)
-            working.load(columns.patients)
-            for key, fields in said:
+            working.load(fields["patient_id"] for _, fields in records)
+            for key, fields in records:
                 working.add("o'ris", key, fields, LIVE)
             working.write()
+
+        for engine in (together, singly):
+            with engine.begin() as connection:
+                decide(connection, stored)
+        with together.begin() as connection:
+            assert find_undecided_patients(connection, "o'ris", columns) == set()
+            record_ids, item_ids = insert_newcomers(connection, "o'ris", columns, now)
+        with singly.begin() as connection:
+            decide(connection, said)
         assert contents(together) == contents(singly)
         # In the order of the records, and each with its own item.
-        stored = {row["id"]: row for row in rows(together, source_entries)}
-        assert [stored[number]["record_key"] for number in record_ids] == [key for key, _ in said]
-        assert [stored[number]["item_id"] for number in record_ids] == list(item_ids)
+        claims = {row["id"]: row for row in rows(together, source_entries)}
+        assert [claims[number]["record_key"] for number in record_ids] == [key for key, _ in said]
+        assert [claims[number]["item_id"] for number in record_ids] == list(item_ids)
         check_audit(together)
         together.dispose()
         singly.dispose()
 
 
-def test_whoever_is_known_needs_a_decision(store: Engine) -> None:
+def test_whom_something_else_is_stored_about_needs_a_decision(store: Engine) -> None:
     Feed(store, "ris").sync(record("1", patient="P1", accession_number="A1"), record("2", patient="P2"))
+    Feed(store, "csv").sync(
+        record("1", patient="P8"), record("2", patient="P9", performed_procedure_step_status="DISCONTINUED"),
+        record("3", patient="P10", accession_number="A10"), record("4", patient="P11"), record("5", patient="P12"),
+        record("6", patient="P12"),
+    )  # fmt: skip
+    report_from_scanner(store, items(store, patient_id="P11")[0]["id"], "IN_PROGRESS")
+    Feed(store, "csv").sync(
+        record("1", patient="P8"), record("2", patient="P9", performed_procedure_step_status="DISCONTINUED"),
+        record("3", patient="P10", accession_number="A10"), record("4", patient="P11"), record("5", patient="P12"),
+    )  # fmt: skip
     arrivals = [
         record("a", patient="P1"), record("b", patient="P3", accession_number="A1"), record("c", patient="P4"),
         record("d", patient="P5", accession_number="A5"), record("e", patient="P6", accession_number="A5"),
         record("f", patient="P7", study_instance_uid="1.2"), record("g", patient="P7", study_instance_uid="1.2"),
+        record("h", patient="P8"), record("i", patient="P9"), record("j", patient="P10", accession_number="A10"),
+        record("k", patient="P11"), record("l", patient="P12"),
     ]  # fmt: skip
     with store.connect() as connection:
-        known = find_known_patients(connection, in_columns(arrivals))
-    assert known == {"P1", "P3", "P5", "P6"}
+        undecided = find_undecided_patients(connection, "csv", in_columns(arrivals))
+    assert undecided == {"P1", "P3", "P5", "P6", "P9", "P11", "P12"}
+    moved = [record(patient="P8"), record(patient="P13")]
+    with store.connect() as connection:
+        assert find_undecided_patients(connection, "csv", in_columns(moved)) == {"P8"}
 
 
 def test_both_ways_in_one_batch_make_one_worklist(store: Engine) -> None:
