@@ -29,6 +29,7 @@ from pylantir.store.retention import prune_history
 from pylantir.store.upgrade import prepare_database
 from pylantir.wire.frames import Frame
 from workers.bootstrap import Context
+from workers.checkpoints import Checkpoints
 from workers.entry_frames import read_batch, read_end
 from workers.entry_queue import EntryQueue, Producer
 from workers.locks import FileLock
@@ -75,12 +76,14 @@ class Writer:
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         queue.watch(self._context.stop, self._context.stop.drain)
         queue.watch(self._context.channel, self._obey)
+        self._checkpoints = Checkpoints(self._settings.db_url)
         try:
             if self._prepare(queue):
                 self._context.channel.ready()
                 self._serve(queue)
         finally:
             queue.close()
+            self._checkpoints.close()
             _checkpoint(self._engine)
             self._engine.dispose()
             if self._lock:
@@ -184,6 +187,7 @@ class Writer:
             # Only now: what is acknowledged is committed.
             producer.answer(answer)
             queue.finish(producer)
+            self._checkpoints.note_commit()
 
     def _commit(self, producer: Producer, frame: Frame) -> Frame:
         if producer.role == "mwl-scp":

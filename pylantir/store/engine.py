@@ -29,6 +29,11 @@ def sqlite_path(db_url: str) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
+def sqlite_uri(path: Path, mode: str) -> str:
+    """The URI of a SQLite file that is there already, for `mode` "ro" or "rw"."""
+    return f"file:{quote(str(path))}?mode={mode}"
+
+
 def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
     """Open the database for the one process that writes.
 
@@ -98,9 +103,8 @@ def open_for_reading(db_url: str) -> Engine:
             connect_args={"options": "-c default_transaction_read_only=on"},
         )
     # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
-    uri = f"sqlite:///file:{_quoted(path)}?mode=ro&uri=true"
     engine = create_engine(
-        uri,
+        f"sqlite:///{sqlite_uri(path, 'ro')}&uri=true",
         **_QUIET,
         poolclass=QueuePool,
         pool_size=KEPT_READERS,
@@ -135,10 +139,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
-
-
-def _quoted(path: Path) -> str:
-    return quote(str(path))
 
 
 def _with_driver(db_url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from pylantir.store.cycles import CycleState
 from pylantir.store.removal import HeldRemoval
@@ -45,8 +45,10 @@ def accept_next_removal(connection: Connection, source: str) -> None:
     _save(connection, source, {"removal_accepted": 1})
 
 
+_UPDATE = update(source_states).where(_STATES.data_source == bindparam("source"))
+
+
 def _save(connection: Connection, source: str, values: Mapping[str, object]) -> None:
-    statement = update(source_states).where(_STATES.data_source == source).values(**values)
-    if not connection.execute(statement).rowcount:
+    if not connection.execute(_UPDATE, {"source": source, **values}).rowcount:
         defaults = {"data_source": source, "last_seq": 0, "counts": "{}"}
         connection.execute(insert(source_states), {**defaults, **values})

@@ -98,9 +98,10 @@ def remove_unseen(connection: Connection, source: str, since: str) -> None:
 
 
 def _has_any(connection: Connection, source: str) -> bool:
-    return connection.scalar(select(_TABLE.id).where(_TABLE.data_source == source).limit(1)) is not None
+    return connection.scalar(_FIND_ANY, {"source": source}) is not None
 
 
+_FIND_ANY = select(_TABLE.id).where(_TABLE.data_source == bindparam("source")).limit(1)
 _OF_KEYS = (
     _TABLE.data_source == bindparam("source"),
     _TABLE.record_key.in_(bindparam("keys", expanding=True)),

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from installation import Installation, csv_source, end_with_parent, plugin_source, wait_until
 
-from workers.batches import BATCH_RECORDS
+from workers.batches import FIRST_BATCH_RECORDS
 from workers.producer import WINDOW
 from workers.supervisor import STOP_GRACE_S, WRITER_GRACE_S
 
@@ -220,7 +220,7 @@ def test_a_stop_in_a_large_sync_is_quick_and_keeps_everything_acknowledged(insta
     path.write_text(LARGE, encoding="utf-8")
     installation.configure(plugin_source("large"))
     installation.start(until=None)
-    wait_until(lambda: len(installation.patients()) > 1000, "the sync is on its way")
+    wait_until(lambda: len(installation.patients()) > 20_000, "the sync is on its way")
     began = time.monotonic()
     assert installation.terminate() == 0
     assert time.monotonic() - began < 5
@@ -230,7 +230,7 @@ def test_a_stop_in_a_large_sync_is_quick_and_keeps_everything_acknowledged(insta
     assert installation.patients() == [f"P{number:06d}" for number in range(stored)]
     # The plugin was asked for more only while less than a window was not acknowledged.
     given = int((installation.folder / "given").read_text(encoding="ascii"))
-    assert stored >= given - WINDOW * BATCH_RECORDS
+    assert stored >= given - WINDOW * FIRST_BATCH_RECORDS
 
 
 def test_a_server_that_answers_nobody_is_replaced(installation: Installation, findscu: str) -> None:

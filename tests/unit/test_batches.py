@@ -15,7 +15,7 @@ from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
 from pylantir.store.cycles import EntryBatch
-from workers.batches import BATCH_RECORDS, Batches
+from workers.batches import BATCH_RECORDS, FIRST_BATCH_RECORDS, Batches
 from workers.entry_frames import read_batch
 from workers.passages import PassageNames
 
@@ -135,9 +135,12 @@ def test_an_incremental_source_names_nothing() -> None:
 
 
 def test_a_batch_is_bounded_in_records() -> None:
-    frames = frames_of(rows(3 * BATCH_RECORDS), Batches(EntryMapper(), snapshot=True))
-    assert len(records_of(frames)) == 3 * BATCH_RECORDS
-    assert all(len(frame.records) < BATCH_RECORDS + 64 for frame in frames)
+    shown = PassageNames()
+    shown.add(17)
+    for known, bound in ((None, FIRST_BATCH_RECORDS), (shown.without(()), BATCH_RECORDS)):
+        frames = frames_of(rows(3 * bound), Batches(EntryMapper(), snapshot=True, known=known))
+        assert len(records_of(frames)) == 3 * bound
+        assert all(bound <= len(frame.records) < bound + 64 for frame in frames[:-1])
 
 
 def test_targets_of_the_test_are_those_of_the_program() -> None:
