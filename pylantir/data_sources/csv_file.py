@@ -13,6 +13,7 @@ import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
 from pylantir.data_sources.source_file import SourceFile, check_options, near_name, skip_byte_order_mark
@@ -98,18 +99,19 @@ class CsvPlugin(DataSourcePlugin):
         mapping = field_mapping or {name: name for name in header if name in MAPPING_TARGETS}
         columns = self._find_columns(header, mapping, header_row)
         width = len(header)
-        picks = list(zip(mapping.values(), columns, strict=True))
-        shared_targets = len(set(mapping.values())) < len(mapping)
+        targets = tuple(mapping.values())
+        # A getter of one item gives no tuple; where columns share a target, the first that is not empty counts.
+        pick = itemgetter(*columns) if 1 < len(set(targets)) == len(targets) else None
         for number, row in enumerate(rows, header_row + 1):
             if not any(row):
                 continue
             if len(row) != width and (len(row) < width or any(row[width:])):
                 yield _ragged(number, len(row), header)
                 continue
-            if shared_targets:
+            if pick is None:
                 entry = self.map_record(dict(zip(header, row, strict=False)), mapping)
             else:
-                entry = {target: row[column] for target, column in picks}
+                entry = dict(zip(targets, pick(row), strict=True))
             entry[RECORD_LABEL] = f"row {number}"
             yield entry
 

@@ -89,7 +89,7 @@ def complete_old_ids(
         configured: As for `match_old_records`.
         now: The time.
     """
-    completed = {match[1]: patient for patient in patients if (match := _WITH_SITE.fullmatch(patient))}
+    completed = {match[1]: patient for patient in set(patients) if (match := _WITH_SITE.fullmatch(patient))}
     for chunk in chunks(completed):
         for row in connection.execute(_FIND_OLD, {"patients": chunk}).all():
             if row.data_source != source and row.data_source in configured:

@@ -114,13 +114,17 @@ class CycleState:
         """Remember what a committed batch has shown: a bit per record id."""
         if not record_ids:
             return
-        missing = (max(record_ids) >> 3) + 1 - len(self.seen)
-        if missing > 0:
-            self.seen.extend(bytes(missing))
-        seen, count = self.seen, 0
+        seen, first, last = self.seen, min(record_ids), max(record_ids)
+        seen.extend(bytes(max(0, (last >> 3) + 1 - len(seen))))
+        if last - first + 1 == len(record_ids) == len(set(record_ids)):
+            begin, end = first >> 3, (last >> 3) + 1
+            before = int.from_bytes(seen[begin:end], "little")
+            after = before | (1 << len(record_ids)) - 1 << (first & 7)
+            seen[begin:end] = after.to_bytes(end - begin, "little")
+            self.seen_count += after.bit_count() - before.bit_count()
+            return
         for record_id in record_ids:
             byte, bit = record_id >> 3, 1 << (record_id & 7)
             if not seen[byte] & bit:
                 seen[byte] |= bit
-                count += 1
-        self.seen_count += count
+                self.seen_count += 1
