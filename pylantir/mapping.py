@@ -160,7 +160,11 @@ class _KnownValues(dict[str, "str | None"]):
     def normalise_all(self, values: Sequence[object]) -> Sequence[str | None]:
         """Normalise a column; most columns are clean, or have few different values."""
         if set(map(type, values)) == {str}:
-            return values if all(map(self._is_clean, values)) else list(map(self.__getitem__, values))  # type: ignore[arg-type,return-value]
+            different: set[str] = set(values)  # type: ignore[arg-type]
+            if all(map(self._is_clean, different)):
+                return values  # type: ignore[return-value]
+            known = {value: self[value] for value in different}
+            return list(map(known.__getitem__, values))  # type: ignore[arg-type]
         return [self[value] if type(value) is str else self.normalise(value) for value in values]
 
     def __missing__(self, value: str) -> str | None:

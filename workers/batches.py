@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from pylantir.data_sources.base import BadRecord
@@ -18,7 +18,7 @@ from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
 from pylantir.wire.columns import RecordColumns, join_columns, pack_columns
-from workers.passages import Passage, PassageCutter, PassageNames
+from workers.passages import Passage, PassageNames, Stray, cut_passages
 
 BATCH_RECORDS = 600
 """More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 50 ms where every one
@@ -62,22 +62,13 @@ class Batches:
 
     def of_entries(self, entries: Iterable[object]) -> Iterator[str]:
         """Yield the bodies of frames, each as soon as it is full or a second old."""
-        cutter = PassageCutter(self.shown.key)
-        for position, entry in enumerate(entries, start=1):
-            if type(entry) is dict or isinstance(entry, Mapping):
-                passage = cutter.add(entry, position)
+        for passage in cut_passages(entries, self.shown.key, within_s=BATCH_AGE_S):
+            if isinstance(passage, Stray):
+                self._refuse(passage.entry, passage.position)
             else:
-                passage = cutter.cut()
-                self._refuse(entry, position)
-            is_old = time.monotonic() - self._begun_at > BATCH_AGE_S
-            if passage:
                 self._add(passage)
-            if is_old and (begun := cutter.cut()):
-                self._add(begun)
-            if is_old or (passage and self._is_full()):
+            if self._is_full() or time.monotonic() - self._begun_at > BATCH_AGE_S:
                 yield self._end()
-        if rest := cutter.cut():
-            self._add(rest)
         if self._pending or self._repeated or self._rejected:
             yield self._end()
         if self.rejections > LOGGED_REJECTIONS:

@@ -7,10 +7,12 @@ name is a digest of everything that the records say; equal names of one worker m
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pylantir.data_sources.base import RECORD_LABEL
@@ -44,6 +46,14 @@ class Passage:
     records: list[list[object]]
     labels: list[str | int]
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """What is no record, and where it stood."""
+
+    entry: object
+    position: int
 
 
 class PassageNames:
@@ -82,61 +92,72 @@ class PassageNames:
         return True
 
 
-class PassageCutter:
-    """Cuts one cycle's records into passages.
+def cut_passages(entries: Iterable[object], key: bytes, *, within_s: float = math.inf) -> Iterator[Passage | Stray]:
+    """Cut one cycle's records into passages.
 
     Args:
+        entries: What the plugin gives.
         key: As for `PassageNames`.
+        within_s: A plugin that takes its time gets a passage for what it has given so far, this long after the last.
     """
+    join, now = _BETWEEN_VALUES.join, time.monotonic
+    layout: tuple[str, ...] = ()
+    label_at: int | None = None
+    records: list[list[object]] = []
+    labels: list[str | int] = []
+    texts: list[str] = []
+    due = now() + within_s
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._layout: tuple[str, ...] = ()
-        self._label_at: int | None = None
-        self._begin()
-
-    def add(self, entry: Mapping[str, object], position: int) -> Passage | None:
-        """Take in a record; gives a passage when one has come to its end."""
-        layout = tuple(entry)
-        finished = None
-        if layout != self._layout:
-            finished = self.cut()
-            self._layout = layout
-            self._label_at = layout.index(RECORD_LABEL) if RECORD_LABEL in layout else None
-        values = list(entry.values())
-        self._labels.append(position if self._label_at is None else str(values.pop(self._label_at)))
-        try:
-            text = _BETWEEN_VALUES.join(values)  # type: ignore[arg-type]  # that is what is found out here
-            comparable = text.count(_BETWEEN_VALUES) == len(values) - 1
-        except TypeError:
-            comparable = all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values)
-            text = _OTHER_THAN_TEXT + repr(values) if comparable else ""
-        self._comparable &= comparable
-        self._records.append(values)
-        self._texts.append(text)
-        length = len(self._records)
-        if length >= _SHORTEST and (hash(text) % _ENDS_ONE_IN == 0 or length >= _LONGEST):
-            # Never both: a passage of another layout has just begun.
-            return self.cut()
-        return finished
-
-    def cut(self) -> Passage | None:
-        """End the passage here, if there is one."""
-        if not self._records:
-            return None
-        whole = _BETWEEN_RECORDS.join(self._texts)
-        name = None
-        if self._comparable and whole.count(_BETWEEN_RECORDS) == len(self._records) - 1:
-            said = repr(self._layout) + _BETWEEN_RECORDS + whole
-            digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key).digest()
-            name = int.from_bytes(digest, "big")
-        layout = tuple(field for field in self._layout if field != RECORD_LABEL)
-        passage = Passage(name, layout, self._records, self._labels, len(whole))
-        self._begin()
+    def finish() -> Passage:
+        nonlocal records, labels, texts, due
+        passage = _name_passage(key, layout, records, labels, texts)
+        records, labels, texts = [], [], []
+        due = now() + within_s
         return passage
 
-    def _begin(self) -> None:
-        self._records: list[list[object]] = []
-        self._labels: list[str | int] = []
-        self._texts: list[str] = []
-        self._comparable = True
+    for position, entry in enumerate(entries, start=1):
+        if type(entry) is not dict and not isinstance(entry, Mapping):
+            if records:
+                yield finish()
+            yield Stray(entry, position)
+            continue
+        own_layout = tuple(entry)
+        if own_layout != layout:
+            if records:
+                yield finish()
+            layout = own_layout
+            label_at = layout.index(RECORD_LABEL) if RECORD_LABEL in layout else None
+        values = list(entry.values())
+        labels.append(position if label_at is None else str(values.pop(label_at)))
+        try:
+            text = join(values)
+        except TypeError:
+            text = _write_out(values)
+        records.append(values)
+        texts.append(text)
+        length = len(records)
+        if (hash(text) % _ENDS_ONE_IN == 0 and length >= _SHORTEST) or length >= _LONGEST or now() > due:
+            yield finish()
+    if records:
+        yield finish()
+
+
+def _write_out(values: Sequence[object]) -> str:
+    """Write values that are not all text; what cannot be told apart by that has a separator too many."""
+    if all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values):
+        return _OTHER_THAN_TEXT + _BETWEEN_VALUES * (len(values) - 1) + repr(values)
+    return _BETWEEN_VALUES * len(values)
+
+
+def _name_passage(
+    key: bytes, layout: tuple[str, ...], records: list[list[object]], labels: list[str | int], texts: list[str]
+) -> Passage:
+    whole = _BETWEEN_RECORDS.join(texts)
+    width, count, name = len(records[0]), len(records), None
+    # A value with a separator in it could be taken for two.
+    if whole.count(_BETWEEN_VALUES) == count * (width - 1) and whole.count(_BETWEEN_RECORDS) == count - 1:
+        said = repr(layout) + _BETWEEN_RECORDS + whole
+        digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
+        name = int.from_bytes(digest, "big")
+    fields = tuple(field for field in layout if field != RECORD_LABEL)
+    return Passage(name, fields, records, labels, len(whole))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pylantir.data_sources.base import RECORD_LABEL
 from pylantir.store.passages import Passages
-from workers.passages import Passage, PassageCutter, PassageNames
+from workers.passages import Passage, PassageNames, cut_passages
 
 KEY = b"k" * 16
 VALUES = st.one_of(
@@ -27,9 +27,7 @@ def records(draw: Any) -> dict[str, Any]:
 
 
 def cut(entries: list[dict[str, Any]], key: bytes = KEY) -> list[Passage]:
-    cutter = PassageCutter(key)
-    passages = [cutter.add(entry, position) for position, entry in enumerate(entries, 1)]
-    return [one for one in [*passages, cutter.cut()] if one]
+    return [one for one in cut_passages(entries, key) if isinstance(one, Passage)]
 
 
 def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
