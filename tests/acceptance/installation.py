@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 import psutil
 from dcmtk import find_worklist
+from ports import free_port
 
 from pylantir.errors import ControlError
 from pylantir.wire.control import ask_supervisor
@@ -41,11 +41,6 @@ def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], time
         if time.monotonic() >= deadline:
             raise AssertionError(f"after {timeout_s:g} s still not: {what if isinstance(what, str) else what()}")
         time.sleep(0.03)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def end_with_parent() -> None:

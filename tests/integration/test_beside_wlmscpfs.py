@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from dataset_encoding import encode_response
 from dicom_server import query, serving, wait_until
+from ports import free_port
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.sop_class import ModalityWorklistInformationFind
@@ -109,8 +110,7 @@ def foreign_server(wlmscpfs: str, tmp_path: Path) -> Iterator[tuple[int, list[di
     everything = parse_query(make_identifier({}))
     for item in items:
         write_worklist_file(encode_response(item, everything, station_aet="MR1"), folder / f"{item['id']}.wl")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [wlmscpfs, "-dfp", str(tmp_path), str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import pydicom.config
 import pytest
 from dicom_server import in_batches_of_one
+from ports import free_port
 from pynetdicom import _config
 
 from pylantir.cli.main import main
@@ -152,8 +153,7 @@ def test_client_tells_a_failure_of_the_server(capsys: pytest.CaptureFixture[str]
 
 
 def test_client_tells_that_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     assert ask(port) == ExitStatus.FAILURE
     assert "Connection refused" in capsys.readouterr().err
     assert ask(port, "--calling", "A" * 17) == ExitStatus.FAILURE
