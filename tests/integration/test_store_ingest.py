@@ -113,6 +113,23 @@ def test_repeats_are_recognised_across_batches(store: Engine) -> None:
     assert counts(runs(store)[0]) == (2, 1, 0, 0, 0, 1)
 
 
+def test_what_follows_nothing_but_news_is_looked_at_all_the_same(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    old = [record(str(n), patient=f"P{n}") for n in range(3)]
+    feed.sync(*old)
+    feed.sync(old[0], old[2])
+    key, fields = record("7", patient="P7")
+    spoilt = (key, {**fields, "patient_name": "Doe\ud800"})
+    news = [record(str(n), patient=f"P{n}") for n in (3, 4, 5, 6, 8)]
+    # Each in a batch of its own, after one that had only news: gone before, repeated, changed, not to be stored.
+    moved = record("2", patient="P2", protocol_name="KNEE")
+    feed.sync(news[0], old[1], news[1], news[1], news[2], moved, news[3], spoilt, news[4], old[0], size=1)
+    assert [one[0] for one in served(store)] == ["P0", "P1", "P2", "P3", "P4", "P5", "P6", "P8"]
+    assert items(store, patient_id="P2")[0]["protocol_name"] == "KNEE"
+    assert list(quarantine(store)) == [("ris", "id:7")]
+    assert counts(runs(store)[-1]) == (9, 6, 1, 1, 0, 1)
+
+
 def test_an_incremental_source_may_tell_a_record_twice_the_later_one_counts(store: Engine) -> None:
     Feed(store, "ris").sync(record("1"), record("1", protocol_name="KNEE"), snapshot=False)
     assert items(store)[0]["protocol_name"] == "KNEE"
