@@ -28,6 +28,8 @@ from pylantir.settings import LogSettings
 from workers.channel import Channel
 from workers.logs import configure_logging
 
+SOURCE_NICENESS = 5
+"""Of the work of sources: on a busy machine the writer and the scanners come first."""
 _PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
@@ -109,6 +111,8 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stop = StopFlag()
     die_with_parent(spec.parent_pid)
+    if spec.source:
+        os.nice(SOURCE_NICENESS)
     faulthandler.enable()
     set_names(spec.role, spec.source)
     channel = Channel(sock)

@@ -31,8 +31,6 @@ from workers.producer import WriterConnection
 
 BEAT_EVERY_S = 10.0
 HANG_AFTER_S = 60.0
-NICENESS = 5
-"""Of the work of sources: on a busy machine the writer and the scanners come first."""
 WATCH_EVERY_S = 1.0
 RETRY_FAILED_AFTER_S = 10.0
 _WINDOW_CHECK_S = 30.0
@@ -48,7 +46,6 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
     """The body of a source worker; returns when it was told to stop."""
     os.environ.update(settings.env_values)
     os.chdir(base_dir)
-    os.nice(NICENESS)
     plugin = _prepare_plugin(context, settings)
     try:
         SourceWorker(context, settings, plugin, Path(queue_address)).run()

@@ -7,7 +7,10 @@ import signal
 import time
 from typing import Any
 
+import psutil
 from installation import Installation, csv_source, plugin_source, wait_until
+
+from workers.bootstrap import SOURCE_NICENESS
 
 OF_EACH_PROCESS = {
     "name", "role", "state", "wanted", "ready", "pid", "uptime_s", "restarts", "last_exit", "last_words", "retry_in_s",
@@ -39,6 +42,9 @@ def test_everything_that_is_promised_is_there(installation: Installation) -> Non
         assert set(process) >= OF_EACH_PROCESS
         assert (process["wanted"], process["ready"], process["last_words"]) == ("RUNNING", True, [])
         assert 0 <= process["heartbeat_age_s"] < 11
+    # The scanners and the writer come first.
+    niceness = [psutil.Process(process["pid"]).nice() for process in (writer, server, source)]
+    assert niceness[0] == niceness[1] == niceness[2] - SOURCE_NICENESS
     assert set(source) >= OF_EACH_SOURCE
     assert source["last_success"] == source["last_sync"]
     assert source["lag_s"] < 1
