@@ -31,6 +31,8 @@ from workers.logs import configure_logging
 SOURCE_NICENESS = 5
 """Of the work of sources: on a busy machine the writer and the scanners come first."""
 _PR_SET_PDEATHSIG = 1
+_UNWANTED = {"mwl-scp": ("requests",)}
+"""Modules that a library loads for what is not done here (pydicom: downloads), and that would make a start longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +144,8 @@ def _redirect_output(output: Connection) -> TextIO:
 def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) -> int:
     module, function = spec.body.split(":")
     try:
+        for unwanted in _UNWANTED.get(spec.role, ()):
+            sys.modules.setdefault(unwanted, None)  # type: ignore[arg-type]  # as if it were not installed
         body = getattr(importlib.import_module(module), function)
         # What is imported stays, and the rows of a batch are no garbage: it need not be looked for that often.
         gc.freeze()

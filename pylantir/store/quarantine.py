@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from pylantir.store.tables import rejected_entries
 
@@ -53,7 +53,8 @@ def add_rejections(connection: Connection, source: str, rejections: Iterable[Rej
     }
     if not rows:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    # That of the database in use, which is loaded: another one would be a tenth of the writer's start.
+    dialect = importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
     statement = dialect.insert(rejected_entries)
     new = statement.excluded
     seen_again = statement.on_conflict_do_update(

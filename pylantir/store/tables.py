@@ -6,7 +6,21 @@ default. Times of events are ISO 8601 text in UTC with microseconds; clinical da
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    column,
+    event,
+    text,
+)  # fmt: skip
 
 from pylantir.entry import RECORD_FIELDS, WORKLIST_FIELDS
 
@@ -14,6 +28,21 @@ NOT_LIVE = text("state <> 'live'")
 """Which claims the index of the few unsettled ones holds; a look-up has to say it in these words."""
 
 metadata = MetaData()
+
+
+def _partial_index(name: str, *columns: str, where: ColumnElement[bool] | TextClause) -> Index:
+    """An index of some rows. Named for SQLite only: SQLAlchemy loads whatever dialect is named, in every process."""
+    return Index(name, *columns, sqlite_where=where)
+
+
+@event.listens_for(metadata, "before_create")
+def _limit_indexes(_target: MetaData, connection: Connection, **_options: object) -> None:
+    """Let indexes that are partial in SQLite be partial in PostgreSQL."""
+    if connection.dialect.name == "postgresql":
+        for table in metadata.tables.values():
+            for index in table.indexes:
+                index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+
 
 worklist_items = Table(
     "worklist_items",
@@ -34,24 +63,13 @@ worklist_items = Table(
     Index("ix_worklist_items_start", "scheduled_start_date", "scheduled_start_time"),
     # Generated UIDs come in no order, and an index of them would cost as much as all the others together. Whoever asks
     # for one knows the patient as well; see `has_study_uid`.
-    Index(
+    _partial_index(
         "ix_worklist_items_supplied_uid",
         "study_instance_uid",
-        sqlite_where=text("study_instance_uid IS NOT generated_study_uid"),
-        postgresql_where=text("study_instance_uid IS DISTINCT FROM generated_study_uid"),
+        where=column("study_instance_uid").is_distinct_from(column("generated_study_uid")),
     ),
-    Index(
-        "ix_worklist_items_started",
-        "study_instance_uid",
-        sqlite_where=text("scanner_touched = 1"),
-        postgresql_where=text("scanner_touched = 1"),
-    ),
-    Index(
-        "ix_worklist_items_accession",
-        "accession_number",
-        sqlite_where=text("accession_number IS NOT NULL"),
-        postgresql_where=text("accession_number IS NOT NULL"),
-    ),
+    _partial_index("ix_worklist_items_started", "study_instance_uid", where=text("scanner_touched = 1")),
+    _partial_index("ix_worklist_items_accession", "accession_number", where=text("accession_number IS NOT NULL")),
 )
 """One row per scheduled procedure step: what a scanner sees."""
 
@@ -69,26 +87,10 @@ source_entries = Table(
     *(Column(name, Text, nullable=name != "patient_id") for name in RECORD_FIELDS),
     UniqueConstraint("data_source", "record_key"),
     # Few rows are in it, and those that are have to be found among very many.
-    Index(
-        "ix_source_entries_unsettled",
-        "data_source",
-        "state",
-        sqlite_where=NOT_LIVE,
-        postgresql_where=NOT_LIVE,
-    ),
+    _partial_index("ix_source_entries_unsettled", "data_source", "state", where=NOT_LIVE),
     Index("ix_source_entries_patient", "patient_id"),
-    Index(
-        "ix_source_entries_accession",
-        "accession_number",
-        sqlite_where=text("accession_number IS NOT NULL"),
-        postgresql_where=text("accession_number IS NOT NULL"),
-    ),
-    Index(
-        "ix_source_entries_study",
-        "study_instance_uid",
-        sqlite_where=text("study_instance_uid IS NOT NULL"),
-        postgresql_where=text("study_instance_uid IS NOT NULL"),
-    ),
+    _partial_index("ix_source_entries_accession", "accession_number", where=text("accession_number IS NOT NULL")),
+    _partial_index("ix_source_entries_study", "study_instance_uid", where=text("study_instance_uid IS NOT NULL")),
 )
 """One row per record of a source: its claim on an item. Kept when withdrawn: a returning record finds its item."""
 

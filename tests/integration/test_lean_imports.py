@@ -47,3 +47,8 @@ def test_what_every_process_loads_again_is_small() -> None:
 def test_the_supervisor_loads_no_library_that_only_its_children_need() -> None:
     loaded = loaded_with("workers.configuration", "workers.instance", site_packages=True)
     assert {"sqlalchemy", "pydantic", "rich", "pynetdicom", "pydicom", "requests", "ssl"}.isdisjoint(loaded)
+
+
+def test_writer_and_server_load_no_dialect_of_another_database() -> None:
+    loaded = loaded_with("workers.writer", "workers.mwl_scp", site_packages=True)
+    assert {"sqlalchemy.dialects.postgresql", "psycopg", "pydantic", "rich"}.isdisjoint(loaded)

@@ -439,3 +439,14 @@ def test_a_locked_database_changes_nothing_and_the_next_try_works(database: Path
     feed.ingest.finish_cycle(feed.end(batches))
     assert counts(runs(engine)[0]) == (1, 1, 0, 0, 0, 0)
     engine.dispose()
+
+
+def test_indexes_of_few_rows_have_no_others(store: Engine) -> None:
+    listing = (
+        "SELECT indexdef FROM pg_indexes" if store.dialect.name == "postgresql" else "SELECT sql FROM sqlite_master"
+    )
+    with store.connect() as connection:
+        definitions = [str(row[0]) for row in connection.exec_driver_sql(listing)]
+    for name in ("supplied_uid", "started", "unsettled"):
+        (definition,) = (one for one in definitions if f"_{name} ON " in one)
+        assert " WHERE " in definition
