@@ -139,7 +139,8 @@ class EntryMapper:
         for name in names:
             if name not in self._values:
                 self._values[name] = _IgnoredValues(name, None, None)
-                if not name.startswith("_"):
+                # A plugin may use anything as a key.
+                if not str(name).startswith("_"):
                     logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
         if len(self._layouts) >= _CACHED_LAYOUTS:
             self._layouts.clear()

@@ -147,7 +147,8 @@ def test_what_is_no_entry_is_quarantined_and_the_rest_goes_on(installation: Inst
     run_beside_a_good_source(installation)
     wait_until(lambda: installation.patients() == ["P1", "X2"], "the good entry among the strange ones")
     wait_until(lambda: len(installation.rows("select 1 from rejected_entries")) == 8, "the quarantine")
-    assert "cannot be read" in installation.process("bad")["last_error"]
+    wait_until(lambda: "cannot be read" in (installation.process("bad")["last_error"] or ""), "the status tells of it")
+    assert installation.rows("select distinct error from sync_runs where data_source = 'bad'") == [(None,)]
 
 
 def test_rejections_of_any_size_pass(installation: Installation) -> None:

@@ -89,6 +89,11 @@ def test_unknown_names_are_ignored_with_one_warning_each(caplog: pytest.LogCaptu
     assert [record.getMessage().count("shoe_size") for record in caplog.records] == [1]
 
 
+def test_a_name_may_be_anything() -> None:
+    strange: dict[object, object] = {3: "x", None: "y", ("a",): "z"}
+    assert EntryMapper().to_entry({**strange, **MINIMAL}) == EntryMapper().to_entry(MINIMAL)  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
     ("fields", "key"),
     [
