@@ -24,7 +24,7 @@ BATCH_RECORDS = 600
 """More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 50 ms where every one
 of them has changed."""
 FIRST_BATCH_RECORDS = 4 * BATCH_RECORDS
-"""The same in the first cycle of a worker: most records are new then, or known and unchanged, which takes less."""
+"""The same in a source's first cycle: its records are new, which takes less."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 MAX_REPEATED = 400
@@ -45,18 +45,21 @@ class Batches:
         mapper: The source's mapper.
         snapshot: The cycle shows everything that the source has.
         known: The passages that the last cycle has shown, and the writer has committed.
+        first: The source has never been fetched with success.
 
     Attributes:
         rejections: Records that were set aside so far.
         shown: The passages that this cycle has shown.
     """
 
-    def __init__(self, mapper: EntryMapper, *, snapshot: bool, known: PassageNames | None = None) -> None:
+    def __init__(
+        self, mapper: EntryMapper, *, snapshot: bool, known: PassageNames | None = None, first: bool = False
+    ) -> None:
         self.rejections = 0
         self._mapper = mapper
         self._snapshot = snapshot
         self._known = PassageNames() if known is None else known
-        self._most = BATCH_RECORDS if len(self._known) else FIRST_BATCH_RECORDS
+        self._most = FIRST_BATCH_RECORDS if first else BATCH_RECORDS
         self.shown = PassageNames(self._known.key)
         self._begin()
 

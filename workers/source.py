@@ -201,7 +201,7 @@ class SourceWorker:
         logger.debug("cycle %s begins", cycle.name)
         error, complete = None, False
         try:
-            batches = Batches(self._mapper, snapshot=snapshot, known=self._known)
+            batches = Batches(self._mapper, snapshot=snapshot, known=self._known, first=self._last_success is None)
             self._known = PassageNames()
             self._writer.unkept.clear()
             for body in batches.of_entries(self._fetch(started)):

@@ -135,10 +135,8 @@ def test_an_incremental_source_names_nothing() -> None:
 
 
 def test_a_batch_is_bounded_in_records() -> None:
-    shown = PassageNames()
-    shown.add(17)
-    for known, bound in ((None, FIRST_BATCH_RECORDS), (shown.without(()), BATCH_RECORDS)):
-        frames = frames_of(rows(3 * bound), Batches(EntryMapper(), snapshot=True, known=known))
+    for first, bound in ((True, FIRST_BATCH_RECORDS), (False, BATCH_RECORDS)):
+        frames = frames_of(rows(3 * bound), Batches(EntryMapper(), snapshot=True, first=first))
         assert len(records_of(frames)) == 3 * bound
         assert all(bound <= len(frame.records) < bound + 64 for frame in frames[:-1])
 
