@@ -103,14 +103,16 @@ class WorklistEntry:
     fields: Mapping[str, str]
 
 
+CONSTANT_FALLBACKS: Mapping[str, str] = {"modality": "MR", "scheduled_start_time": "000000"}
+
+
 def with_fallbacks(fields: Mapping[str, str]) -> dict[str, str]:
     """Complete an entry for display and matching: MR, midnight, the patient ID stand for what nobody gave.
 
     They are no part of a record, so that a source which does not know never overrules one which does.
     """
     return {
-        "modality": "MR",
-        "scheduled_start_time": "000000",
+        **CONSTANT_FALLBACKS,
         "patient_name": fields["patient_id"],
         **fields,
     }

@@ -106,12 +106,19 @@ def cut_passages(entries: Iterable[object], key: bytes, *, within_s: float = mat
     records: list[list[object]] = []
     labels: list[str | int] = []
     texts: list[str] = []
+    written_out = 0
     due = now() + within_s
 
     def finish() -> Passage:
-        nonlocal records, labels, texts, due
-        passage = _name_passage(key, layout, records, labels, texts)
-        records, labels, texts = [], [], []
+        nonlocal records, labels, texts, written_out, due
+        passage = Passage(
+            name=_name_passage(key, layout, texts, width=len(records[0]), written_out=written_out),
+            layout=tuple(field for field in layout if field != RECORD_LABEL),
+            records=records,
+            labels=labels,
+            size=sum(map(len, texts)),
+        )
+        records, labels, texts, written_out = [], [], [], 0
         due = now() + within_s
         return passage
 
@@ -133,6 +140,7 @@ def cut_passages(entries: Iterable[object], key: bytes, *, within_s: float = mat
             text = join(values)
         except TypeError:
             text = _write_out(values)
+            written_out += 1
         records.append(values)
         texts.append(text)
         length = len(records)
@@ -150,14 +158,16 @@ def _write_out(values: Sequence[object]) -> str:
 
 
 def _name_passage(
-    key: bytes, layout: tuple[str, ...], records: list[list[object]], labels: list[str | int], texts: list[str]
-) -> Passage:
+    key: bytes, layout: tuple[str, ...], texts: Sequence[str], *, width: int, written_out: int
+) -> int | None:
     whole = _BETWEEN_RECORDS.join(texts)
-    width, count, name = len(records[0]), len(records), None
-    # A value with a separator in it could be taken for two.
-    if whole.count(_BETWEEN_VALUES) == count * (width - 1) and whole.count(_BETWEEN_RECORDS) == count - 1:
-        said = repr(layout) + _BETWEEN_RECORDS + whole
-        digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
-        name = int.from_bytes(digest, "big")
-    fields = tuple(field for field in layout if field != RECORD_LABEL)
-    return Passage(name, fields, records, labels, len(whole))
+    # Text with one of our own marks in it could be taken for something else.
+    if (
+        whole.count(_BETWEEN_VALUES) != len(texts) * (width - 1)
+        or whole.count(_BETWEEN_RECORDS) != len(texts) - 1
+        or whole.count(_OTHER_THAN_TEXT) != written_out
+    ):
+        return None
+    said = repr(layout) + _BETWEEN_RECORDS + whole
+    digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
+    return int.from_bytes(digest, "big")

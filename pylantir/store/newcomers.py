@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from pylantir.entry import RECORD_ID_FIELD, SCHEDULED
+from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.adoption import OLD_KEY
 from pylantir.store.bulk import insert_columns, insert_copies, select_among
 from pylantir.store.claims import STATUS, STUDY_UID, make_study_uids
@@ -32,15 +32,15 @@ def find_undecided_patients(connection: Connection, source: str, records: Record
         records: Records that the source did not have before.
     """
     everybody = set(records.patients)
-    kind = f"substr(record_key, 1, {len(OLD_KEY)})"
+    beginning = f"substr(record_key, 1, {len(OLD_KEY)})"
     claims = select_among(
-        connection, source_entries, ("DISTINCT patient_id", "data_source", "state", kind), "patient_id", everybody
+        connection, source_entries, ("DISTINCT patient_id", "data_source", "state", beginning), "patient_id", everybody
     )
     items = select_among(
         connection, worklist_items, ("DISTINCT patient_id", "data_source", STATUS, "scanner_touched"), "patient_id",
         everybody,
     )  # fmt: skip
-    undecided = {patient for patient, *how, kind in claims if how != [source, LIVE] or kind == OLD_KEY}
+    undecided = {patient for patient, *how, key in claims if how != [source, LIVE] or key == OLD_KEY}
     undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
     known = {row[0] for row in claims} - undecided
     if known:
@@ -131,5 +131,5 @@ _REPEATED = {
     STUDY_UID: "generated_study_uid", "patient_name": "patient_id", "scheduled_procedure_step_id": "id",
     "requested_procedure_id": "id",
 }  # fmt: skip
-_CONSTANT = {"modality": "MR", "scheduled_start_time": "000000", STATUS: SCHEDULED}
+_CONSTANT = {**CONSTANT_FALLBACKS, STATUS: SCHEDULED}
 """What an item says where its source does not: another column of it, or always the same."""

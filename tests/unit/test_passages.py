@@ -72,8 +72,22 @@ def test_a_type_is_part_of_a_value() -> None:
 
 
 def test_values_that_cannot_be_compared_have_no_name() -> None:
-    for value in (["a"], {"a": 1}, object(), "a\x1fb", "a\x1db"):
+    for value in (["a"], {"a": 1}, object(), "a\x1fb", "a\x1db", "a\x1eb"):
         assert cut([{"a": value, "b": "c"}])[0].name is None
+
+
+def test_text_is_not_taken_for_other_values_written_out() -> None:
+    for values, text in (({"a": 1}, {"a": "\x1e[1]"}), ({"a": "1", "b": 2}, {"a": "\x1e", "b": "['1', 2]"})):
+        assert cut([values])[0].name is not None
+        assert cut([text])[0].name is None
+
+
+def test_a_slow_plugin_is_not_waited_for() -> None:
+    assert [len(one.records) for one in cut_passages(rows(3), KEY, within_s=-1) if isinstance(one, Passage)] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_where_a_record_stands_does_not_matter() -> None:
