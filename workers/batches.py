@@ -59,7 +59,9 @@ class Batches:
         self._mapper = mapper
         self._snapshot = snapshot
         self._known = PassageNames() if known is None else known
-        self._most = FIRST_BATCH_RECORDS if first else BATCH_RECORDS
+        # The very first one is small: until it comes, the writer has nothing to do.
+        self._most = BATCH_RECORDS
+        self._most_later = FIRST_BATCH_RECORDS if first else BATCH_RECORDS
         self.shown = PassageNames(self._known.key)
         self._begin()
 
@@ -123,6 +125,7 @@ class Batches:
             "repeated": self._repeated, "rejected": self._rejected, "present": self._present,
         }  # fmt: skip
         self._begin()
+        self._most = self._most_later
         return encode_json(rest)[1:]
 
     def _map_run(self, run: Sequence[Passage], passages: list[tuple[int | None, int]]) -> Iterator[RecordColumns]:

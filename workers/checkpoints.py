@@ -1,8 +1,9 @@
 """Checkpoints of a SQLite database, beside the writer's own work.
 
 What is committed stands in the write-ahead log first, and moves into the database file from time to time. SQLite itself
-would do that within a COMMIT, every 64 MB: for half a second no scanner's report would be answered. A thread does it
-here, in small portions; it needs no lock that the writer waits for.
+would do that within a COMMIT: for half a second no scanner's report would be answered. A thread does it here, in small
+portions; it needs no lock that the writer waits for. The log begins anew when all of it has moved, which the thread
+cannot achieve while commits follow one another without a pause: SQLite then does the rest of it, every 256 MB.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ HANG_AFTER_S = 60.0
 WATCH_EVERY_S = 1.0
 RETRY_FAILED_AFTER_S = 10.0
 _WINDOW_CHECK_S = 30.0
+_SERVICE_EVERY_S = 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -241,11 +242,18 @@ class SourceWorker:
         yield from self._with_beats(self._plugin.fetch_entries(dict(self._settings.field_mapping), interval))
 
     def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
-        """Whatever a plugin yields; between two of them the supervisor hears that it goes on."""
-        beat, timeout_s = self._context.channel.beat, self._settings.fetch_timeout_s
+        """Whatever a plugin yields; between two of them the supervisor hears that it goes on.
+
+        The writer gets what it takes, too: a frame is larger than a socket's buffer, and would wait for the next one.
+        """
+        timeout_s, due = self._settings.fetch_timeout_s, 0.0
         for one in given:
             yield one
-            beat(timeout_s, at_most_every_s=0.5)
+            now = time.monotonic()
+            if now >= due:
+                due = now + _SERVICE_EVERY_S
+                self._writer.service()
+                self._context.channel.beat(timeout_s, at_most_every_s=0.5)
 
     def _send_record_ids(self, cycle: _Cycle, batches: Batches) -> bool:
         """Name every record that exists, where an incremental source can; tells whether that was all of them."""

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Table
 
 _RowTuple = tuple[Any, ...]
+_FEW = 32
+"""So many rows are read in vain at most, to find out whether a look at the range of the values is enough."""
 
 
 def insert_columns(
@@ -126,6 +128,7 @@ def select_among(
     *,
     source: str | None = None,
     condition: str = "",
+    distinct: bool = False,
 ) -> list[_RowTuple]:
     """Read the rows that have one of many values in a column; the values are one parameter, however many they are.
 
@@ -137,26 +140,33 @@ def select_among(
         values: What it may be.
         source: Only rows of this `data_source`.
         condition: A further one, in SQL.
+        distinct: Rows that are equal in what is wanted need not come more than once.
 
     Returns:
         The rows, as tuples.
     """
-    mark = _mark(connection)
-    statement = f"SELECT {', '.join(wanted)} FROM {table.name} WHERE "  # noqa: S608
-    parameters: list[object] = []
-    if condition:
-        statement += f"{condition} AND "
-    if source is not None:
-        statement += f"data_source = {mark} AND "
-        parameters.append(source)
-    if connection.dialect.name == "sqlite":
-        statement += f"{column} IN (SELECT value FROM json_each({mark}))"  # noqa: S608
-        parameters.append(json.dumps(list(values)))
-    else:
-        statement += f"{column} = ANY({mark})"
-        parameters.append(list(values))
-    result = connection.exec_driver_sql(statement, tuple(parameters))
-    # The driver's own rows: SQLAlchemy would make each of them anew.
+    values = list(values)
+    names, mark = ", ".join(wanted), _mark(connection)
+    owned, owner = (f"data_source = {mark} AND ", (source,)) if source is not None else ("", ())
+    is_sqlite = connection.dialect.name == "sqlite"
+    if is_sqlite and not condition and len(values) > _FEW:
+        # What is new often comes in order, as it was numbered: nothing stored lies between its first and its last then.
+        within = f"{owned}{column} BETWEEN ? AND ? LIMIT {_FEW + 1}"
+        statement = f"SELECT {names}, {column} FROM {table.name} WHERE {within}"  # noqa: S608
+        rows = _fetch(connection, statement, (*owner, min(values), max(values)))
+        if len(rows) <= _FEW:
+            among = set(values) if rows else ()
+            return [row[:-1] for row in rows if row[-1] in among]
+    restricted = f"{condition} AND {owned}" if condition else owned
+    listed = "IN (SELECT value FROM json_each(?))" if is_sqlite else f"= ANY({mark})"
+    once = "DISTINCT " if distinct else ""
+    statement = f"SELECT {once}{names} FROM {table.name} WHERE {restricted}{column} {listed}"  # noqa: S608
+    return _fetch(connection, statement, (*owner, json.dumps(values) if is_sqlite else values))
+
+
+def _fetch(connection: Connection, statement: str, parameters: tuple[object, ...]) -> list[_RowTuple]:
+    """The driver's own rows: SQLAlchemy would make each of them anew."""
+    result = connection.exec_driver_sql(statement, parameters)
     rows: list[_RowTuple] = list(result.cursor.fetchall())
     result.close()
     return rows

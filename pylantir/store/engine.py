@@ -57,7 +57,9 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
             "synchronous=NORMAL",
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "cache_size=-16384",
-            "wal_autocheckpoint=8192",
+            # 256 MB: see `workers.checkpoints`. Once it is in the file, the log's own file shrinks to 64 MB.
+            "wal_autocheckpoint=32768",
+            "journal_size_limit=67108864",
         ):
             connection.execute(f"PRAGMA {pragma}")
 

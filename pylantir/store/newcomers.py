@@ -34,11 +34,12 @@ def find_undecided_patients(connection: Connection, source: str, records: Record
     everybody = set(records.patients)
     beginning = f"substr(record_key, 1, {len(OLD_KEY)})"
     claims = select_among(
-        connection, source_entries, ("DISTINCT patient_id", "data_source", "state", beginning), "patient_id", everybody
-    )
+        connection, source_entries, ("patient_id", "data_source", "state", beginning), "patient_id", everybody,
+        distinct=True,
+    )  # fmt: skip
     items = select_among(
-        connection, worklist_items, ("DISTINCT patient_id", "data_source", STATUS, "scanner_touched"), "patient_id",
-        everybody,
+        connection, worklist_items, ("patient_id", "data_source", STATUS, "scanner_touched"), "patient_id", everybody,
+        distinct=True,
     )  # fmt: skip
     undecided = {patient for patient, *how, key in claims if how != [source, LIVE] or key == OLD_KEY}
     undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
@@ -62,7 +63,7 @@ def _find_disputing(connection: Connection, column: str, records: RecordColumns)
     for value, patient in zip(values, records.patients, strict=True):
         if value and owner.setdefault(value, patient) != patient:
             disputed.add(value)
-    claimed = select_among(connection, source_entries, (f"DISTINCT {column}", "patient_id"), column, owner)
+    claimed = select_among(connection, source_entries, (column, "patient_id"), column, owner, distinct=True)
     disputed |= {value for value, patient in claimed if owner[value] != patient}
     disputed |= find_started_holders(connection, column, list(owner)).keys()
     return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}

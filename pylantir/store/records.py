@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from pylantir.entry import RECORD_FIELDS
 from pylantir.store.bulk import select_among
-from pylantir.store.claims import Item, Rules
+from pylantir.store.claims import STUDY_UID, Item, Rules
 from pylantir.store.tables import audit_log, source_entries, worklist_items
 
 LIVE = "live"
@@ -183,8 +183,8 @@ def find_holding_patients(
 
 def find_started_holders(connection: Connection, column: str, values: Sequence[str]) -> dict[str, str]:
     """For each value on an item that a scanner has reported on: the item's patient."""
-    return dict(
-        select_among(
-            connection, worklist_items, (column, "patient_id"), column, values, condition="scanner_touched = 1"
-        )
-    )
+    # Study UIDs of those items have an index of their own, and the others' have none.
+    condition = "scanner_touched = 1" if column == STUDY_UID else ""
+    wanted = (column, "patient_id", "scanner_touched")
+    rows = select_among(connection, worklist_items, wanted, column, values, condition=condition)
+    return {value: patient for value, patient, touched in rows if touched}

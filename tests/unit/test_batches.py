@@ -138,7 +138,8 @@ def test_a_batch_is_bounded_in_records() -> None:
     for first, bound in ((True, FIRST_BATCH_RECORDS), (False, BATCH_RECORDS)):
         frames = frames_of(rows(3 * bound), Batches(EntryMapper(), snapshot=True, first=first))
         assert len(records_of(frames)) == 3 * bound
-        assert all(bound <= len(frame.records) < bound + 64 for frame in frames[:-1])
+        assert BATCH_RECORDS <= len(frames[0].records) < BATCH_RECORDS + 64
+        assert all(bound <= len(frame.records) < bound + 64 for frame in frames[1:-1])
 
 
 def test_targets_of_the_test_are_those_of_the_program() -> None:
