@@ -7,6 +7,7 @@ here waits: the body's own loop does, so that it hears a stop and gives its sign
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from pylantir.wire.sockets import connect_to
 WINDOW = 4
 """So many frames a producer may send before the first is acknowledged: the back-pressure."""
 
+_SEND_BUFFER_BYTES = 1024 * 1024
+"""Room for whole frames, if the system allows that much: the writer need not wait for the parts of one then."""
 _RECONNECT_S = 0.05
 _RECONNECT_CAP_S = 1.0
 
@@ -116,10 +119,12 @@ class WriterConnection:
         if self._clock() < self._retry_at:
             return
         try:
-            self._frames = FrameSocket(connect_to(self._address))
+            sock = connect_to(self._address)
         except OSError:
             self._lose()
             return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        self._frames = FrameSocket(sock)
         self._welcomed = False
         self._frames.send(self._hello)
 

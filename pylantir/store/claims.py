@@ -104,11 +104,12 @@ def make_study_uid(data_source: str, record_key: str, patient_id: str, repetitio
 def make_study_uids(data_source: str, record_keys: Iterable[str], patients: Iterable[str]) -> list[str]:
     """Do for many records what `make_study_uid` does for one; `uuid.uuid5` takes six times as long."""
     begin = hashlib.sha1(_NAMESPACE_BYTES + (data_source + _SEPARATOR).encode(), usedforsecurity=False).copy
+    as_number = int.from_bytes
     uids = []
     for key, patient in zip(record_keys, patients, strict=True):
         hashed = begin()
-        hashed.update((key + _SEPARATOR + patient).encode())
-        uids.append(f"2.25.{int.from_bytes(hashed.digest()[:16], 'big') & _NOT_VERSION | _VERSION_5}")
+        hashed.update(f"{key}{_SEPARATOR}{patient}".encode())
+        uids.append("2.25." + str(as_number(hashed.digest()[:16], "big") & _NOT_VERSION | _VERSION_5))
     return uids
 
 
