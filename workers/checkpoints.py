@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pylantir.store.engine import sqlite_path, sqlite_uri
 
-_EVERY_COMMITS = 8
+_EVERY_COMMITS = 4
 
 
 class Checkpoints:

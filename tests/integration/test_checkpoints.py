@@ -14,7 +14,7 @@ from running_writer import wait_until
 
 from workers.checkpoints import Checkpoints
 
-ENOUGH_COMMITS = 8
+ENOUGH_COMMITS = 4
 
 
 @pytest.fixture
