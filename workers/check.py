@@ -7,6 +7,7 @@ exit.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -46,6 +47,7 @@ def check_in_child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent_pid)
     set_names("check")
+    gc.disable()
     connection.send(check_configuration(Path(path), environ, overrides))
     connection.close()
 
