@@ -112,8 +112,11 @@ def _start(options: argparse.Namespace) -> int:
         from workers.detach import start_detached
 
         return start_detached(path, overrides)
+    import gc
     import signal
 
+    # Of what is imported here nothing is garbage.
+    gc.disable()
     # One that comes while the modules are loaded waits for its handler, instead of ending us with another status.
     asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, asking)
@@ -130,6 +133,8 @@ def _start(options: argparse.Namespace) -> int:
     # Loaded while the child checks: a scanner is waiting.
     from workers.instance import supervise
 
+    gc.freeze()
+    gc.enable()
     settings = wait_for_settings(check, signals)
     if settings is None:
         return ExitStatus.OK

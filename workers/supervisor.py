@@ -89,7 +89,10 @@ class Supervisor:
         )  # fmt: skip
         now = time.monotonic()
         for role in self._plan().values():
-            self._add(role, now)
+            self._add(role)
+        # The server has the most to load, and a scanner is waiting for it.
+        for child in sorted(self._children.values(), key=lambda child: child.role.role != "mwl-scp"):
+            child.spawn(now)
         while not self._is_over():
             now = time.monotonic()
             wait(list(self._waitables(now)), self._pause(now))
@@ -129,9 +132,11 @@ class Supervisor:
         if self._watch.serve(server.pid if is_ready else None, now):
             server.abort(now, "does not answer a C-ECHO")
 
-    def _add(self, role: Role, now: float) -> None:
-        child = self._children[role.name] = Child(role, self._key, self._settings.log, self._generations, now)
-        child.spawn(now)
+    def _add(self, role: Role) -> Child:
+        child = self._children[role.name] = Child(
+            role, self._key, self._settings.log, self._generations, time.monotonic()
+        )
+        return child
 
     def _everybody(self) -> list[Child]:
         return [*self._children.values(), *self._leaving]
@@ -246,7 +251,7 @@ class Supervisor:
         for name, role in roles.items():
             known = self._children.get(name)
             if known is None:
-                self._add(role, now)
+                self._add(role).spawn(now)
             elif known.role != role or known.life.state is State.FATAL or settings.log != old.log:
                 logger.info("%s: its configuration has changed; it is restarted", name)
                 known.replace_role(role, settings.log)

@@ -265,11 +265,11 @@ def test_processes_are_named_in_ps(installation: Installation) -> None:
     listed = subprocess.run(["ps", "-eo", "pid,comm,args"], capture_output=True, text=True, check=True).stdout
     mine = {process["pid"] for process in installation.status()["processes"]}
     lines = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    assert [(comm, title) for pid, comm, title in lines if int(pid) in mine] == [
-        ("pyl:supervisor", "pylantir: supervisor"),
-        ("pyl:writer", "pylantir: writer"),
+    assert sorted((comm, title) for pid, comm, title in lines if int(pid) in mine) == [
         ("pyl:mwl-scp", "pylantir: mwl-scp"),
         ("pyl:site_b_with", "pylantir: source site_b_with_a_long_name"),
+        ("pyl:supervisor", "pylantir: supervisor"),
+        ("pyl:writer", "pylantir: writer"),
     ]
     # Nothing else stays but multiprocessing's own tracker: no leftover of the check.
     others = {pid: line for pid, line in installation.live_processes().items() if pid not in mine}
