@@ -246,14 +246,16 @@ class SourceWorker:
 
         The writer gets what it takes, too: a frame is larger than a socket's buffer, and would wait for the next one.
         """
-        timeout_s, due = self._settings.fetch_timeout_s, 0.0
+        beat, timeout_s = self._context.channel.beat, self._settings.fetch_timeout_s
+        due = 0.0
         for one in given:
             yield one
             now = time.monotonic()
             if now >= due:
                 due = now + _SERVICE_EVERY_S
                 self._writer.service()
-                self._context.channel.beat(timeout_s, at_most_every_s=0.5)
+            # At every record: to wait for the writer was another promise, which the plugin is not to be held to.
+            beat(timeout_s, at_most_every_s=0.5)
 
     def _send_record_ids(self, cycle: _Cycle, batches: Batches) -> bool:
         """Name every record that exists, where an incremental source can; tells whether that was all of them."""
