@@ -14,7 +14,7 @@ from pylantir.errors import ProtocolError
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 _HEADER_BYTES = 4
-_RECEIVE_BYTES = 1024 * 1024
+_RECEIVE_BYTES = 256 * 1024
 
 Frame = dict[str, object]
 
