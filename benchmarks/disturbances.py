@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset
 from raw_scanner import RawScanner
 from sync import MAPPING, write_rows
 
-from pylantir.wire.control import ask_supervisor
+from pylantir.ipc.control import ask_supervisor
 
 FETCH_TIMEOUT_S = 1
 HANGS = {

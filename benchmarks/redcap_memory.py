@@ -123,7 +123,7 @@ def start_peak() -> None:
 
 def measure_worker() -> dict[str, float]:
     """Fetch and normalise every record, as a worker does; idle is after a cycle in which nothing changed."""
-    from pylantir.data_sources.redcap import RedcapPlugin
+    from pylantir.data_sources.redcap.source import RedcapPlugin
     from pylantir.entry import MAPPING_TARGETS
     from pylantir.mapping import EntryMapper
 

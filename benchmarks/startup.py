@@ -23,12 +23,12 @@ from raw_scanner import RawScanner
 
 ROWS = 1000
 PROCESSES = {
-    "command": "workers.cli",
-    "supervisor": "workers.instance, workers.configuration",
-    "check": "workers.check, pylantir.config.loading, pylantir.data_sources.registry",
-    "writer": "workers.bootstrap, workers.writer",
-    "mwl-scp": "workers.bootstrap, workers.mwl_scp",
-    "source (csv)": "workers.bootstrap, workers.source, pylantir.data_sources.csv_file",
+    "command": "workers.commands.cli",
+    "supervisor": "workers.supervisor.instance, workers.supervisor.configuration",
+    "check": "workers.supervisor.check, pylantir.config.loading, pylantir.data_sources.registry",
+    "writer": "workers.child.bootstrap, workers.writer.worker",
+    "mwl-scp": "workers.child.bootstrap, workers.server.worker",
+    "source (csv)": "workers.child.bootstrap, workers.source.worker, pylantir.data_sources.csv_file",
 }
 
 

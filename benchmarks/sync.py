@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from pylantir.data_sources.source_file import SETTLED_AFTER_S
-from pylantir.wire.control import ask_supervisor
+from pylantir.ipc.control import ask_supervisor
 
 MAPPING = {
     "record": "source_record_id",
@@ -119,7 +119,7 @@ class Instance:
             ],
         }  # fmt: skip
         (folder / "pylantir.json").write_text(json.dumps(config), encoding="utf-8")
-        command = [sys.executable, "-m", "workers.cli", "start", "--config", str(folder / "pylantir.json")]
+        command = [sys.executable, "-m", "workers.commands.cli", "start", "--config", str(folder / "pylantir.json")]
         self.process = subprocess.Popen(command)
 
     def wait_for_runs(self, number: int, timeout_s: float = 600.0) -> list[tuple[str, str]]:

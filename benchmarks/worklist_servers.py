@@ -93,7 +93,7 @@ class Pylantir:
         }
         self._config = folder / "pylantir.json"
         self._config.write_text(json.dumps(config), encoding="utf-8")
-        self._command = [sys.executable, "-m", "workers.cli"]
+        self._command = [sys.executable, "-m", "workers.commands.cli"]
         self._process = subprocess.Popen([*self._command, "start", "--config", str(self._config)])
 
     def wait_for_cycles(self, number: int, timeout_s: float = 300.0) -> None:

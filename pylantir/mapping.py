@@ -21,7 +21,7 @@ from pylantir.entry import (
     with_fallbacks,
 )
 from pylantir.errors import RecordRejected
-from pylantir.wire.columns import Column, RecordColumns
+from pylantir.ipc.records import Column, RecordColumns
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.valuerep import PersonName
 
-from pylantir.dicom.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
-from pylantir.dicom.charset import CharacterSet, Loss
-from pylantir.dicom.matching import SPECIFIC_CHARACTER_SET, ParsedQuery, RequestedKey
+from pylantir.dicom.find.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
+from pylantir.dicom.find.matching import SPECIFIC_CHARACTER_SET, ParsedQuery, RequestedKey
+from pylantir.dicom.text.charset import CharacterSet, Loss
 from pylantir.errors import RecordRejected
 
 KG_PER_LB = 0.45359237

@@ -17,9 +17,9 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
-from pylantir.dicom.answers import Find
-from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
-from pylantir.dicom.wire_encoding import Row
+from pylantir.dicom.find.answers import Find
+from pylantir.dicom.find.encode_responses import Row
+from pylantir.dicom.net.acceptor import WorklistServer, configure_dicom_libraries
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
 

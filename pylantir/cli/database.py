@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import StoreError
-from pylantir.store.engine import open_for_reading, sqlite_path
-from pylantir.store.reads import describe_error
+from pylantir.store.read.worklist import describe_error
+from pylantir.store.schema.engine import open_for_reading, sqlite_path
 
 
 @contextmanager

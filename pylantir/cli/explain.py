@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 
 from pylantir.cli.database import reading
 from pylantir.cli.output import print_json, print_rows
-from pylantir.dicom.explanation import Reason, explain_item, make_identifier
-from pylantir.dicom.matching import parse_query
-from pylantir.dicom.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.find.explanation import Reason, explain_item, make_identifier
+from pylantir.dicom.find.matching import parse_query
+from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.settings import DicomSettings, Settings
-from pylantir.store.reads import find_item, find_matching
+from pylantir.store.read.worklist import find_item, find_matching
 
 _COLUMNS = {"rule": "RULE", "wanted": "WANTED", "found": "THE ITEM HAS", "verdict": "MET"}
 _ANYBODY = "ANY"

@@ -13,8 +13,8 @@ from pylantir.cli.client import choose_peer
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json, print_rows
 from pylantir.dicom.client import find_scheduled
-from pylantir.dicom.mpps_client import report_scan
-from pylantir.dicom.server import configure_dicom_libraries
+from pylantir.dicom.mpps.client import report_scan
+from pylantir.dicom.net.acceptor import configure_dicom_libraries
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.mpps.model import (
     END_DATE,
@@ -27,7 +27,7 @@ from pylantir.mpps.model import (
     text_of,
 )
 from pylantir.settings import DicomSettings, Settings
-from pylantir.store.mpps_reads import find_reported
+from pylantir.store.read.mpps import find_reported
 
 _REPORTED = {
     "began": "BEGAN",

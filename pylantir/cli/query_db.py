@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
-from pylantir.dicom.serving import STATUS_FIELD, limited, serving_limits
+from pylantir.dicom.find.serving import STATUS_FIELD, limited, serving_limits
 from pylantir.errors import ExitStatus
 from pylantir.query import WorklistQuery
 from pylantir.settings import ServingSettings, Settings
-from pylantir.store.listings import find_claims
-from pylantir.store.reads import find_matching
+from pylantir.store.read.listings import find_claims
+from pylantir.store.read.worklist import find_matching
 
 _COLUMNS = {
     "id": "ITEM",

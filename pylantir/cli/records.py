@@ -12,7 +12,7 @@ from pylantir.cli.output import local_time, print_json, print_rows
 from pylantir.cli.periods import read_moment
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
-from pylantir.store.listings import find_audited, find_rejected
+from pylantir.store.read.listings import find_audited, find_rejected
 
 _REJECTED = {
     "data_source": "SOURCE",

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pylantir.config.locate import find_configuration, find_runtime_dir
 from pylantir.errors import ExitStatus
-from pylantir.wire.control import ask_supervisor
+from pylantir.ipc.control import ask_supervisor
 
 _ANSWER_TIMEOUT_S = 60.0
 """The writer may have to finish a large batch first."""
@@ -27,7 +27,7 @@ def become_supervisor(options: argparse.Namespace) -> NoReturn:
 def supervisor_command(python: Path, options: argparse.Namespace) -> list[str]:
     """Find the supervisor's program, and hand on the options that were given."""
     script = python.with_name("pylantir-supervisor")
-    command = [str(script)] if os.access(script, os.X_OK) else [str(python), "-m", "workers.cli"]
+    command = [str(script)] if os.access(script, os.X_OK) else [str(python), "-m", "workers.commands.cli"]
     command.append("start")
     for option, value in (
         ("--config", options.config),

@@ -29,7 +29,7 @@ def _builtin(type_name: str, module: str, class_name: str, targets: tuple[str, .
 BUILTIN_TYPES = (
     _builtin("csv", "csv_file", "CsvPlugin"),
     _builtin("json", "json_file", "JsonPlugin"),
-    _builtin("redcap", "redcap", "RedcapPlugin", ("study_id", "session_id", "family_id")),
+    _builtin("redcap", "redcap.source", "RedcapPlugin", ("study_id", "session_id", "family_id")),
     _builtin("sql", "sql", "SqlPlugin"),
 )
 

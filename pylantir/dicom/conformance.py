@@ -14,9 +14,11 @@ from pathlib import Path
 from pydicom.uid import UID
 from pynetdicom import AE
 
-from pylantir.dicom import admission, connection, matching, reception, server, upper_layer
-from pylantir.dicom.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
-from pylantir.dicom.mpps import MPPS_SOP_CLASSES
+from pylantir.dicom.find import matching
+from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
+from pylantir.dicom.mpps.service import MPPS_SOP_CLASSES
+from pylantir.dicom.net import acceptor as server
+from pylantir.dicom.net import admission, connection, reception, upper_layer
 from pylantir.settings import CHARACTER_SETS, DicomSettings
 
 _MATCHING = {

@@ -21,7 +21,7 @@ from dcmtk import find_worklist
 from ports import free_port
 
 from pylantir.errors import ControlError
-from pylantir.wire.control import ask_supervisor
+from pylantir.ipc.control import ask_supervisor
 
 COMMAND = Path(sys.executable).parent / "pylantir-supervisor"
 PATIENCE_S = 20.0

@@ -21,7 +21,7 @@ from installation import Installation, csv_source, plugin_source, wait_until
 from scanner import beginning, change, connected, create, ending
 
 from pylantir.entry import STATUSES
-from pylantir.wire.control import ask_supervisor
+from pylantir.ipc.control import ask_supervisor
 
 ENTRIES = 400
 TARGETS = {"a": 5, "b": 5, "stream": 4, "writer": 10, "mwl-scp": 4, "supervisor": 2}

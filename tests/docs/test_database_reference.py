@@ -9,8 +9,8 @@ from pages import REPOSITORY
 from sqlalchemy import Integer, Table
 
 from pylantir.entry import STATUSES
-from pylantir.store import records
-from pylantir.store.tables import metadata
+from pylantir.store.intake import records
+from pylantir.store.schema.tables import metadata
 
 REFERENCE = (REPOSITORY / "docs/reference/database.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", REFERENCE, re.MULTILINE | re.DOTALL))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pages import REPOSITORY, read_blocks
 
-from workers.logs import JsonFormatter, TextFormatter
+from workers.child.logs import JsonFormatter, TextFormatter
 
 REFERENCE = (REPOSITORY / "docs/reference/logs.md").read_text(encoding="utf-8")
 MESSAGES = re.findall(r"^\| `([^`]+)` \|", REFERENCE, re.MULTILINE)
@@ -45,7 +45,7 @@ def test_messages_were_found() -> None:
 
 def test_both_forms_look_as_shown() -> None:
     text, as_json = (block.text.rstrip("\n") for block in read_blocks(REFERENCE))
-    record = logging.LogRecord("workers.source", logging.INFO, "", 0, text.split("csv: ")[1], (), None)
+    record = logging.LogRecord("workers.source.worker", logging.INFO, "", 0, text.split("csv: ")[1], (), None)
     record.created, record.msecs = 1769414400.123, 123.0
     assert TextFormatter("source", "site_b_csv", ()).format(record) == text
     assert JsonFormatter("source", "site_b_csv", ()).format(record) == as_json

@@ -11,7 +11,7 @@ import pytest
 from pages import PAGES, REPOSITORY, read_blocks, read_commands
 
 from pylantir.cli.main import make_parser
-from workers import cli as supervisor_cli
+from workers.commands import cli as supervisor_cli
 
 PARSERS = {"pylantir": make_parser, "pylantir-supervisor": supervisor_cli._parser}
 SHOWN = sorted(

@@ -7,9 +7,9 @@ import re
 from pages import REPOSITORY
 
 from pylantir.schedule import backoff_delay
-from workers.children import USEFUL_AFTER_S
-from workers.entry_queue import WINDOW
-from workers.lifecycle import State
+from workers.supervisor.children import USEFUL_AFTER_S
+from workers.supervisor.lifecycle import State
+from workers.writer.queue import WINDOW
 
 PAGE = (REPOSITORY / "docs/explanation/processes.md").read_text(encoding="utf-8")
 ONE_LINE = " ".join(PAGE.split())

@@ -8,8 +8,8 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from pylantir.dicom import connection, reception, upper_layer
-from pylantir.dicom.server import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.net import connection, reception, upper_layer
+from pylantir.dicom.net.acceptor import WorklistServer, configure_dicom_libraries
 from pylantir.query import WorklistQuery, item_matches
 from pylantir.settings import DicomSettings
 

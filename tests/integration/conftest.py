@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from pylantir.store.engine import open_for_writing
-from pylantir.store.upgrade import prepare_database
+from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.upgrade import prepare_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -8,11 +8,11 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from pylantir.store.engine import sqlite_path
-from workers import writer
-from workers.bootstrap import Context
-from workers.entry_queue import Producer
-from workers.writer_settings import WriterSettings
+from pylantir.store.schema.engine import sqlite_path
+from workers.child.bootstrap import Context
+from workers.writer import worker as writer
+from workers.writer.queue import Producer
+from workers.writer.settings import WriterSettings
 
 BODY = f"{__name__}:run"
 

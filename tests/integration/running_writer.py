@@ -15,14 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pylantir.ipc.frames import Frame, FrameReader, encode_frame
+from pylantir.ipc.sockets import connect_to, listen_at
 from pylantir.settings import LogSettings, PluginType, Settings, SourceSettings
-from pylantir.store.cycles import utc_now
-from pylantir.wire.frames import Frame, FrameReader, encode_frame
-from pylantir.wire.sockets import connect_to, listen_at
-from workers.children import Child
-from workers.entry_queue import make_token
-from workers.lifecycle import State
-from workers.roles import QUEUE_SOCKET_NAME, plan_roles
+from pylantir.store.intake.state import utc_now
+from workers.supervisor.children import Child
+from workers.supervisor.lifecycle import State
+from workers.supervisor.roles import QUEUE_SOCKET_NAME, plan_roles
+from workers.writer.queue import make_token
 
 KEY = b"k" * 32
 CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
@@ -129,7 +129,7 @@ class RunningWriter:
     """The writer as the supervisor starts it, or another body in its place; its socket outlives it."""
 
     def __init__(
-        self, folder: Path, *sources: str, database: Path | None = None, body: str = "workers.writer:run"
+        self, folder: Path, *sources: str, database: Path | None = None, body: str = "workers.writer.worker:run"
     ) -> None:
         self.database = database or folder / "worklist.db"
         self.address = folder / QUEUE_SOCKET_NAME

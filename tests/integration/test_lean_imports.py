@@ -41,14 +41,14 @@ def test_file_sources_load_nothing_expensive() -> None:
 
 
 def test_what_every_process_loads_again_is_small() -> None:
-    assert (HEAVY - {"typing", "pathlib", "urllib.parse"}).isdisjoint(loaded_with("workers.cli"))
+    assert (HEAVY - {"typing", "pathlib", "urllib.parse"}).isdisjoint(loaded_with("workers.commands.cli"))
 
 
 def test_the_supervisor_loads_no_library_that_only_its_children_need() -> None:
-    loaded = loaded_with("workers.configuration", "workers.instance", site_packages=True)
+    loaded = loaded_with("workers.supervisor.configuration", "workers.supervisor.instance", site_packages=True)
     assert {"sqlalchemy", "pydantic", "rich", "pynetdicom", "pydicom", "requests", "ssl"}.isdisjoint(loaded)
 
 
 def test_writer_and_server_load_no_dialect_of_another_database() -> None:
-    loaded = loaded_with("workers.writer", "workers.mwl_scp", site_packages=True)
+    loaded = loaded_with("workers.writer.worker", "workers.server.worker", site_packages=True)
     assert {"sqlalchemy.dialects.postgresql", "psycopg", "pydantic", "rich"}.isdisjoint(loaded)

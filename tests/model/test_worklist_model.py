@@ -30,12 +30,12 @@ from hypothesis.stateful import (
 from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs, said_in
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED
-from pylantir.store.claims import STATUS
-from pylantir.store.cycles import CycleEnd, EntryBatch
-from pylantir.store.engine import open_for_writing
-from pylantir.store.quarantine import Rejection
-from pylantir.store.tables import source_entries
-from pylantir.store.upgrade import prepare_database
+from pylantir.store.decide.claims import STATUS
+from pylantir.store.intake.quarantine import Rejection
+from pylantir.store.intake.state import CycleEnd, EntryBatch
+from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.tables import source_entries
+from pylantir.store.schema.upgrade import prepare_database
 
 Key = tuple[str, str]
 IDENTIFIERS = ("accession_number", "study_instance_uid")

@@ -1,0 +1,1 @@
+"""The REDCap source."""

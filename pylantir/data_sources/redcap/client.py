@@ -1,0 +1,255 @@
+"""How REDCap is asked: PyCap builds the requests, our own HTTP session sends them, patiently and within a limit.
+
+Lives in the worker of a REDCap source. In: what to export; out: rows as dictionaries of text, record IDs.
+Knows nothing of worklists. The token is in the request's body alone, never in a message.
+
+Source: the API as REDCap documents it under /api/help, PyCap 2.7.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import requests
+import urllib3
+from redcap.project import Project
+
+from pylantir.data_sources.redcap.answers import (
+    OUT_OF_MEMORY,
+    RedcapError,
+    RedcapRefused,
+    Row,
+    TooMuchError,
+    TransientError,
+    error_text,
+    iter_rows,
+    read_rows,
+)
+from pylantir.data_sources.redcap.ids import RecordIds
+from pylantir.data_sources.redcap.options import RedcapAccess
+from pylantir.errors import SourceUnavailable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
+_CHUNK_BYTES = 65536
+_METADATA_KEYS = ("field_name", "form_name", "field_type", "select_choices_or_calculations")
+
+
+class _PyCapProject(Project):
+    """PyCap's project on our transport; for records it only builds the request, which we read as a stream."""
+
+    def __init__(self, url: str, token: str, send: Callable[[Row], list[Row]]) -> None:
+        super().__init__(url, token)
+        self._send = send
+
+    def _call_api(self, payload: Row, return_type: str, file: object = None) -> Any:
+        return payload if payload["content"] == "record" else self._send(payload)
+
+
+class RedcapClient:
+    """One project's API. Requests are tried again until they succeed, are refused, or patience runs out."""
+
+    def __init__(
+        self,
+        access: RedcapAccess,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._access = access
+        self._clock, self._monotonic, self._sleep = clock, monotonic, sleep
+        self._session = requests.Session()
+        self._skew_s = 0.0
+        self.forget_metadata()
+        self.renew_patience()
+        if access.verify is False:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            logger.warning('REDCap: "verify": false: anybody on the way can read the token and change the data')
+
+    def renew_patience(self) -> None:
+        """Start the time anew after which a request is given up."""
+        self._deadline = self._monotonic() + self._access.patience_s
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def server_time(self) -> datetime.datetime:
+        """Say what the server's clock shows now (UTC), by the Date header of its last answer."""
+        return datetime.datetime.fromtimestamp(self._clock() + self._skew_s, datetime.UTC)
+
+    def metadata(self) -> list[Row]:
+        """Give the project's fields in order, the record ID first; asked once until `forget_metadata`."""
+        fields: list[Row] = self._project.metadata
+        if not fields:
+            raise RedcapRefused(self._message("shows no fields: the project is empty, or the token's user sees none"))
+        return fields
+
+    def forget_metadata(self) -> None:
+        """Ask for the metadata again at the next request."""
+        self._project = _PyCapProject(self._access.url, self._access.token, self._send_for_metadata)
+
+    def record_ids(self, changed_since: datetime.datetime | None = None) -> RecordIds:
+        """List the records, or those that were created or changed since a time.
+
+        Args:
+            changed_since: In the server's local time, without a zone.
+        """
+        self.metadata()  # before the export, so that a failure there is told apart
+        name = self._project.def_field
+        payload = self._project.export_records(fields=[name], date_begin=changed_since)
+
+        def collect(chunks: Iterable[bytes]) -> RecordIds:
+            ids = RecordIds()
+            for row in iter_rows(chunks):
+                if name not in row:
+                    raise RedcapError(
+                        f'the export lacks "{name}", the record ID; check the rights of the token\'s user'
+                    )
+                ids.add(str(row[name]))
+            return ids
+
+        return self._send(payload, collect)
+
+    def rows(self, records: Sequence[str], fields: Sequence[str], *, with_groups: bool = False) -> list[Row]:
+        """Export whole records; asks for fewer at a time when REDCap runs out of memory.
+
+        Args:
+            records: Record IDs.
+            fields: Names as in the metadata; the record ID comes always.
+            with_groups: Also the data access group of each row.
+        """
+        payload = self._project.export_records(
+            records=list(records), fields=list(fields), export_data_access_groups=with_groups
+        )
+        try:
+            return self._send(payload, read_rows, divisible=len(records) > 1)
+        except TooMuchError:
+            half = len(records) // 2
+            logger.warning("REDCap: out of memory over %d records; asking for fewer", len(records))
+            parts = (records[:half], records[half:])
+            return [row for part in parts for row in self.rows(part, fields, with_groups=with_groups)]
+
+    def _send_for_metadata(self, payload: Row) -> list[Row]:
+        rows = self._send(payload, read_rows)
+        return [{key: row.get(key, "") for key in _METADATA_KEYS} for row in rows]
+
+    def _send(self, payload: Row, read: Callable[[Iterable[bytes]], T], *, divisible: bool = False) -> T:
+        for attempt in itertools.count(1):
+            try:
+                return self._attempt(payload, read)
+            except TransientError as failure:
+                if divisible and isinstance(failure, TooMuchError):
+                    raise
+                delay_s = max(failure.retry_after_s, retry_delay_s(attempt))
+                if self._monotonic() + delay_s >= self._deadline:
+                    times = "once" if attempt == 1 else f"{attempt} times"
+                    raise SourceUnavailable(self._message(f"{failure}; asked {times}")) from None
+                logger.warning("%s; asking again in %.1f s", self._message(str(failure)), delay_s)
+                self._sleep(delay_s)
+        raise AssertionError
+
+    def _attempt(self, payload: Row, read: Callable[[Iterable[bytes]], T]) -> T:
+        """Send a request once.
+
+        Raises:
+            TransientError: The answer did not come, or not whole, or not in JSON.
+            RedcapRefused: It was a refusal.
+        """
+        timeout_s = max(0.1, min(self._access.timeout_s, self._deadline - self._monotonic()))
+        try:
+            # No redirects: they turn a POST into a GET, or carry the token to another server.
+            with self._session.post(
+                self._access.url,
+                data=payload,
+                timeout=timeout_s,
+                verify=self._access.verify,
+                stream=True,
+                allow_redirects=False,
+            ) as response:
+                self._note_server_time(response.headers.get("Date"))
+                chunks = self._chunks(response)
+                if response.status_code != requests.codes.ok:
+                    self._refuse(response, chunks)
+                try:
+                    return read(chunks)
+                except RedcapError as error:
+                    raise RedcapRefused(self._message(f"refuses: {error}")) from None
+        except requests.exceptions.SSLError as error:
+            if "certificate verify failed" in str(error).lower():
+                advice = "certificate is not trusted; name the file of the issuing CA in ca_bundle"
+                raise RedcapRefused(self._message(f"the server's {advice}")) from None
+            raise TransientError("the TLS handshake failed") from None
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+            raise TransientError(f"no answer for {timeout_s:.0f} s") from None
+        except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError) as error:
+            raise TransientError(_connection_trouble(error)) from None
+        except (requests.exceptions.RequestException, OSError) as error:
+            # OSError: a ca_bundle that is not there.
+            raise SourceUnavailable(self._message(f"cannot be asked: {error}")) from None
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+            yield chunk
+            if self._monotonic() > self._deadline:
+                raise TransientError("the answer takes too long")
+
+    def _note_server_time(self, date: str | None) -> None:
+        try:
+            sent = email.utils.parsedate_to_datetime(date or "")
+        except ValueError:
+            return
+        self._skew_s = sent.timestamp() - self._clock()
+
+    def _refuse(self, response: requests.Response, chunks: Iterator[bytes]) -> None:
+        body = next(chunks, b"")
+        status = response.status_code
+        told = f"HTTP {status}" + (f": {text}" if (text := error_text(body)) else "")
+        if OUT_OF_MEMORY.search(body):
+            raise TooMuchError(f"{told}; out of memory")
+        if status in _RETRIED_STATUSES:
+            raise TransientError(told, _seconds(response.headers.get("Retry-After")))
+        if response.is_redirect:
+            advice = "redirects elsewhere; set api_url to the address that it redirects to"
+        elif status in {401, 403}:
+            advice = (
+                f"refuses the token in {self._access.token_env}; check that it is current and has API Export rights"
+            )
+        elif status == 404:
+            advice = "does not know this address; check api_url"
+        else:
+            advice = "refuses the request; check field_mapping and the rights of the token's user"
+        raise RedcapRefused(self._message(f"{advice} ({told})"))
+
+    def _message(self, text: str) -> str:
+        return f"REDCap ({self._access.url}): {text.replace(self._access.token, '***')}"
+
+
+def retry_delay_s(attempt: int) -> float:
+    """Say how long to pause after this many failed attempts: half a second, doubled each time, up to 30 s."""
+    return float(min(_FIRST_DELAY_S * 2 ** min(attempt - 1, 16), _LONGEST_DELAY_S))
+
+
+def _seconds(retry_after: str | None) -> float:
+    return float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+
+
+def _connection_trouble(error: BaseException) -> str:
+    """Name the cause that lies at the bottom of a connection error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
+            return f"no connection: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return f"the connection failed ({type(error).__name__})"

@@ -1,0 +1,290 @@
+"""Which scans the rows of a REDCap record hold, and what each of them says.
+
+Lives in the worker of a REDCap source. Pure: the project's metadata and rows in, dictionaries by worklist field out.
+
+A record has rows of several kinds: one per event, and one per instance of a repeating instrument or event. A scan is
+a row that carries the scan's instrument; what other instruments know (birth date, family) is in other rows of
+the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pylantir.data_sources.base import RECORD_LABEL, BadRecord
+from pylantir.data_sources.options import near_name
+from pylantir.data_sources.redcap.naming import (
+    REQUIRED_ROLES,
+    ROLES,
+    Protocols,
+    composite_fields,
+    whole_number,
+)
+from pylantir.data_sources.redcap.project import EVENT, GROUP, INSTANCE, INSTRUMENT, STRUCTURE, RedcapProject
+from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, normalise_value
+from pylantir.errors import RecordRejected, SourceUnavailable
+
+Row = Mapping[str, Any]
+
+_COMPOSED = frozenset({"patient_id", "patient_name"})
+_OF_PATIENT = ("study_id", "family_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex")
+"""Targets that hold for the record as a whole, in whichever row they stand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRules:
+    """What the configuration says about a project's records.
+
+    Attributes:
+        instrument: The form that describes a scan.
+        events: Events whose scans count; empty: all.
+        legacy: Names are put together as old installations do, whatever is mapped.
+        protocols: Site and protocols.
+    """
+
+    instrument: str = "mri"
+    events: tuple[str, ...] = ()
+    legacy: bool = False
+    protocols: Protocols = field(default_factory=Protocols)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPlan:
+    """How to read this project's rows under this configuration.
+
+    Attributes:
+        record_field: The field that holds the record ID.
+        sources: Target (worklist field or role) -> the REDCap fields that give it, the first that is not empty.
+        fields: What to ask REDCap for.
+        id_fields: What to ask for where only the scans' identity matters.
+        required: Targets without which a row is no scan yet.
+        own: Repeating instrument ("" for rows of none) -> the fields that describe the scan itself: another row's
+            value of these is another scan's.
+        boxes: Checkbox field -> its columns with their labels.
+        choices: Field -> code -> label, where the patient's sex is coded.
+        composite: Patient ID and name are put together from roles.
+        unknown: Mapped fields that the project does not have, with a near name if there is one.
+        rules: The configuration.
+    """
+
+    record_field: str
+    sources: Mapping[str, tuple[str, ...]]
+    fields: tuple[str, ...]
+    id_fields: tuple[str, ...]
+    required: tuple[str, ...]
+    own: Mapping[str, frozenset[str]]
+    boxes: Mapping[str, tuple[tuple[str, str], ...]]
+    choices: Mapping[str, Mapping[str, str]]
+    composite: bool
+    unknown: tuple[str, ...]
+    rules: RecordRules = field(default_factory=RecordRules)
+
+    @property
+    def with_groups(self) -> bool:
+        """Whether the data access group has to be asked for."""
+        return any(GROUP in sources for sources in self.sources.values())
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that an answer for `fields` has, if the token's user may see all of them."""
+        plain = {source for sources in self.sources.values() for source in sources} - self.boxes.keys()
+        boxed = {column for boxes in self.boxes.values() for column, _ in boxes}
+        return frozenset(plain | boxed) - STRUCTURE
+
+    @property
+    def needed_columns(self) -> frozenset[str]:
+        """The columns without which scans cannot be told from other rows."""
+        sources = {source for target in self.required for source in self.sources[target]}
+        return frozenset(sources - self.boxes.keys() | {self.record_field}) - STRUCTURE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """A row that is a scan, and the other rows of its record that may know more, the nearest first."""
+
+    row: Row
+    bases: tuple[Row, ...]
+
+
+def plan_records(metadata: Sequence[Row], field_mapping: Mapping[str, str], rules: RecordRules) -> RecordPlan:
+    """Find out how the project's fields give what the configuration wants.
+
+    Raises:
+        SourceUnavailable: A field is missing without which there is no entry; the message names it.
+    """
+    project = RedcapProject(metadata)
+    wanted: dict[str, list[str]] = {}
+    unknown: list[str] = []
+    for source, target in field_mapping.items():
+        if project.has(source):
+            wanted.setdefault(target, []).append(source)
+        else:
+            unknown.append(f'"{source}"{near_name(source, project.names)}')
+    mapped = frozenset() if rules.legacy else frozenset(field_mapping.values())
+    composite = "patient_id" not in mapped
+    if composite:
+        for target, source in ROLES.items():
+            # In old configurations these fields count even where another one is mapped, but has nothing to say.
+            if target not in mapped and project.has(source) and source not in wanted.setdefault(target, []):
+                wanted[target].append(source)
+    required = REQUIRED_ROLES if composite else ("scheduled_start_date",)
+    for target in required if composite else ("patient_id", *required):
+        if target not in wanted:
+            raise SourceUnavailable(_missing(target, field_mapping, composite=composite))
+
+    targets = MAPPING_TARGETS - _COMPOSED | ROLES.keys() if composite else MAPPING_TARGETS
+    sources = {target: tuple(names) for target, names in wanted.items() if target in targets}
+    every = {source for names in sources.values() for source in names}
+    keys = {source for target in required for source in sources[target]}
+    of_patient = {source for target in _OF_PATIENT for source in sources.get(target, ())}
+
+    def own_of(form: str) -> frozenset[str]:
+        return frozenset(source for source in every if project.form(source) == form) - of_patient
+
+    # A project whose scans stand in a form of another name: the one that has the date.
+    form = rules.instrument if rules.instrument in project.forms else project.form(sources["scheduled_start_date"][0])
+    own = {name: own_of(name) or frozenset(keys - of_patient) for name in (rules.instrument, form)}
+    own[""] = own[form]
+    return RecordPlan(
+        record_field=project.names[0],
+        sources=sources,
+        fields=project.requestable(every),
+        id_fields=project.requestable({*keys, *sources.get(RECORD_ID_FIELD, ()), *own[""]}),
+        required=required,
+        own=own,
+        boxes={source: project.boxes(source) for source in every if project.is_box(source)},
+        choices={source: project.choices(source) for source in sources.get("patient_sex", ())},
+        composite=composite,
+        unknown=tuple(unknown),
+        rules=rules,
+    )
+
+
+def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
+    """Give the scans among the rows of one record. A row that lacks a required value is not scheduled yet."""
+    repeated = {row.get(EVENT, "") for row in rows if row.get(INSTRUMENT) and row[INSTRUMENT] in plan.own}
+    for row in rows:
+        event, instrument = row.get(EVENT, ""), row.get(INSTRUMENT) or ""
+        if plan.rules.events and event not in plan.rules.events:
+            continue
+        if instrument not in plan.own or (not instrument and (event in repeated or not _carries(plan, row))):
+            continue
+        scan = Scan(row=row, bases=_bases(rows, row))
+        if all(_value(plan, target, scan) for target in plan.required):
+            yield scan
+
+
+def scan_id(plan: RecordPlan, scan: Scan) -> str:
+    """Name a scan for good: as mapped, else by record, event, instrument and instance."""
+    row = scan.row
+    mapped = _value(plan, RECORD_ID_FIELD, scan)
+    return mapped or _row_id(row[plan.record_field], row.get(EVENT), row.get(INSTRUMENT), row.get(INSTANCE))
+
+
+def possible_ids(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[str]:
+    """Name what could be scans of a record: those that it has, had, or could have had in a row now deleted."""
+    record = rows[0][plan.record_field]
+    last = max((int(row.get(INSTANCE) or 0) for row in rows), default=0)
+    for event in {row.get(EVENT) for row in rows}:
+        for instrument in plan.own:
+            for instance in ("", *range(1, last + 2)):
+                yield _row_id(record, event, instrument, instance)
+    if RECORD_ID_FIELD in plan.sources:
+        for row in rows:
+            if (row.get(INSTRUMENT) or "") in plan.own:
+                yield scan_id(plan, Scan(row=row, bases=_bases(rows, row)))
+
+
+def _row_id(record: object, event: object, instrument: object, instance: object) -> str:
+    """Name a row: "17", "17@visit_1_arm_1", "17:mri#2"."""
+    marks = (("@", event), (":", instrument), ("#", instance))
+    return f"{record}" + "".join(f"{mark}{text}" for mark, text in marks if text not in {None, ""})
+
+
+def to_fields(plan: RecordPlan, scan: Scan, note: Callable[[str], None]) -> dict[str, str] | BadRecord:
+    """Give what a scan says, by worklist field; the host normalises and checks it.
+
+    Args:
+        plan: How to read the project.
+        scan: A row with the rows that it may take values from.
+        note: Called with what was left out, and why.
+    """
+    name = scan_id(plan, scan)
+    values = {target: _value(plan, target, scan) for target in plan.sources}
+    protocols = plan.rules.protocols
+    if plan.composite:
+        study, session, family = (values.pop(role, "") for role in ("study_id", "session_id", "family_id"))
+        if not study.rsplit("-", 1)[-1].strip():
+            return BadRecord(record=f"record {name}", field="study_id", reason="nothing follows the last hyphen")
+        given = composite_fields(study=study, session=session, family=family, protocols=protocols)
+    else:
+        given = {"protocol_name": protocols.name, "hisris_coding_designator": protocols.designator}
+    if values.get("patient_sex"):
+        values["patient_sex"] = _sex(plan, values["patient_sex"], note)
+    if "patient_birth_date" in values:
+        values["patient_birth_date"] = whole_number(values["patient_birth_date"])
+    entry = {**given, **{target: value for target, value in values.items() if value}}
+    return {RECORD_LABEL: f"record {name}", **{k: v for k, v in entry.items() if v}, RECORD_ID_FIELD: name}
+
+
+def _sex(plan: RecordPlan, code: str, note: Callable[[str], None]) -> str:
+    """Translate a coded sex by the label that the project gives it; unknown if that says neither M, F nor O."""
+    labels = [labels[code] for labels in plan.choices.values() if code in labels]
+    for text in (*labels, code):
+        try:
+            normalise_value("patient_sex", text)
+        except RecordRejected:
+            continue
+        return text
+    if not labels and not plan.composite:
+        return code
+    told = labels[0] if labels else "a value that is no choice"
+    note(f'the sex "{told}" is none that DICOM knows (M, F, O); left out')
+    return ""
+
+
+def _missing(target: str, field_mapping: Mapping[str, str], *, composite: bool) -> str:
+    mapped = [source for source, name in field_mapping.items() if name == target]
+    if mapped:
+        return f'REDCap: the project has no field "{mapped[0]}", which field_mapping maps to {target}'
+    if composite and target in ROLES:
+        advice = f'map a field to {target}, or to "patient_id" if patient IDs are not to be put together'
+        return f'REDCap: the project has no field "{ROLES[target]}"; {advice}'
+    return f"REDCap: field_mapping names no field for {target}"
+
+
+def _carries(plan: RecordPlan, row: Row) -> bool:
+    """Tell whether a row that is of no repeating instrument has something in the scan's instrument."""
+    return any(_read(plan, source, row) for source in plan.own[""])
+
+
+def _bases(rows: Sequence[Row], row: Row) -> tuple[Row, ...]:
+    """Give the rows that a scan may take values from: of its event and instance, of its event, of the others."""
+    event, instance = row.get(EVENT, ""), row.get(INSTANCE, "")
+    plain = [other for other in rows if other is not row and not other.get(INSTRUMENT)]
+    near = [other for other in plain if other.get(EVENT, "") == event]
+    same = [other for other in near if instance not in {"", None} and other.get(INSTANCE, "") == instance]
+    once = [other for other in near if other.get(INSTANCE, "") in {"", None}]
+    others = [other for other in plain if other.get(EVENT, "") != event and other.get(INSTANCE, "") in {"", None}]
+    return (*same, *once, *others)
+
+
+def _value(plan: RecordPlan, target: str, scan: Scan) -> str:
+    own = plan.own[scan.row.get(INSTRUMENT) or ""]
+    for source in plan.sources.get(target, ()):
+        rows = (scan.row,) if source in own else (scan.row, *scan.bases)
+        for row in rows:
+            if value := _read(plan, source, row):
+                return value
+    return ""
+
+
+def _read(plan: RecordPlan, source: str, row: Row) -> str:
+    boxes = plan.boxes.get(source)
+    if boxes is not None:
+        return ", ".join(label for column, label in boxes if row.get(column) == "1")
+    value = row.get(source)
+    text = "" if value is None else str(value).strip()
+    return "" if text.lower() == "nan" else text

@@ -1,0 +1,1 @@
+"""Answering a worklist query: matching, and encoding the answers."""

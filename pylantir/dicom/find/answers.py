@@ -1,0 +1,214 @@
+"""Answering worklist queries: C-FIND requests in, pending responses and a final status out.
+
+Lives in the server process; called from association threads, several at once. It knows no database, and logs no
+identifier: that is patient data.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import decode
+
+from pylantir.dicom.find.encode_elements import Writing
+from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, Row
+from pylantir.dicom.find.matching import ParsedQuery, parse_query
+from pylantir.dicom.find.messages import Ending
+from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.text.charset import CharacterSet, Loss
+from pylantir.errors import InvalidQuery, PylantirError, StoreError
+from pylantir.query import WorklistQuery
+from pylantir.settings import DicomSettings
+
+logger = logging.getLogger(__name__)
+
+Find = Callable[[WorklistQuery, Sequence[str]], Iterable[Sequence[Row]]]
+"""Gives the items that match, in the order to send them: of each the values of the named fields, in batches.
+
+May raise StoreError; what has a `close` is closed.
+"""
+
+SUCCESS = 0x0000
+CANCELLED = 0xFE00
+PENDING = 0xFF00
+PENDING_UNSUPPORTED_KEYS = 0xFF01
+OUT_OF_RESOURCES = 0xA700
+IDENTIFIER_MISMATCH = 0xA900
+UNABLE_TO_PROCESS = 0xC001
+
+SHOWN_ITEMS = 10
+
+
+class FindExchange(Protocol):
+    """One C-FIND request, and the way back to who asked.
+
+    Attributes:
+        caller: AE title.
+        identifier: As it came.
+        explicit_vr: Of the presentation context: explicit VR little endian, else implicit.
+    """
+
+    caller: str
+    identifier: bytes
+    explicit_vr: bool
+
+    def send(self, identifiers: Sequence[bytes], status: int) -> None:
+        """Send pending responses."""
+
+    def conclude(self, ending: Ending) -> None:
+        """Send the last response."""
+
+    def is_cancelled(self) -> bool:
+        """Whether a C-CANCEL has come meanwhile."""
+
+    def is_over(self) -> bool:
+        """Whether nobody is left to answer."""
+
+
+class QueryService:
+    """The C-FIND side of the Modality Worklist SOP class."""
+
+    def __init__(
+        self, settings: DicomSettings, find: Find, *, today: Callable[[], datetime.date] = datetime.date.today
+    ) -> None:
+        """Prepare to answer.
+
+        Args:
+            settings: What is served, to whom.
+            find: Asked once per query, from the association's thread.
+            today: The site's calendar.
+        """
+        self._settings = settings
+        self._find = find
+        self._today = today
+
+    def answer(self, exchange: FindExchange) -> None:
+        """Answer one C-FIND request, and log it in one line."""
+        started = time.monotonic()
+        answering = _Answering(exchange, self._settings, self._today())
+        ending = answering.run(self._find)
+        if ending is not None:
+            exchange.conclude(ending)
+        outcome = "abandoned" if ending is None or exchange.is_over() else f"status 0x{ending.status:04X}"
+        elapsed_ms = (time.monotonic() - started) * 1000
+        logger.info("query from %s: %d matches, %s, %.0f ms", exchange.caller, answering.sent, outcome, elapsed_ms)
+
+
+class _Answering:
+    """The course of one query."""
+
+    def __init__(self, exchange: FindExchange, settings: DicomSettings, today: datetime.date) -> None:
+        self.sent = 0
+        self._exchange = exchange
+        self._settings = settings
+        self._profile = settings.profile_of(exchange.caller)
+        self._today = today
+        self._losses: dict[Loss, list[object]] = {}
+
+    def run(self, find: Find) -> Ending | None:
+        """Send the matches; gives what is to be said at the end, None if nobody is left to hear it."""
+        caller = self._exchange.caller
+        try:
+            return self._send_matches(parse_query(_decoded(self._exchange)), find)
+        except InvalidQuery as error:
+            logger.warning("query from %s refused: element %08X: %s", caller, error.tag, error)
+            return Ending(status=IDENTIFIER_MISMATCH, comment=str(error), tag=error.tag)
+        except (StoreError, MemoryError) as error:
+            _log_failure(caller, error)
+            return Ending(status=OUT_OF_RESOURCES, comment="the worklist cannot be read just now")
+        except Exception as error:  # noqa: BLE001 - whatever happens, the scanner is not to take it for "that was all"
+            _log_failure(caller, error)
+            return Ending(status=UNABLE_TO_PROCESS, comment="internal error")
+        finally:
+            _log_losses(caller, self._profile.charset, self._losses)
+
+    def _send_matches(self, parsed: ParsedQuery, find: Find) -> Ending | None:
+        exchange, profile = self._exchange, self._profile
+        limits = serving_limits(parsed.query, self._settings.serving, self._today)
+        limits += profile_limits(profile, exchange.caller)
+        charset = CharacterSet(profile.charset) if profile.charset else None
+        writing = Writing(
+            explicit_vr=exchange.explicit_vr,
+            station_aet=exchange.caller,
+            send_empty=profile.required_empty,
+            charset=charset,
+        )
+        encoder = ResponseEncoder(parsed, writing)
+        pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
+        batches = find(limited(parsed.query, limits), encoder.fields)
+        try:
+            for batch in batches:
+                rows = batch
+                while rows:
+                    if exchange.is_cancelled():
+                        return Ending(status=CANCELLED)
+                    if exchange.is_over():
+                        return None
+                    room = len(rows) if profile.max_answers is None else profile.max_answers - self.sent
+                    if not room:
+                        return self._too_many()
+                    self._send(encoder.encode(rows[:room]), pending)
+                    rows = rows[room:]
+            return Ending(status=SUCCESS)
+        finally:
+            close = getattr(batches, "close", None)
+            if close is not None:
+                close()
+
+    def _send(self, batch: EncodedBatch, status: int) -> None:
+        for item_id, field in batch.left_out:
+            logger.warning(
+                "not sent to %s: %s: item %s has none, and may not be sent without",
+                self._exchange.caller, field, item_id,
+            )  # fmt: skip
+        for loss, item_ids in batch.losses.items():
+            self._losses.setdefault(loss, []).extend(item_ids)
+        # Without empty attributes, there may be nothing to say of an item.
+        identifiers = [identifier for identifier in batch.identifiers if identifier]
+        self._exchange.send(identifiers, status)
+        self.sent += len(identifiers)
+
+    def _too_many(self) -> Ending:
+        truncates = self._settings.serving.when_too_many == "truncate"
+        ending = "the rest is left out" if truncates else "answered with a failure"
+        caller, sent = self._exchange.caller, self.sent
+        logger.warning("query from %s matches more than its max_answers of %d: %s", caller, sent, ending)
+        if truncates:
+            return Ending(status=SUCCESS)
+        return Ending(status=OUT_OF_RESOURCES, comment=f"more than {sent} matches: narrow the query")
+
+
+def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, list[object]]) -> None:
+    """Log in one line per query what the scanner's character set could not hold, without any of it."""
+    said = (
+        (Loss.TRANSLITERATED, logging.INFO, "written in Latin letters"),
+        (Loss.INCOMPLETE, logging.WARNING, 'incomplete, with "?" for what has no Latin letters'),
+    )
+    for loss, level, text in said:
+        items = losses.get(loss, [])
+        if items:
+            shown = ", ".join(map(str, items[:SHOWN_ITEMS])) + (", …" if len(items) > SHOWN_ITEMS else "")
+            logger.log(
+                level, "%d answers to %s in %s: %s; items %s", len(items), caller, "\\".join(charset), text, shown
+            )
+
+
+def _decoded(exchange: FindExchange) -> Dataset:
+    try:
+        return decode(BytesIO(exchange.identifier), not exchange.explicit_vr, True)
+    except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
+        raise InvalidQuery(0, f"the identifier cannot be decoded ({type(error).__name__})") from None
+
+
+def _log_failure(caller: str, error: BaseException) -> None:
+    """Log where an exception was raised, and its text only if it is ours: others quote patient data."""
+    text = str(error) if isinstance(error, PylantirError) else type(error).__name__
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("query from %s failed: %s\n%s", caller, text, frames.rstrip())

@@ -1,0 +1,263 @@
+"""Writing data elements for many rows at a time: columns of stored values to columns of bytes.
+
+Lives in the server process. What a query asks for is compiled into levels (the data set, or an item of a sequence),
+each of which joins the columns of its elements. A value that occurs again (a date, a station, a description) is looked
+up, not written anew.
+
+Source: DICOM PS3.5 6.2 (padding), 7.1.2 and 7.1.3 (explicit and implicit VR), 7.5 (sequences).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
+from typing import TypeGuard
+
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+from pylantir.dicom.find.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
+from pylantir.dicom.find.matching import RequestedKey
+from pylantir.dicom.text.charset import CharacterSet, Encoded, Loss
+
+KG_PER_LB = 0.45359237
+CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Value representations whose text is written in the Specific Character Set; all others are ASCII."""
+REMEMBERED_VALUES = 256
+UNKNOWN = (None, "")
+_UNSIGNED_MAX = _SHORT_MAX = 0xFFFF
+_CODE_FIELDS = ("protocol_name", "hisris_coding_designator")
+_ITEM = struct.Struct("<HHI")
+
+Columns = Mapping[str, Sequence[object]]
+"""Field -> its values as stored, one per row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """How the responses to one query are written.
+
+    Attributes:
+        explicit_vr: Explicit VR little endian, else implicit.
+        station_aet: The asking station: an item that is planned for no station in particular is offered as its own,
+            because the attribute may not be empty.
+        send_empty: Attributes without a value are in the response as well.
+        charset: For text beyond ASCII; None is UTF-8.
+    """
+
+    explicit_vr: bool
+    station_aet: str
+    send_empty: bool = True
+    charset: CharacterSet | None = None
+
+
+class Level:
+    """The attributes of a data set, or of an item of a sequence."""
+
+    def __init__(self, keys: Iterable[RequestedKey], writing: Writing, *, is_code: bool = False) -> None:
+        compiled = [(key.tag, _compile(key, writing, is_code=is_code)) for key in keys]
+        # In a data set, the elements stand in the order of their tags.
+        self._parts = [part for _, part in sorted(compiled, key=itemgetter(0))]
+        self.values: list[Value] = []
+        self.fields: tuple[str, ...] = ()
+        for _, part in compiled:
+            if isinstance(part, Value):
+                self.values.append(part)
+                self.fields += part.fields
+            elif isinstance(part, SequenceItem):
+                self.values += part.level.values
+                self.fields += (*part.level.fields, *(_CODE_FIELDS if part.is_code else ()))
+
+    def encode(self, columns: Columns, count: int) -> list[bytes]:
+        """Write the level for each of `count` rows."""
+        return list(map(b"".join, zip(*self._columns(columns, count), strict=True))) if self._parts else [b""] * count
+
+    def _columns(self, columns: Columns, count: int) -> Iterator[Iterable[bytes]]:
+        for part in self._parts:
+            if isinstance(part, bytes):
+                yield repeat(part, count)
+            elif isinstance(part, Value):
+                yield part.write(part.chosen(columns))
+            else:
+                yield part.encode(columns, count)
+
+
+def _compile(key: RequestedKey, writing: Writing, *, is_code: bool) -> bytes | Value | SequenceItem:
+    attribute = key.attribute
+    if key.vr == "SQ":
+        # The other sequences have no source: they are always empty.
+        known = attribute is not None and attribute.keyword in (SPS, PROTOCOL_CODE)
+        return SequenceItem(key, writing) if known else Starts(key.tag, key.vr, writing)[0]
+    if attribute is None or not attribute.fields:
+        return Starts(key.tag, key.vr, writing)[0]
+    kind = Number if key.vr == "US" else Value
+    return kind(key.tag, attribute, writing, is_code=is_code)
+
+
+class Value(dict[object, bytes]):
+    """An attribute with a value: what is stored -> its element, written when it first occurs.
+
+    Attributes:
+        foreign: What is stored -> how it is written, for the values among them that are not ASCII.
+    """
+
+    def __init__(self, tag: int, attribute: WorklistAttribute, writing: Writing, *, is_code: bool) -> None:
+        super().__init__()
+        self.fields = attribute.fields
+        self.foreign: dict[object, Encoded] = {}
+        # A code's parts are only written where there is a code, and then none is missing.
+        self.is_required = attribute.return_type == "1" and not is_code
+        self._is_code = is_code
+        self._vr, self._charset = attribute.vr, writing.charset
+        self._starts = Starts(tag, attribute.vr, writing)
+        self._padding = b"\0" if attribute.vr == "UI" else b" "
+        self._in_wire_form = _wire_form(attribute)
+        if attribute.keyword == "ScheduledStationAETitle":
+            self.is_required = False
+            self._in_wire_form = lambda text: text or writing.station_aet
+
+    def choose(self, columns: Columns) -> Sequence[object]:
+        """Of each row, the first of the fields that has a value."""
+        useful: list[Sequence[object]] = []
+        for name in self.fields:
+            column = columns[name]
+            if any(column):
+                useful.append(column)
+                if is_full(column):
+                    break
+        if len(useful) < 2:
+            return useful[0] if useful else columns[self.fields[0]]
+        return [next(filter(None, values), None) for values in zip(*useful, strict=True)]
+
+    def chosen(self, columns: Columns) -> Sequence[object]:
+        """Of each row, the value to write; of a code, only where there is one."""
+        values = self.choose(columns)
+        if not self._is_code:
+            return values
+        return [value if there else None for value, there in zip(values, _has_code(columns), strict=True)]
+
+    def write(self, values: Sequence[object]) -> Iterable[bytes]:
+        """Write the element for each value: few different ones are looked up, many are written anew."""
+        if len(self) > REMEMBERED_VALUES:
+            if self._in_wire_form is None and _is_plain(values):
+                starts, padding = self._starts, (b"", self._padding)
+                return [
+                    starts[(length := len(text)) + (length & 1)] + text.encode() + padding[length & 1]
+                    for text in values
+                ]
+            self.clear()
+            self.foreign.clear()
+        return map(self.__getitem__, values)
+
+    def __missing__(self, stored: object) -> bytes:
+        text = stored if isinstance(stored, str) else "" if stored is None else str(stored)
+        if self._in_wire_form is not None:
+            text = self._in_wire_form(text)
+        data = text.encode() if text.isascii() else self._beyond_ascii(stored, text)
+        length = len(data)
+        if length & 1:
+            data += self._padding
+            length += 1
+        written = self._starts[length] + data
+        # Numbers are not remembered: 1 and 1.0 are one key, but two texts.
+        if text is stored or stored is None:
+            self[stored] = written
+        return written
+
+    def _beyond_ascii(self, stored: object, text: str) -> bytes:
+        if self._vr not in CHARACTER_SET_VRS:
+            return text.encode("ascii", "replace")
+        utf_8 = Encoded(data=text.encode(), loss=Loss.NONE, is_ascii=False)
+        encoded = self.foreign[stored] = self._charset.encode(text, self._vr) if self._charset else utf_8
+        return encoded.data
+
+
+class Number(Value):
+    """An attribute of VR US; what is stored and no such number is no value."""
+
+    def __missing__(self, stored: object) -> bytes:
+        text = "" if stored is None else str(stored)
+        is_number = text.isdecimal() and int(text) <= _UNSIGNED_MAX
+        data = int(text).to_bytes(2, "little") if is_number else b""
+        return self._starts[len(data)] + data
+
+
+class SequenceItem:
+    """A sequence with one item, or for a code, none where there is no code."""
+
+    def __init__(self, key: RequestedKey, writing: Writing) -> None:
+        assert key.attribute is not None  # noqa: S101 - see _compile
+        self.is_code = key.attribute.keyword == PROTOCOL_CODE
+        self.level = Level(key.children, writing, is_code=self.is_code)
+        self._starts = Starts(key.tag, "SQ", writing)
+
+    def encode(self, columns: Columns, count: int) -> list[bytes]:
+        """Write the sequence for each of `count` rows."""
+        starts, begin_item = self._starts, _ITEM.pack
+        items = self.level.encode(columns, count)
+        written = [starts[len(item) + _ITEM.size] + begin_item(0xFFFE, 0xE000, len(item)) + item for item in items]
+        if not self.is_code:
+            return written
+        return [one if there else starts[0] for one, there in zip(written, _has_code(columns), strict=True)]
+
+
+class Starts(dict[int, bytes]):
+    """What stands before a value of this many bytes: tag, perhaps VR, and length."""
+
+    def __init__(self, tag: int, vr: str, writing: Writing) -> None:
+        super().__init__()
+        self._tag = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
+        self._vr = vr if writing.explicit_vr else None
+        if not writing.send_empty:
+            self[0] = b""
+
+    def __missing__(self, length: int) -> bytes:
+        vr = self._vr
+        if vr is None:
+            start = self._tag + struct.pack("<I", length)
+        elif vr in EXPLICIT_VR_LENGTH_32:
+            start = self._tag + vr.encode() + struct.pack("<HI", 0, length)
+        elif length <= _SHORT_MAX:
+            start = self._tag + vr.encode() + struct.pack("<H", length)
+        else:
+            # PS3.5 6.2.2, note 5.
+            start = self._tag + b"UN" + struct.pack("<HI", 0, length)
+        self[length] = start
+        return start
+
+
+def _is_plain(values: Sequence[object]) -> TypeGuard[Sequence[str]]:
+    """Whether all are ASCII text."""
+    try:
+        return "" not in values and "".join(values).isascii()  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        return False
+
+
+def is_full(column: Sequence[object]) -> bool:
+    """Whether every row has a value."""
+    return None not in column and "" not in column
+
+
+def _has_code(columns: Columns) -> list[bool]:
+    value, scheme = (columns[name] for name in _CODE_FIELDS)
+    return [one not in UNKNOWN and other not in UNKNOWN for one, other in zip(value, scheme, strict=True)]
+
+
+def _wire_form(attribute: WorklistAttribute) -> Callable[[str], str] | None:
+    """What turns the stored text of an attribute into DICOM's; None where it is the same."""
+    if attribute.keyword == "PatientWeight":
+        return _kilograms
+    if attribute.matching == "status":
+        return lambda text: WIRE_STATUSES.get(text, text)
+    return None
+
+
+def _kilograms(pounds: str) -> str:
+    try:
+        weight_kg = float(pounds) * KG_PER_LB
+    except ValueError:
+        return ""
+    return f"{weight_kg:.2f}".rstrip("0").rstrip(".") if 0 < weight_kg < 1000 else ""

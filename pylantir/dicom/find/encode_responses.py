@@ -1,0 +1,112 @@
+"""Writing worklist responses: rows of the worklist straight to the bytes of what a query asked for.
+
+Lives in the server process. A `ParsedQuery` is compiled once into a `ResponseEncoder`; batches of rows come in, encoded
+identifiers go out. What was not asked for is never in them; what was asked for always is, empty where unknown.
+
+Source: DICOM PS3.4 table K.6-1 (return key types), C.2.2.2 (what a response holds); PS3.3 C.12.1.1.2 (Specific
+Character Set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pylantir.dicom.find.encode_elements import UNKNOWN, Columns, Level, Starts, Value, Writing, is_full
+from pylantir.dicom.find.matching import SPECIFIC_CHARACTER_SET, ParsedQuery
+from pylantir.dicom.text.charset import Loss
+
+UTF_8 = "ISO_IR 192"
+
+Row = Sequence[object]
+"""The values of `ResponseEncoder.fields`, as stored."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EncodedBatch:
+    """What became of some rows.
+
+    Attributes:
+        identifiers: Of the responses, in the order of the rows.
+        left_out: (item id, field) of items that lack a value without which scanners reject the whole answer.
+        losses: How far text was changed to fit the character set -> ids of the items.
+    """
+
+    identifiers: list[bytes] = field(default_factory=list)
+    left_out: list[tuple[object, str]] = field(default_factory=list)
+    losses: dict[Loss, list[object]] = field(default_factory=dict)
+
+
+class ResponseEncoder:
+    """Writes the responses to one query."""
+
+    def __init__(self, parsed: ParsedQuery, writing: Writing) -> None:
+        """Compile what the query asks for.
+
+        Args:
+            parsed: What was asked for.
+            writing: How to write it.
+        """
+        keys = parsed.requested
+        first = [key for key in keys if key.tag < SPECIFIC_CHARACTER_SET]
+        # Nothing that the worklist knows sorts before Specific Character Set.
+        self._head = b"".join(Starts(key.tag, key.vr, writing)[0] for key in first)
+        self._level = Level(keys[len(first) :], writing)
+        declared = "\\".join(writing.charset.terms if writing.charset else (UTF_8,)).encode()
+        declared += b" " * (len(declared) % 2)
+        self._declaration = Starts(SPECIFIC_CHARACTER_SET, "CS", writing)[len(declared)] + declared
+        self._required = [one for one in self._level.values if one.is_required]
+        self.fields = tuple(dict.fromkeys(["id", *self._level.fields]))
+
+    def encode(self, rows: Sequence[Row]) -> EncodedBatch:
+        """Write the responses for some rows, each of which holds the values of `fields`."""
+        if not rows:
+            return EncodedBatch()
+        columns: Columns = dict(zip(self.fields, zip(*rows, strict=True), strict=True))
+        lacking = self._lacking(columns)
+        if lacking:
+            batch = self.encode([row for number, row in enumerate(rows) if number not in lacking])
+            batch.left_out = [(columns["id"][number], name) for number, name in sorted(lacking.items())]
+            return batch
+        bodies = self._level.encode(columns, len(rows))
+        foreign = [value for value in self._level.values if value.foreign]
+        if not foreign:
+            return EncodedBatch(identifiers=[self._head + body for body in bodies] if self._head else bodies)
+        return self._declared(bodies, columns, foreign)
+
+    def _lacking(self, columns: Columns) -> dict[int, str]:
+        """Row number -> the first field that the row lacks and may not."""
+        lacking: dict[int, str] = {}
+        for required in self._required:
+            if not any(is_full(columns[name]) for name in required.fields):
+                for number, value in enumerate(required.choose(columns)):
+                    if value in UNKNOWN:
+                        lacking.setdefault(number, required.fields[0])
+        return lacking
+
+    def _declared(self, bodies: list[bytes], columns: Columns, foreign: Iterable[Value]) -> EncodedBatch:
+        """Declare the character set in the responses that need it."""
+        declarations = [b""] * len(bodies)
+        worst = [Loss.NONE] * len(bodies)
+        for one in foreign:
+            for number, value in enumerate(one.chosen(columns)):
+                encoded = one.foreign.get(value)
+                if encoded is not None:
+                    worst[number] = max(worst[number], encoded.loss)
+                    if not encoded.is_ascii:
+                        declarations[number] = self._declaration
+        batch = EncodedBatch()
+        batch.identifiers = [
+            self._head + declaration + body for declaration, body in zip(declarations, bodies, strict=True)
+        ]
+        for item_id, loss in zip(columns["id"], worst, strict=True):
+            if loss is not Loss.NONE:
+                batch.losses.setdefault(loss, []).append(item_id)
+        return batch
+
+
+def missing_field(row: Mapping[str, object], parsed: ParsedQuery, station_aet: str) -> str | None:
+    """The first field that an item lacks and without which it is not sent; None: it is sent."""
+    encoder = ResponseEncoder(parsed, Writing(explicit_vr=False, station_aet=station_aet))
+    batch = encoder.encode([[row.get(name) for name in encoder.fields]])
+    return batch.left_out[0][1] if batch.left_out else None

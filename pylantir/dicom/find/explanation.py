@@ -1,0 +1,132 @@
+"""Why a scanner does or does not get an item: each rule by itself, and whether the item meets it.
+
+Lives in `pylantir explain`. An item, a query and the configuration come in, reasons go out; the rules are those that
+the server follows. Pure: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
+from pylantir.dicom.find.encode_responses import missing_field
+from pylantir.dicom.find.matching import ParsedQuery, parse_query
+from pylantir.dicom.find.serving import Limit, profile_limits, serving_limits
+from pylantir.errors import PylantirError
+from pylantir.query import WorklistQuery, item_matches, single_conditions
+from pylantir.settings import DicomSettings
+
+_QUERYABLE = {attribute.keyword: attribute for attribute in WORKLIST_ATTRIBUTES if attribute.path in {(), (SPS,)}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One rule.
+
+    Attributes:
+        rule: The key of the query, or the setting.
+        wanted: What it asks for.
+        found: What the item has; empty where it has nothing.
+        is_met: Whether that will do.
+    """
+
+    rule: str
+    wanted: str
+    found: str
+    is_met: bool
+
+
+def make_identifier(keys: Mapping[str, str]) -> Dataset:
+    """Build the identifier of a query that asks for everything and matches these keys.
+
+    Args:
+        keys: DICOM keyword -> value as DICOM writes it.
+
+    Raises:
+        PylantirError: A keyword is not one of the worklist's.
+    """
+    for keyword in keys:
+        if keyword not in _QUERYABLE:
+            known = ", ".join(sorted(name for name, attribute in _QUERYABLE.items() if attribute.matching != "none"))
+            raise PylantirError(f"{keyword}: not a key of the worklist; known are {known}")
+    identifier, step = Dataset(), Dataset()
+    for keyword, attribute in _QUERYABLE.items():
+        if attribute.vr != "SQ":
+            setattr(step if attribute.path else identifier, keyword, keys.get(keyword, ""))
+    setattr(identifier, SPS, [step])
+    return identifier
+
+
+def explain_item(
+    item: Mapping[str, object], keys: Mapping[str, str], caller: str, settings: DicomSettings, today: datetime.date
+) -> list[Reason]:
+    """List every rule that decides whether a query brings an item to a scanner.
+
+    Args:
+        item: Worklist field, and `id`, -> value as stored.
+        keys: What the query asks for: DICOM keyword -> value.
+        caller: The scanner's AE title.
+        settings: What is served, to whom.
+        today: The site's day.
+
+    Raises:
+        InvalidQuery: The keys make no query.
+        PylantirError: A keyword is not one of the worklist's.
+    """
+    parsed = parse_query(make_identifier(keys))
+    reasons = list(_explain_admission(caller, settings))
+    for field, condition in single_conditions(parsed.query):
+        fields = (field, "scheduled_start_time") if condition.period else (field,)
+        given = [(keyword, keys[keyword]) for keyword in keys if _QUERYABLE[keyword].fields[0] in fields]
+        reasons.append(_reason(" and ".join(keyword for keyword, _ in given), condition, fields, item, given))
+    limits = serving_limits(parsed.query, settings.serving, today)
+    limits += profile_limits(settings.profile_of(caller), caller)
+    reasons += [_explain_limit(limit, item) for limit in limits]
+    reasons += _explain_response(item, parsed, caller)
+    return reasons
+
+
+def _explain_admission(caller: str, settings: DicomSettings) -> Iterator[Reason]:
+    if settings.allowed_aet:
+        wanted = ", ".join(settings.allowed_aet)
+        yield Reason(rule="allowed_aet", wanted=wanted, found=caller, is_met=caller in settings.allowed_aet)
+
+
+def _explain_limit(limit: Limit, item: Mapping[str, object]) -> Reason:
+    ((field, condition),) = single_conditions(limit.query)
+    return _reason(limit.origin, condition, (field,), item, [])
+
+
+def _reason(
+    rule: str,
+    condition: WorklistQuery,
+    fields: tuple[str, ...],
+    item: Mapping[str, object],
+    given: list[tuple[str, str]],
+) -> Reason:
+    found = " ".join(str(item.get(field) or "") for field in fields).strip()
+    if fields[0] == "performed_procedure_step_status" and given:
+        found = WIRE_STATUSES.get(found, found)
+    wanted = " and ".join(value for _, value in given) or _in_words(condition)
+    return Reason(rule=rule, wanted=wanted, found=found, is_met=item_matches(condition, item))
+
+
+def _in_words(condition: WorklistQuery) -> str:
+    for accepted in condition.equal.values():
+        return " or ".join(accepted)
+    for accepted in condition.equal_or_unknown.values():
+        return " or ".join((*accepted, "none"))
+    for low, high in condition.ranges.values():
+        return f"{low or ''}-{high or ''}"
+    return ""
+
+
+def _explain_response(item: Mapping[str, object], parsed: ParsedQuery, caller: str) -> Iterator[Reason]:
+    """What may not be empty in an answer (PS3.4 table K.6-1, type 1)."""
+    field = missing_field(item, parsed, caller)
+    if field is not None:
+        yield Reason(rule="a value that no answer may lack", wanted=field, found="", is_met=False)

@@ -1,0 +1,1 @@
+"""MPPS over DICOM: the service, the client, and datasets as JSON."""

@@ -1,0 +1,1 @@
+"""Talking DICOM: associations, presentation contexts, PDUs, TLS."""

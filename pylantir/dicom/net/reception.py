@@ -1,0 +1,240 @@
+"""Receiving connections until they have asked for an association: without a thread, bounded in number and in time.
+
+Lives in the server process's main loop, which watches one descriptor. Connections come in; sockets with a complete and
+admissible A-ASSOCIATE-RQ go out. Whoever connects and leaves again, as health checks do, costs nothing and is not
+logged.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pylantir.dicom.net.admission import HEADER_BYTES, Admission, Refusal
+from pylantir.dicom.net.complaints import Complaints
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 10.0
+"""From the connection to the end of the association request, the TLS handshake included."""
+LEAVE_TIMEOUT_S = 2.0
+"""How long somebody who was refused may take to hang up, so that the refusal arrives."""
+MAX_GUESTS = 128
+ACCEPTS_PER_TURN = 64
+NO_RESOURCES_PAUSE_S = 0.2
+_NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+Secure = Callable[[socket.socket], ssl.SSLSocket]
+HandOver = Callable[[socket.socket, Any, bytes], None]
+
+
+class _Guest:
+    """A connection that has not been admitted yet."""
+
+    __slots__ = ("address", "deadline", "in_handshake", "leaving", "needed", "received", "socket")
+
+    def __init__(self, connection: socket.socket, address: Any, deadline: float) -> None:
+        self.socket = connection
+        self.address = address
+        self.deadline = deadline
+        self.in_handshake = isinstance(connection, ssl.SSLSocket)
+        self.leaving = False
+        self.needed = HEADER_BYTES
+        self.received = bytearray()
+
+    @property
+    def host(self) -> str:
+        return str(self.address[0])
+
+
+class Reception:
+    """The pool of connections without an association. When it is full, the oldest gives way."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        admission: Admission,
+        *,
+        active: Callable[[], Mapping[str, int]],
+        hand_over: HandOver,
+        secure: Secure | None = None,
+    ) -> None:
+        """Prepare to receive; nothing is accepted before `serve`.
+
+        Args:
+            listener: Bound and listening; becomes non-blocking.
+            admission: Who is let in.
+            active: Address -> associations that it has just now.
+            hand_over: Gets the socket (blocking), the peer's address and the association request.
+            secure: Begins a TLS handshake on a new connection; may raise OSError. None: no TLS.
+        """
+        self._listener = listener
+        self._admission = admission
+        self._active = active
+        self._hand_over = hand_over
+        self._secure = secure
+        self._complaints = Complaints(logger)
+        self._selector = selectors.DefaultSelector()
+        self._guests: dict[socket.socket, _Guest] = {}
+        self._accept_again_at: float | None = None
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+
+    def fileno(self) -> int:
+        """One descriptor for the listener and all guests: readable when `serve` has something to do."""
+        descriptor: int = self._selector.fileno()
+        return descriptor
+
+    def pause_s(self) -> float | None:
+        """Seconds until `serve` has something to do though nobody says anything; None: never."""
+        deadlines = [guest.deadline for guest in self._guests.values()]
+        if self._accept_again_at is not None:
+            deadlines.append(self._accept_again_at)
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def serve(self) -> None:
+        """Accept, read and send away whatever is due. Never blocks."""
+        now = time.monotonic()
+        if self._accept_again_at is not None and now >= self._accept_again_at:
+            self._accept_again_at = None
+            self._selector.register(self._listener, selectors.EVENT_READ)
+        for key, _ in self._selector.select(0):
+            if key.fileobj is self._listener:
+                self._accept(now)
+            elif (guest := self._guests.get(key.fileobj)) is not None:  # type: ignore[call-overload]
+                self._attend(guest, now)
+        for guest in [guest for guest in self._guests.values() if now >= guest.deadline]:
+            if guest.received and not guest.leaving:
+                self._complaints.add(guest.host, f"no association request within {REQUEST_TIMEOUT_S:.0f} s")
+            self._dismiss(guest)
+
+    def close(self) -> None:
+        """Send everybody away and stop accepting."""
+        for guest in list(self._guests.values()):
+            self._dismiss(guest)
+        self._selector.close()
+        self._listener.close()
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def _accept(self, now: float) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_RESOURCES:
+                    self._make_room(now)
+                    return
+                continue
+            self._receive(connection, address, now)
+
+    def _make_room(self, now: float) -> None:
+        """Let the oldest guest go, and look away from the listener for a moment: it would stay readable."""
+        self._complaints.add("anywhere", "not accepted: this process has no file descriptors left")
+        if self._guests:
+            self._dismiss(next(iter(self._guests.values())))
+        self._selector.unregister(self._listener)
+        self._accept_again_at = now + NO_RESOURCES_PAUSE_S
+
+    def _receive(self, connection: socket.socket, address: Any, now: float) -> None:
+        host = str(address[0])
+        if not self._admission.allows_host(host):
+            self._complaints.add(host, "refused: not in allowed_hosts")
+            connection.close()
+            return
+        connection.setblocking(False)
+        try:
+            # Header and body of a response are two writes: with Nagle's algorithm each pair costs a delayed
+            # acknowledgement.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._secure is not None:
+                connection = self._secure(connection)
+        except OSError as error:
+            self._complaints.add(host, f"closed: {error.strerror or error}")
+            connection.close()
+            return
+        if len(self._guests) >= MAX_GUESTS:
+            self._dismiss(next(iter(self._guests.values())))
+        self._guests[connection] = _Guest(connection, address, now + REQUEST_TIMEOUT_S)
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _attend(self, guest: _Guest, now: float) -> None:
+        try:
+            if guest.in_handshake:
+                self._shake_hands(guest)
+            while not guest.in_handshake and guest.socket in self._guests:
+                self._read(guest, now)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self._selector.modify(guest.socket, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._selector.modify(guest.socket, selectors.EVENT_WRITE)
+        except ssl.SSLError as error:
+            # Somebody who hangs up in a handshake is a health check.
+            if not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+                reason = getattr(error, "verify_message", "") or error.reason or "not understood"
+                self._complaints.add(guest.host, f"TLS refused: {reason.lower().replace('_', ' ')}")
+            self._dismiss(guest)
+        except OSError:
+            self._dismiss(guest)
+
+    def _shake_hands(self, guest: _Guest) -> None:
+        assert isinstance(guest.socket, ssl.SSLSocket)  # noqa: S101 - that is what in_handshake means
+        guest.socket.do_handshake()
+        guest.in_handshake = False
+
+    def _read(self, guest: _Guest, now: float) -> None:
+        """Read what is missing, and act when it is there.
+
+        Raises:
+            OSError: The connection is broken, or there is nothing to read just now.
+        """
+        data = guest.socket.recv(guest.needed - len(guest.received) if not guest.leaving else 4096)
+        if not data:
+            self._dismiss(guest)
+        elif not guest.leaving:
+            guest.received += data
+            if len(guest.received) == guest.needed:
+                self._advance(guest, now)
+
+    def _advance(self, guest: _Guest, now: float) -> None:
+        verdict: int | Refusal | None
+        if guest.needed == HEADER_BYTES:
+            verdict = self._admission.announced_bytes(bytes(guest.received))
+        else:
+            verdict = self._admission.check_request(bytes(guest.received), guest.host, self._active())
+        if isinstance(verdict, int):
+            guest.needed += verdict
+        elif verdict is not None:
+            self._refuse(guest, verdict, now)
+        else:
+            self._forget(guest)
+            guest.socket.setblocking(True)
+            self._hand_over(guest.socket, guest.address, bytes(guest.received))
+
+    def _refuse(self, guest: _Guest, refusal: Refusal, now: float) -> None:
+        """Answer, and wait for the other side to hang up: closed at once, the answer might be lost."""
+        if not refusal.reply:
+            self._dismiss(guest)
+            return
+        self._complaints.add(guest.host, f"refused: {refusal.reason}")
+        guest.socket.send(refusal.reply)
+        guest.leaving = True
+        guest.deadline = now + LEAVE_TIMEOUT_S
+
+    def _forget(self, guest: _Guest) -> None:
+        del self._guests[guest.socket]
+        self._selector.unregister(guest.socket)
+
+    def _dismiss(self, guest: _Guest) -> None:
+        if guest.socket in self._guests:
+            self._forget(guest)
+            guest.socket.close()

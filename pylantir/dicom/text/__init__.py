@@ -1,0 +1,1 @@
+"""Text in the character set of a scanner."""

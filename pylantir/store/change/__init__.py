@@ -1,0 +1,1 @@
+"""Changes that do not come from a source: reports of scanners, commands, retention."""

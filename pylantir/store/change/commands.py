@@ -1,0 +1,160 @@
+"""What operators may change in the worklist, and deciding anew what is stored when the configuration has changed.
+
+Lives in the writer, which carries the commands out between two batches. Everything is audited under the command's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, or_, select, update
+
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.errors import CommandRefused
+from pylantir.store.change.retention import purge_items
+from pylantir.store.decide.claims import STATUS, Rules
+from pylantir.store.intake.records import REFUSED, WITHDRAWN, chunks
+from pylantir.store.intake.state import utc_now
+from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.schema.tables import (
+    audit_log,
+    rejected_entries,
+    source_entries,
+    source_states,
+    store_facts,
+    worklist_items,
+)
+
+SETTABLE_STATUSES = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED, CANCELED)
+_RULES_FACT = "rules"
+_ENTRIES = source_entries.c
+_ITEMS = worklist_items.c
+
+
+def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> str:
+    """Carry out an operator's command as it came over the control socket; tells what was done.
+
+    Raises:
+        CommandRefused: It cannot be carried out, or is malformed.
+    """
+    item, before = command.get("item"), command.get("before")
+    match command.get("command"):
+        case "forget":
+            return forget_source(engine, str(command.get("name")), rules)
+        case "set-status" if type(item) is int:
+            return set_status(engine, item, str(command.get("status")), str(command.get("reason") or ""), rules)
+        case "purge" if isinstance(before, str) and len(before) == 8 and before.isdecimal():
+            return purge_items(engine, before)
+    raise CommandRefused("a command that the writer does not know, or without its arguments")
+
+
+def forget_source(engine: Engine, source: str, rules: Rules) -> str:
+    """Withdraw everything that a source without configuration still claims.
+
+    Returns:
+        What was done, for the operator.
+
+    Raises:
+        CommandRefused: The source is configured, or has left nothing.
+    """
+    if source in rules.ranks:
+        raise CommandRefused(f"{source} is configured; take it out of the configuration and reload, then forget it")
+    with engine.begin() as connection:
+        patients = _patients(
+            connection, select(_ENTRIES.patient_id).where(_ENTRIES.data_source == source, _ENTRIES.state != WITHDRAWN)
+        )
+        if not patients:
+            raise CommandRefused(f"there is nothing of a source named {source}")
+        working = WorkingSet(connection, rules, actor="command:forget", now=utc_now())
+        working.load(patients)
+        claims = [record for record in working.records.values() if record.data_source == source]
+        for record in claims:
+            working.enter(record, WITHDRAWN)
+        working.write()
+        for table in (rejected_entries, source_states):
+            connection.execute(delete(table).where(table.c.data_source == source))
+    return f"{source}: {len(claims)} records withdrawn, {len(working.events.cancelled)} items cancelled"
+
+
+def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Rules) -> str:
+    """Set an item's status by hand, for scanners that do not report.
+
+    As after a scanner's report no source changes the item any more; SCHEDULED gives it back to its sources.
+
+    Returns:
+        What was done, for the operator.
+
+    Raises:
+        CommandRefused: No such item or status, or no reason was given.
+    """
+    if status not in SETTABLE_STATUSES:
+        raise CommandRefused(f'no status "{status}"; there are: {", ".join(SETTABLE_STATUSES)}')
+    if not reason.strip():
+        raise CommandRefused("a reason is needed: it goes into the audit log")
+    now = utc_now()
+    with engine.begin() as connection:
+        item = connection.execute(select(worklist_items).where(_ITEMS.id == item_id)).one_or_none()
+        if item is None:
+            raise CommandRefused(f"no item {item_id}; `pylantir query-db --all` shows them")
+        before = item._mapping[STATUS]  # noqa: SLF001 - the documented way to a column by its name
+        connection.execute(
+            update(worklist_items).where(_ITEMS.id == item_id),
+            {STATUS: status, "scanner_touched": int(status != SCHEDULED), "updated_at": now},
+        )
+        changes = {STATUS: [before, status], "reason": [None, reason]}
+        note = {"at": now, "actor": "command:set-status", "action": "status", "item_id": item_id}
+        note |= {"patient_id": item.patient_id, "changes": json.dumps(changes, ensure_ascii=False)}
+        connection.execute(insert(audit_log), note)
+        if status == SCHEDULED:
+            _decide_anew(connection, [item.patient_id], rules, actor="command:set-status", now=now)
+    return f"item {item_id}: {before} -> {status}"
+
+
+def apply_rules(engine: Engine, rules: Rules) -> int:
+    """Decide anew about everything that a changed configuration may have changed.
+
+    Priorities and the matching rule that the stored items follow are kept in the database; when they are the present
+    ones there is nothing to do.
+
+    Returns:
+        How many items were changed.
+    """
+    ordered = sorted(rules.ranks, key=lambda source: rules.ranks[source])
+    present = json.dumps([ordered, rules.match_on, rules.max_minutes])
+    facts = store_facts.c
+    with engine.begin() as connection:
+        if connection.scalar(select(facts.value).where(facts.name == _RULES_FACT)) == present:
+            return 0
+        # Where one source alone speaks of a patient, no rule decides anything.
+        patients = _patients(
+            connection,
+            select(_ENTRIES.patient_id)
+            .group_by(_ENTRIES.patient_id)
+            .having(
+                or_(
+                    func.count(_ENTRIES.data_source.distinct()) > 1,
+                    func.sum(case((_ENTRIES.state == REFUSED, 1), else_=0)) > 0,
+                )
+            ),
+        )
+        changed = 0
+        for chunk in chunks(patients):
+            changed += _decide_anew(connection, chunk, rules, actor="command:reload", now=utc_now())
+        connection.execute(delete(store_facts).where(facts.name == _RULES_FACT))
+        connection.execute(insert(store_facts), {"name": _RULES_FACT, "value": present})
+    return changed
+
+
+def _decide_anew(connection: Connection, patients: Iterable[str], rules: Rules, *, actor: str, now: str) -> int:
+    working = WorkingSet(connection, rules, actor=actor, now=now)
+    working.load(patients)
+    for record in list(working.records.values()):
+        working.touch(record)
+    working.write()
+    events = working.events
+    return len(events.inserted) + len(events.changed) + len(events.cancelled)
+
+
+def _patients(connection: Connection, statement: Select[tuple[str]]) -> list[str]:
+    return sorted(set(connection.scalars(statement)))

@@ -1,0 +1,254 @@
+"""Storing what scanners report: the decision, its traces and its answer in one transaction.
+
+Lives in the writer. A request comes in, the answer goes out after the COMMIT. From its first report on an item's status
+is the scanner's. Whatever is not committed was not answered, and may be asked again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, insert, or_, select, update
+
+from pylantir.entry import SCHEDULED
+from pylantir.errors import MppsRefused, WriterUnavailable
+from pylantir.mpps.linking import Candidate, Clues, Link, link_items, next_item_status, read_clues
+from pylantir.mpps.model import (
+    COMPLETED,
+    DISCONTINUED,
+    END_DATE,
+    END_TIME,
+    IN_PROGRESS,
+    PATIENT_ID,
+    SERIES_SEQUENCE,
+    START_DATE,
+    START_TIME,
+    DimseStatus,
+    MppsAnswer,
+    MppsInstance,
+    MppsRequest,
+    items_of,
+    text_of,
+)
+from pylantir.mpps.rules import Decision, decide, instance_uid
+from pylantir.store.decide.claims import STATUS, may_be_generated
+from pylantir.store.read.mpps import find_instance
+from pylantir.store.read.study_uids import has_supplied_uid
+from pylantir.store.schema.engine import durable_transaction
+from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_requests, worklist_items
+
+ANSWERS_KEPT = datetime.timedelta(hours=1)
+"""A repeat comes within seconds: the server waits no longer than `mpps.timeout`."""
+_ACTIONS = {IN_PROGRESS: "started", COMPLETED: "completed", DISCONTINUED: "discontinued"}
+_ITEMS = worklist_items.c
+
+logger = logging.getLogger(__name__)
+
+
+def record_report(
+    engine: Engine,
+    request: MppsRequest,
+    *,
+    strict: bool,
+    now: datetime.datetime,
+    today: str,
+    is_awaited: Callable[[], bool] = lambda: True,
+) -> MppsAnswer:
+    """Decide on a report and store what becomes of it; returns after the COMMIT.
+
+    Args:
+        engine: The database, opened for writing.
+        request: The scanner's request.
+        strict: As `pylantir.mpps.rules.decide`.
+        now: The moment, in UTC.
+        today: The local day, YYYYMMDD.
+        is_awaited: Whether the scanner still waits; asked last, as the database may have been locked meanwhile.
+
+    Raises:
+        WriterUnavailable: It does not; nothing has changed.
+        sqlalchemy.exc.SQLAlchemyError: It could not be stored just now; nothing has changed.
+    """
+    moment = now.isoformat(timespec="microseconds")
+    with durable_transaction(engine) as connection:
+        known = connection.scalar(
+            select(mpps_requests.c.answer).where(mpps_requests.c.request_id == request.request_id)
+        )
+        if known is not None:
+            return MppsAnswer.from_json(json.loads(known))
+        stored = _find_stored(connection, request, strict=strict)
+        decision = decide(request, stored, strict=strict)
+        changes = _store(connection, request, stored, decision, moment, today) if decision.instance else []
+        kept_since = (now - ANSWERS_KEPT).isoformat(timespec="microseconds")
+        connection.execute(delete(mpps_requests).where(mpps_requests.c.at < kept_since))
+        answer = json.dumps(decision.answer.as_json())
+        connection.execute(insert(mpps_requests), {"request_id": request.request_id, "answer": answer, "at": moment})
+        if not is_awaited():
+            raise WriterUnavailable("the report came too late to be stored")
+    _log(request, decision, changes)
+    return decision.answer
+
+
+@dataclass(frozen=True, slots=True)
+class _ItemChange:
+    """One item, found by a rule just now or linked before, and its status before and after."""
+
+    item_id: int
+    patient_id: str | None
+    before: str | None
+    after: str
+    link: Link | None
+
+
+def _find_stored(connection: Connection, request: MppsRequest, *, strict: bool) -> MppsInstance | None:
+    try:
+        uid = instance_uid(request, strict=strict)
+    except MppsRefused:
+        return None
+    return find_instance(connection, uid)
+
+
+def _store(
+    connection: Connection,
+    request: MppsRequest,
+    stored: MppsInstance | None,
+    decision: Decision,
+    now: str,
+    today: str,
+) -> list[_ItemChange]:
+    instance = decision.instance
+    if instance is None:
+        return []
+    # What was not in the worklist when the exam began may have come meanwhile.
+    new_links = () if instance.item_ids else _find_links(connection, instance, today)
+    instance = replace(instance, item_ids=(*instance.item_ids, *(link.item_id for link in new_links)))
+    _write_instance(connection, instance, stored, request.scanner, now)
+    if stored is None or new_links or instance.status != stored.status:
+        changes = _set_statuses(connection, instance, new_links, now)
+        _audit(connection, request, instance, _ACTIONS[instance.status], _performed(instance), changes, now)
+    else:
+        changes = []
+        said = {"attributes": ", ".join(decision.changed)}
+        _audit(connection, request, instance, "updated", said, changes, now)
+    return changes
+
+
+def _find_links(connection: Connection, instance: MppsInstance, today: str) -> tuple[Link, ...]:
+    clues = read_clues(instance.attributes, today)
+    candidates = _find_candidates(connection, clues)
+    return link_items(clues, candidates)
+
+
+def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate]:
+    """The items that might be meant, by every sign there is."""
+    study_uids = {step.study_uid for step in clues.steps if step.study_uid}
+    accessions = {step.accession_number for step in clues.steps if step.accession_number}
+    by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
+    indexed: list[ColumnElement[bool]] = [_ITEMS.accession_number.in_(accessions), has_supplied_uid(study_uids)]
+    if clues.patient_id:
+        indexed.append((_ITEMS.patient_id == clues.patient_id) & ((_ITEMS.scheduled_start_date == clues.day) | by_uid))
+    rows = list(connection.execute(select(worklist_items).where(or_(*indexed))).mappings())
+    found = {row[name] for row in rows for name in ("study_instance_uid", "generated_study_uid")}
+    if any(may_be_generated(uid) for uid in study_uids - found):
+        # One of ours under another patient ID: without an index, so only now.
+        known = {row["id"] for row in rows}
+        everywhere = connection.execute(select(worklist_items).where(by_uid)).mappings()
+        rows += [row for row in everywhere if row["id"] not in known]
+    return [_as_candidate(row) for row in rows]
+
+
+def _as_candidate(row: RowMapping) -> Candidate:
+    return Candidate(
+        id=row["id"],
+        study_uids=frozenset(uid for uid in (row["study_instance_uid"], row["generated_study_uid"]) if uid),
+        step_id=row["scheduled_procedure_step_id"] or str(row["id"]),
+        accession_number=row["accession_number"] or "",
+        patient_id=row["patient_id"] or "",
+        modality=row["modality"] or "",
+        day=row["scheduled_start_date"] or "",
+        status=row[STATUS] or SCHEDULED,
+    )
+
+
+def _write_instance(
+    connection: Connection, instance: MppsInstance, stored: MppsInstance | None, scanner: str, now: str
+) -> None:
+    values = {
+        "status": instance.status,
+        "patient_id": text_of(instance.attributes, PATIENT_ID) or None,
+        "item_ids": json.dumps(instance.item_ids),
+        "attributes": json.dumps(instance.attributes),
+        "updated_at": now,
+    }
+    if stored is None:
+        first = {"sop_instance_uid": instance.sop_instance_uid, "scanner": scanner, "created_at": now}
+        connection.execute(insert(mpps_instances), {**values, **first})
+    else:
+        this = mpps_instances.c.sop_instance_uid == instance.sop_instance_uid
+        connection.execute(update(mpps_instances).where(this), values)
+
+
+def _set_statuses(
+    connection: Connection, instance: MppsInstance, new_links: Sequence[Link], now: str
+) -> list[_ItemChange]:
+    links = {link.item_id: link for link in new_links}
+    columns = (_ITEMS.id, _ITEMS.patient_id, _ITEMS[STATUS])
+    rows = connection.execute(select(*columns).where(_ITEMS.id.in_(instance.item_ids)).order_by(_ITEMS.id)).all()
+    changes = [
+        _ItemChange(number, patient, status, next_item_status(status, instance.status), links.get(number))
+        for number, patient, status in rows
+    ]
+    for change in changes:
+        values = {STATUS: change.after, "scanner_touched": 1, "updated_at": now}
+        connection.execute(update(worklist_items).where(_ITEMS.id == change.item_id), values)
+    return changes
+
+
+def _audit(
+    connection: Connection,
+    request: MppsRequest,
+    instance: MppsInstance,
+    action: str,
+    said: Mapping[str, str],
+    changes: Sequence[_ItemChange],
+    now: str,
+) -> None:
+    """Write a row per item, or one without an item."""
+    common = {"mpps": instance.sop_instance_uid, **said}
+    rows: list[tuple[int | None, str | None, Mapping[str, object]]] = []
+    for change in changes:
+        found = {"linked_by": change.link.rule} if change.link else {}
+        rows.append((change.item_id, change.patient_id, {STATUS: [change.before, change.after], **found, **common}))
+    if not rows:
+        patient = text_of(instance.attributes, PATIENT_ID) or None
+        rows = [(item, patient, common) for item in instance.item_ids or (None,)]
+    for item_id, patient_id, told in rows:
+        note = {"at": now, "actor": f"scanner:{request.scanner}", "action": action, "item_id": item_id}
+        note |= {"patient_id": patient_id, "changes": json.dumps(told, ensure_ascii=False)}
+        connection.execute(insert(audit_log), note)
+
+
+def _performed(instance: MppsInstance) -> dict[str, str]:
+    attributes = instance.attributes
+    moments = {
+        "began": f"{text_of(attributes, START_DATE)} {text_of(attributes, START_TIME)}".strip(),
+        "ended": f"{text_of(attributes, END_DATE)} {text_of(attributes, END_TIME)}".strip(),
+        "series": str(len(items_of(attributes, SERIES_SEQUENCE)) or ""),
+    }
+    return {name: value for name, value in moments.items() if value}
+
+
+def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange]) -> None:
+    if decision.answer.forgiven:
+        logger.warning("MPPS of %s accepted without %s", request.scanner, ", ".join(decision.answer.forgiven))
+    if decision.answer.status != DimseStatus.SUCCESS:
+        return
+    for change in changes:
+        logger.info("item %d: %s -> %s by %s", change.item_id, change.before, change.after, request.scanner)
+        if change.link and change.link.other_patient:
+            logger.warning("item %d: %s reports it for another patient ID", change.item_id, request.scanner)
+    if request.operation == "create" and not changes:
+        logger.info("MPPS of %s belongs to no item: an unscheduled exam", request.scanner)

@@ -1,0 +1,1 @@
+"""What a group of records amounts to: pure decisions, without a database."""

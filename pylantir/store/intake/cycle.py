@@ -1,0 +1,258 @@
+"""Taking in one source's cycle: batches in order, then the end, each in one transaction. Lives in the writer.
+
+Everything here may be repeated: a frame that was committed and is sent again changes nothing. What a cycle has shown so
+far is kept in memory only, so a cycle that began under another writer never removes anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, Engine, func, select
+
+from pylantir.store.decide.claims import Rules
+from pylantir.store.failures import is_temporary, telling_the_first_cause
+from pylantir.store.intake.batch import BatchIntake
+from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
+from pylantir.store.intake.progress import accept_next_removal, clear_progress, read_progress, save_progress
+from pylantir.store.intake.quarantine import (
+    add_rejections,
+    note_missed_sightings,
+    note_sightings,
+    remove_unseen,
+    storable,
+)
+from pylantir.store.intake.records import LIVE, REFUSED, WITHDRAWN
+from pylantir.store.intake.remembered import Passages
+from pylantir.store.intake.runs import find_last_run, find_last_success, read_counts, save_run
+from pylantir.store.intake.snapshot import settle_snapshot
+from pylantir.store.intake.state import CycleEnd, CycleState, CycleSummary, EntryBatch, utc_now
+from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.schema.tables import NOT_LIVE, source_entries
+
+logger = logging.getLogger(__name__)
+
+_ENTRIES = source_entries.c
+
+
+class SourceIngest:
+    """Takes in the cycles of one source.
+
+    Args:
+        engine: The database, opened for writing.
+        source: The source's name.
+        rules: Priorities and the matching rule.
+        keep_missing: Records that a snapshot no longer shows stay (`missing_entries: "keep"`).
+    """
+
+    def __init__(self, engine: Engine, source: str, rules: Rules, *, keep_missing: bool = False) -> None:
+        self._engine = engine
+        self._source = source
+        self._rules = rules
+        self._keep_missing = keep_missing
+        self._passages = Passages()
+        # Whether the last batch of this cycle had nothing but news: the next one will have the same, presumably.
+        self._only_news = False
+        with engine.connect() as connection:
+            self._cycle, self._held = read_progress(connection, source)
+            last_run = find_last_run(connection, source)
+        self._finished = last_run.started_at if last_run else None
+
+    def find_last_success(self) -> str | None:
+        """When the last successful cycle began (ISO 8601, UTC): where an incremental source goes on from."""
+        with self._engine.connect() as connection:
+            return find_last_success(connection, self._source)
+
+    def apply_batch(self, batch: EntryBatch) -> list[int]:
+        """Take in a batch, in one transaction; returns after the COMMIT.
+
+        Returns:
+            Names of its passages that must come with all their records in the next cycle, too.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: It could not be stored just now (disk full, lock): nothing has changed,
+                and the same batch may be given again.
+        """
+        if self._is_over(batch.started_at):
+            return []
+        if self._cycle and self._cycle.cycle == batch.cycle and batch.seq <= self._cycle.last_seq:
+            return []
+        try:
+            cycle, result = self._commit(batch, trusting=self._only_news)
+        except Exception as error:
+            if is_temporary(error) or not self._only_news:
+                raise
+            cycle, result = self._commit(batch, trusting=False)
+        self._only_news = 0 < result.counts["inserted"] == result.counts["fetched"]
+        cycle.mark_seen(result.seen)
+        cycle.mark_seen(list(result.again.ids))
+        unkept = self._remember(cycle, batch, result)
+        cycle.spared_patients.update(one.patient_id for one in result.rejected if one.patient_id)
+        cycle.unreadable += sum(one.unreadable for one in batch.rejected)
+        self._cycle = cycle
+        tell_outcome(self._source, result)
+        return unkept
+
+    def _commit(self, batch: EntryBatch, *, trusting: bool) -> tuple[CycleState, Outcome]:
+        with telling_the_first_cause(), self._engine.begin() as connection:
+            cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
+            cycle.whole &= batch.seq == cycle.last_seq + 1
+            result = self._take_in(connection, cycle, batch, trusting=trusting)
+            for name, count in result.counts.items():
+                cycle.counts[name] += count
+            cycle.last_seq = batch.seq
+            save_progress(connection, self._source, cycle)
+        return cycle, result
+
+    def finish_cycle(self, end: CycleEnd) -> CycleSummary:
+        """Apply what only the whole snapshot can tell, and close the cycle, in one transaction.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: As `apply_batch`.
+        """
+        if self._is_over(end.started_at):
+            return self._recall_summary()
+        with self._engine.begin() as connection:
+            cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
+            error = end.error
+            if error is None and end.seq != cycle.last_seq + 1:
+                error = "some of its batches did not arrive; the next cycle brings them"
+            complete = end.complete and error is None and cycle.whole
+            working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=utc_now())
+            held = self._held
+            if complete:
+                keep = self._keep_missing or cycle.unreadable > 0
+                still_held = settle_snapshot(working, self._source, cycle, held=held, keep_missing=keep)
+                held = held if cycle.unreadable else still_held
+                self._note_refused(connection, cycle, working.now)
+                remove_unseen(connection, self._source, cycle.started_at)
+            cycle.counts["cancelled"] += len(working.events.cancelled)
+            whole = complete and held is None and not cycle.unreadable
+            save_run(connection, self._source, cycle, complete=whole, error=error)
+            clear_progress(connection, self._source, held, accepted_was_used=complete and not cycle.unreadable)
+            entries = self._count_live(connection)
+        self._cycle, self._held, self._finished = None, held, cycle.started_at
+        self._passages = cycle.passages if complete else Passages()
+        self._only_news = False
+        tell_outcome(self._source, Outcome(events=[working.events]))
+        return CycleSummary(
+            counts=cycle.counts, entries=entries, complete=whole, forgotten=cycle.forgotten,
+            unreadable=cycle.unreadable, held=held,
+        )  # fmt: skip
+
+    def accept_removal(self) -> None:
+        """Let the next snapshot remove what it will, whatever the guard says."""
+        with self._engine.begin() as connection:
+            accept_next_removal(connection, self._source)
+
+    def _remember(self, cycle: CycleState, batch: EntryBatch, result: Outcome) -> list[int]:
+        """Note what the passages stand for that were committed just now; tells which are not kept.
+
+        Those are the ones with a record that was refused, repeated or waits: it is looked at in every cycle.
+        """
+        unkept: list[int] = []
+        for again in result.again.names:
+            self._passages.move(again, cycle.passages)
+        ids = [None if key in result.unclean else result.ids.get(key) for key in batch.records.keys]
+        begin = 0
+        for name, length in batch.passages:
+            own = ids[begin : begin + length]
+            begin += length
+            if name is None:
+                continue
+            if own and all(own):
+                cycle.passages.remember(name, own)  # type: ignore[arg-type]  # none of them is None
+            else:
+                unkept.append(name)
+        return unkept
+
+    def _is_over(self, started_at: str) -> bool:
+        """Whether a frame belongs to the cycle that was finished last: its acknowledgement was lost."""
+        return self._cycle is None and started_at == self._finished
+
+    def _recall_summary(self) -> CycleSummary:
+        with self._engine.connect() as connection:
+            run = find_last_run(connection, self._source)
+            entries = self._count_live(connection)
+        counts = read_counts(run) if run else {}
+        return CycleSummary(counts=counts, entries=entries, complete=bool(run and run.complete), held=self._held)
+
+    def _continue_cycle(self, connection: Connection, name: str, started_at: str, seq: int) -> CycleState:
+        """A copy of the cycle in progress if it is this one, else a new one; an abandoned one gets its run's row."""
+        if self._cycle and self._cycle.cycle == name:
+            return replace(self._cycle, counts=dict(self._cycle.counts))
+        if self._cycle:
+            error = "the cycle was interrupted; the next one repeats it"
+            save_run(connection, self._source, self._cycle, complete=False, error=error)
+            self._passages = Passages()
+        return CycleState(name, started_at, whole=seq == 1)
+
+    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, *, trusting: bool) -> Outcome:
+        """Store what a batch says, and note what it shows."""
+        now = utc_now()
+        again = self._recognise(cycle, batch.repeated)
+        intake = BatchIntake(
+            connection, self._source, self._rules, cycle, again=again.ids, snapshot=batch.snapshot, trusting=trusting,
+            now=now,
+        )  # fmt: skip
+        result = intake.store(batch.records)
+        result.again = again
+        result.rejected += batch.rejected
+        present = [storable(key) for key in batch.present]
+        self._bring_back(connection, intake, present, result, now)
+        # A record that has become unreadable is still there: it keeps its item.
+        shown = [*present, *(storable(one.record_key) for one in result.rejected)]
+        result.seen += [row.id for row in intake.find_existing(shown).values() if row.state != WITHDRAWN]
+        result.counts["fetched"] += len(again.ids) + len(batch.records) - result.repeats + len(batch.rejected)
+        result.counts["unchanged"] += len(again.ids)
+        result.counts["rejected"] += len(result.rejected)
+        note_sightings(connection, self._source, [*result.refused, *present], now)
+        add_rejections(connection, self._source, result.rejected, now)
+        return result
+
+    def _recognise(self, cycle: CycleState, names: Sequence[int]) -> Again:
+        """The records that passages stand for; a cycle that names what we do not know is not whole."""
+        again = Again()
+        for name in names:
+            ids = self._passages.find(name)
+            if ids is None or not again.ids.isdisjoint(ids) or cycle.has_seen_any(ids):
+                cycle.whole, cycle.forgotten = False, True
+            else:
+                again.names.append(name)
+                again.ids.update(ids)
+        return again
+
+    def _bring_back(
+        self, connection: Connection, intake: BatchIntake, present: Sequence[str], result: Outcome, now: str
+    ) -> None:
+        """Let in, as they were, the records that an earlier list of what exists did not have."""
+        back = [row for row in intake.find_existing(present).values() if row.state == WITHDRAWN]
+        if not back:
+            return
+        working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=now)
+        working.load(row.patient_id for row in back)
+        for row in back:
+            working.enter(working.records[row.id], LIVE)
+        working.write()
+        result.counts["fetched"] += len(back)
+        result.counts["inserted"] += len(back)
+        result.events.append(working.events)
+
+    def _note_refused(self, connection: Connection, cycle: CycleState, now: str) -> None:
+        """Records that came in repeated passages, and were refused since for another source's sake."""
+        unsettled = (_ENTRIES.data_source == self._source, NOT_LIVE, _ENTRIES.state == REFUSED)
+        refused = connection.execute(select(_ENTRIES.id, _ENTRIES.record_key).where(*unsettled))
+        keys = [row.record_key for row in refused if cycle.has_seen(row.id)]
+        missed = note_missed_sightings(connection, self._source, keys, cycle.started_at, now)
+        cycle.counts["unchanged"] -= missed
+        cycle.counts["rejected"] += missed
+
+    def _count_live(self, connection: Connection) -> int:
+        """Count by the indexes alone: the table is far larger."""
+        own = select(func.count()).where(_ENTRIES.data_source == self._source)
+        everything, others = connection.execute(
+            select(own.scalar_subquery(), own.where(NOT_LIVE).scalar_subquery())
+        ).one()
+        return int(everything - others)

@@ -1,0 +1,90 @@
+"""What a transaction of the intake did: counted, and told in the log once it is committed. Lives in the writer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pylantir.store.intake.quarantine import Rejection
+from pylantir.store.intake.state import COUNTS
+from pylantir.store.intake.working_set import Events
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Again:
+    """Passages that came again, and the ids of their records."""
+
+    names: list[int] = field(default_factory=list)
+    ids: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one batch did, to be added to the cycle once it is committed.
+
+    Attributes:
+        counts: As in `sync_runs`.
+        seen: Ids of the records that it showed.
+        again: Passages that it named in place of their records.
+        ids: Key -> id of the records that it showed and that are stored.
+        unclean: Keys of records that are to be looked at again in the next cycle: repeated, rejected, not live.
+        rejected: Records that go into quarantine.
+        refused: Keys of records that are in quarantine already.
+        repeats: Exact repeats within the fetch.
+        events: What became of items.
+    """
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    seen: list[int] = field(default_factory=list)
+    again: Again = field(default_factory=Again)
+    ids: dict[str, int] = field(default_factory=dict)
+    unclean: set[str] = field(default_factory=set)
+    rejected: list[Rejection] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    repeats: int = 0
+    events: list[Events] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Take in what another part of the batch did."""
+        for name, count in other.counts.items():
+            self.counts[name] += count
+        self.seen += other.seen
+        self.ids |= other.ids
+        self.unclean |= other.unclean
+        self.rejected += other.rejected
+        self.refused += other.refused
+        self.repeats += other.repeats
+        self.events += other.events
+
+
+def tell_outcome(source: str, result: Outcome) -> None:
+    """Log what a transaction did, now that it is committed: item ids and sources, never patients."""
+    if result.repeats:
+        logger.warning("source %s: %d exact repeats in one fetch count once", source, result.repeats)
+    for events in result.events:
+        kinds = (("new", events.inserted), ("changed", events.changed), ("cancelled", events.cancelled))
+        for word, ids in kinds:
+            if ids:
+                logger.info("source %s: %s items %s", source, word, format_ids(ids))
+        for item_id, conflict in events.conflicts:
+            logger.warning(
+                "item %d: %s from %s wins over a different one from %s",
+                item_id,
+                conflict.field,
+                conflict.winner,
+                conflict.loser,
+            )
+
+
+def format_ids(ids: Sequence[int]) -> str:
+    """Write item ids with runs shortened: 1-500, 502."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,109 @@
+"""Records that could not become worklist items, kept until they are mended at their source. Written by the writer."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from pylantir.store.schema.tables import rejected_entries
+
+_TABLE = rejected_entries.c
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that was refused.
+
+    Attributes:
+        record_key: The record's key, or a label such as "row 17" where it has none.
+        field: The worklist field at fault.
+        reason: What is wrong, without patient data.
+        patient_id: Whose record it is, if that could be read: such a patient's items outlive the snapshot.
+        unreadable: Nothing of it could be read, so it may be any record: a snapshot that has one cancels nothing.
+    """
+
+    record_key: str
+    field: str
+    reason: str
+    patient_id: str | None = None
+    unreadable: bool = False
+
+
+def storable(text: str) -> str:
+    """Write out the characters that a database refuses: halves of surrogate pairs, and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+
+
+def add_rejections(connection: Connection, source: str, rejections: Iterable[Rejection], now: str) -> None:
+    """Put records into quarantine, or count one more sighting."""
+    rows = {
+        storable(one.record_key): {
+            "data_source": source,
+            "record_key": storable(one.record_key),
+            "field": storable(one.field),
+            "reason": storable(one.reason),
+            "first_seen_at": now,
+            "last_seen_at": now,
+            "times_seen": 1,
+        }
+        for one in rejections
+    }
+    if not rows:
+        return
+    # That of the database in use, which is loaded: another one would be a tenth of the writer's start.
+    dialect = importlib.import_module(f"sqlalchemy.dialects.{connection.dialect.name}")
+    statement = dialect.insert(rejected_entries)
+    new = statement.excluded
+    seen_again = statement.on_conflict_do_update(
+        index_elements=["data_source", "record_key"],
+        set_={
+            "field": new.field,
+            "reason": new.reason,
+            "last_seen_at": new.last_seen_at,
+            "times_seen": _TABLE.times_seen + 1,
+        },
+    )
+    connection.execute(seen_again, list(rows.values()))
+
+
+def remove_rejections(connection: Connection, source: str, record_keys: Sequence[str]) -> None:
+    """Take mended records out of quarantine."""
+    if record_keys and _has_any(connection, source):
+        connection.execute(delete(rejected_entries).where(*_OF_KEYS), {"source": source, "keys": list(record_keys)})
+
+
+def note_sightings(connection: Connection, source: str, record_keys: Sequence[str], now: str) -> None:
+    """Records in quarantine that a source still has, unchanged."""
+    if record_keys and _has_any(connection, source):
+        seen_again = update(rejected_entries).where(*_OF_KEYS)
+        seen_again = seen_again.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
+        connection.execute(seen_again, {"source": source, "keys": list(record_keys)})
+
+
+def note_missed_sightings(connection: Connection, source: str, record_keys: Sequence[str], since: str, now: str) -> int:
+    """As `note_sightings`, for those of the records only that have not been noted since a moment; tells how many."""
+    if not record_keys:
+        return 0
+    missed = update(rejected_entries).where(*_OF_KEYS, _TABLE.last_seen_at < bindparam("since"))
+    missed = missed.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
+    done = connection.execute(missed, {"source": source, "keys": list(record_keys), "since": since})
+    return done.rowcount
+
+
+def remove_unseen(connection: Connection, source: str, since: str) -> None:
+    """Take out what a whole snapshot, begun at `since`, did not show any more."""
+    connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since))
+
+
+def _has_any(connection: Connection, source: str) -> bool:
+    return connection.scalar(_FIND_ANY, {"source": source}) is not None
+
+
+_FIND_ANY = select(_TABLE.id).where(_TABLE.data_source == bindparam("source")).limit(1)
+_OF_KEYS = (
+    _TABLE.data_source == bindparam("source"),
+    _TABLE.record_key.in_(bindparam("keys", expanding=True)),
+)

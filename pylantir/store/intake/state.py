@@ -1,0 +1,130 @@
+"""What a cycle of a source consists of, and how far one has come: the values that the writer's intake works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pylantir.ipc.records import NO_RECORDS, RecordColumns
+from pylantir.store.decide.removal import HeldRemoval
+from pylantir.store.intake.quarantine import Rejection
+from pylantir.store.intake.remembered import Passages
+
+COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected")
+
+
+def utc_now() -> str:
+    """The time as the database keeps it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryBatch:
+    """Some records of a cycle.
+
+    Attributes:
+        cycle: Identifies the cycle; the same in all its frames.
+        seq: 1, 2, 3 … within the cycle.
+        started_at: When the cycle began (ISO 8601, UTC).
+        snapshot: The cycle shows everything that the source has, so a key may come once only.
+        records: What the source says, in its order.
+        passages: How the records fall into passages (see `passages`): of each its name, or None, and its length.
+        repeated: Names of passages that come again as the last cycle had them, in place of their records.
+        present: Keys of records that still exist, sent without their fields.
+        rejected: Records that could not be mapped.
+    """
+
+    cycle: str
+    seq: int
+    started_at: str
+    snapshot: bool
+    records: RecordColumns = NO_RECORDS
+    passages: Sequence[tuple[int | None, int]] = ()
+    repeated: Sequence[int] = ()
+    present: Sequence[str] = ()
+    rejected: Sequence[Rejection] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleEnd:
+    """The last frame of a cycle; `complete` if all that the source has was shown, `error` if the fetch failed."""
+
+    cycle: str
+    seq: int
+    started_at: str
+    complete: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleSummary:
+    """What became of a cycle, as its row in `sync_runs` says, and what the source holds now.
+
+    Attributes:
+        counts: As in `sync_runs`.
+        entries: Live records of the source.
+        complete: A whole snapshot, whose removals were applied.
+        unreadable: Records of which nothing could be read.
+        held: A removal that waits.
+        forgotten: It named passages that this writer does not know: everything has to be sent once more.
+    """
+
+    counts: Mapping[str, int]
+    entries: int
+    complete: bool
+    forgotten: bool = False
+    unreadable: int = 0
+    held: HeldRemoval | None = None
+
+
+@dataclass(slots=True)
+class CycleState:
+    """The cycle in progress, as far as it is committed.
+
+    `whole` is lost when something of it did not come to this writer, which then must not take it for a snapshot.
+    """
+
+    cycle: str
+    started_at: str
+    last_seq: int = 0
+    whole: bool = True
+    forgotten: bool = False
+    passages: Passages = field(default_factory=Passages)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    seen: bytearray = field(default_factory=bytearray)
+    seen_count: int = 0
+    spared_patients: set[str] = field(default_factory=set)
+    unreadable: int = 0
+
+    def has_seen(self, record_id: int) -> bool:
+        """Whether the cycle has shown a record."""
+        byte = record_id >> 3
+        return byte < len(self.seen) and bool(self.seen[byte] >> (record_id & 7) & 1)
+
+    def has_seen_any(self, record_ids: Sequence[int]) -> bool:
+        """Whether the cycle has shown one of several records."""
+        if isinstance(record_ids, range):
+            first, last = record_ids.start, record_ids.stop - 1
+            part = int.from_bytes(self.seen[first >> 3 : (last >> 3) + 1], "little")
+            return bool(part >> (first & 7) & (1 << len(record_ids)) - 1)
+        return any(map(self.has_seen, record_ids))
+
+    def mark_seen(self, record_ids: Sequence[int]) -> None:
+        """Remember what a committed batch has shown: a bit per record id."""
+        if not record_ids:
+            return
+        seen, first, last = self.seen, min(record_ids), max(record_ids)
+        seen.extend(bytes(max(0, (last >> 3) + 1 - len(seen))))
+        if last - first + 1 == len(record_ids) == len(set(record_ids)):
+            begin, end = first >> 3, (last >> 3) + 1
+            before = int.from_bytes(seen[begin:end], "little")
+            after = before | (1 << len(record_ids)) - 1 << (first & 7)
+            seen[begin:end] = after.to_bytes(end - begin, "little")
+            self.seen_count += after.bit_count() - before.bit_count()
+            return
+        for record_id in record_ids:
+            byte, bit = record_id >> 3, 1 << (record_id & 7)
+            if not seen[byte] & bit:
+                seen[byte] |= bit
+                self.seen_count += 1

@@ -1,0 +1,1 @@
+"""Reading the worklist and its history; nothing here writes."""

@@ -1,0 +1,98 @@
+"""What the database knows beside the items: who gives them, what was refused, who changed what.
+
+Lives in the commands. A connection for reading and conditions come in, rows go out, streamed. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.errors import StoreError
+from pylantir.store.intake.records import LIVE
+from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
+from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries
+
+_MAX_IDS = 500
+
+
+def find_claims(connection: Connection, item_ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
+    """Say which sources give some items now.
+
+    Returns:
+        Item id -> its live claims, the oldest first: `data_source`, `record_key`, `first_seen_at` (ISO 8601, UTC).
+        An item that nobody claims is missing.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    columns = source_entries.columns
+    ids = list(item_ids)
+    claims: dict[int, list[dict[str, Any]]] = {}
+    for start in range(0, len(ids), _MAX_IDS):
+        statement = (
+            select(columns.item_id, columns.data_source, columns.record_key, columns.first_seen_at)
+            .where(columns.item_id.in_(ids[start : start + _MAX_IDS]), columns.state == LIVE)
+            .order_by(columns.first_seen_at, columns.id)
+        )
+        for row in _stream(connection, statement):
+            claims.setdefault(row.pop("item_id"), []).append(row)
+    return claims
+
+
+def find_rejected(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the quarantined records by source, the latest first, with all columns but `id`.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    columns = rejected_entries.columns
+    statement = select(*(column for column in columns if column.name != "id"))
+    if source is not None:
+        statement = statement.where(columns.data_source == source)
+    return _stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id))
+
+
+def find_audited(
+    connection: Connection,
+    *,
+    patient_id: str | None = None,
+    source: str | None = None,
+    item_id: int | None = None,
+    since: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of the audit log, the oldest first; all given conditions hold together.
+
+    Args:
+        connection: Open for reading.
+        patient_id: Whose items.
+        source: What this source did.
+        item_id: Which item.
+        since: From this moment on (ISO 8601, UTC, microseconds).
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    columns = audit_log.columns
+    statement = select(audit_log)
+    for column, value in (
+        (columns.patient_id, patient_id),
+        (columns.actor, None if source is None else f"source:{source}"),
+        (columns.item_id, item_id),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if since is not None:
+        statement = statement.where(columns.at >= since)
+    return _stream(connection, statement.order_by(columns.id))
+
+
+def _stream(connection: Connection, statement: Select[Any]) -> Iterator[dict[str, Any]]:
+    try:
+        with connection.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as result:
+            yield from map(dict, result.mappings())
+    except SQLAlchemyError as error:
+        raise StoreError(f"the database cannot be read: {describe_error(error)}") from None

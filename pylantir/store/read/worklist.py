@@ -1,0 +1,187 @@
+"""Reading the worklist: which items does a query match?
+
+Lives in the server process and in the commands that show the worklist. A connection and a `WorklistQuery`
+come in, rows of `worklist_items` go out. The database selects by its indexes; what SQL cannot say exactly
+(letter case of every script, components of names) it selects generously, and `pylantir.query` decides.
+Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    and_,
+    cast,
+    false,
+    func,
+    or_,
+    select,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.entry import WORKLIST_FIELDS
+from pylantir.errors import StoreError
+from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, fold_name, pattern_test
+from pylantir.store.read.study_uids import has_study_uid
+from pylantir.store.schema.tables import worklist_items
+
+ROWS_PER_FETCH = 500
+SERVED_FIELDS = ("id", "data_source", "source_record_id", *WORKLIST_FIELDS)
+_COLUMNS = worklist_items.columns
+
+
+def find_values(
+    connection: Connection, query: WorklistQuery, fields: Sequence[str]
+) -> Generator[Sequence[Sequence[Any]]]:
+    """Yield values of the items that a query matches, by start date, start time and id.
+
+    Rows are streamed: close the iterator (or exhaust it) to end the read.
+
+    Args:
+        connection: Open for reading; the caller ends its transaction.
+        query: What the item must meet; see `pylantir.query.item_matches` for what that means.
+        fields: Of `SERVED_FIELDS`.
+
+    Yields:
+        Batches of rows: the values of the fields as stored, None where unknown.
+
+    Raises:
+        StoreError: The database cannot be read just now, or a field is no worklist field.
+    """
+    tests = [(name, pattern_test(name, pattern)) for name, pattern in query.like.items()]
+    columns = [_served_column(name) for name in fields] + [_column(name) for name, _ in tests]
+    statement = _statement(query, columns, dialect=connection.dialect.name)
+    width = len(fields)
+    try:
+        with connection.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as result:
+            for rows in result.partitions():
+                if tests:
+                    matching = [row[:width] for row in rows if _passes(row[width:], tests)]
+                    if matching:
+                        yield matching
+                else:
+                    yield rows
+    except SQLAlchemyError as error:
+        raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
+
+
+def find_matching(
+    connection: Connection, query: WorklistQuery, *, limit: int | None = None
+) -> Generator[Mapping[str, object]]:
+    """Yield the items that a query matches one by one, with everything: `SERVED_FIELDS` -> value.
+
+    Args:
+        connection: As for `find_values`, whose order and errors are those of this function.
+        query: What the item must meet.
+        limit: At most so many items.
+    """
+    with closing(find_values(connection, query, SERVED_FIELDS)) as batches:
+        items = (dict(zip(SERVED_FIELDS, row, strict=True)) for rows in batches for row in rows)
+        yield from islice(items, limit)
+
+
+def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | None:
+    """Look up one item, whatever its status, with the columns that `find_matching` gives.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    try:
+        statement = select(*(_COLUMNS[name] for name in SERVED_FIELDS)).where(_COLUMNS.id == item_id)
+        row = connection.execute(statement).mappings().first()
+    except SQLAlchemyError as error:
+        raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
+    return None if row is None else dict(row)
+
+
+def describe_error(error: SQLAlchemyError) -> str:
+    """What the driver says, without the statement's parameters and stored text: those are patient data."""
+    said = str(getattr(error, "orig", None) or type(error).__name__)
+    return said.partition("\n")[0].partition(" with text ")[0]
+
+
+def _passes(values: Sequence[Any], tests: Sequence[tuple[str, Callable[[str], bool]]]) -> bool:
+    return all(test(value) for value, (_, test) in zip(values, tests, strict=True))
+
+
+def _statement(query: WorklistQuery, columns: Sequence[Column[Any]], *, dialect: str) -> Select[Any]:
+    start_date, start_time = _COLUMNS.scheduled_start_date, _COLUMNS.scheduled_start_time
+    conditions = [
+        has_study_uid(accepted) if name == "study_instance_uid" else _any_of(_column(name), accepted)
+        for name, accepted in query.equal.items()
+    ]
+    for name, accepted in query.equal_or_unknown.items():
+        column = _column(name)
+        conditions.append(or_(column.is_(None), column.in_(["", *accepted])))
+    conditions += [_superset(_column(name), pattern, dialect) for name, pattern in query.like.items()]
+    for name, bounds in query.ranges.items():
+        conditions.append(_within(_column(name), *bounds))
+    if query.period is not None:
+        low, high = query.period
+        conditions += [
+            # The date by itself as well: that is what the index can use.
+            _within(start_date, low and low[:8], high and high[:8]),
+            _within(start_time, None, None),
+            _within(start_date.concat(start_time), low, high),
+        ]
+    return select(*columns).where(*conditions).order_by(start_date, start_time, _COLUMNS.id)
+
+
+def _served_column(name: str) -> Column[Any]:
+    return _COLUMNS[name] if name in SERVED_FIELDS else _column(name)
+
+
+def _column(name: str) -> Column[Any]:
+    if name not in WORKLIST_FIELDS:
+        raise StoreError(f"{name}: not a worklist field")
+    return _COLUMNS[name]
+
+
+def _any_of(column: Column[Any], accepted: tuple[str, ...]) -> ColumnElement[bool]:
+    values = [value for value in accepted if value]
+    if not values:
+        return false()
+    return column == values[0] if len(values) == 1 else column.in_(values)
+
+
+def _within(column: ColumnElement[Any], low: str | None, high: str | None) -> ColumnElement[bool]:
+    bounds = [column != ""]
+    if low is not None:
+        bounds.append(column >= low)
+    if high is not None:
+        bounds.append(column <= high)
+    return and_(*bounds)
+
+
+def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
+    """SQL for a `like` condition: true wherever the exact test is, and rarely elsewhere."""
+    if column.name not in PERSON_NAME_FIELDS:
+        return and_(column != "", column.like(_like(pattern), escape="\\"))
+    # The first group alone: a name of one group has nothing for the others, and those of several are let
+    # through.
+    alphabetic = fold_name(pattern).split("=")[0]
+    length_bytes = func.length(cast(column, LargeBinary)) if dialect == "sqlite" else func.octet_length(column)
+    return and_(
+        column != "",
+        or_(
+            # Either side may end in empty components that the other leaves out.
+            func.lower(column).like(_like(alphabetic.rstrip("^*") + "*"), escape="\\"),
+            # Letter case in other scripts is beyond SQL.
+            length_bytes != func.length(column),
+            column.contains("="),
+        ),
+    )
+
+
+def _like(pattern: str) -> str:
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")

@@ -1,0 +1,1 @@
+"""The tables: how they are opened, created, completed and guarded."""

@@ -1,0 +1,151 @@
+"""Opening the worklist database: one writer, any number of readers, SQLite or PostgreSQL.
+
+The writer process opens it for writing; everybody else read-only, enforced by the database and not by good manners.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+BUSY_TIMEOUT_MS = 5000
+KEPT_READERS = 4
+"""Connections to a SQLite file that stay open between reads; more are opened when they are needed."""
+_QUIET: dict[str, Any] = {"hide_parameters": True}
+"""Exceptions and echoed statements quote no values: those are patient data."""
+
+
+def sqlite_path(db_url: str) -> Path | None:
+    """The file behind a SQLite URL; None for another database."""
+    url = make_url(db_url)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def sqlite_uri(path: Path, mode: str) -> str:
+    """The URI of a SQLite file that is there already, for `mode` "ro" or "rw"."""
+    return f"file:{quote(str(path))}?mode={mode}"
+
+
+def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
+    """Open the database for the one process that writes.
+
+    SQLite: WAL, `synchronous=NORMAL` (a commit survives the death of any process, not a power cut), and every
+    transaction begins IMMEDIATE, because a read that turns into a write would fail at once instead of waiting.
+    """
+    path = sqlite_path(db_url)
+    if path is None:
+        return create_engine(_with_driver(db_url), echo=echo, **_QUIET, pool_size=1, max_overflow=0, pool_pre_ping=True)
+    engine = create_engine(
+        db_url, echo=echo, **_QUIET, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            # For a new file only: rows of a worklist are long.
+            "page_size=8192",
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "cache_size=-16384",
+            # 256 MB: see `workers.writer.checkpoints`. Once it is in the file, the log's own file shrinks to 64 MB.
+            "wal_autocheckpoint=32768",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin_immediate(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def durable_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose COMMIT survives a power cut as well: for what somebody else is told to rely on."""
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
+        _set_synchronous(driver, "FULL")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            _set_synchronous(driver, "NORMAL")
+
+
+def _set_synchronous(driver: Any, level: str) -> None:
+    """Say when SQLite waits for the disk; it takes that between transactions only, which SQLAlchemy would begin."""
+    if driver is None:
+        return
+    statement = f"PRAGMA synchronous={level}"
+    try:
+        driver.execute(statement)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
+
+
+def open_for_reading(db_url: str) -> Engine:
+    """Open the database so that nothing can be written through it; fails at the first use if there is none."""
+    path = sqlite_path(db_url)
+    if path is None:
+        return create_engine(
+            _with_driver(db_url),
+            **_QUIET,
+            pool_pre_ping=True,
+            connect_args={"options": "-c default_transaction_read_only=on"},
+        )
+    # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
+    engine = create_engine(
+        f"sqlite:///{sqlite_uri(path, 'ro')}&uri=true",
+        **_QUIET,
+        poolclass=QueuePool,
+        pool_size=KEPT_READERS,
+        max_overflow=-1,
+        connect_args=_SQLITE_ARGUMENTS,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def remember_file(_dialect: object, record: ConnectionPoolEntry, _args: object, _keywords: object) -> None:
+        record.info["file"] = _identity(path)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "checkout")
+    def notice_another_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if record.info["file"] != _identity(path):
+            raise DisconnectionError("the database file is another one")
+
+    return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that has taken its name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+_SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+
+
+def _with_driver(db_url: str) -> str:
+    """Let a plain `postgresql://` mean psycopg 3, the driver that the `postgresql` extra installs."""
+    for plain in ("postgresql://", "postgres://"):
+        if db_url.startswith(plain):
+            return "postgresql+psycopg://" + db_url.removeprefix(plain)
+    return db_url

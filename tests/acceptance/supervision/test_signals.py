@@ -1,0 +1,309 @@
+"""Stopping, killing and freezing: whatever happens to a process, nothing is left behind and nobody hangs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from installation import Installation, csv_source, end_with_parent, plugin_source, wait_until
+
+from workers.child.producer import WINDOW
+from workers.source.batches import FIRST_BATCH_RECORDS
+from workers.supervisor.loop import STOP_GRACE_S, WRITER_GRACE_S
+
+LARGE = """\
+import os
+from pylantir.data_sources.base import DataSourcePlugin
+
+class Plugin(DataSourcePlugin):
+    def validate_config(self, config):
+        return True, ""
+
+    def get_source_name(self):
+        return "a hundred thousand records, and how many of them were asked for"
+
+    def fetch_entries(self, field_mapping, interval):
+        given = os.open("given", os.O_WRONLY | os.O_CREAT, 0o600)
+        for number in range(100_000):
+            os.pwrite(given, b"%06d" % number, 0)
+            yield {"patient_id": f"P{number:06d}", "scheduled_start_date": "2030-01-01"}
+"""
+
+
+def slow_installation(installation: Installation) -> Installation:
+    """One quick source, one in the middle of an endless fetch."""
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("endless", fetch="open('fetching', 'w').close(); time.sleep(3600)")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("endless"))
+    return installation
+
+
+def holds_back_sigterm(pid: int) -> bool:
+    """Whether SIGTERM is blocked, or has its handler already."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    sets = dict(line.split(":\t") for line in lines if line.startswith("Sig"))
+    return any(int(sets[name], 16) >> (signal.SIGTERM - 1) & 1 for name in ("SigBlk", "SigCgt"))
+
+
+def assert_stopped(installation: Installation) -> None:
+    # multiprocessing's tracker ends by itself, a moment after the supervisor.
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
+    assert installation.leftovers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_in_order(installation: Installation, number: signal.Signals) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    supervisor.send_signal(number)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+    endings = [line for line in installation.log().splitlines() if "has ended (status 0)" in line]
+    assert len(endings) == 3
+    assert " writer has ended" in endings[-1]
+
+
+def test_a_stop_ends_what_ignores_it(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    wait_until(lambda: installation.patients() == ["P1"], "the other source's entry")
+    for name in ("a", "writer", "mwl-scp"):
+        os.kill(installation.process(name)["pid"], signal.SIGSTOP)
+    began = time.monotonic()
+    assert installation.terminate(15) == 0
+    assert time.monotonic() - began < STOP_GRACE_S + WRITER_GRACE_S + 1
+    assert supervisor.returncode == 0
+    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
+
+
+def test_a_second_signal_hurries(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    supervisor.send_signal(signal.SIGTERM)
+    installation.wait_for_log("SIGTERM: stopping")
+    began = time.monotonic()
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+    assert time.monotonic() - began < 1
+    assert_stopped(installation)
+
+
+def test_a_signal_to_the_whole_group_stops_in_order(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    os.killpg(supervisor.pid, signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+
+
+def test_ctrl_c_in_a_terminal_stops_in_order(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = installation.start()
+    os.killpg(supervisor.pid, signal.SIGINT)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+    assert "unexpectedly" not in installation.log()
+
+
+@pytest.mark.parametrize("stage", ["imports", "check", "serving", "writer: ", "cycle done"])
+def test_a_signal_during_the_start_stops(installation: Installation, stage: str) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("b")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("b"))
+    supervisor = installation.start(until=None)
+    if stage == "imports":
+        wait_until(lambda: holds_back_sigterm(supervisor.pid), "the modules are being loaded")
+    elif stage == "check":
+        wait_until(lambda: any("pylantir: check" in one for one in installation.live_processes().values()), "the check")
+    else:
+        installation.wait_for_log(stage)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(10) == 0
+    assert_stopped(installation)
+
+
+def test_a_signal_during_a_backoff_stops(installation: Installation) -> None:
+    installation.write_plugin("crashing", fetch="os._exit(9)")
+    installation.configure(plugin_source("crashing"))
+    installation.start(until=None)
+    wait_until(lambda: (installation.process("crashing").get("retry_in_s") or 0) > 0.5, "a pause between two starts")
+    assert installation.terminate(3) == 0
+    assert_stopped(installation)
+
+
+def test_a_killed_supervisor_leaves_no_orphan_and_a_new_one_starts_at_once(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    wait_until(lambda: installation.patients() == ["P1"], "the other source's entry")
+    os.kill(installation.process("a")["pid"], signal.SIGSTOP)
+    supervisor.kill()
+    supervisor.wait(5)
+    wait_until(lambda: installation.live_processes() == {}, "no process is left", 3)
+    assert installation.command("status").returncode == 3
+    assert installation.command("stop").returncode == 3
+
+    installation.write_csv("a.csv", ["P1", "P2"])
+    installation.start(until=None)
+    wait_until(lambda: installation.patients() == ["P1", "P2"], "the new instance works")
+
+
+def test_a_new_start_right_after_the_supervisors_death_gets_the_lock(installation: Installation) -> None:
+    supervisor = slow_installation(installation).start(until=None)
+    wait_until((installation.folder / "fetching").exists, "the fetch has begun")
+    wait_until(lambda: installation.patients() == ["P1"], "the other source's entry")
+    os.kill(installation.process("a")["pid"], signal.SIGSTOP)
+    former = [process["pid"] for process in installation.status()["processes"]]
+    supervisor.kill()
+    installation.write_csv("a.csv", ["P1", "P2"])
+    installation.start(until=None)
+    wait_until(lambda: not set(former[1:]) & set(installation.live_processes()), "the old family is gone", 2)
+    wait_until(lambda: installation.patients() == ["P1", "P2"], "the new instance works")
+    assert installation.supervisor.poll() is None  # type: ignore[union-attr]
+
+
+def test_a_source_that_hangs_is_replaced_with_its_traceback_in_the_log(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("hanging", fetch="time.sleep(3600)")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("hanging", fetch_timeout=1))
+    installation.start(until=None)
+    first = wait_until(lambda: installation.process("hanging").get("pid"), "its process")
+    installation.wait_for_log(r"hanging \(pid \d+\) gives no sign of life")
+    installation.wait_for_log(r"plugins/hanging\.py\", line \d+ in fetch_entries")
+    installation.wait_for_successor("hanging", first)
+    assert installation.process("a")["restarts"] == 0
+    installation.wait_for_health("degraded")
+    assert "SIGABRT" in installation.process("hanging")["last_exit"]
+
+
+def test_a_frozen_source_delays_nobody(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_csv("b.csv", [f"Q{number}" for number in range(3000)])
+    installation.configure(csv_source("a", "a.csv"), csv_source("b", "b.csv"))
+    installation.start()
+    os.kill(installation.process("b")["pid"], signal.SIGSTOP)
+    before = len(installation.runs("a"))
+    wait_until(lambda: len(installation.runs("a")) >= before + 3, "the other source goes on", 8)
+    assert installation.terminate() == 0
+    assert_stopped(installation)
+
+
+def test_everything_received_is_committed_before_the_end(installation: Installation) -> None:
+    installation.write_csv("a.csv", [f"P{number:05d}" for number in range(50_000)])
+    installation.configure(csv_source("a", "a.csv"))
+    installation.start(until=None)
+    wait_until(installation.patients, "the first batch")
+    assert installation.terminate() == 0
+    assert_stopped(installation)
+    stored = len(installation.patients())
+    assert installation.patients() == [f"P{number:05d}" for number in range(stored)]
+    assert installation.rows("pragma integrity_check") == [("ok",)]
+
+    installation.start()
+    assert len(installation.patients()) == 50_000
+    (interrupted, *_) = installation.rows("select error, fetched from sync_runs order by id")
+    assert interrupted[1] == stored
+    assert "interrupted" in interrupted[0]
+
+
+def test_a_stop_in_a_large_sync_is_quick_and_keeps_everything_acknowledged(installation: Installation) -> None:
+    path = installation.write_plugin("large")
+    path.write_text(LARGE, encoding="utf-8")
+    installation.configure(plugin_source("large"))
+    installation.start(until=None)
+    wait_until(lambda: len(installation.patients()) > 20_000, "the sync is on its way")
+    began = time.monotonic()
+    assert installation.terminate() == 0
+    assert time.monotonic() - began < 5
+    assert_stopped(installation)
+    stored = len(installation.patients())
+    assert stored < 100_000
+    assert installation.patients() == [f"P{number:06d}" for number in range(stored)]
+    # The plugin was asked for more only while less than a window was not acknowledged.
+    given = int((installation.folder / "given").read_text(encoding="ascii"))
+    assert stored >= given - WINDOW * FIRST_BATCH_RECORDS
+
+
+def test_a_server_that_answers_nobody_is_replaced(installation: Installation, findscu: str) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"), allowed_aet=["MRI_SCANNER"])
+    installation.start()
+    first = installation.process("mwl-scp")["pid"]
+    os.kill(first, signal.SIGSTOP)
+    installation.wait_for_log(r"mwl-scp \(pid \d+\) does not answer a C-ECHO", 40)
+    installation.wait_for_successor("mwl-scp", first)
+    assert installation.find(findscu) == [{"PatientID": "P1"}]
+
+
+def test_every_kind_of_hang_is_found_and_told(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    hangs = {
+        "sleeps": "time.sleep(3600)",
+        "spins": "[None for _ in iter(int, 1)]",
+        "computes": "9 ** 99_999_999",
+        "waits": "__import__('ctypes').CDLL(None).sleep(3600)",
+    }
+    note = "open(f'began-{os.getpid()}', 'w').write(str(time.time()))"
+    for name, fetch in hangs.items():
+        installation.write_plugin(name, fetch=f"{note}; {fetch}")
+    installation.write_plugin("stopped", fetch=f"{note}; os.kill(os.getpid(), 19)")
+    names = (*hangs, "stopped")
+    installation.configure(csv_source("a", "a.csv"), *(plugin_source(name, fetch_timeout=1) for name in names))
+    installation.start(until=None)
+    for name in names:
+        found = installation.wait_for_log(rf"(\S+) .*{name} \(pid (\d+)\) gives no sign of life", 40)
+        began = float((installation.folder / f"began-{found[2]}").read_text(encoding="ascii"))
+        assert datetime.datetime.fromisoformat(found[1]).timestamp() - began < 2
+        wait_until(lambda n=name: installation.process(n)["restarts"] >= 1, f"{name} is replaced", 40)
+    for name in hangs:
+        installation.wait_for_log(rf"plugins/{name}\.py\", line \d+ in fetch_entries")
+    assert installation.process("a")["restarts"] == 0
+    assert installation.terminate(15) == 0
+
+
+def test_a_busy_machine_is_not_taken_for_a_hang(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("steady", fetch="[time.sleep(0.7)]", patient="S1")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("steady", fetch_timeout=1))
+    burners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=end_with_parent)  # noqa: PLW1509
+        for _ in range(2 * (os.cpu_count() or 1))
+    ]
+    try:
+        installation.start()
+        wait_until(lambda: len(installation.runs("steady")) >= 6, "six cycles", 40)
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert "no sign of life" not in installation.log()
+    assert {process["restarts"] for process in installation.status()["processes"]} == {0}
+
+
+def test_many_restarts_leave_nothing_behind_in_the_supervisor(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    supervisor = psutil.Process(installation.start().pid)
+
+    def replace() -> None:
+        pid = installation.process("a")["pid"]
+        os.kill(pid, signal.SIGKILL)
+        if (installation.process("a")["retry_in_s"] or 0) > 0.5:
+            installation.command("restart", "a")
+        installation.wait_for_successor("a", pid)
+
+    replace()
+    before = supervisor.num_fds()
+    for _ in range(6):
+        replace()
+    wait_until(lambda: supervisor.num_fds() <= before, lambda: f"{before} descriptors: {supervisor.num_fds()}")
+    assert [one.pid for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE] == []

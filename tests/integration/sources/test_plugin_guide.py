@@ -1,0 +1,110 @@
+"""The demo's sources and the examples of the plugin guide do what they are said to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pylantir.data_sources.base import BadRecord, ReportsRecordIds, WatchesForChanges
+from pylantir.data_sources.csv_file import CsvPlugin
+from pylantir.data_sources.json_file import JsonPlugin
+from pylantir.data_sources.registry import discover, load_plugin
+from pylantir.entry import WorklistEntry
+from pylantir.mapping import EntryMapper
+
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "etc/demo"
+GUIDE = (ROOT / "docs/howto/write-a-plugin.md").read_text(encoding="utf-8")
+CALENDAR, ORDERS, TEST = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+
+
+def demo_entries(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[WorklistEntry]]:
+    monkeypatch.chdir(DEMO)
+    configuration = json.loads(Path("pylantir.json").read_text(encoding="utf-8"))
+    catalogue = discover(configuration["plugin_dirs"])
+    assert not catalogue.problems
+    entries = {}
+    for source in configuration["data_sources"]:
+        plugin = load_plugin(catalogue.types[source["type"]])
+        assert plugin.validate_config(source["config"])[0]
+        mapper = EntryMapper(source["defaults"])
+        fetched = plugin.fetch_entries(source["field_mapping"], 60)
+        entries[source["name"]] = [mapper.to_entry(entry) for entry in fetched if not isinstance(entry, BadRecord)]
+    return entries
+
+
+def test_every_record_of_the_demo_becomes_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = demo_entries(monkeypatch)
+    assert {name: len(found) for name, found in entries.items()} == {
+        "clinic_csv": 7,
+        "research_json": 5,
+        "booking_calendar": 2,
+    }
+    names = {entry.fields["patient_name"] for found in entries.values() for entry in found}
+    assert {"Yamada^Tarou=山田^太郎=やまだ^たろう", "Brontë^Emily", "Σαπφώ^Μαρία"} <= names
+
+
+def test_the_sources_of_the_demo_share_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    patients = [{entry.fields["patient_id"] for entry in found} for found in demo_entries(monkeypatch).values()]
+    assert patients[0] & patients[1]
+    assert patients[0] & patients[2]
+
+
+def test_the_whole_plugin_of_the_guide_is_the_one_of_the_demo_and_short() -> None:
+    assert (DEMO / "plugins/icalendar.py").read_text(encoding="utf-8") == CALENDAR
+    assert len(CALENDAR.splitlines()) <= 20
+
+
+def test_the_configuration_in_the_guide_is_the_one_of_the_demo() -> None:
+    (block,) = re.findall(r"^```json\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+    configuration = json.loads((DEMO / "pylantir.json").read_text(encoding="utf-8"))
+    assert json.loads(block) in configuration["data_sources"]
+
+
+def test_the_example_with_all_extras_passes_the_test_that_the_guide_shows(tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "orders.py").write_text(ORDERS, encoding="utf-8")
+    (tmp_path / "test_orders.py").write_text(TEST, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_orders.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_example_with_all_extras_gives_only_what_changed(tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(ORDERS, encoding="utf-8")
+    plugin = load_plugin(discover([str(tmp_path)]).types["order_folder"])
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    for name in ("old", "new"):
+        (folder / f"{name}.json").write_text('{"patient_id": "P1"}')
+    os.utime(folder / "old.json", (1e9, 1e9))
+    assert plugin.validate_config({"folder": str(folder)})[0]
+    assert isinstance(plugin, WatchesForChanges)
+    assert isinstance(plugin, ReportsRecordIds)
+    assert plugin.supports_incremental_sync()
+    fetched = list(plugin.fetch_entries({"patient_id": "patient_id"}, 3600))
+    assert [entry["source_record_id"] for entry in fetched if not isinstance(entry, BadRecord)] == ["new"]
+    assert not plugin.has_changed()
+    (folder / "new.json").unlink()
+    assert plugin.has_changed()
+    assert list(plugin.current_record_ids() or ()) == ["old"]
+
+
+@pytest.mark.parametrize(("page", "plugin"), [("csv", CsvPlugin()), ("json", JsonPlugin())])
+def test_the_configuration_in_a_file_guide_is_valid(page: str, plugin: CsvPlugin | JsonPlugin) -> None:
+    text = (ROOT / f"docs/howto/{page}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert plugin.validate_config(json.loads(block)["config"]) == (True, "")
+    for option in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE):
+        value = True if option == "watch_for_changes" else "x"
+        assert plugin.validate_config({"file_path": "x", option: value})[0] or option == "encoding"

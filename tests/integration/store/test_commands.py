@@ -1,0 +1,186 @@
+"""What operators may change, and what a changed configuration changes, in a real database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy.exc import DatabaseError
+from worklist_store import in_columns
+
+from pylantir.errors import CommandRefused
+from pylantir.store.change.commands import apply_rules, carry_out
+from pylantir.store.change.retention import prune_history
+from pylantir.store.decide.claims import Rules
+from pylantir.store.intake.cycle import SourceIngest
+from pylantir.store.intake.state import CycleEnd, EntryBatch, utc_now
+from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items
+from pylantir.store.schema.upgrade import prepare_database
+
+BOTH = Rules(ranks={"ris": 0, "csv": 1})
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_for_writing(f"sqlite:///{tmp_path / 'worklist.db'}")
+    prepare_database(engine)
+    yield engine
+    engine.dispose()
+
+
+def sync(engine: Engine, source: str, *records: Mapping[str, str], rules: Rules = BOTH) -> None:
+    ingest = SourceIngest(engine, source, rules)
+    started_at = utc_now()
+    rows = in_columns([(f"id:{one['source_record_id']}", dict(one)) for one in records])
+    ingest.apply_batch(EntryBatch(cycle=started_at, seq=1, started_at=started_at, snapshot=True, records=rows))
+    ingest.finish_cycle(CycleEnd(cycle=started_at, seq=2, started_at=started_at, complete=True))
+
+
+def record(number: int, **fields: str) -> dict[str, str]:
+    basis = {"source_record_id": str(number), "patient_id": f"P{number}", "scheduled_start_date": "20261201"}
+    return {**basis, "modality": "MR", **fields}
+
+
+def items(engine: Engine) -> list[dict[str, object]]:
+    with engine.connect() as connection:
+        return [
+            dict(row) for row in connection.execute(select(worklist_items).order_by(worklist_items.c.id)).mappings()
+        ]
+
+
+def audited(engine: Engine, action: str) -> list[dict[str, object]]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(audit_log).where(audit_log.c.action == action)).mappings()
+        return [dict(row) for row in rows]
+
+
+def test_forgotten_source_no_longer_keeps_items(engine: Engine) -> None:
+    sync(engine, "ris", record(1), record(2))
+    sync(engine, "csv", record(2))
+    alone = Rules(ranks={"csv": 0})
+    assert (
+        carry_out(engine, alone, {"command": "forget", "name": "ris"}) == "ris: 2 records withdrawn, 1 items cancelled"
+    )
+    first, second = items(engine)
+    assert first["performed_procedure_step_status"] == "CANCELED"
+    assert (second["performed_procedure_step_status"], second["data_source"]) == ("SCHEDULED", "csv")
+    with pytest.raises(CommandRefused, match="nothing of a source named ris"):
+        carry_out(engine, alone, {"command": "forget", "name": "ris"})
+
+
+def test_configured_source_cannot_be_forgotten(engine: Engine) -> None:
+    with pytest.raises(CommandRefused, match="ris is configured"):
+        carry_out(engine, BOTH, {"command": "forget", "name": "ris"})
+
+
+def test_status_set_by_hand_outlives_every_sync(engine: Engine) -> None:
+    sync(engine, "ris", record(1, protocol_name="A"))
+    done = {"command": "set-status", "item": 1, "status": "COMPLETED", "reason": "scanner without MPPS"}
+    assert carry_out(engine, BOTH, done) == "item 1: SCHEDULED -> COMPLETED"
+    sync(engine, "ris", record(1, protocol_name="B"))
+    (item,) = items(engine)
+    assert (item["performed_procedure_step_status"], item["protocol_name"]) == ("COMPLETED", "A")
+    (note,) = audited(engine, "status")
+    assert note["actor"] == "command:set-status"
+    assert json.loads(str(note["changes"]))["reason"] == [None, "scanner without MPPS"]
+
+
+def test_item_set_to_scheduled_belongs_to_its_sources_again(engine: Engine) -> None:
+    sync(engine, "ris", record(1, protocol_name="A"))
+    carry_out(engine, BOTH, {"command": "set-status", "item": 1, "status": "COMPLETED", "reason": "done"})
+    sync(engine, "ris", record(1, protocol_name="B"))
+    carry_out(engine, BOTH, {"command": "set-status", "item": 1, "status": "SCHEDULED", "reason": "a mistake"})
+    (item,) = items(engine)
+    assert (item["performed_procedure_step_status"], item["protocol_name"]) == ("SCHEDULED", "B")
+
+
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        ({"command": "set-status", "item": 7, "status": "COMPLETED", "reason": "x"}, "no item 7"),
+        ({"command": "set-status", "item": 1, "status": "DONE", "reason": "x"}, "no status"),
+        ({"command": "set-status", "item": 1, "status": "COMPLETED", "reason": " "}, "a reason is needed"),
+        ({"command": "set-status", "item": "1", "status": "COMPLETED", "reason": "x"}, "without its arguments"),
+        ({"command": "purge", "before": "soon"}, "without its arguments"),
+        ({"command": "drop"}, "does not know"),
+    ],
+)
+def test_command_that_cannot_be_carried_out_changes_nothing(
+    engine: Engine, command: dict[str, object], refusal: str
+) -> None:
+    sync(engine, "ris", record(1))
+    before = items(engine)
+    with pytest.raises(CommandRefused, match=refusal):
+        carry_out(engine, BOTH, command)
+    assert items(engine) == before
+
+
+def test_purge_takes_old_items_that_nobody_gives(engine: Engine) -> None:
+    old, given, recent = (
+        record(1, scheduled_start_date="20200101"),
+        record(2, scheduled_start_date="20200101"),
+        record(3),
+    )
+    sync(engine, "ris", old, given, recent)
+    sync(engine, "ris", given, recent)
+    assert carry_out(engine, BOTH, {"command": "purge", "before": "20250101"}).startswith("1 items")
+    assert [item["patient_id"] for item in items(engine)] == ["P2", "P3"]
+    with engine.connect() as connection:
+        assert connection.scalars(select(source_entries.c.patient_id)).all() == ["P2", "P3"]
+    assert len(audited(engine, "created")) == 3
+
+
+def test_number_of_a_purged_item_is_not_given_again(engine: Engine) -> None:
+    sync(engine, "ris", record(1), record(2, scheduled_start_date="20200101"))
+    sync(engine, "ris", record(1))
+    carry_out(engine, BOTH, {"command": "purge", "before": "20250101"})
+    sync(engine, "ris", record(1), record(3))
+    assert [(item["id"], item["patient_id"]) for item in items(engine)] == [(1, "P1"), (3, "P3")]
+
+
+def test_changed_order_of_priority_decides_anew_what_is_stored(engine: Engine) -> None:
+    sync(engine, "ris", record(1, protocol_name="from ris"))
+    sync(engine, "csv", record(1, protocol_name="from csv"))
+    apply_rules(engine, BOTH)
+    (before,) = items(engine)
+    assert (before["protocol_name"], before["data_source"]) == ("from ris", "ris")
+    turned = Rules(ranks={"csv": 0, "ris": 1})
+    assert apply_rules(engine, turned) == 1
+    assert apply_rules(engine, turned) == 0
+    (after,) = items(engine)
+    assert (after["protocol_name"], after["data_source"]) == ("from csv", "csv")
+    assert after["study_instance_uid"] == before["study_instance_uid"]
+
+
+def test_audit_log_refuses_deletion_but_lets_retention_prune(engine: Engine) -> None:
+    sync(engine, "ris", record(1))
+    now = datetime.now(UTC)
+    ancient = {
+        "at": (now - timedelta(days=40)).isoformat(),
+        "actor": "source:ris",
+        "action": "changed",
+        "changes": "{}",
+    }
+    with engine.begin() as connection:
+        connection.execute(insert(audit_log), ancient)
+    assert prune_history(engine, audit_days=None, runs_days=None, now=now) == 0
+    assert prune_history(engine, audit_days=30, runs_days=None, now=now) == 1
+    assert [note["action"] for note in audited(engine, "changed")] == []
+    assert len(audited(engine, "created")) == 1
+    with pytest.raises(DatabaseError, match="append-only"), engine.begin() as connection:
+        connection.execute(delete(audit_log))
+
+
+def test_last_successful_run_of_a_source_is_never_pruned(engine: Engine) -> None:
+    sync(engine, "ris", record(1))
+    sync(engine, "ris", record(1))
+    later = datetime.now(UTC) + timedelta(days=400)
+    assert prune_history(engine, audit_days=None, runs_days=30, now=later) == 1
+    with engine.connect() as connection:
+        assert len(connection.execute(select(sync_runs)).all()) == 1
+    assert SourceIngest(engine, "ris", BOTH).find_last_success() is not None

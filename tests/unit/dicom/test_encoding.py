@@ -1,0 +1,197 @@
+"""Making responses: only what was asked for, all of it, in the forms that the standard wants."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import decode
+
+from pylantir.dicom.find.attributes import SPS, WORKLIST_ATTRIBUTES
+from pylantir.dicom.find.encode_elements import Writing
+from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, missing_field
+from pylantir.dicom.find.matching import parse_query
+from pylantir.entry import WORKLIST_FIELDS
+
+ROW: dict[str, object] = {
+    **dict.fromkeys(WORKLIST_FIELDS),
+    "id": 7,
+    "study_instance_uid": "2.25.7",
+    "patient_name": "Doe^Jane",
+    "patient_id": "P7",
+    "modality": "MR",
+    "scheduled_station_aetitle": "MR1",
+    "scheduled_start_date": "20260105",
+    "scheduled_start_time": "093000",
+    "performed_procedure_step_status": "IN_PROGRESS",
+}
+
+
+def asking(*top: str, step: tuple[str, ...] | None = None) -> Dataset:
+    """An identifier with empty keys; a step without keys asks for everything in it."""
+    whole = Dataset()
+    for keyword in top:
+        setattr(whole, keyword, None)
+    if step is not None:
+        item = Dataset()
+        for keyword in step:
+            setattr(item, keyword, None)
+        whole.ScheduledProcedureStepSequence = [item]
+    return whole
+
+
+def encoded(identifier: Dataset, *rows: dict[str, object]) -> EncodedBatch:
+    encoder = ResponseEncoder(parse_query(identifier), Writing(explicit_vr=True, station_aet="ASKING"))
+    return encoder.encode([[row[name] for name in encoder.fields] for row in rows])
+
+
+def answer(identifier: Dataset, **values: object) -> Dataset:
+    """The response for ROW with some other values, after a way over the wire in explicit VR."""
+    (response,) = encoded(identifier, {**ROW, **values}).identifiers
+    return decode(BytesIO(response), False, True)
+
+
+def the_step(response: Dataset) -> Any:
+    (step,) = response.ScheduledProcedureStepSequence
+    return step
+
+
+def test_only_what_was_asked_for_is_returned() -> None:
+    response = answer(asking("PatientID", step=("Modality",)))
+    assert [element.keyword for element in response] == ["PatientID", "ScheduledProcedureStepSequence"]
+    assert [element.keyword for element in the_step(response)] == ["Modality"]
+
+
+def test_what_was_asked_for_and_has_no_value_comes_back_empty() -> None:
+    response = answer(asking("AccessionNumber", "PatientBirthDate", "PregnancyStatus", "PatientSize"))
+    assert len(response) == 4
+    assert all(element.is_empty for element in response)
+
+
+def test_a_step_asked_for_as_empty_holds_all_that_is_known_of_it() -> None:
+    step = the_step(answer(asking(step=())))
+    known = {attribute.keyword for attribute in WORKLIST_ATTRIBUTES if attribute.path == (SPS,)}
+    assert {element.keyword for element in step} == known
+
+
+def test_values_of_the_item() -> None:
+    response = answer(asking("PatientName", "StudyInstanceUID", step=()))
+    step = the_step(response)
+    assert response.PatientName == "Doe^Jane"
+    assert response.StudyInstanceUID == "2.25.7"
+    assert (step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime) == (
+        "20260105",
+        "093000",
+    )
+    assert step.ScheduledStationAETitle == "MR1"
+
+
+def test_identifiers_of_step_and_procedure_fall_back_to_the_item() -> None:
+    asked = asking("RequestedProcedureID", step=("ScheduledProcedureStepID",))
+    assert answer(asked).RequestedProcedureID == "7"
+    assert the_step(answer(asked)).ScheduledProcedureStepID == "7"
+    assert answer(asked, requested_procedure_id="RP1").RequestedProcedureID == "RP1"
+    step = the_step(answer(asked, scheduled_procedure_step_id="S1"))
+    assert step.ScheduledProcedureStepID == "S1"
+
+
+@pytest.mark.parametrize(
+    ("stored", "wire"),
+    [("SCHEDULED", "SCHEDULED"), ("IN_PROGRESS", "STARTED"), ("CANCELED", "CANCELED"), (None, None)],
+)
+def test_the_status_is_given_in_the_standards_terms(stored: str | None, wire: str | None) -> None:
+    asked = asking(step=("ScheduledProcedureStepStatus",))
+    status = the_step(answer(asked, performed_procedure_step_status=stored)).ScheduledProcedureStepStatus
+    assert (status or None) == wire
+
+
+@pytest.mark.parametrize(
+    ("pounds", "kilograms"),
+    [("154.3", 69.99), ("100", 45.36), (200, 90.72), ("", None), ("heavy", None), (None, None), ("nan", None)],
+)
+def test_weight_goes_out_in_kilograms(pounds: object, kilograms: float | None) -> None:
+    assert answer(asking("PatientWeight"), patient_weight_lb=pounds).PatientWeight == kilograms
+
+
+def test_descriptions_take_the_first_text_there_is() -> None:
+    asked = asking("RequestedProcedureDescription", step=("ScheduledProcedureStepDescription",))
+    for values, of_step, of_procedure in (
+        ({}, "MR", "MR"),
+        ({"study_description": "Study"}, "Study", "Study"),
+        ({"study_description": "Study", "protocol_name": "T1"}, "T1", "Study"),
+        ({"procedure_description": "Brain", "protocol_name": "T1"}, "T1", "Brain"),
+    ):
+        response = answer(asked, **values)
+        assert the_step(response).ScheduledProcedureStepDescription == of_step
+        assert response.RequestedProcedureDescription == of_procedure
+
+
+def test_a_protocol_becomes_a_code_when_its_scheme_is_known() -> None:
+    asked = asking(step=("ScheduledProtocolCodeSequence",))
+    (code,) = the_step(answer(asked, protocol_name="T1", hisris_coding_designator="99X")).ScheduledProtocolCodeSequence
+    assert (code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning) == ("T1", "99X", "T1")
+    assert len(the_step(answer(asked, protocol_name="T1")).ScheduledProtocolCodeSequence) == 0
+
+
+def test_of_a_code_only_the_parts_asked_for_are_returned() -> None:
+    part = Dataset()
+    part.CodeMeaning = None
+    step = Dataset()
+    step.ScheduledProtocolCodeSequence = [part]
+    asked = Dataset()
+    asked.ScheduledProcedureStepSequence = [step]
+    (code,) = the_step(answer(asked, protocol_name="T1", hisris_coding_designator="99X")).ScheduledProtocolCodeSequence
+    assert [element.keyword for element in code] == ["CodeMeaning"]
+
+
+def test_an_item_for_no_station_is_offered_to_the_one_that_asks() -> None:
+    step = the_step(answer(asking(step=("ScheduledStationAETitle",)), scheduled_station_aetitle=None))
+    assert step.ScheduledStationAETitle == "ASKING"
+
+
+def test_a_patient_without_a_name_goes_by_the_id() -> None:
+    assert answer(asking("PatientName"), patient_name=None).PatientName == "P7"
+
+
+def test_an_item_without_a_study_uid_is_left_out_and_named_and_the_others_are_sent() -> None:
+    asked = asking("PatientID", "StudyInstanceUID")
+    batch = encoded(asked, {**ROW, "id": 1}, {**ROW, "id": 2, "study_instance_uid": ""}, {**ROW, "id": 3})
+    assert batch.left_out == [(2, "study_instance_uid")]
+    assert len(batch.identifiers) == 2
+    assert missing_field({**ROW, "study_instance_uid": None}, parse_query(asked), "ASKING") == "study_instance_uid"
+    assert missing_field(ROW, parse_query(asked), "ASKING") is None
+
+
+def test_utf_8_is_declared_only_where_there_is_need() -> None:
+    asked = asking("PatientName", step=("ScheduledPerformingPhysicianName",))
+    assert "SpecificCharacterSet" not in answer(asked, study_description="été")
+    response = answer(asked, patient_name="Γεωργίου^Μαρία=山田^太郎")
+    assert response.SpecificCharacterSet == "ISO_IR 192"
+    assert response.PatientName == "Γεωργίου^Μαρία=山田^太郎"
+    assert the_step(answer(asked, performing_physician="Łęcki")).ScheduledPerformingPhysicianName == "Łęcki"
+
+
+def test_sequences_that_the_worklist_cannot_fill_come_back_empty() -> None:
+    response = answer(asking("ReferencedStudySequence", "OtherPatientIDsSequence"))
+    assert len(response.ReferencedStudySequence) == len(response.OtherPatientIDsSequence) == 0
+
+
+@given(
+    st.sets(st.sampled_from([a.keyword for a in WORKLIST_ATTRIBUTES if not a.path and a.vr != "SQ"]), min_size=1),
+    st.sets(st.sampled_from([a.keyword for a in WORKLIST_ATTRIBUTES if a.path == (SPS,)]), min_size=1),
+)
+def test_the_response_holds_exactly_the_keys_of_the_query(top: set[str], step: set[str]) -> None:
+    response = answer(asking(*top, step=tuple(step)))
+    assert {element.keyword for element in response} == top | {"ScheduledProcedureStepSequence"}
+    assert {element.keyword for element in the_step(response)} == step
+
+
+@pytest.mark.parametrize("attribute", WORKLIST_ATTRIBUTES, ids=lambda attribute: attribute.keyword)
+def test_the_table_names_attributes_and_fields_that_exist(attribute: Any) -> None:
+    assert attribute.tag
+    assert set(attribute.fields) <= {*WORKLIST_FIELDS, "id"}
+    assert attribute.matching == "none" or attribute.fields

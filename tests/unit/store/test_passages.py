@@ -1,0 +1,140 @@
+"""Passages: what makes two of them the same, and what does not."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylantir.data_sources.base import RECORD_LABEL
+from pylantir.store.intake.remembered import Passages
+from workers.source.passages import Passage, PassageNames, cut_passages
+
+KEY = b"k" * 16
+VALUES = st.one_of(
+    st.text(st.sampled_from("ab\x1d\x1e\x1f'\", "), max_size=4), st.none(), st.integers(-1, 2), st.booleans(),
+    st.floats(-1, 2, allow_nan=False), st.sampled_from([datetime.date(2030, 1, 1), Decimal(1), Decimal("1.0")]),
+)  # fmt: skip
+LAYOUTS = st.sampled_from([("a", "b"), ("b", "a"), ("a",), ("a", "b", "c")])
+
+
+@st.composite
+def records(draw: Any) -> dict[str, Any]:
+    return {name: draw(VALUES) for name in draw(LAYOUTS)}
+
+
+def cut(entries: list[dict[str, Any]], key: bytes = KEY) -> list[Passage]:
+    return [one for one in cut_passages(entries, key) if isinstance(one, Passage)]
+
+
+def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"patient_id": f"P{number}", "name": f"Name^{number % 7}", RECORD_LABEL: f"row {number}"}
+        for number in range(start, start + count)
+    ]
+
+
+@given(st.lists(records(), max_size=60))
+def test_passages_put_together_are_the_records_in_their_order(entries: list[dict[str, Any]]) -> None:
+    passages = cut(entries)
+    again = [dict(zip(one.layout, record, strict=True)) for one in passages for record in one.records]
+    assert repr(again) == repr(entries)
+    assert [label for one in passages for label in one.labels] == list(range(1, len(entries) + 1))
+
+
+@given(st.lists(records(), min_size=1, max_size=3), st.lists(records(), min_size=1, max_size=3))
+def test_equal_names_mean_equal_records(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
+    (one, *_), (other, *_) = cut(first), cut(second)
+    if one.name is not None and one.name == other.name:
+        assert (one.layout, repr(one.records)) == (other.layout, repr(other.records))
+
+
+def test_a_type_is_part_of_a_value() -> None:
+    values: tuple[Any, ...] = (
+        1,
+        1.0,
+        True,
+        "1",
+        "True",
+        None,
+        "None",
+        "",
+        "['1']",
+        Decimal(1),
+        datetime.date(2030, 1, 1),
+    )
+    names = [cut([{"a": value}])[0].name for value in values]
+    assert len(set(names)) == len(values)
+    assert None not in names
+
+
+def test_values_that_cannot_be_compared_have_no_name() -> None:
+    for value in (["a"], {"a": 1}, object(), "a\x1fb", "a\x1db", "a\x1eb"):
+        assert cut([{"a": value, "b": "c"}])[0].name is None
+
+
+def test_text_is_not_taken_for_other_values_written_out() -> None:
+    for values, text in (({"a": 1}, {"a": "\x1e[1]"}), ({"a": "1", "b": 2}, {"a": "\x1e", "b": "['1', 2]"})):
+        assert cut([values])[0].name is not None
+        assert cut([text])[0].name is None
+
+
+def test_a_slow_plugin_is_not_waited_for() -> None:
+    assert [len(one.records) for one in cut_passages(rows(3), KEY, within_s=-1) if isinstance(one, Passage)] == [
+        1,
+        1,
+        1,
+    ]
+
+
+def test_where_a_record_stands_does_not_matter() -> None:
+    moved = [{**row, RECORD_LABEL: f"row {number + 7}"} for number, row in enumerate(rows(100))]
+    assert [one.name for one in cut(rows(100))] == [one.name for one in cut(moved)]
+    assert cut(moved)[0].labels[0] == "row 7"
+    assert RECORD_LABEL not in cut(moved)[0].layout
+
+
+def test_another_worker_gives_other_names() -> None:
+    assert not {one.name for one in cut(rows(100))} & {one.name for one in cut(rows(100), b"o" * 16)}
+
+
+def test_a_record_that_comes_or_changes_touches_few_passages() -> None:
+    before = {one.name for one in cut(rows(3000))}
+    changed = rows(3000)
+    changed[1500]["name"] = "Other"
+    for entries in ([*rows(1, start=9000), *rows(3000)], changed, rows(2999, start=1)):
+        passages = cut(entries)
+        assert sum(one.name not in before for one in passages) < len(passages) / 10
+
+
+def test_passages_are_neither_tiny_nor_huge() -> None:
+    lengths = [len(one.records) for one in cut(rows(3000))]
+    assert 10 < sum(lengths) / len(lengths) < 25
+    assert max(lengths) <= 64
+
+
+def test_a_name_is_taken_once_and_only_if_it_is_there() -> None:
+    names = PassageNames(KEY)
+    for name in (7, 2**64 - 1, 0, 5):
+        names.add(name)
+    known = names.without({5})
+    assert len(known) == 3
+    assert [known.take(name) for name in (7, 7, 5, 6, 0, 2**64 - 1, 2**64 - 1)] == [
+        True, False, False, False, True, True, False,
+    ]  # fmt: skip
+    assert not PassageNames().take(0)
+
+
+@given(st.dictionaries(st.integers(0, 2**64 - 1), st.lists(st.integers(1, 2**40), min_size=1, max_size=20)))
+def test_what_a_passage_stands_for_is_kept_as_it_was(meanings: dict[int, list[int]]) -> None:
+    passages, successor = Passages(), Passages()
+    for name, ids in meanings.items():
+        passages.remember(name, ids)
+        assert list(passages.find(name) or ()) == ids
+    for name, ids in meanings.items():
+        passages.move(name, successor)
+        assert passages.find(name) is None
+        assert list(successor.find(name) or ()) == ids

@@ -1,0 +1,147 @@
+"""Batches: whatever a plugin gives, together it becomes what it would become one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from worklist_store import said_in
+
+from pylantir.data_sources.base import BadRecord
+from pylantir.entry import MAPPING_TARGETS
+from pylantir.errors import RecordRejected
+from pylantir.mapping import EntryMapper
+from pylantir.store.intake.state import EntryBatch
+from workers.source.batches import BATCH_RECORDS, FIRST_BATCH_RECORDS, Batches
+from workers.source.passages import PassageNames
+from workers.writer.frames import read_batch
+
+DEFAULTS = {"modality": "CT", "station_name": "ROOM 1"}
+VALUES = {
+    "patient_id": st.sampled_from(["P1", " P2 ", "", "NaN", "P\x1f3", 4, None]),
+    "scheduled_start_date": st.sampled_from(["2030-01-01", "20300102", "01/02/2030", ""]),
+    "scheduled_start_time": st.sampled_from(["08:00", "25:00", None]),
+    "scheduled_start": st.sampled_from(["2030-01-01T08:30", "2030-01-02", "soon"]),
+    "patient_name": st.sampled_from(["Doe^Jane", "Doe, Jane", "Ünal^Öz", ""]),
+    "patient_sex": st.sampled_from(["male", "F", "?", "unknown"]),
+    "patient_weight_kg": st.sampled_from(["70", 70.5, "heavy"]),
+    "modality": st.sampled_from(["mri", "", None, "MR"]),
+    "accession_number": st.sampled_from(["A1", "A2", "", 7, 1.0, True]),
+    "scheduled_procedure_step_id": st.sampled_from(["S/1", "S|2"]),
+    "source_record_id": st.sampled_from(["1", "2", "", "x" * 300]),
+    "comment": st.sampled_from(["nothing of ours", ["a", "list"]]),
+}
+
+
+@st.composite
+def entries(draw: Any) -> Any:
+    if draw(st.integers(0, 30)) == 0:
+        return draw(st.sampled_from([BadRecord(record="row 3", field="", reason="ragged"), "no dictionary", None]))
+    names = draw(st.lists(st.sampled_from(sorted(VALUES)), unique=True))
+    return {name: draw(VALUES[name]) for name in {"patient_id": 0, "scheduled_start_date": 0, **dict.fromkeys(names)}}
+
+
+def frames_of(given_entries: Iterable[Any], batches: Batches) -> list[EntryBatch]:
+    head = '{"cycle": "c", "seq": 1, "started_at": "now", '
+    return [read_batch(json.loads(head + body)) for body in batches.of_entries(given_entries)]
+
+
+def records_of(frames: Iterable[EntryBatch]) -> list[tuple[str, dict[str, str]]]:
+    return [record for frame in frames for record in said_in(frame.records)]
+
+
+def in_any_order(records: Iterable[tuple[str, Mapping[str, str]]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    return sorted((key, sorted(fields.items())) for key, fields in records)
+
+
+def one_by_one(given_entries: Iterable[Any]) -> tuple[list[tuple[str, Mapping[str, str]]], list[str]]:
+    """The slow and obvious way."""
+    mapper, good, bad = EntryMapper(DEFAULTS), [], []
+    for entry in given_entries:
+        if not isinstance(entry, Mapping):
+            bad.append(entry.reason if isinstance(entry, BadRecord) else "instead of a dictionary")
+            continue
+        try:
+            mapped = mapper.to_entry(entry)
+        except RecordRejected as rejected:
+            bad.append(rejected.reason)
+        else:
+            good.append((mapped.record_key, mapped.fields))
+    return good, bad
+
+
+@given(st.lists(entries(), max_size=40))
+def test_records_together_become_what_each_becomes_by_itself(given_entries: list[Any]) -> None:
+    frames = frames_of(given_entries, Batches(EntryMapper(DEFAULTS), snapshot=True))
+    good, bad = one_by_one(given_entries)
+    assert records_of(frames) == [(key, dict(fields)) for key, fields in good]
+    reasons = [rejection.reason for frame in frames for rejection in frame.rejected]
+    assert len(reasons) == len(bad)
+    assert sorted(reason for reason in reasons if "dictionary" not in reason) == sorted(
+        reason for reason in bad if "dictionary" not in reason
+    )
+
+
+@given(st.lists(entries(), max_size=40), st.lists(st.integers(0, 39), max_size=3))
+def test_what_was_shown_before_is_named_and_the_rest_is_sent(given_entries: list[Any], edited: list[int]) -> None:
+    mapper, first = EntryMapper(DEFAULTS), Batches(EntryMapper(DEFAULTS), snapshot=True)
+    meanings: dict[int, list[tuple[str, dict[str, str]]]] = {}
+    for frame in frames_of(given_entries, first):
+        records = iter(records_of([frame]))
+        for name, length in frame.passages:
+            passage = [next(records) for _ in range(length)]
+            if name is not None:
+                meanings[name] = passage
+    for place in edited:
+        if place < len(given_entries) and isinstance(given_entries[place], dict):
+            given_entries[place] = {**given_entries[place], "patient_name": "Other^Name"}
+    second = Batches(mapper, snapshot=True, known=first.shown.without(()))
+    frames = frames_of(given_entries, second)
+    again = [record for frame in frames for name in frame.repeated for record in meanings[name]]
+    good, bad = one_by_one(given_entries)
+    assert in_any_order([*again, *records_of(frames)]) == in_any_order(good)
+    assert sum(len(frame.rejected) for frame in frames) == len(bad)
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [
+        {"patient_id": f"P{n}", "scheduled_start_date": "2030-01-01", "source_record_id": str(n)} for n in range(count)
+    ]
+
+
+def test_a_passage_with_a_rejected_record_is_sent_every_time() -> None:
+    bad = [*rows(40), {"patient_id": "P\n1", "scheduled_start_date": "never", "source_record_id": "x"}]
+    first = Batches(EntryMapper(), snapshot=True)
+    frames_of(bad, first)
+    again = frames_of(bad, Batches(EntryMapper(), snapshot=True, known=first.shown.without(())))
+    assert [len(frame.rejected) for frame in again] == [1]
+
+
+def test_the_same_passage_twice_in_a_file_is_sent_the_second_time() -> None:
+    first = Batches(EntryMapper(), snapshot=True)
+    frames_of(rows(100), first)
+    frames = frames_of([*rows(100), *rows(100)], Batches(EntryMapper(), snapshot=True, known=first.shown.without(())))
+    assert sum(len(frame.repeated) for frame in frames) == len(first.shown)
+    assert len(records_of(frames)) >= 80
+
+
+def test_an_incremental_source_names_nothing() -> None:
+    batches = Batches(EntryMapper(), snapshot=False)
+    frames_of(rows(50), batches)
+    assert len(batches.shown) == 0
+
+
+def test_a_batch_is_bounded_in_records() -> None:
+    for first, bound in ((True, FIRST_BATCH_RECORDS), (False, BATCH_RECORDS)):
+        frames = frames_of(rows(3 * bound), Batches(EntryMapper(), snapshot=True, first=first))
+        assert len(records_of(frames)) == 3 * bound
+        assert BATCH_RECORDS <= len(frames[0].records) < BATCH_RECORDS + 64
+        assert all(bound <= len(frame.records) < bound + 64 for frame in frames[1:-1])
+
+
+def test_targets_of_the_test_are_those_of_the_program() -> None:
+    assert set(VALUES) - {"comment"} <= MAPPING_TARGETS
+    assert PassageNames().key != PassageNames().key

@@ -1,0 +1,97 @@
+"""Which processes a configuration calls for, and what each of them may see."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from pylantir.settings import DicomSettings, PluginType, Settings, SourceSettings
+from workers.supervisor.probe import probe_title
+from workers.supervisor.roles import Role, plan_roles
+from workers.writer.settings import WriterSettings
+
+CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
+
+
+def source(name: str, **changes: object) -> SourceSettings:
+    return SourceSettings(name=name, plugin=CSV, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.socket() as queue, socket.socket() as dicom:
+        yield queue, dicom
+
+
+def plan(sockets: tuple[socket.socket, socket.socket], *sources: SourceSettings, **changes: object) -> dict[str, Role]:
+    settings = Settings(
+        config_path="/c/pylantir.json",
+        base_dir="/c",
+        db_url="sqlite:////c/w.db",
+        runtime_dir="/run/p",
+        sources=sources,
+        **changes,  # type: ignore[arg-type]
+    )
+    return plan_roles(settings, b"key", *sockets)
+
+
+def test_a_writer_a_server_and_a_worker_per_enabled_source(sockets: tuple[socket.socket, socket.socket]) -> None:
+    roles = plan(sockets, source("a"), source("b", enabled=False), source("c"))
+    assert list(roles) == ["writer", "mwl-scp", "a", "c"]
+    assert [role.role for role in roles.values()] == ["writer", "mwl-scp", "source", "source"]
+
+
+def test_the_order_of_sources_is_their_rank_disabled_ones_included(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    roles = plan(sockets, source("a"), source("b", enabled=False), source("c", missing_entries="keep"))
+    (settings, _) = roles["writer"].arguments
+    assert isinstance(settings, WriterSettings)
+    assert settings.ranks == {"a": 0, "b": 1, "c": 2}
+    assert settings.keep_missing == {"c"}
+
+
+def test_services_are_back_within_a_second_sources_may_wait(sockets: tuple[socket.socket, socket.socket]) -> None:
+    caps = {name: role.retry_cap_s for name, role in plan(sockets, source("a")).items()}
+    assert caps == {"writer": 1.0, "mwl-scp": 1.0, "a": 60.0}
+
+
+def test_the_supervisor_may_ask_the_server_whoever_else_may(sockets: tuple[socket.socket, socket.socket]) -> None:
+    def admitted(**dicom: object) -> DicomSettings:
+        settings = plan(sockets, source("a"), dicom=DicomSettings(**dicom))["mwl-scp"].arguments[0]  # type: ignore[arg-type]
+        assert isinstance(settings, DicomSettings)
+        return settings
+
+    assert admitted().allowed_aet == ()
+    assert admitted(allowed_aet=("MR1",)).allowed_aet == ("MR1", probe_title(b"key"))
+    assert admitted(host="10.1.2.3").allowed_hosts == ()
+    assert admitted(host="10.1.2.3", allowed_hosts=("10.9.0.0/16",)).allowed_hosts == ("10.9.0.0/16", "10.1.2.3")
+    assert admitted(host="here", allowed_hosts=("10.9.0.0/16",)).allowed_hosts == ("10.9.0.0/16",)
+
+
+def test_a_secret_is_seen_by_its_own_source_alone(sockets: tuple[socket.socket, socket.socket]) -> None:
+    roles = plan(
+        sockets,
+        source("a", secret_env=("A_TOKEN",), env_values={"A_TOKEN": "s3cret"}),
+        source("b", secret_env=("B_TOKEN", "SHARED"), env_values={"B_TOKEN": "t", "SHARED": "u"}),
+    )
+    everything = {"A_TOKEN", "B_TOKEN", "SHARED"}
+    assert {name: role.hidden for name, role in roles.items()} == {
+        "writer": everything,
+        "mwl-scp": everything,
+        "a": {"B_TOKEN", "SHARED"},
+        "b": {"A_TOKEN"},
+    }
+    assert roles["a"].secrets == ("s3cret",)
+    assert "s3cret" not in repr(roles)
+
+
+def test_the_same_configuration_gives_equal_roles_and_a_changed_source_another(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    before = plan(sockets, source("a"), source("b"))
+    assert plan(sockets, source("a"), source("b")) == before
+    after = plan(sockets, source("a"), source("b", sync_interval_s=5.0))
+    assert [name for name, role in after.items() if role != before[name]] == ["b"]

@@ -1,0 +1,185 @@
+"""How every child begins and ends: name, signals, the parent's death, log, and the last resort for exceptions.
+
+Lives in each child. In: a `ChildSpec` and the body's arguments; out: an exit status. Bodies are module-level functions
+`body(context, ...)`; what they import, only this child pays for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import importlib
+import io
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import TextIO
+
+import setproctitle
+
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
+from pylantir.settings import LogSettings
+from workers.child.channel import Channel
+from workers.child.logs import configure_logging
+
+SOURCE_NICENESS = 5
+"""Of the work of sources: on a busy machine the writer and the scanners come first."""
+_PR_SET_PDEATHSIG = 1
+_UNWANTED = {"mwl-scp": ("requests",)}
+"""Modules that a library loads for what is not done here (pydicom: downloads), and that would make a start longer."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """What a child needs to know about itself.
+
+    Attributes:
+        role: `writer`, `mwl-scp` or `source`.
+        source: The source's name, for a source worker.
+        generation: Counts the incarnations of this run, so that a newer one supersedes an older one.
+        body: `module:function`, imported in the child.
+        parent_pid: The supervisor's process id.
+        token: What this incarnation shows the writer.
+        secrets: Values that its log must not show.
+        first_due: When a source is to fetch first (monotonic seconds); None: at once.
+    """
+
+    role: str
+    source: str | None = None
+    generation: int = 0
+    body: str
+    parent_pid: int
+    token: str = field(default="", repr=False)
+    log: LogSettings
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    first_due: float | None = None
+
+    @property
+    def name(self) -> str:
+        """How operators call it: the role, or the source."""
+        return self.source or self.role
+
+
+class StopFlag:
+    """Set by SIGTERM; the handler only records, and wakes the work loop through a pipe."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._wakeup, theirs = socket.socketpair()
+        self._wakeup.setblocking(False)
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self._theirs = theirs
+        signal.signal(signal.SIGTERM, self._record)
+
+    def fileno(self) -> int:
+        """The descriptor for a selector: readable after a signal."""
+        return self._wakeup.fileno()
+
+    def drain(self) -> None:
+        """Empty the pipe."""
+        try:
+            while self._wakeup.recv(512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _record(self, _signum: int, _frame: FrameType | None) -> None:
+        self.is_set = True
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every body gets: who it is, the line to the supervisor, and whether to stop."""
+
+    spec: ChildSpec
+    channel: Channel
+    stop: StopFlag
+
+
+def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, arguments: tuple[object, ...]) -> None:
+    """Run a body in this process and end it; the target of every spawned child."""
+    # Looking for garbage among what is being imported would be a sixth of the server's start.
+    gc.disable()
+    log_stream = _redirect_output(output)
+    # A terminal's Ctrl-C goes to the whole group; stopping in order is the supervisor's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = StopFlag()
+    die_with_parent(spec.parent_pid)
+    if spec.source:
+        os.nice(SOURCE_NICENESS)
+    faulthandler.enable()
+    set_names(spec.role, spec.source)
+    channel = Channel(sock)
+    configure_logging(
+        spec.log, process=spec.role, source=spec.source, secrets=spec.secrets,
+        stream=log_stream, tell_errors=channel.say_last_words,
+    )  # fmt: skip
+    status = _run_body(spec, Context(spec, channel, stop), arguments)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: a thread that a plugin left behind must not keep the process.
+    os._exit(status)
+
+
+def _redirect_output(output: Connection) -> TextIO:
+    """Give the log a way of its own, so that it needs no supervisor; all other output goes to the supervisor's pipe."""
+    log_fd = os.dup(2)
+    for fd in (1, 2):
+        os.dup2(output.fileno(), fd)
+    output.close()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    return os.fdopen(log_fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+
+
+def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) -> int:
+    module, function = spec.body.split(":")
+    try:
+        for unwanted in _UNWANTED.get(spec.role, ()):
+            sys.modules.setdefault(unwanted, None)  # type: ignore[arg-type]  # as if it were not installed
+        body = getattr(importlib.import_module(module), function)
+        # What is imported stays, and the rows of a batch are no garbage: it need not be looked for that often.
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
+        gc.enable()
+        body(context, *arguments)
+    except ConfigurationError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the message says all
+        return ExitStatus.CONFIGURATION
+    except PylantirError as error:
+        logger.error("%s", error, exc_info=error.__cause__)  # noqa: TRY400
+        return ExitStatus.FAILURE
+    except Exception:
+        logger.exception("stopped by an unexpected error; it will be restarted")
+        return ExitStatus.FAILURE
+    return ExitStatus.OK
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Arrange that this process does not outlive its parent, even a parent that is killed.
+
+    Where the platform has no such signal, the end of the channel says it (`Channel.supervisor_gone`).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    # The signal is not retroactive.
+    if os.getppid() != parent_pid:
+        os._exit(ExitStatus.FAILURE)
+
+
+def set_names(role: str, source: str | None = None) -> None:
+    """Set what `ps` shows, and the 15 characters that `top` shows."""
+    setproctitle.setproctitle(f"pylantir: source {source}" if source else f"pylantir: {role}")
+    # After the title, which sets the short name, too.
+    setproctitle.setthreadtitle(f"pyl:{source or role}"[:15])

@@ -1,0 +1,75 @@
+"""The channel between a child and the supervisor: how a child says that it is ready, alive, and what it has done.
+
+Lives in every child. Signs of life are sent by the work loop itself, never by a helper thread: each one says within how
+many seconds the next one will come, so that the supervisor knows a hang from a long fetch.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+
+_BACKLOG_LIMIT_BYTES = 256 * 1024
+_LAST_WORDS = 4000
+
+
+class Channel:
+    """The child's end.
+
+    Args:
+        sock: This child's end of the pair that the supervisor made.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        self._frames = FrameSocket(sock, limit=64 * 1024)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last_beat = float("-inf")
+        self._promised_s = 0.0
+
+    def fileno(self) -> int:
+        """The descriptor for a selector: readable when the supervisor has said something, or has gone."""
+        return self._frames.fileno()
+
+    @property
+    def supervisor_gone(self) -> bool:
+        """Whether the supervisor has closed its end, which only its death does."""
+        return self._frames.closed
+
+    def receive(self) -> list[Frame]:
+        """What the supervisor has said."""
+        return self._frames.receive()
+
+    def ready(self) -> None:
+        """Say that this process does its work from now on."""
+        self._send({"kind": "ready"})
+
+    def beat(self, within_s: float, *, at_most_every_s: float = 0.0) -> None:
+        """Give a sign of life, and promise the next one within `within_s` seconds."""
+        now = self._clock()
+        if within_s != self._promised_s or now - self._last_beat >= at_most_every_s:
+            self._last_beat, self._promised_s = now, within_s
+            self._send({"kind": "beat", "within_s": within_s})
+
+    def report(self, values: Mapping[str, object]) -> None:
+        """Tell what `status` shows for this process."""
+        self._send({"kind": "report", "values": dict(values)})
+
+    def answer(self, command_id: object, **result: str) -> None:
+        """Tell what became of a command: `text`, or `error`."""
+        self._send({"kind": "result", "id": command_id, **result})
+
+    def say_last_words(self, text: str) -> None:
+        """Repeat what the log says of an error: the supervisor keeps it as evidence. For any thread."""
+        self._send({"kind": "words", "text": text[-_LAST_WORDS:]})
+
+    def _send(self, message: Mapping[str, object]) -> None:
+        # A supervisor that reads nothing (stopped in a debugger, say) must not stop its children: news are dropped.
+        with self._lock:
+            if self._frames.backlog_bytes < _BACKLOG_LIMIT_BYTES:
+                self._frames.send(encode_frame(message))

@@ -1,0 +1,154 @@
+"""The entry queue, on a producer's side: a connection to the writer that survives the writer.
+
+Lives in source workers and, for scanners' reports, in the server. In: frames with their numbers; out: acknowledgements,
+each given after a COMMIT. Frames without one are kept (a bounded window) and sent again after a reconnect. Nothing
+here waits: the body's own loop does, so that it hears a stop and gives its signs of life meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pylantir.errors import ProtocolError
+from pylantir.ipc.frames import Frame, FrameSocket, encode_frame, frame_bytes
+from pylantir.ipc.sockets import connect_to
+
+WINDOW = 4
+"""So many frames a producer may send before the first is acknowledged: the back-pressure."""
+
+_SEND_BUFFER_BYTES = 1024 * 1024
+"""Room for whole frames, if the system allows that much: the writer need not wait for the parts of one then."""
+_RECONNECT_S = 0.05
+_RECONNECT_CAP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    cycle: str
+    seq: int
+    body: bytes
+
+
+class WriterConnection:
+    """Frames on their way to the writer.
+
+    Args:
+        address: The entry queue's socket.
+        hello: Who this producer is, and its token.
+        clock: Monotonic seconds.
+
+    Attributes:
+        standing: The writer's last welcome: where the source stands.
+        unkept: Passages that the writer did not remember; its owner empties it.
+    """
+
+    def __init__(self, address: Path, hello: Mapping[str, object], clock: Callable[[], float] = time.monotonic) -> None:
+        self.standing: Frame | None = None
+        self.unkept: set[int] = set()
+        self._address = address
+        self._hello = encode_frame({"kind": "hello", **hello})
+        self._clock = clock
+        self._frames: FrameSocket | None = None
+        self._welcomed = False
+        self._unacknowledged: deque[_Sent] = deque()
+        self._summaries: dict[str, Frame] = {}
+        self._retry_at = 0.0
+        self._retry_delay = _RECONNECT_S
+
+    @property
+    def sock(self) -> FrameSocket | None:
+        """The connection, for a selector; None while there is none."""
+        return self._frames
+
+    @property
+    def retry_in_s(self) -> float | None:
+        """Seconds until the next attempt to connect; None while connected."""
+        return None if self._frames else max(0.0, self._retry_at - self._clock())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the window is used up: wait for an acknowledgement before the next frame."""
+        return len(self._unacknowledged) >= WINDOW
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything is acknowledged."""
+        return not self._unacknowledged
+
+    def send(self, cycle: str, seq: int, body: bytes) -> None:
+        """Send an encoded JSON object, now or after a reconnect; kept until it is acknowledged."""
+        self._unacknowledged.append(_Sent(cycle, seq, body))
+        if self._frames and self._welcomed:
+            self._frames.send(frame_bytes(body))
+
+    def abandon(self) -> None:
+        """Forget what is not acknowledged: the cycle is given up."""
+        self._unacknowledged.clear()
+
+    def take_summary(self, cycle: str) -> Frame | None:
+        """What the writer said about a finished cycle, or its answer to a report, once."""
+        return self._summaries.pop(cycle, None)
+
+    def service(self) -> None:
+        """Connect if it is time to, read acknowledgements, write what the writer takes. Never blocks."""
+        if self._frames is None:
+            self._connect()
+        if self._frames is None:
+            return
+        try:
+            for frame in self._frames.receive():
+                self._read(frame)
+        except ProtocolError:
+            self._frames.closed = True
+        self._frames.flush()
+        if self._frames.closed:
+            self._lose()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._frames:
+            self._frames.close()
+            self._frames = None
+
+    def _connect(self) -> None:
+        if self._clock() < self._retry_at:
+            return
+        try:
+            sock = connect_to(self._address)
+        except OSError:
+            self._lose()
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        self._frames = FrameSocket(sock)
+        self._welcomed = False
+        self._frames.send(self._hello)
+
+    def _lose(self) -> None:
+        self.close()
+        self._retry_at = self._clock() + self._retry_delay
+        self._retry_delay = min(2 * self._retry_delay, _RECONNECT_CAP_S)
+
+    def _read(self, frame: Frame) -> None:
+        if frame.get("kind") == "welcome":
+            self.standing = frame
+            self._welcomed = True
+            for sent in self._unacknowledged:
+                if self._frames:
+                    self._frames.send(frame_bytes(sent.body))
+        elif frame.get("kind") == "ack" and self._unacknowledged:
+            first = self._unacknowledged[0]
+            if (first.cycle, first.seq) == (frame.get("cycle"), frame.get("seq")):
+                self._unacknowledged.popleft()
+                # Not at the welcome: a writer that refuses what comes next would be asked twenty times a second.
+                self._retry_delay = _RECONNECT_S
+                unkept = frame.get("unkept")
+                if isinstance(unkept, list):
+                    self.unkept.update(unkept)
+                summary = frame.get("summary")
+                if isinstance(summary, dict):
+                    self._summaries[first.cycle] = summary

@@ -1,0 +1,126 @@
+"""Handing scanners' reports to the writer, from any thread of the server process.
+
+In: requests from association threads, each of which waits for its answer. Out: frames on the server's one connection to
+the entry queue, driven by a thread of its own, so that it goes on while the main loop lets associations end. When the
+writer restarts, the same frame with the same id is sent again.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pylantir.errors import WriterUnavailable
+from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, encode_body
+from pylantir.mpps.model import MppsAnswer, MppsRequest
+from workers.child.producer import WriterConnection
+
+ACKNOWLEDGEMENT_GRACE_S = 1.0
+"""So long the COMMIT of a report that was ready at the last moment, and its answer, may take."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A report, and whether its thread has been answered."""
+
+    request_id: str
+    expires_at: float
+    body: bytes
+    answered: threading.Event = field(default_factory=threading.Event)
+    answer: Frame | None = None
+
+
+class ReportClient:
+    """The server's line to the writer.
+
+    Args:
+        address: The entry queue's socket.
+        hello: Who this process is, and its token.
+        timeout_s: How long a report may wait for the writer.
+    """
+
+    def __init__(self, address: Path, hello: Mapping[str, object], timeout_s: float) -> None:
+        self._writer = WriterConnection(address, hello)
+        self._timeout_s = timeout_s
+        self._incoming: deque[_Waiting] = deque()
+        self._sent: dict[str, _Waiting] = {}
+        self._closing = False
+        self._wakeup, self._waker = socket.socketpair()
+        for end in (self._wakeup, self._waker):
+            end.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
+        self._thread.start()
+
+    def report(self, request: MppsRequest) -> MppsAnswer:
+        """Give a report to the writer and wait for its COMMIT. For any thread.
+
+        Raises:
+            WriterUnavailable: There was no answer in time, or the report is too large.
+        """
+        expires_at = time.monotonic() + self._timeout_s
+        frame = {
+            "kind": "report", "cycle": request.request_id, "seq": 1, "expires_at": expires_at,
+            "request": request.as_json(),
+        }  # fmt: skip
+        body = encode_body(frame)
+        if len(body) > MAX_FRAME_BYTES:
+            raise WriterUnavailable(f"a report of {len(body)} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+        waiting = _Waiting(request.request_id, expires_at, body)
+        self._incoming.append(waiting)
+        self._wake()
+        waiting.answered.wait(self._timeout_s + ACKNOWLEDGEMENT_GRACE_S)
+        if waiting.answer is None or waiting.answer.get("expired"):
+            raise WriterUnavailable(f"the writer did not answer within {self._timeout_s:g} s (mpps.timeout)")
+        return MppsAnswer.from_json(waiting.answer)
+
+    def close(self) -> None:
+        """End the connection; reports that still wait are answered with a failure at their timeout."""
+        self._closing = True
+        self._wake()
+        self._thread.join()
+        self._writer.close()
+        self._wakeup.close()
+        self._waker.close()
+
+    def _wake(self) -> None:
+        # If the pipe is full, the thread is awake already.
+        with suppress(BlockingIOError):
+            self._waker.send(b"\0")
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._writer.service()
+            self._deliver()
+            while self._incoming and not self._writer.is_full:
+                waiting = self._incoming.popleft()
+                if time.monotonic() > waiting.expires_at:
+                    continue
+                self._sent[waiting.request_id] = waiting
+                self._writer.send(waiting.request_id, 1, waiting.body)
+            self._wait()
+
+    def _deliver(self) -> None:
+        for request_id in list(self._sent):
+            answer = self._writer.take_summary(request_id)
+            if answer is not None:
+                waiting = self._sent.pop(request_id)
+                waiting.answer = answer
+                waiting.answered.set()
+
+    def _wait(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wakeup, selectors.EVENT_READ)
+            sock = self._writer.sock
+            if sock:
+                selector.register(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if sock.wants_to_write else 0))
+            selector.select(self._writer.retry_in_s)
+        with suppress(BlockingIOError):
+            while self._wakeup.recv(512):
+                pass

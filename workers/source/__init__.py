@@ -1,0 +1,1 @@
+"""A source worker: runs one plugin and streams what it gives to the writer."""

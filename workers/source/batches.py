@@ -1,0 +1,193 @@
+"""Records on their way into frames: checked, named, encoded once, and cut into batches.
+
+Lives in source workers. In: what a plugin yields, one by one; out: the bodies of `batch` frames as JSON text. Whatever
+cannot become an entry goes along as a rejection: one bad record costs nobody else anything. What the last cycle
+has shown already, passage by passage, is neither checked nor sent again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from pylantir.data_sources.base import BadRecord
+from pylantir.entry import RECORD_ID_FIELD
+from pylantir.errors import RecordRejected
+from pylantir.ipc.records import RecordColumns, join_columns, pack_columns
+from pylantir.mapping import EntryMapper
+from workers.source.passages import Passage, PassageNames, Stray, cut_passages
+
+BATCH_RECORDS = 600
+"""More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 50 ms where every one
+of them has changed."""
+FIRST_BATCH_RECORDS = 4 * BATCH_RECORDS
+"""The same in a source's first cycle: its records are new, which takes less."""
+BATCH_BYTES = 1024 * 1024
+BATCH_AGE_S = 1.0
+MAX_REPEATED = 400
+"""So many passages that come again are named in one batch: some ten thousand records."""
+LONGEST_TEXT = 2000
+"""Longer labels, reasons and identifiers than any sensible one are cut: a batch of them has to fit into a frame."""
+LOGGED_REJECTIONS = 20
+"""So many rejections a cycle are logged one by one; all of them are in the quarantine."""
+
+logger = logging.getLogger(__name__)
+encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Batches:
+    """Turns one cycle's entries into batches.
+
+    Args:
+        mapper: The source's mapper.
+        snapshot: The cycle shows everything that the source has.
+        known: The passages that the last cycle has shown, and the writer has committed.
+        first: The source has never been fetched with success.
+
+    Attributes:
+        rejections: Records that were set aside so far.
+        shown: The passages that this cycle has shown.
+    """
+
+    def __init__(
+        self, mapper: EntryMapper, *, snapshot: bool, known: PassageNames | None = None, first: bool = False
+    ) -> None:
+        self.rejections = 0
+        self._mapper = mapper
+        self._snapshot = snapshot
+        self._known = PassageNames() if known is None else known
+        # The very first one is small: until it comes, the writer has nothing to do.
+        self._most = BATCH_RECORDS
+        self._most_later = FIRST_BATCH_RECORDS if first else BATCH_RECORDS
+        self.shown = PassageNames(self._known.key)
+        self._begin()
+
+    def of_entries(self, entries: Iterable[object]) -> Iterator[str]:
+        """Yield the bodies of frames, each as soon as it is full or a second old."""
+        for passage in cut_passages(entries, self.shown.key, within_s=BATCH_AGE_S):
+            if isinstance(passage, Stray):
+                self._refuse(passage.entry, passage.position)
+            else:
+                self._add(passage)
+            if self._is_full() or time.monotonic() - self._begun_at > BATCH_AGE_S:
+                yield self._end()
+        if self._pending or self._repeated or self._rejected:
+            yield self._end()
+        if self.rejections > LOGGED_REJECTIONS:
+            logger.warning("%d records rejected in all; `pylantir rejects` shows them", self.rejections)
+
+    def of_record_ids(self, record_ids: Iterable[object]) -> Iterator[str]:
+        """Yield the bodies of frames that say which records exist, without their fields."""
+        for record_id in record_ids:
+            self._present.append(f"id:{record_id}"[:LONGEST_TEXT])
+            if len(self._present) >= BATCH_RECORDS:
+                yield self._end()
+        if self._present:
+            yield self._end()
+
+    def _begin(self) -> None:
+        self._pending: list[Passage] = []
+        self._count = self._size = 0
+        self._repeated: list[int] = []
+        self._rejected: list[list[object]] = []
+        self._present: list[str] = []
+        self._begun_at = time.monotonic()
+
+    def _is_full(self) -> bool:
+        return (
+            self._count + len(self._rejected) >= self._most
+            or self._size >= BATCH_BYTES
+            or len(self._repeated) >= MAX_REPEATED
+        )
+
+    def _add(self, passage: Passage) -> None:
+        # A second one of the same name is a repeat, which the writer is to see.
+        if passage.name is not None and self._known.take(passage.name):
+            self._repeated.append(passage.name)
+            self.shown.add(passage.name)
+            return
+        self._pending.append(passage)
+        self._count += len(passage.records)
+        self._size += passage.size
+
+    def _end(self) -> str:
+        passages: list[tuple[int | None, int]] = []
+        parts = [part for run in _runs_of_one_layout(self._pending) for part in self._map_run(run, passages)]
+        if self._snapshot:
+            for name, _ in passages:
+                if name is not None:
+                    self.shown.add(name)
+        rest = {
+            "snapshot": self._snapshot, **pack_columns(join_columns(parts)), "passages": passages,
+            "repeated": self._repeated, "rejected": self._rejected, "present": self._present,
+        }  # fmt: skip
+        self._begin()
+        self._most = self._most_later
+        return encode_json(rest)[1:]
+
+    def _map_run(self, run: Sequence[Passage], passages: list[tuple[int | None, int]]) -> Iterator[RecordColumns]:
+        """Check the records of passages of one layout: together or, where that does not do, one by one.
+
+        Notes how they fall into passages: the name, if it may be known again, and the number of records.
+        """
+        layout = run[0].layout
+        columns = self._mapper.to_columns(layout, [record for passage in run for record in passage.records])
+        if columns is not None:
+            passages += [(passage.name, len(passage.records)) for passage in run]
+            yield columns
+            return
+        for passage in run:
+            entries, is_clean = [], True
+            for record, label in zip(passage.records, passage.labels, strict=True):
+                fields = dict(zip(layout, record, strict=True))
+                try:
+                    entries.append(self._mapper.to_entry(fields))
+                except RecordRejected as rejected:
+                    own_id, owner = fields.get(RECORD_ID_FIELD), fields.get("patient_id")
+                    self._reject(_label(label), rejected.field, rejected.reason, own_id=own_id, owner=owner)
+                    is_clean = False
+            names = dict.fromkeys(name for entry in entries for name in entry.fields)
+            passages.append((passage.name if is_clean else None, len(entries)))
+            yield RecordColumns(
+                [entry.record_key for entry in entries],
+                {name: [entry.fields.get(name) for entry in entries] for name in names},
+            )
+
+    def _refuse(self, entry: object, position: int) -> None:
+        """Set aside what is no record."""
+        if isinstance(entry, BadRecord):
+            self._reject(entry.record, entry.field, entry.reason, unreadable=True)
+        else:
+            reason = f"the plugin gave a {type(entry).__name__} instead of a dictionary"
+            self._reject(_label(position), "", reason, unreadable=True)
+
+    def _reject(
+        self,
+        label: str,
+        name: str,
+        reason: str,
+        *,
+        own_id: object = None,
+        owner: object = None,
+        unreadable: bool = False,
+    ) -> None:
+        label, name, reason = label[:LONGEST_TEXT], name[:LONGEST_TEXT], reason[:LONGEST_TEXT]
+        key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
+        patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
+        self._rejected.append([key, name, reason, patient_id, unreadable])
+        self.rejections += 1
+        if self.rejections <= LOGGED_REJECTIONS:
+            where = label if key == label else f"{label} ({key})"
+            logger.warning("%s rejected: %s%s", where, f"{name}: " if name else "", reason)
+
+
+def _runs_of_one_layout(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+    for _, run in groupby(passages, key=lambda passage: passage.layout):
+        yield list(run)
+
+
+def _label(place: str | int) -> str:
+    return place if isinstance(place, str) else f"record {place}"

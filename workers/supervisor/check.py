@@ -1,0 +1,192 @@
+"""Checking a configuration, the plugins' own checks included, without letting any of it near the supervisor.
+
+Lives in a short-lived child of the supervisor, and in the `check` command. In: a path and an environment; out:
+`Settings`, or every error at once. A plugin that is somebody's file runs in a further child, which may raise, hang or
+exit.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
+from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+from pylantir.settings import Settings, SourceSettings
+from workers.child.bootstrap import die_with_parent, set_names
+
+WHOLE_CHECK_S = 1.4
+"""When plugins' own checks are to be over: what is wrong is to be said within 2 seconds of the start."""
+PLUGIN_CHECK_S = 0.5
+"""How long such a check may take at least, on a machine that is busy with other things."""
+BEGIN_S = 10.0
+"""How long a busy machine may take to start the process of such a check; that is not the plugin's fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a check came to: settings, or problems."""
+
+    settings: Settings | None = None
+    problems: tuple[str, ...] = ()
+
+
+def check_in_child(
+    connection: Connection, parent_pid: int, path: str, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> None:
+    """The target of the supervisor's short-lived child: send back one `Checked`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent_pid)
+    set_names("check")
+    gc.disable()
+    connection.send(check_configuration(Path(path), environ, overrides))
+    connection.close()
+
+
+def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Checked:
+    """Validate everything; touches neither the database nor a port."""
+    answer_at = time.monotonic() + WHOLE_CHECK_S
+    from pylantir.config.loading import load_settings
+    from pylantir.data_sources.registry import discover
+
+    try:
+        settings = load_settings(path, discover=discover, environ=environ, overrides=overrides)
+    except ConfigurationError as error:
+        return Checked(problems=error.problems)
+    problems, warnings = _check_plugins(settings, answer_at)
+    if problems:
+        return Checked(problems=tuple(problems))
+    return Checked(settings=replace(settings, warnings=(*settings.warnings, *warnings)))
+
+
+def _check_plugins(settings: Settings, answer_at: float) -> tuple[list[str], list[str]]:
+    """Ask each enabled source's plugin about its `config`: what it refuses is a problem, a broken plugin a warning."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    children = []
+    for source in settings.enabled_sources:
+        if source.plugin.builtin:
+            is_right, message = _validate_here(source)
+            if not is_right:
+                problems.append(f"{_place(settings, source)}: {message}")
+        else:
+            children.append((source, _PluginCheck(source, settings.base_dir, answer_at)))
+    _wait_for([child for _, child in children])
+    for source, child in children:
+        is_valid, message = child.finish()
+        if is_valid is False:
+            problems.append(f"{_place(settings, source)}: {message}")
+        elif is_valid is None:
+            warnings.append(
+                f"{_place(settings, source)}: plugin {source.plugin.type_name} ({source.plugin.origin}): {message}; "
+                "the source will be tried again and again, the others are not affected"
+            )
+    return problems, warnings
+
+
+def _place(settings: Settings, source: SourceSettings) -> str:
+    return f"{Path(settings.config_path).name}: source {source.name}: config"
+
+
+def _validate_here(source: SourceSettings) -> tuple[bool, str]:
+    """Validate in this process, with the source's variables as long as that lasts."""
+    before = dict(os.environ)
+    os.environ.update(source.env_values)
+    try:
+        return _validate(source)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _validate(source: SourceSettings) -> tuple[bool, str]:
+    from pylantir.data_sources.registry import load_plugin
+
+    is_valid, message = load_plugin(source.plugin).validate_config(dict(source.config))
+    return bool(is_valid), str(message)
+
+
+class _PluginCheck:
+    """One plugin's `validate_config`, in a child of its own, which first says that it begins."""
+
+    def __init__(self, source: SourceSettings, base_dir: str, answer_at: float) -> None:
+        ours, theirs = socket.socketpair()
+        self._answer_at = answer_at
+        self.deadline = time.monotonic() + BEGIN_S
+        self._frames = FrameSocket(ours, limit=64 * 1024)
+        self._answer: Frame | None = None
+        self._process: SpawnProcess = multiprocessing.get_context("spawn").Process(
+            target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs)
+        )
+        self._process.start()
+        theirs.close()
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._frames.fileno()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an answer, or will be none."""
+        return self._answer is not None or self._frames.closed or time.monotonic() >= self.deadline
+
+    def listen(self) -> None:
+        """Take in what the child has said."""
+        try:
+            for frame in self._frames.receive():
+                if frame.get("begun"):
+                    self.deadline = min(self.deadline, max(self._answer_at, time.monotonic() + PLUGIN_CHECK_S))
+                else:
+                    self._answer = frame
+        except ProtocolError:
+            self._frames.closed = True
+
+    def finish(self) -> tuple[bool | None, str]:
+        """End the child; (valid, message), or (None, what went wrong) when the plugin gave no answer."""
+        hangs = not self._frames.closed
+        self._process.kill()
+        self._process.join()
+        self._frames.close()
+        if self._answer is None:
+            return None, "its check hangs" if hangs else "its check ended the process"
+        is_valid = self._answer.get("is_valid")
+        return (is_valid if isinstance(is_valid, bool) else None), str(self._answer.get("message"))
+
+
+def _wait_for(checks: list[_PluginCheck]) -> None:
+    """Wait until every check is over; they run side by side."""
+    while waiting := [check for check in checks if not check.is_over]:
+        pause_s = min(check.deadline for check in waiting) - time.monotonic()
+        ready = set(wait([check.fileno() for check in waiting], max(0.0, pause_s)))
+        for check in waiting:
+            if check.fileno() in ready:
+                check.listen()
+
+
+def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, sock: socket.socket) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent_pid)
+    set_names("check")
+    os.environ.update(source.env_values)
+    os.chdir(base_dir)
+    sock.setblocking(True)
+    sock.sendall(encode_frame({"begun": True}))
+    try:
+        is_valid, message = _validate(source)
+        answer: dict[str, object] = {"is_valid": is_valid, "message": message}
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: this process exists for the plugin's sake
+        said = str(error)
+        for secret in source.env_values.values():
+            said = said.replace(secret, "***")
+        message = said if isinstance(error, PylantirError) else f"its check raised {type(error).__name__}: {said}"
+        answer = {"is_valid": None, "message": message}
+    sock.sendall(encode_frame(answer))

@@ -1,0 +1,332 @@
+"""One supervised process as the supervisor sees it: spawned, listened to, stopped, killed.
+
+Lives in the supervisor. What a child says is news for `status` and a deadline for the next sign of life, nothing
+more: a child cannot make the supervisor do anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
+
+from pylantir.errors import ExitStatus, ProtocolError
+from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+from pylantir.settings import LogSettings
+from workers.child.bootstrap import ChildSpec, run_child
+from workers.supervisor.lifecycle import Event, Lifecycle, State, advance, prove_useful
+from workers.supervisor.memory import MEASURE_EVERY_S, is_far_over, resident_mb
+from workers.supervisor.output import ChildOutput
+from workers.supervisor.roles import Role
+from workers.writer.queue import make_token
+
+START_GRACE_S = 30.0
+"""A process that is not ready yet may take so long between two signs of life."""
+USEFUL_AFTER_S = 5.0
+RECYCLE_GRACE_S = 3.0
+REPORTED_BY_SOURCES = (
+    "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
+)  # fmt: skip
+_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth"}
+"""What a child may tell about itself for `status`."""
+_LONGEST_PROMISE_S = 7 * 86400.0
+_LATE_S = 0.5
+_ABORT_S = 1.0
+_MESSAGE_BYTES = 64 * 1024
+_MAX_RESULTS = 100
+
+logger = logging.getLogger(__name__)
+_spawn = multiprocessing.get_context("spawn")
+
+
+class Child:
+    """A role's incarnations, one after the other.
+
+    Args:
+        role: What it is to be.
+        key: This run's key for the producers' tokens.
+        log: Form and level of its log.
+        generations: Numbers for the incarnations, shared by all children of this run: a source that is taken out of
+            the configuration and comes back must not look older to the writer than it was before.
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, role: Role, key: bytes, log: LogSettings, generations: Iterator[int], now: float) -> None:
+        self.role = role
+        self.life = Lifecycle(since=now)
+        self.reports: dict[str, object] = {}
+        self.last_exit: str | None = None
+        self.last_words: tuple[str, ...] = ()
+        self.last_sign_at = now
+        self.expected_at: float | None = None
+        self.recycled = 0
+        self._first_due: float | None = None
+        self._measure_at: float | None = None
+        self._output = ChildOutput()
+        self._results: list[Frame] = []
+        self._key = key
+        self._log = log
+        self._generations = generations
+        self._process: SpawnProcess | None = None
+        self._frames: FrameSocket | None = None
+        self._hang_at: float | None = None
+        self._kill_at: float | None = None
+        self._restart_asked = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        return self._process.pid if self._process else None
+
+    def deadlines(self, now: float, *, may_restart: bool) -> Iterator[float]:
+        """When something is to be done about this child even if nothing is heard of it."""
+        retry_at = self.life.retry_at if may_restart else None
+        for moment in (self._hang_at, self._kill_at, retry_at, self._measure_at, self._output.deadline(now)):
+            if moment is not None:
+                yield moment
+
+    def filenos(self, now: float) -> Iterator[int]:
+        """What the supervisor's loop should wait for."""
+        yield from self._output.filenos(now)
+        if self._process:
+            yield self._process.sentinel
+        if self._frames and not self._frames.closed:
+            yield self._frames.fileno()
+
+    def spawn(self, now: float) -> None:
+        """Start an incarnation."""
+        self.life = advance(self.life, Event.SPAWNED, now=now)
+        self._hang_at = self._kill_at = None
+        self._restart_asked = False
+        try:
+            self._process, self._frames = self._start()
+        except OSError as error:
+            logger.error("%s cannot be started: %s", self.role.name, error)  # noqa: TRY400 - the message says all
+            self.last_exit = f"not started: {error}"
+            self.life = advance(self.life, Event.EXITED, now=now, cap_s=self.role.retry_cap_s)
+            return
+        for passing in ("database", "queue_depth"):
+            self.reports.pop(passing, None)
+        self._first_due = None
+        self.last_sign_at = now
+        self._hang_at = now + START_GRACE_S
+        self._measure_at = now + MEASURE_EVERY_S if self.role.max_memory_mb else None
+        if self.role.max_restarts and self.life.restarts > self.role.max_restarts:
+            logger.warning("%s has been restarted %d times, more than max_restarts (%d)",
+                           self.role.name, self.life.restarts, self.role.max_restarts)  # fmt: skip
+
+    def _start(self) -> tuple[SpawnProcess, FrameSocket]:
+        generation = next(self._generations)
+        role = self.role
+        spec = ChildSpec(
+            role=role.role,
+            source=role.source,
+            generation=generation,
+            body=role.body,
+            parent_pid=os.getpid(),
+            token=make_token(self._key, role.role, role.source, generation),
+            log=self._log,
+            secrets=role.secrets,
+            first_due=self._first_due,
+        )
+        ours, theirs = socket.socketpair()
+        output, their_output = _spawn.Pipe(duplex=False)
+        process = _spawn.Process(target=run_child, args=(spec, theirs, their_output, role.arguments), name=role.name)
+        try:
+            # Ours are closed afterwards: this side must see the end of the file when the child dies.
+            with theirs, their_output, _without(role.hidden):
+                process.start()
+        except OSError:
+            ours.close()
+            output.close()
+            raise
+        self._output.attach(output, role.secrets)
+        return process, FrameSocket(ours, limit=_MESSAGE_BYTES)
+
+    def listen(self, now: float) -> None:
+        """Take in what the child has said."""
+        self._log_output(self._output.take(now))
+        if self._frames is None or self._frames.closed:
+            return
+        try:
+            for message in self._frames.receive():
+                self._hear(message, now)
+        except ProtocolError as error:
+            logger.warning("%s: %s; it is killed", self.role.name, error)
+            self.kill()
+        self._frames.flush()
+
+    def say(self, message: Mapping[str, object]) -> bool:
+        """Tell the child something; False if there is nobody to hear it."""
+        if self._frames is None or self._frames.closed:
+            return False
+        self._frames.send(encode_frame(message))
+        return True
+
+    def take_results(self) -> list[Frame]:
+        """Answers to commands, since the last call."""
+        results, self._results = self._results, []
+        return results
+
+    def reap(self, now: float, jitter: float) -> bool:
+        """Notice that the process has ended; tells whether it has."""
+        if self._process is None or self._process.exitcode is None:
+            return False
+        self.listen(now)
+        self._log_output(self._output.detach(now))
+        code = self._process.exitcode
+        self._process.close()
+        self._process = None
+        if self._frames:
+            self._frames.close()
+        self._hang_at = self._kill_at = self._measure_at = None
+        self.last_exit = _describe_exit(code)
+        served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
+        if served_long and self.role.source is None:
+            self.life = prove_useful(self.life)
+        event = Event.MISCONFIGURED if code == ExitStatus.CONFIGURATION else Event.EXITED
+        self.life = advance(self.life, event, now=now, cap_s=self.role.retry_cap_s, jitter=jitter)
+        if self.life.state in {State.BACKOFF, State.FATAL} and not self._restart_asked:
+            self.last_words = self._output.last_words()
+        self._log_exit(now)
+        return True
+
+    def stop(self, now: float, grace_s: float) -> None:
+        """Ask the process to end, and see that it does within `grace_s` seconds."""
+        if self.life.state not in {State.STOPPING, State.STOPPED}:
+            self.life = advance(self.life, Event.STOP, now=now)
+        if self._process is None:
+            return
+        self._hang_at = None
+        self._kill_at = min(now + grace_s, self._kill_at or float("inf"))
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._signal(signal.SIGKILL)
+
+    def abort(self, now: float, why: str) -> None:
+        """End a process that hangs, so that it writes where it stands into the log."""
+        logger.error("%s (pid %s) %s; traceback follows%s", self.role.name, self.pid, why, self._blame())
+        self._hang_at, self._kill_at = None, now + _ABORT_S
+        self._signal(signal.SIGABRT)
+
+    def restart(self, now: float, grace_s: float) -> None:
+        """End this incarnation in order; the next one follows at once, its predecessors' crashes forgotten."""
+        self.life = prove_useful(self.life)
+        if self._process is None:
+            self.spawn(now)
+        else:
+            self._restart_asked = True
+            self._hang_at = None
+            self._kill_at = now + grace_s
+            self._signal(signal.SIGTERM)
+
+    def check_deadlines(self, now: float, *, may_restart: bool) -> None:
+        """Abort what hangs, kill what does not end, restart what has waited."""
+        if self._measure_at is not None and now >= self._measure_at:
+            self._check_memory(now)
+        if self._kill_at is not None and now >= self._kill_at:
+            logger.warning("%s (pid %s) does not end; it is killed", self.role.name, self.pid)
+            self._kill_at = now + _ABORT_S
+            self.kill()
+        elif self._hang_at is not None and now >= self._hang_at:
+            self.abort(now, "gives no sign of life")
+        elif may_restart and self.life.retry_at is not None and now >= self.life.retry_at:
+            self.spawn(now)
+
+    def _hear(self, message: Frame, now: float) -> None:
+        self.last_sign_at = now
+        kind, within_s, values = message.get("kind"), message.get("within_s"), message.get("values")
+        if kind == "ready":
+            self.life = advance(self.life, Event.READY, now=now)
+        elif kind == "beat" and isinstance(within_s, int | float) and self._kill_at is None:
+            # JSON knows NaN and endless integers: only what compares as a number of seconds becomes a deadline.
+            self._hang_at = now + (within_s if 0 <= within_s < _LONGEST_PROMISE_S else _LONGEST_PROMISE_S) + _LATE_S
+        elif kind == "words":
+            self._output.remember(str(message.get("text")))
+        elif kind == "result" and len(self._results) < _MAX_RESULTS:
+            self._results.append(message)
+        elif kind == "report" and isinstance(values, dict):
+            self.reports |= {key: value for key, value in values.items() if key in _REPORTED}
+            if values.get("useful"):
+                self.life = prove_useful(self.life)
+            next_in_s = values.get("next_in_s")
+            if isinstance(next_in_s, int | float) and 0 <= next_in_s < _LONGEST_PROMISE_S:
+                self._note_timetable(now, now + next_in_s, on_time=values.get("on_time") is True)
+
+    def _note_timetable(self, now: float, due: float, *, on_time: bool) -> None:
+        """A source's cycle is over, and this is when the next one is due: its successor keeps to that."""
+        if on_time:
+            self.expected_at = due
+        limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
+        if limit_mb and used_mb > limit_mb and self._kill_at is None:
+            logger.info("%s holds %.0f MB, more than max_memory_mb (%d)", self.role.name, used_mb, limit_mb)
+            self.recycled += 1
+            self.restart(now, RECYCLE_GRACE_S)
+            self._first_due = due
+
+    def _check_memory(self, now: float) -> None:
+        self._measure_at = now + MEASURE_EVERY_S
+        limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
+        if limit_mb and is_far_over(used_mb, limit_mb):
+            logger.error("%s holds %.0f MB, more than max_memory_mb (%d); it is killed%s",
+                         self.role.name, used_mb, limit_mb, self._blame())  # fmt: skip
+            self.recycled += 1
+            self.kill()
+
+    def _resident_mb(self) -> float:
+        return resident_mb(self.pid) if self.pid and self.role.max_memory_mb else 0.0
+
+    def _log_output(self, lines: list[str]) -> None:
+        if lines:
+            logger.warning("%s writes:\n%s", self.role.name, "\n".join(lines))
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process and self._process.pid and self._process.exitcode is None:
+            os.kill(self._process.pid, number)
+
+    def _log_exit(self, now: float) -> None:
+        name, state = self.role.name, self.life.state
+        if state is State.STOPPED:
+            logger.info("%s has ended (%s)", name, self.last_exit)
+        elif state is State.FATAL:
+            logger.error("%s cannot run with this configuration; correct it and run: pylantir-supervisor reload", name)
+        elif self._restart_asked:
+            logger.info("%s has ended (%s) and is started again", name, self.last_exit)
+        else:
+            in_s = max(0.0, (self.life.retry_at or now) - now)
+            logger.warning("%s ended unexpectedly (%s); restart %d in %.1f s%s", name, self.last_exit,
+                           self.life.restarts + 1, in_s, self._blame())  # fmt: skip
+
+    def _blame(self) -> str:
+        return f"; {self.role.plugin}" if self.role.plugin else ""
+
+    def replace_role(self, role: Role, log: LogSettings) -> None:
+        """What the next incarnation is to be."""
+        self.role, self._log = role, log
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        # A real-time signal: most of them have no name.
+        return f"signal {-code}"
+
+
+@contextmanager
+def _without(names: frozenset[str]) -> Iterator[None]:
+    """Hide environment variables from the process that is started meanwhile."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

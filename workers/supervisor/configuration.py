@@ -1,0 +1,83 @@
+"""The supervisor's view of a configuration: checked in a short-lived child, at the start and for every reload.
+
+Lives in the supervisor, which itself imports neither pydantic nor a plugin.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from pylantir.errors import ConfigurationError
+from pylantir.settings import Settings
+from workers.supervisor.check import Checked, check_in_child
+from workers.supervisor.signals import Signals
+
+CHECK_TIMEOUT_S = 30.0
+
+
+class ConfigurationCheck:
+    """A configuration being checked in a short-lived child."""
+
+    def __init__(self, path: Path, overrides: Mapping[str, object]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._path, self._overrides = path, overrides
+        self.connection: Connection
+        self.connection, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
+        self._process = context.Process(target=check_in_child, args=arguments)
+        self._process.start()
+        self._deadline = time.monotonic() + CHECK_TIMEOUT_S
+        theirs.close()
+
+    def finish(self, timeout_s: float) -> Checked | None:
+        """What the check came to; None while it goes on."""
+        if not self.connection.poll(timeout_s) and time.monotonic() < self._deadline:
+            return None
+        try:
+            result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
+        except (EOFError, OSError):
+            # It was killed before, or in the middle of its answer.
+            result = _NO_ANSWER
+        self.abandon()
+        return result
+
+    def again(self) -> ConfigurationCheck:
+        """Begin anew: the file may have been read before it was changed."""
+        self.abandon()
+        return ConfigurationCheck(self._path, self._overrides)
+
+    def abandon(self) -> None:
+        """End the child."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+_NO_ANSWER = Checked(problems=("the configuration check ended without a result; see the messages before this one",))
+
+
+def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings | None:
+    """Wait for the check at the start, before anything else is touched; None if a signal said to stop meanwhile.
+
+    Raises:
+        ConfigurationError: With all problems.
+    """
+    while True:
+        wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
+        received = set(signals.take())
+        if received & {signal.SIGTERM, signal.SIGINT}:
+            check.abandon()
+            return None
+        if signal.SIGHUP in received:
+            check = check.again()
+        checked = check.finish(0)
+        if checked:
+            if checked.settings is None:
+                raise ConfigurationError(checked.problems)
+            return checked.settings

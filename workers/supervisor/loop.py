@@ -1,0 +1,296 @@
+"""The supervisor: owns no data; starts, watches, restarts and stops the processes that do.
+
+In: a checked configuration, the instance's sockets, signals, what the children say, commands. Out: children. One loop
+waits for everything at once; a signal handler only records.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from pylantir.errors import PylantirError
+from pylantir.ipc.frames import Frame
+from pylantir.settings import Settings
+from workers.supervisor.children import Child
+from workers.supervisor.configuration import ConfigurationCheck
+from workers.supervisor.control import ControlServer, Reply
+from workers.supervisor.lifecycle import State
+from workers.supervisor.listening import listen_for_scanners
+from workers.supervisor.notify import Notifier
+from workers.supervisor.orphans import reap_orphans
+from workers.supervisor.probe import ServerWatch, probe_title
+from workers.supervisor.relay import WRITER_COMMANDS, WriterRelay
+from workers.supervisor.roles import Role, plan_roles
+from workers.supervisor.signals import Signals
+from workers.supervisor.status import StatusReporter
+
+STOP_GRACE_S = 3.0
+"""How long sources and the server may take to end."""
+WRITER_GRACE_S = 5.0
+"""How long the writer may take then, to commit what it has received."""
+HURRY_GRACE_S = 0.5
+_LONGEST_PAUSE_S = 3600.0
+_JITTER = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """The loop over all children."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        overrides: Mapping[str, object],
+        signals: Signals,
+        *,
+        queue: socket.socket,
+        dicom: socket.socket,
+        control: socket.socket,
+        notifier: Notifier,
+    ) -> None:
+        self._settings = settings
+        self._overrides = overrides
+        self._signals = signals
+        self._notifier = notifier
+        self._queue = queue
+        self._dicom = dicom
+        self._control = ControlServer(control, self._obey)
+        self._key = secrets.token_bytes(32)
+        self._generations = itertools.count(1)
+        self._status = StatusReporter()
+        self._started_at = time.monotonic()
+        self._stopping = False
+        self._hurried = False
+        self._check: ConfigurationCheck | None = None
+        self._reload_again = False
+        self._reload_problems: list[str] = []
+        self._reload_replies: list[Reply] = []
+        self._relay = WriterRelay()
+        self._watch = self._watch_server()
+        self._children: dict[str, Child] = {}
+        self._leaving: list[Child] = []
+
+    def run(self) -> None:
+        """Start everybody, keep everybody running, and return when everybody has ended."""
+        logger.info(
+            "serving %s as %s on %s port %d, %d sources",
+            self._settings.config_path, self._settings.dicom.ae_title, self._settings.dicom.host,
+            self._settings.dicom.port, len(self._settings.enabled_sources),
+        )  # fmt: skip
+        now = time.monotonic()
+        for role in self._plan().values():
+            self._add(role)
+        # The server has the most to load, and a scanner is waiting for it.
+        for child in sorted(self._children.values(), key=lambda child: child.role.role != "mwl-scp"):
+            child.spawn(now)
+        while not self._is_over():
+            now = time.monotonic()
+            wait(list(self._waitables(now)), self._pause(now))
+            now = time.monotonic()
+            for number in self._signals.take():
+                self._receive(number, now)
+            for child in self._everybody():
+                child.listen(now)
+                child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
+                child.check_deadlines(now, may_restart=not self._stopping)
+            for done in self._relay.deliver(self._children["writer"]):
+                source = self._children.get(str(done.get("name")))
+                if done.get("command") == "accept" and source:
+                    source.say({"kind": "sync"})
+            self._probe_server(now)
+            self._control.service()
+            reap_orphans()
+            self._finish_reload(now)
+            if self._stopping:
+                self._stop_writer_last(now)
+            self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
+            self._notifier.tell(self._children.values(), now)
+        self._control.close()
+        self._watch.close()
+
+    def _plan(self) -> dict[str, Role]:
+        return plan_roles(self._settings, self._key, self._queue, self._dicom)
+
+    def _watch_server(self) -> ServerWatch:
+        dicom = self._settings.dicom
+        address, title = self._dicom.getsockname(), probe_title(self._key)
+        return ServerWatch(address, dicom.ae_title, title, over_tls=dicom.tls is not None)
+
+    def _probe_server(self, now: float) -> None:
+        server = self._children["mwl-scp"]
+        is_ready = server.life.state is State.RUNNING and not self._stopping
+        if self._watch.serve(server.pid if is_ready else None, now):
+            server.abort(now, "does not answer a C-ECHO")
+
+    def _add(self, role: Role) -> Child:
+        child = self._children[role.name] = Child(
+            role, self._key, self._settings.log, self._generations, time.monotonic()
+        )
+        return child
+
+    def _everybody(self) -> list[Child]:
+        return [*self._children.values(), *self._leaving]
+
+    def _waitables(self, now: float) -> Iterator[int]:
+        yield self._signals.waitable.fileno()
+        yield from self._control.filenos()
+        yield from self._watch.filenos()
+        if self._check:
+            yield self._check.connection.fileno()
+        for child in self._everybody():
+            yield from child.filenos(now)
+
+    def _pause(self, now: float) -> float | None:
+        may_restart = not self._stopping
+        deadlines = [moment for child in self._everybody() for moment in child.deadlines(now, may_restart=may_restart)]
+        others = (self._watch.deadline(), self._notifier.deadline())
+        deadlines += [moment for moment in others if moment is not None]
+        return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
+
+    def _is_over(self) -> bool:
+        return self._stopping and all(child.life.state is State.STOPPED for child in self._everybody())
+
+    def _receive(self, number: int, now: float) -> None:
+        if number == signal.SIGHUP:
+            self._begin_reload()
+        elif not self._stopping:
+            logger.info("%s: stopping", signal.Signals(number).name)
+            self._begin_stop(now)
+        elif not self._hurried:
+            logger.warning("%s again: stopping at once", signal.Signals(number).name)
+            self._hurried = True
+            for child in self._everybody():
+                if child.role.role != "writer":
+                    child.kill()
+
+    def _begin_stop(self, now: float) -> None:
+        """Tell sources and the server to end; the writer follows when they have."""
+        self._stopping = True
+        self._notifier.stopping()
+        if self._check:
+            self._check.abandon()
+            self._check = None
+        for child in self._everybody():
+            if child.role.role != "writer":
+                child.stop(now, STOP_GRACE_S)
+
+    def _stop_writer_last(self, now: float) -> None:
+        writer = self._children["writer"]
+        others = [child for child in self._everybody() if child is not writer]
+        if any(child.life.state is not State.STOPPED for child in others):
+            return
+        if writer.life.state is not State.STOPPING or self._hurried:
+            writer.stop(now, HURRY_GRACE_S if self._hurried else WRITER_GRACE_S)
+
+    def _begin_reload(self) -> None:
+        if self._stopping:
+            return
+        if self._check:
+            # It may have read the file before the change that this is about.
+            self._reload_again = True
+            return
+        logger.info("reading the configuration again")
+        self._notifier.reloading()
+        self._check = ConfigurationCheck(Path(self._settings.config_path), self._overrides)
+
+    def _finish_reload(self, now: float) -> None:
+        """Take over a configuration that has been checked: only what changed is restarted."""
+        checked = self._check.finish(0) if self._check else None
+        if checked is None:
+            return
+        self._check = None
+        if self._reload_again:
+            self._reload_again = False
+            self._begin_reload()
+            return
+        problems = list(checked.problems)
+        if checked.settings:
+            try:
+                self._take_over(checked.settings, now)
+            except PylantirError as error:
+                problems = [str(error)]
+        for problem in problems:
+            logger.error("%s", problem)
+        if problems:
+            logger.error("the configuration is refused; the one before stays in force")
+        self._reload_problems = problems
+        self._notifier.reloaded()
+        for reply in self._reload_replies:
+            reply({"problems": problems})
+        self._reload_replies.clear()
+
+    def _take_over(self, settings: Settings, now: float) -> None:
+        old = self._settings
+        if (settings.runtime_dir, settings.db_url) != (old.runtime_dir, old.db_url):
+            msg = "runtime_dir and the database can be changed by a restart only: stop, then start"
+            raise PylantirError(msg)
+        if (settings.dicom.host, settings.dicom.port) != (old.dicom.host, old.dicom.port):
+            dicom = listen_for_scanners(settings.dicom)
+            self._dicom.close()
+            self._dicom = dicom
+        self._settings = settings
+        self._watch.close()
+        self._watch = self._watch_server()
+        for warning in settings.warnings:
+            logger.warning("%s", warning)
+        roles = self._plan()
+        for name in [name for name in self._children if name not in roles]:
+            child = self._children.pop(name)
+            child.stop(now, STOP_GRACE_S)
+            self._leaving.append(child)
+        for name, role in roles.items():
+            known = self._children.get(name)
+            if known is None:
+                self._add(role).spawn(now)
+            elif known.role != role or known.life.state is State.FATAL or settings.log != old.log:
+                logger.info("%s: its configuration has changed; it is restarted", name)
+                known.replace_role(role, settings.log)
+                self._restart(known, now)
+
+    def _restart(self, child: Child, now: float) -> None:
+        """End an incarnation in order; `reap` sees it as an exit and starts the next one at once."""
+        child.restart(now, STOP_GRACE_S if child.role.role != "writer" else WRITER_GRACE_S)
+
+    def _obey(self, request: Frame, reply: Reply) -> None:
+        """Carry out a command from the control socket."""
+        command, name = request.get("command"), request.get("name")
+        child = self._children.get(name) if isinstance(name, str) else None
+        if command == "status":
+            reply(self._describe())
+        elif self._stopping:
+            reply({"error": "it is being stopped"})
+        elif command == "reload":
+            self._reload_replies.append(reply)
+            self._begin_reload()
+        elif command in WRITER_COMMANDS and (command != "accept" or (child and child.role.source)):
+            self._relay.pass_on(self._children["writer"], request, reply)
+        elif child is None:
+            reply({"error": f'no process "{name}"; there are: {", ".join(self._children)}'})
+        elif command == "restart":
+            logger.info("%s: restart asked for", name)
+            self._restart(child, time.monotonic())
+            reply({"text": f"{name} is restarted"})
+        elif command == "sync" and child.role.source:
+            if child.life.state is State.RUNNING and child.say({"kind": "sync"}):
+                reply({"text": f"{name} fetches now"})
+            else:
+                reply({"error": f"{name} does not run just now; try again when `status` shows RUNNING"})
+        else:
+            reply({"error": f'"{command}" cannot be done with {name}'})
+
+    def _describe(self) -> Mapping[str, object]:
+        now = time.monotonic()
+        described = self._status.describe(
+            self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
+        )
+        return {"config": self._settings.config_path, "reload_problems": self._reload_problems, **described}

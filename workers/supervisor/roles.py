@@ -1,0 +1,126 @@
+"""Which children a configuration calls for. Pure: settings and sockets in, roles out."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pylantir.settings import DicomSettings, Settings, SourceSettings
+from workers.supervisor.probe import probe_title
+from workers.writer.settings import WriterSettings
+
+QUEUE_SOCKET_NAME = "entries.sock"
+_SERVICE_RETRY_CAP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a child is to be. Two equal roles need no restart between them.
+
+    Attributes:
+        role: `writer`, `mwl-scp` or `source`.
+        source: The source's name.
+        body: `module:function` to run.
+        arguments: The body's arguments: frozen values and sockets.
+        hidden: Environment variables that it must not see.
+        secrets: Values that its log must not show.
+        retry_cap_s: Longest delay before a restart.
+        max_memory_mb: Over this it is recycled.
+        max_restarts: After so many a remark is made.
+        plugin: Whose code runs in it, and from which file, for the log.
+    """
+
+    role: str
+    source: str | None = None
+    body: str
+    arguments: tuple[object, ...] = ()
+    hidden: frozenset[str] = frozenset()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    retry_cap_s: float = 60.0
+    max_memory_mb: int | None = None
+    max_restarts: int | None = None
+    plugin: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How operators call it."""
+        return self.source or self.role
+
+
+def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: socket.socket) -> dict[str, Role]:
+    """List the children by name: writer, server, and one worker per enabled source.
+
+    Args:
+        settings: The checked configuration.
+        key: This run's key for the producers' tokens.
+        queue: The entry queue's listening socket.
+        dicom: The worklist's listening socket.
+    """
+    all_secrets = frozenset(name for source in settings.sources for name in source.secret_env)
+    writer = WriterSettings(
+        db_url=settings.db_url,
+        db_echo=settings.db_echo,
+        ranks={source.name: rank for rank, source in enumerate(settings.sources)},
+        match_on=settings.deduplication.match_on,
+        max_minutes=settings.deduplication.max_minutes,
+        keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
+        retention=settings.retention,
+        mpps_strict=settings.mpps.mode == "strict",
+        key=key,
+    )
+    roles = [
+        Role(
+            role="writer",
+            body="workers.writer.worker:run",
+            arguments=(writer, queue),
+            hidden=all_secrets,
+            retry_cap_s=_SERVICE_RETRY_CAP_S,
+        ),
+        Role(
+            role="mwl-scp",
+            body="workers.server.worker:run",
+            arguments=(
+                _admit_probe(settings.dicom, probe_title(key)),
+                settings.mpps,
+                settings.db_url,
+                _queue_address(settings),
+                dicom,
+            ),
+            hidden=all_secrets,
+            retry_cap_s=_SERVICE_RETRY_CAP_S,
+        ),
+    ]
+    roles += [_plan_source(settings, source, all_secrets) for source in settings.enabled_sources]
+    return {role.name: role for role in roles}
+
+
+def _admit_probe(dicom: DicomSettings, title: str) -> DicomSettings:
+    """Let the supervisor ask, whoever else may."""
+    titles = (*dicom.allowed_aet, title) if dicom.allowed_aet else ()
+    hosts = dicom.allowed_hosts
+    if hosts:
+        with contextlib.suppress(ValueError):
+            # Bound to one address of this machine, the server sees us come from there.
+            hosts = (*hosts, str(ipaddress.ip_address(dicom.host)))
+    return replace(dicom, allowed_aet=titles, allowed_hosts=hosts)
+
+
+def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozenset[str]) -> Role:
+    return Role(
+        role="source",
+        source=source.name,
+        body="workers.source.worker:run",
+        arguments=(source, settings.base_dir, _queue_address(settings)),
+        hidden=all_secrets - set(source.secret_env),
+        max_memory_mb=source.max_memory_mb,
+        max_restarts=source.max_restarts,
+        secrets=tuple(source.env_values.values()),
+        plugin=f"plugin {source.plugin.type_name} ({source.plugin.origin})",
+    )
+
+
+def _queue_address(settings: Settings) -> str:
+    return str(Path(settings.runtime_dir) / QUEUE_SOCKET_NAME)

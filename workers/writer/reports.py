@@ -1,0 +1,75 @@
+"""Scanners' reports on their way through the entry queue: the frame, and what the writer does with it.
+
+A report waits no longer than the scanner does: one that has expired is not stored any more, because the scanner was
+told that it failed. The monotonic clock is the machine's, so both processes read the same one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+import traceback
+
+from sqlalchemy import Engine
+
+from pylantir.errors import ProtocolError, WriterUnavailable
+from pylantir.ipc.frames import Frame
+from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
+from pylantir.store.change.reports import record_report
+from pylantir.store.failures import is_temporary
+
+logger = logging.getLogger(__name__)
+
+
+def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
+    """Take in one report, and make the acknowledgement that carries its answer.
+
+    Raises:
+        ProtocolError: The frame is no report.
+        sqlalchemy.exc.SQLAlchemyError, OSError: It could not be stored just now; the same frame may be given again.
+    """
+    request, expires_at = _read(frame)
+    acknowledgement: Frame = {"kind": "ack", "cycle": frame["cycle"], "seq": frame.get("seq")}
+    expired: Frame = {**acknowledgement, "summary": {"expired": True}}
+    if time.monotonic() > expires_at:
+        return expired
+    now = datetime.datetime.now(datetime.UTC)
+    try:
+        answer = record_report(
+            engine,
+            request,
+            strict=strict,
+            now=now,
+            today=now.astimezone().strftime("%Y%m%d"),
+            is_awaited=lambda: time.monotonic() <= expires_at,
+        )
+    except WriterUnavailable:
+        return expired
+    except Exception as error:
+        if isinstance(error, OSError) or is_temporary(error):
+            raise
+        # One report that cannot be stored must not stop those behind it. Its text may quote the patient.
+        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        logger.error("MPPS of %s cannot be stored: %s\n%s", request.scanner, type(error).__name__, frames)  # noqa: TRY400
+        answer = MppsAnswer(
+            status=DimseStatus.PROCESSING_FAILURE, error_id=ErrorId.INTERNAL, comment="internal error; see the log"
+        )
+    return {**acknowledgement, "summary": answer.as_json()}
+
+
+def _read(frame: Frame) -> tuple[MppsRequest, float]:
+    body, request_id, expires_at = frame.get("request"), frame.get("cycle"), frame.get("expires_at")
+    if (
+        frame.get("kind") != "report"
+        or not isinstance(body, dict)
+        or not isinstance(request_id, str)
+        or not isinstance(expires_at, float)
+    ):
+        msg = "a frame that is no report"
+        raise ProtocolError(msg)
+    try:
+        return MppsRequest(request_id=request_id, **body), expires_at
+    except TypeError:
+        msg = "a malformed report"
+        raise ProtocolError(msg) from None

@@ -1,0 +1,327 @@
+"""The writer: the only process that writes to the worklist database.
+
+In: frames from the entry queue, commands from the supervisor. Out: committed transactions, then acknowledgements. It
+starts without a usable database and goes on without one: what is not committed is not acknowledged, and tried again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
+from pylantir.ipc.frames import Frame
+from pylantir.store.change.commands import apply_rules, carry_out
+from pylantir.store.change.retention import prune_history
+from pylantir.store.decide.claims import Rules
+from pylantir.store.failures import is_temporary
+from pylantir.store.intake.cycle import SourceIngest
+from pylantir.store.intake.state import CycleEnd, CycleSummary
+from pylantir.store.schema.engine import open_for_writing, sqlite_path
+from pylantir.store.schema.upgrade import prepare_database
+from workers.child.bootstrap import Context
+from workers.supervisor.locks import FileLock
+from workers.writer.checkpoints import Checkpoints
+from workers.writer.frames import read_batch, read_end
+from workers.writer.queue import EntryQueue, Producer
+from workers.writer.reports import commit_report
+from workers.writer.settings import WriterSettings
+
+BEAT_EVERY_S = 10.0
+HANG_AFTER_S = 300.0
+"""The longest transaction: the end of a snapshot that removes very many records."""
+UPGRADE_MAY_TAKE_S = 3600.0
+"""Copying a large file of an earlier version, and deciding anew about everything in it."""
+PRUNE_EVERY_S = 24 * 3600.0
+_RETRY_CAP_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+def run(context: Context, settings: WriterSettings, listener: socket.socket) -> None:
+    """The body of the writer process; returns when it was told to stop and everything received is committed."""
+    os.umask(0o077)
+    Writer(context, settings, listener).run()
+
+
+class Writer:
+    """Commits what the entry queue brings."""
+
+    def __init__(self, context: Context, settings: WriterSettings, listener: socket.socket) -> None:
+        self._context = context
+        self._settings = settings
+        self._rules = Rules(ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes)
+        self._listener = listener
+        self._ingests: dict[str, SourceIngest] = {}
+        self._lock: FileLock | None = None
+        self._retry_delay_s = 0.0
+        self._retry_at = 0.0
+        self._trouble: str | None = None
+        self._prune_at = 0.0
+        self._told_depth = 0
+        self._file: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        """Open the database, however long that takes, and serve until told to stop."""
+        self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
+        queue = EntryQueue(self._listener, self._settings.key, self._greet)
+        queue.watch(self._context.stop, self._context.stop.drain)
+        queue.watch(self._context.channel, self._obey)
+        self._checkpoints = Checkpoints(self._settings.db_url)
+        try:
+            if self._prepare(queue):
+                self._context.channel.ready()
+                self._serve(queue)
+        finally:
+            queue.close()
+            self._checkpoints.close()
+            _checkpoint(self._engine)
+            self._engine.dispose()
+            if self._lock:
+                self._lock.release()
+
+    def _prepare(self, queue: EntryQueue) -> bool:
+        """Make the database ready; producers wait in the listener's backlog meanwhile."""
+        while not self._must_end():
+            self._context.channel.beat(UPGRADE_MAY_TAKE_S)
+            try:
+                self._claim_database()
+                prepare_database(self._engine)
+                changed = apply_rules(self._engine, self._rules)
+                self._file = self._identify_file()
+            except (SQLAlchemyError, OSError, AlreadyRunning) as error:
+                self._note_trouble(error)
+                self._wait(queue)
+            else:
+                self._note_recovery()
+                if changed:
+                    logger.info("priorities have changed: %d items decided anew", changed)
+                return True
+        return False
+
+    def _claim_database(self) -> None:
+        """Make the folder of a SQLite file, and see that no other writer uses the file."""
+        path = sqlite_path(self._settings.db_url)
+        if path and self._lock is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.with_name(path.name + ".lock"))
+            lock.acquire("another writer uses this database")
+            self._lock = lock
+
+    def _serve(self, queue: EntryQueue) -> None:
+        while True:
+            self._prune()
+            self._wait(queue)
+            self._check_file()
+            stopping = self._must_end()
+            while time.monotonic() >= self._retry_at:
+                taken = queue.take()
+                if taken is None:
+                    break
+                self._take_in(queue, *taken)
+                queue.wait(0)
+            if stopping and (queue.depth == 0 or self._trouble):
+                return
+
+    def _identify_file(self) -> tuple[int, int] | None:
+        path = sqlite_path(self._settings.db_url)
+        if path is None:
+            return None
+        with suppress(OSError):
+            status = path.stat()
+            return status.st_dev, status.st_ino
+        return (0, 0)
+
+    def _check_file(self) -> None:
+        """See that what is committed goes into the file that others see.
+
+        Raises:
+            StoreError: It was removed or replaced: our successor opens the one that is there, or makes a new one.
+        """
+        if self._identify_file() != self._file:
+            msg = "the database file was removed or replaced; it is opened anew"
+            self._context.channel.report({"database": msg})
+            raise StoreError(msg)
+
+    def _wait(self, queue: EntryQueue) -> None:
+        channel = self._context.channel
+        channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
+        if queue.depth != self._told_depth:
+            self._told_depth = queue.depth
+            channel.report({"queue_depth": self._told_depth})
+        pause = max(0.0, self._retry_at - time.monotonic())
+        if self._must_end():
+            queue.wait(0)
+        elif self._trouble:
+            time_left = time.monotonic() + pause
+            while not self._must_end() and time.monotonic() < time_left:
+                queue.wait(time_left - time.monotonic())
+        else:
+            # Frames may have come while the database was being prepared.
+            queue.wait(0 if queue.depth else BEAT_EVERY_S)
+
+    def _must_end(self) -> bool:
+        return self._context.stop.is_set or self._context.channel.supervisor_gone
+
+    def _take_in(self, queue: EntryQueue, producer: Producer, frame: Frame) -> None:
+        self._check_file()
+        try:
+            answer = self._commit(producer, frame)
+        except ProtocolError as error:
+            queue.drop(producer, str(error))
+        except (SQLAlchemyError, OSError) as error:
+            if isinstance(error, SQLAlchemyError) and not is_temporary(error):
+                raise
+            self._note_trouble(error)
+        else:
+            self._note_recovery()
+            # Only now: what is acknowledged is committed.
+            producer.answer(answer)
+            queue.finish(producer)
+            self._checkpoints.note_commit()
+
+    def _commit(self, producer: Producer, frame: Frame) -> Frame:
+        if producer.role == "mwl-scp":
+            return commit_report(self._engine, frame, strict=self._settings.mpps_strict)
+        if producer.role != "source" or producer.source is None:
+            msg = f"{producer.role} has nothing to send"
+            raise ProtocolError(msg)
+        ingest = self._ingest_of(producer.source)
+        answer: Frame = {"kind": "ack", "cycle": frame.get("cycle"), "seq": frame.get("seq")}
+        if frame.get("kind") == "batch":
+            unkept = ingest.apply_batch(read_batch(frame))
+            if unkept:
+                answer["unkept"] = unkept
+        elif frame.get("kind") == "end":
+            summary, error = _finish_cycle(ingest, read_end(frame))
+            answer["summary"] = {
+                "error": error,
+                "counts": dict(summary.counts),
+                "entries": summary.entries,
+                "complete": summary.complete,
+                "unreadable": summary.unreadable,
+                "forgotten": summary.forgotten,
+                "held": summary.held.as_json() if summary.held else None,
+            }
+        else:
+            msg = "a frame of unknown kind"
+            raise ProtocolError(msg)
+        return answer
+
+    def _greet(self, producer: Producer) -> Mapping[str, object]:
+        """Tell a source where it stands; a new incarnation's cycle begins anew."""
+        last_success = None
+        if producer.source is not None:
+            try:
+                last_success = self._ingest_of(producer.source).find_last_success()
+            except SQLAlchemyError as error:
+                self._note_trouble(error)
+                msg = "the database does not answer just now"
+                raise ProtocolError(msg) from None
+        return {"kind": "welcome", "last_success": last_success}
+
+    def _ingest_of(self, source: str) -> SourceIngest:
+        if source not in self._ingests:
+            keep = source in self._settings.keep_missing
+            self._ingests[source] = SourceIngest(self._engine, source, self._rules, keep_missing=keep)
+        return self._ingests[source]
+
+    def _obey(self) -> None:
+        for message in self._context.channel.receive():
+            if message.get("kind") == "command":
+                self._carry_out(message)
+
+    def _carry_out(self, command: Frame) -> None:
+        """Do what an operator asked for; the command waits for the answer."""
+        channel, number = self._context.channel, command.get("id")
+        try:
+            if command.get("command") == "accept":
+                name = str(command.get("name"))
+                self._ingest_of(name).accept_removal()
+                text = f"{name}: the next fetch may cancel whatever is missing; it begins now"
+            else:
+                text = carry_out(self._engine, self._rules, command)
+                if command.get("command") == "forget":
+                    self._ingests.pop(str(command.get("name")), None)
+        except CommandRefused as error:
+            channel.answer(number, error=str(error))
+        except SQLAlchemyError as error:
+            channel.answer(number, error=f"the database takes nothing just now: {describe_trouble(error)}")
+        else:
+            logger.info("%s", text)
+            channel.answer(number, text=text)
+
+    def _prune(self) -> None:
+        """Let go of history that is older than the configuration keeps, once a day."""
+        now = time.monotonic()
+        if now < self._prune_at or self._trouble:
+            return
+        retention = self._settings.retention
+        try:
+            deleted = prune_history(
+                self._engine,
+                audit_days=retention.audit_days,
+                runs_days=retention.runs_days,
+                now=datetime.datetime.now(datetime.UTC),
+            )
+        except SQLAlchemyError as error:
+            self._note_trouble(error)
+            return
+        self._prune_at = now + PRUNE_EVERY_S
+        if deleted:
+            logger.info("%d rows of old history deleted, as configured", deleted)
+
+    def _note_trouble(self, error: Exception) -> None:
+        """Remember that the database takes nothing; said once in the log, shown in `status` until it is over."""
+        what = describe_trouble(error)
+        if what != self._trouble:
+            logger.error("the database takes nothing, everything waits: %s", what)
+            self._context.channel.report({"database": what})
+        self._trouble = what
+        # A file that is mended in its place is to be looked at afresh.
+        self._engine.dispose()
+        self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
+        self._retry_at = time.monotonic() + self._retry_delay_s
+
+    def _note_recovery(self) -> None:
+        if self._trouble:
+            logger.info("the database works again")
+            self._context.channel.report({"database": None})
+        self._trouble = None
+        self._retry_delay_s = self._retry_at = 0.0
+
+
+def _finish_cycle(ingest: SourceIngest, end: CycleEnd) -> tuple[CycleSummary, str | None]:
+    """Close a cycle; one whose end cannot be worked out is closed as failed, or it would stop the writer for ever."""
+    try:
+        return ingest.finish_cycle(end), None
+    except Exception as failure:
+        if isinstance(failure, OSError) or is_temporary(failure):
+            raise
+        logger.exception("the end of a cycle cannot be worked out; it counts as failed")
+        error = f"the snapshot could not be worked out ({type(failure).__name__}); the writer's log says why"
+        return ingest.finish_cycle(replace(end, complete=False, error=error)), error
+
+
+def describe_trouble(error: Exception) -> str:
+    """Tell what is wrong with the database, without the statement and its values, which are patient data."""
+    origin = getattr(error, "orig", None)
+    if isinstance(error, StoreError | AlreadyRunning | OSError):
+        return str(error)
+    return f"{type(origin or error).__name__}: {str(origin).splitlines()[0]}" if origin else type(error).__name__
+
+
+def _checkpoint(engine: Engine) -> None:
+    """Move the write-ahead log into the database file, so that a copy of the file alone is whole."""
+    if engine.dialect.name == "sqlite":
+        with suppress(SQLAlchemyError), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
