@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import Engine, Table, insert, select, update
 
 from pylantir.entry import SCHEDULED
+from pylantir.ipc.batch import CycleEnd, EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.mapping import EntryMapper
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.quarantine import Rejection
-from pylantir.store.intake.state import CycleEnd, CycleSummary, EntryBatch, utc_now
+from pylantir.store.intake.state import CycleSummary, utc_now
 from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
 
 RANKS = {"ris": 0, "redcap": 1, "csv": 2}

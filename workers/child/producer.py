@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pylantir.errors import ProtocolError
+from pylantir.ipc.batch import VERSION
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame, frame_bytes
 from pylantir.ipc.sockets import connect_to
 
@@ -51,7 +52,7 @@ class WriterConnection:
         self.standing: Frame | None = None
         self.unkept: set[int] = set()
         self._address = address
-        self._hello = encode_frame({"kind": "hello", **hello})
+        self._hello = encode_frame({"kind": "hello", "version": VERSION, **hello})
         self._clock = clock
         self._frames: FrameSocket | None = None
         self._welcomed = False

@@ -7,7 +7,6 @@ has shown already, passage by passage, is neither checked nor sent again.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +15,8 @@ from itertools import groupby
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
-from pylantir.ipc.records import RecordColumns, join_columns, pack_columns
+from pylantir.ipc.batch import Rejection, write_batch
+from pylantir.ipc.records import RecordColumns, join_columns
 from pylantir.mapping import EntryMapper
 from workers.source.passages import Passage, PassageNames, Stray, cut_passages
 
@@ -35,7 +35,6 @@ LOGGED_REJECTIONS = 20
 """So many rejections a cycle are logged one by one; all of them are in the quarantine."""
 
 logger = logging.getLogger(__name__)
-encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Batches:
@@ -92,7 +91,7 @@ class Batches:
         self._pending: list[Passage] = []
         self._count = self._size = 0
         self._repeated: list[int] = []
-        self._rejected: list[list[object]] = []
+        self._rejected: list[Rejection] = []
         self._present: list[str] = []
         self._begun_at = time.monotonic()
 
@@ -120,13 +119,13 @@ class Batches:
             for name, _ in passages:
                 if name is not None:
                     self.shown.add(name)
-        rest = {
-            "snapshot": self._snapshot, **pack_columns(join_columns(parts)), "passages": passages,
-            "repeated": self._repeated, "rejected": self._rejected, "present": self._present,
-        }  # fmt: skip
+        body = write_batch(
+            snapshot=self._snapshot, records=join_columns(parts), passages=passages, repeated=self._repeated,
+            rejected=self._rejected, present=self._present,
+        )  # fmt: skip
         self._begin()
         self._most = self._most_later
-        return encode_json(rest)[1:]
+        return body
 
     def _map_run(self, run: Sequence[Passage], passages: list[tuple[int | None, int]]) -> Iterator[RecordColumns]:
         """Check the records of passages of one layout: together or, where that does not do, one by one.
@@ -177,7 +176,7 @@ class Batches:
         label, name, reason = label[:LONGEST_TEXT], name[:LONGEST_TEXT], reason[:LONGEST_TEXT]
         key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
         patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
-        self._rejected.append([key, name, reason, patient_id, unreadable])
+        self._rejected.append(Rejection(key, name, reason, patient_id, unreadable))
         self.rejections += 1
         if self.rejections <= LOGGED_REJECTIONS:
             where = label if key == label else f"{label} ({key})"

@@ -20,13 +20,14 @@ from pathlib import Path
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
 from pylantir.errors import ConfigurationError, PluginError, PylantirError
+from pylantir.ipc.batch import write_end, write_frame
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
 from pylantir.schedule import look_back_s, next_start, seconds_until_open
 from pylantir.settings import SourceSettings
 from workers.child.bootstrap import Context
 from workers.child.producer import WriterConnection
-from workers.source.batches import LONGEST_TEXT, Batches, encode_json
+from workers.source.batches import LONGEST_TEXT, Batches
 from workers.source.passages import PassageNames
 
 BEAT_EVERY_S = 10.0
@@ -82,11 +83,10 @@ class _Cycle:
     snapshot: bool
     seq: int = 0
 
-    def head(self, kind: str) -> str:
-        """The members that every frame of the cycle begins with, as JSON without the closing brace."""
+    def next_frame(self, kind: str, body: str) -> bytes:
+        """Number a frame of the cycle, and write it."""
         self.seq += 1
-        members = {"kind": kind, "cycle": self.name, "seq": self.seq, "started_at": self.started_at}
-        return encode_json(members)[:-1]
+        return write_frame(kind, cycle=self.name, seq=self.seq, started_at=self.started_at, body=body)
 
 
 class SourceWorker:
@@ -213,8 +213,7 @@ class SourceWorker:
         # SystemExit and the like too: a plugin may not end its worker in this way.
         except BaseException as failure:  # noqa: BLE001
             error = self._describe_failure(failure)
-        outcome = {"complete": complete and error is None, "error": error}
-        self._send_frame(cycle, "end", encode_json(outcome)[1:])
+        self._send_frame(cycle, "end", write_end(complete=complete and error is None, error=error))
         while not self._writer.is_idle:
             self._wait(BEAT_EVERY_S)
         summary = self._writer.take_summary(cycle.name) or {}
@@ -271,10 +270,10 @@ class SourceWorker:
             self._send_frame(cycle, "batch", body)
         return True
 
-    def _send_frame(self, cycle: _Cycle, kind: str, rest: str) -> None:
+    def _send_frame(self, cycle: _Cycle, kind: str, body: str) -> None:
         """Send, and wait while the window is full: the writer sets the pace."""
-        body = f"{cycle.head(kind)},{rest}"
-        self._writer.send(cycle.name, cycle.seq, body.encode("utf-8", "surrogatepass"))
+        frame = cycle.next_frame(kind, body)
+        self._writer.send(cycle.name, cycle.seq, frame)
         self._writer.service()
         while self._writer.is_full:
             self._wait(BEAT_EVERY_S)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pylantir.errors import ProtocolError
+from pylantir.ipc.batch import VERSION
 from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_frame
 from workers.child.producer import WINDOW
 
@@ -189,6 +190,9 @@ class EntryQueue:
             or not hmac.compare_digest(token, make_token(self._key, role, source, generation))
         ):
             msg = "did not prove who it is"
+            raise ProtocolError(msg)
+        if hello.get("version", VERSION) != VERSION:
+            msg = "speaks another version of the entry queue; restart the supervisor after an upgrade"
             raise ProtocolError(msg)
         if generation < self._latest.get((role, source), 0):
             msg = "superseded by a newer incarnation"

@@ -19,19 +19,19 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
+from pylantir.ipc.batch import CycleEnd, read_batch, read_end
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import apply_rules, carry_out
 from pylantir.store.change.retention import prune_history
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import is_temporary
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import CycleEnd, CycleSummary
+from pylantir.store.intake.state import CycleSummary
 from pylantir.store.schema.engine import open_for_writing, sqlite_path
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.supervisor.locks import FileLock
 from workers.writer.checkpoints import Checkpoints
-from workers.writer.frames import read_batch, read_end
 from workers.writer.queue import EntryQueue, Producer
 from workers.writer.reports import commit_report
 from workers.writer.settings import WriterSettings

@@ -14,13 +14,14 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from pylantir.entry import RECORD_FIELDS
+from pylantir.ipc.batch import Rejection
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import is_temporary
 from pylantir.store.intake.bulk import select_among
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
-from pylantir.store.intake.quarantine import Rejection, remove_rejections
+from pylantir.store.intake.quarantine import remove_rejections
 from pylantir.store.intake.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import Events, WorkingSet

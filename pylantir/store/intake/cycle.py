@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, func, select
 
+from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import is_temporary, telling_the_first_cause
 from pylantir.store.intake.batch import BatchIntake
@@ -28,7 +29,7 @@ from pylantir.store.intake.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.intake.remembered import Passages
 from pylantir.store.intake.runs import find_last_run, find_last_success, read_counts, save_run
 from pylantir.store.intake.snapshot import settle_snapshot
-from pylantir.store.intake.state import CycleEnd, CycleState, CycleSummary, EntryBatch, utc_now
+from pylantir.store.intake.state import CycleState, CycleSummary, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.tables import NOT_LIVE, source_entries
 

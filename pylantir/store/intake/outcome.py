@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pylantir.store.intake.quarantine import Rejection
+from pylantir.ipc.batch import Rejection
 from pylantir.store.intake.state import COUNTS
 from pylantir.store.intake.working_set import Events
 

@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from pylantir.ipc.batch import Rejection
 from pylantir.store.schema.tables import rejected_entries
 
 _TABLE = rejected_entries.c
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A record that was refused.
-
-    Attributes:
-        record_key: The record's key, or a label such as "row 17" where it has none.
-        field: The worklist field at fault.
-        reason: What is wrong, without patient data.
-        patient_id: Whose record it is, if that could be read: such a patient's items outlive the snapshot.
-        unreadable: Nothing of it could be read, so it may be any record: a snapshot that has one cancels nothing.
-    """
-
-    record_key: str
-    field: str
-    reason: str
-    patient_id: str | None = None
-    unreadable: bool = False
 
 
 def storable(text: str) -> str:

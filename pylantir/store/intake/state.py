@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from pylantir.ipc.records import NO_RECORDS, RecordColumns
 from pylantir.store.decide.removal import HeldRemoval
-from pylantir.store.intake.quarantine import Rejection
 from pylantir.store.intake.remembered import Passages
 
 COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected")
@@ -17,44 +15,6 @@ COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected"
 def utc_now() -> str:
     """The time as the database keeps it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryBatch:
-    """Some records of a cycle.
-
-    Attributes:
-        cycle: Identifies the cycle; the same in all its frames.
-        seq: 1, 2, 3 … within the cycle.
-        started_at: When the cycle began (ISO 8601, UTC).
-        snapshot: The cycle shows everything that the source has, so a key may come once only.
-        records: What the source says, in its order.
-        passages: How the records fall into passages (see `passages`): of each its name, or None, and its length.
-        repeated: Names of passages that come again as the last cycle had them, in place of their records.
-        present: Keys of records that still exist, sent without their fields.
-        rejected: Records that could not be mapped.
-    """
-
-    cycle: str
-    seq: int
-    started_at: str
-    snapshot: bool
-    records: RecordColumns = NO_RECORDS
-    passages: Sequence[tuple[int | None, int]] = ()
-    repeated: Sequence[int] = ()
-    present: Sequence[str] = ()
-    rejected: Sequence[Rejection] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CycleEnd:
-    """The last frame of a cycle; `complete` if all that the source has was shown, `error` if the fetch failed."""
-
-    cycle: str
-    seq: int
-    started_at: str
-    complete: bool
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

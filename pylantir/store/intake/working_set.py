@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
+from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.decide.identifiers import settle_identifiers
 from pylantir.store.decide.reconcile import decide_group
 from pylantir.store.intake.bulk import insert_rows, update_rows
-from pylantir.store.intake.quarantine import Rejection, add_rejections, remove_rejections
+from pylantir.store.intake.quarantine import add_rejections, remove_rejections
 from pylantir.store.intake.records import LIVE, REFUSED, WITHDRAWN, Record, next_ids, read_items, read_records
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 

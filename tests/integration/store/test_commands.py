@@ -13,11 +13,12 @@ from sqlalchemy.exc import DatabaseError
 from worklist_store import in_columns
 
 from pylantir.errors import CommandRefused
+from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.change.commands import apply_rules, carry_out
 from pylantir.store.change.retention import prune_history
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import CycleEnd, EntryBatch, utc_now
+from pylantir.store.intake.state import utc_now
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items
 from pylantir.store.schema.upgrade import prepare_database

@@ -23,8 +23,8 @@ from worklist_store import (
 )
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
+from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.claims import STATUS
-from pylantir.store.intake.quarantine import Rejection
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 from pylantir.store.schema.upgrade import prepare_database

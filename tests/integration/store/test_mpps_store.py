@@ -14,11 +14,11 @@ from sqlalchemy import Engine, func, insert, select, text
 from worklist_store import in_columns
 
 from pylantir.errors import WriterUnavailable
+from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import ANSWERS_KEPT, record_report
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import CycleEnd, EntryBatch
 from pylantir.store.schema.engine import durable_transaction, open_for_writing
 from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 from pylantir.store.schema.upgrade import prepare_database

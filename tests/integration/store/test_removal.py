@@ -10,8 +10,8 @@ from sqlalchemy import Engine, select, update
 from worklist_store import Feed, Record, check_audit, items, record, report_from_scanner, rows, runs, served
 
 from pylantir.entry import CANCELED, COMPLETED
+from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.claims import STATUS
-from pylantir.store.intake.quarantine import Rejection
 from pylantir.store.schema.tables import audit_log, source_states
 
 

@@ -13,11 +13,10 @@ from worklist_store import said_in
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import RecordRejected
+from pylantir.ipc.batch import EntryBatch, read_batch
 from pylantir.mapping import EntryMapper
-from pylantir.store.intake.state import EntryBatch
 from workers.source.batches import BATCH_RECORDS, FIRST_BATCH_RECORDS, Batches
 from workers.source.passages import PassageNames
-from workers.writer.frames import read_batch
 
 DEFAULTS = {"modality": "CT", "station_name": "ROOM 1"}
 VALUES = {

@@ -1,0 +1,211 @@
+"""What crosses the entry queue from a source to the writer: the frames of a cycle, written and read here alone.
+
+A source worker writes them, the writer reads them. What is read is checked, for it may come from a plugin: what is no
+frame of a cycle is a ProtocolError, which closes the connection. `VERSION` changes with the form: producer and writer
+may be of different versions while an installation is replaced under a running supervisor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pylantir.entry import RECORD_FIELDS, REQUIRED_FIELDS
+from pylantir.errors import ProtocolError
+from pylantir.ipc.frames import Frame
+from pylantir.ipc.records import NO_RECORDS, RecordColumns, pack_columns, unpack_columns
+
+VERSION = 1
+"""Stands in every producer's hello; the writer refuses another one."""
+
+LONGEST_ERROR = 2000
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_KNOWN_FIELDS = frozenset(RECORD_FIELDS)
+_PARTS = ("passages", "repeated", "present", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that was refused.
+
+    Attributes:
+        record_key: The record's key, or a label such as "row 17" where it has none.
+        field: The worklist field at fault.
+        reason: What is wrong, without patient data.
+        patient_id: Whose record it is, if that could be read: such a patient's items outlive the snapshot.
+        unreadable: Nothing of it could be read, so it may be any record: a snapshot that has one cancels nothing.
+    """
+
+    record_key: str
+    field: str
+    reason: str
+    patient_id: str | None = None
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryBatch:
+    """Some records of a cycle.
+
+    Attributes:
+        cycle: Identifies the cycle; the same in all its frames.
+        seq: 1, 2, 3 … within the cycle.
+        started_at: When the cycle began (ISO 8601, UTC).
+        snapshot: The cycle shows everything that the source has, so a key may come once only.
+        records: What the source says, in its order.
+        passages: How the records fall into passages (see `passages`): of each its name, or None, and its length.
+        repeated: Names of passages that come again as the last cycle had them, in place of their records.
+        present: Keys of records that still exist, sent without their fields.
+        rejected: Records that could not be mapped.
+    """
+
+    cycle: str
+    seq: int
+    started_at: str
+    snapshot: bool
+    records: RecordColumns = NO_RECORDS
+    passages: Sequence[tuple[int | None, int]] = ()
+    repeated: Sequence[int] = ()
+    present: Sequence[str] = ()
+    rejected: Sequence[Rejection] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleEnd:
+    """The last frame of a cycle; `complete` if all that the source has was shown, `error` if the fetch failed."""
+
+    cycle: str
+    seq: int
+    started_at: str
+    complete: bool
+    error: str | None = None
+
+
+def write_frame(kind: str, *, cycle: str, seq: int, started_at: str, body: str) -> bytes:
+    """Put the members that every frame of a cycle begins with before a body from `write_batch` or `write_end`."""
+    head = {"kind": kind, "cycle": cycle, "seq": seq, "started_at": started_at}
+    return f"{_encode(head)[:-1]},{body}".encode("utf-8", "surrogatepass")
+
+
+def write_batch(
+    *,
+    snapshot: bool,
+    records: RecordColumns = NO_RECORDS,
+    passages: Sequence[tuple[int | None, int]] = (),
+    repeated: Sequence[int] = (),
+    present: Sequence[str] = (),
+    rejected: Sequence[Rejection] = (),
+) -> str:
+    """Write the body of a `batch` frame; what the arguments mean is said at `EntryBatch`."""
+    members = {
+        "snapshot": snapshot, **pack_columns(records), "passages": passages, "repeated": repeated, "present": present,
+        "rejected": [[one.record_key, one.field, one.reason, one.patient_id, one.unreadable] for one in rejected],
+    }  # fmt: skip
+    return _encode(members)[1:]
+
+
+def write_end(*, complete: bool, error: str | None) -> str:
+    """Write the body of an `end` frame."""
+    return _encode({"complete": complete, "error": error})[1:]
+
+
+def read_batch(frame: Frame) -> EntryBatch:
+    """Check a batch as it came from a source.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    cycle, seq, started_at = _read_position(frame)
+    passages, repeated, present, rejected = (_list(frame, part) for part in _PARTS)
+    return EntryBatch(
+        cycle=cycle,
+        seq=seq,
+        started_at=started_at,
+        snapshot=frame.get("snapshot") is True,
+        records=_read_records(frame.get("keys", []), frame.get("values", {})),
+        passages=[_read_passage(passage) for passage in passages],
+        repeated=[_number(name) for name in repeated],
+        present=[_text(key) for key in present],
+        rejected=[_read_rejection(rejection) for rejection in rejected],
+    )
+
+
+def read_end(frame: Frame) -> CycleEnd:
+    """Check the end of a cycle as it came from a source.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    cycle, seq, started_at = _read_position(frame)
+    error = frame.get("error")
+    return CycleEnd(
+        cycle=cycle,
+        seq=seq,
+        started_at=started_at,
+        complete=frame.get("complete") is True,
+        error=None if error is None else _text(error)[:LONGEST_ERROR],
+    )
+
+
+def _list(frame: Frame, name: str) -> list[object]:
+    part = frame.get(name, [])
+    if not isinstance(part, list):
+        msg = "a malformed batch"
+        raise ProtocolError(msg)
+    return part
+
+
+def _read_position(frame: Frame) -> tuple[str, int, str]:
+    seq = frame.get("seq")
+    if type(seq) is not int or seq < 1:
+        msg = "a frame without its number"
+        raise ProtocolError(msg)
+    return _text(frame.get("cycle")), seq, _text(frame.get("started_at"))
+
+
+def _read_records(keys: object, values: object) -> RecordColumns:
+    """Check all records at once: one by one, this would be the writer's main occupation."""
+    records = unpack_columns(keys, values)
+    given = records.values
+    if records and not (
+        given.keys() <= _KNOWN_FIELDS and all(all(given.get(name, (None,))) for name in REQUIRED_FIELDS)
+    ):
+        raise ProtocolError("a record without patient or date, or with a field that nobody knows")
+    try:
+        "".join(records.keys).encode()
+    except UnicodeEncodeError:
+        return RecordColumns([_text(key) for key in records.keys], records.values)
+    return records
+
+
+def _read_passage(passage: object) -> tuple[int | None, int]:
+    if not (isinstance(passage, list) and len(passage) == 2):
+        msg = "a malformed passage"
+        raise ProtocolError(msg)
+    name, length = passage
+    return None if name is None else _number(name), _number(length)
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**64:
+        msg = "something else where a number belongs"
+        raise ProtocolError(msg)
+    return value
+
+
+def _read_rejection(rejection: object) -> Rejection:
+    if not (isinstance(rejection, list) and len(rejection) == 5):
+        msg = "a malformed rejection"
+        raise ProtocolError(msg)
+    key, name, reason, patient_id, unreadable = rejection
+    owner = None if patient_id is None else _text(patient_id)
+    return Rejection(_text(key), _text(name), _text(reason), owner, unreadable is True)
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        msg = "a number or an object where text belongs"
+        raise ProtocolError(msg)
+    # Half a character, as a careless plugin may give it, cannot be stored.
+    return value.encode("utf-8", "replace").decode("utf-8")
