@@ -19,14 +19,13 @@ from pylantir.errors import ExitStatus, ProtocolError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.settings import LogSettings
 from workers.child.bootstrap import ChildSpec, run_child
-from workers.supervisor.lifecycle import Event, Lifecycle, State, advance, prove_useful
+from workers.supervisor import lifecycle
+from workers.supervisor.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
 from workers.supervisor.memory import MEASURE_EVERY_S, is_far_over, resident_mb
 from workers.supervisor.output import ChildOutput
 from workers.supervisor.roles import Role
 from workers.writer.queue import make_token
 
-START_GRACE_S = 30.0
-"""A process that is not ready yet may take so long between two signs of life."""
 USEFUL_AFTER_S = 5.0
 RECYCLE_GRACE_S = 3.0
 REPORTED_BY_SOURCES = (
@@ -34,9 +33,6 @@ REPORTED_BY_SOURCES = (
 )  # fmt: skip
 _REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth"}
 """What a child may tell about itself for `status`."""
-_LONGEST_PROMISE_S = 7 * 86400.0
-_LATE_S = 0.5
-_ABORT_S = 1.0
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
 
@@ -74,9 +70,6 @@ class Child:
         self._generations = generations
         self._process: SpawnProcess | None = None
         self._frames: FrameSocket | None = None
-        self._hang_at: float | None = None
-        self._kill_at: float | None = None
-        self._restart_asked = False
 
     @property
     def pid(self) -> int | None:
@@ -85,8 +78,8 @@ class Child:
 
     def deadlines(self, now: float, *, may_restart: bool) -> Iterator[float]:
         """When something is to be done about this child even if nothing is heard of it."""
-        retry_at = self.life.retry_at if may_restart else None
-        for moment in (self._hang_at, self._kill_at, retry_at, self._measure_at, self._output.deadline(now)):
+        moments = (next_deadline(self.life, may_restart=may_restart), self._measure_at, self._output.deadline(now))
+        for moment in moments:
             if moment is not None:
                 yield moment
 
@@ -100,21 +93,18 @@ class Child:
 
     def spawn(self, now: float) -> None:
         """Start an incarnation."""
-        self.life = advance(self.life, Event.SPAWNED, now=now)
-        self._hang_at = self._kill_at = None
-        self._restart_asked = False
+        self.life = lifecycle.spawned(self.life, now)
         try:
             self._process, self._frames = self._start()
         except OSError as error:
             logger.error("%s cannot be started: %s", self.role.name, error)  # noqa: TRY400 - the message says all
             self.last_exit = f"not started: {error}"
-            self.life = advance(self.life, Event.EXITED, now=now, cap_s=self.role.retry_cap_s)
+            self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
         for passing in ("database", "queue_depth"):
             self.reports.pop(passing, None)
         self._first_due = None
         self.last_sign_at = now
-        self._hang_at = now + START_GRACE_S
         self._measure_at = now + MEASURE_EVERY_S if self.role.max_memory_mb else None
         if self.role.max_restarts and self.life.restarts > self.role.max_restarts:
             logger.warning("%s has been restarted %d times, more than max_restarts (%d)",
@@ -184,26 +174,23 @@ class Child:
         self._process = None
         if self._frames:
             self._frames.close()
-        self._hang_at = self._kill_at = self._measure_at = None
+        self._measure_at = None
         self.last_exit = _describe_exit(code)
         served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
         if served_long and self.role.source is None:
             self.life = prove_useful(self.life)
-        event = Event.MISCONFIGURED if code == ExitStatus.CONFIGURATION else Event.EXITED
-        self.life = advance(self.life, event, now=now, cap_s=self.role.retry_cap_s, jitter=jitter)
-        if self.life.state in {State.BACKOFF, State.FATAL} and not self._restart_asked:
+        self.life = lifecycle.ended(
+            self.life, now,
+            misconfigured=code == ExitStatus.CONFIGURATION, cap_s=self.role.retry_cap_s, jitter=jitter,
+        )  # fmt: skip
+        if self.life.state in {State.BACKOFF, State.FATAL} and not self.life.is_replaced:
             self.last_words = self._output.last_words()
         self._log_exit(now)
         return True
 
     def stop(self, now: float, grace_s: float) -> None:
         """Ask the process to end, and see that it does within `grace_s` seconds."""
-        if self.life.state not in {State.STOPPING, State.STOPPED}:
-            self.life = advance(self.life, Event.STOP, now=now)
-        if self._process is None:
-            return
-        self._hang_at = None
-        self._kill_at = min(now + grace_s, self._kill_at or float("inf"))
+        self.life = lifecycle.asked_to_stop(self.life, now, grace_s)
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -213,41 +200,39 @@ class Child:
     def abort(self, now: float, why: str) -> None:
         """End a process that hangs, so that it writes where it stands into the log."""
         logger.error("%s (pid %s) %s; traceback follows%s", self.role.name, self.pid, why, self._blame())
-        self._hang_at, self._kill_at = None, now + _ABORT_S
+        self.life = lifecycle.found_hanging(self.life, now)
         self._signal(signal.SIGABRT)
 
     def restart(self, now: float, grace_s: float) -> None:
         """End this incarnation in order; the next one follows at once, its predecessors' crashes forgotten."""
-        self.life = prove_useful(self.life)
         if self._process is None:
+            self.life = prove_useful(self.life)
             self.spawn(now)
         else:
-            self._restart_asked = True
-            self._hang_at = None
-            self._kill_at = now + grace_s
+            self.life = lifecycle.asked_to_restart(self.life, now, grace_s)
             self._signal(signal.SIGTERM)
 
     def check_deadlines(self, now: float, *, may_restart: bool) -> None:
         """Abort what hangs, kill what does not end, restart what has waited."""
         if self._measure_at is not None and now >= self._measure_at:
             self._check_memory(now)
-        if self._kill_at is not None and now >= self._kill_at:
+        action = next_action(self.life, now, may_restart=may_restart)
+        if action is Action.KILL:
             logger.warning("%s (pid %s) does not end; it is killed", self.role.name, self.pid)
-            self._kill_at = now + _ABORT_S
+            self.life = lifecycle.killed(self.life, now)
             self.kill()
-        elif self._hang_at is not None and now >= self._hang_at:
+        elif action is Action.ABORT:
             self.abort(now, "gives no sign of life")
-        elif may_restart and self.life.retry_at is not None and now >= self.life.retry_at:
+        elif action is Action.SPAWN:
             self.spawn(now)
 
     def _hear(self, message: Frame, now: float) -> None:
         self.last_sign_at = now
         kind, within_s, values = message.get("kind"), message.get("within_s"), message.get("values")
         if kind == "ready":
-            self.life = advance(self.life, Event.READY, now=now)
-        elif kind == "beat" and isinstance(within_s, int | float) and self._kill_at is None:
-            # JSON knows NaN and endless integers: only what compares as a number of seconds becomes a deadline.
-            self._hang_at = now + (within_s if 0 <= within_s < _LONGEST_PROMISE_S else _LONGEST_PROMISE_S) + _LATE_S
+            self.life = lifecycle.became_ready(self.life, now)
+        elif kind == "beat" and isinstance(within_s, int | float):
+            self.life = lifecycle.gave_sign(self.life, now, within_s)
         elif kind == "words":
             self._output.remember(str(message.get("text")))
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
@@ -257,7 +242,7 @@ class Child:
             if values.get("useful"):
                 self.life = prove_useful(self.life)
             next_in_s = values.get("next_in_s")
-            if isinstance(next_in_s, int | float) and 0 <= next_in_s < _LONGEST_PROMISE_S:
+            if isinstance(next_in_s, int | float) and 0 <= next_in_s < lifecycle.LONGEST_PROMISE_S:
                 self._note_timetable(now, now + next_in_s, on_time=values.get("on_time") is True)
 
     def _note_timetable(self, now: float, due: float, *, on_time: bool) -> None:
@@ -265,7 +250,7 @@ class Child:
         if on_time:
             self.expected_at = due
         limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
-        if limit_mb and used_mb > limit_mb and self._kill_at is None:
+        if limit_mb and used_mb > limit_mb and self.life.kill_at is None:
             logger.info("%s holds %.0f MB, more than max_memory_mb (%d)", self.role.name, used_mb, limit_mb)
             self.recycled += 1
             self.restart(now, RECYCLE_GRACE_S)
@@ -297,7 +282,7 @@ class Child:
             logger.info("%s has ended (%s)", name, self.last_exit)
         elif state is State.FATAL:
             logger.error("%s cannot run with this configuration; correct it and run: pylantir-supervisor reload", name)
-        elif self._restart_asked:
+        elif self.life.is_replaced:
             logger.info("%s has ended (%s) and is started again", name, self.last_exit)
         else:
             in_s = max(0.0, (self.life.retry_at or now) - now)
