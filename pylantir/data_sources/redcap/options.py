@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pylantir.data_sources.options import Options
 from pylantir.data_sources.redcap.naming import Protocols
-from pylantir.data_sources.redcap.records import RecordRules
+from pylantir.data_sources.redcap.plan import RecordRules
 
 KEYS = (
     "api_url",

@@ -1,6 +1,6 @@
 """Which scans the rows of a REDCap record hold, and what each of them says.
 
-Lives in the worker of a REDCap source. Pure: the project's metadata and rows in, dictionaries by worklist field out.
+Lives in the worker of a REDCap source. Pure: a plan and the rows of a record in, dictionaries by worklist field out.
 
 A record has rows of several kinds: one per event, and one per instance of a repeating instrument or event. A scan is
 a row that carries the scan's instrument; what other instruments know (birth date, family) is in other rows of
@@ -10,94 +10,17 @@ the record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord
-from pylantir.data_sources.options import near_name
-from pylantir.data_sources.redcap.naming import (
-    REQUIRED_ROLES,
-    ROLES,
-    Protocols,
-    composite_fields,
-    whole_number,
-)
-from pylantir.data_sources.redcap.project import EVENT, GROUP, INSTANCE, INSTRUMENT, STRUCTURE, RedcapProject
-from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, normalise_value
-from pylantir.errors import RecordRejected, SourceUnavailable
+from pylantir.data_sources.redcap.naming import composite_fields, whole_number
+from pylantir.data_sources.redcap.plan import RecordPlan
+from pylantir.data_sources.redcap.project import EVENT, INSTANCE, INSTRUMENT
+from pylantir.entry import RECORD_ID_FIELD, normalise_value
+from pylantir.errors import RecordRejected
 
 Row = Mapping[str, Any]
-
-_COMPOSED = frozenset({"patient_id", "patient_name"})
-_OF_PATIENT = ("study_id", "family_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex")
-"""Targets that hold for the record as a whole, in whichever row they stand."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRules:
-    """What the configuration says about a project's records.
-
-    Attributes:
-        instrument: The form that describes a scan.
-        events: Events whose scans count; empty: all.
-        legacy: Names are put together as old installations do, whatever is mapped.
-        protocols: Site and protocols.
-    """
-
-    instrument: str = "mri"
-    events: tuple[str, ...] = ()
-    legacy: bool = False
-    protocols: Protocols = field(default_factory=Protocols)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordPlan:
-    """How to read this project's rows under this configuration.
-
-    Attributes:
-        record_field: The field that holds the record ID.
-        sources: Target (worklist field or role) -> the REDCap fields that give it, the first that is not empty.
-        fields: What to ask REDCap for.
-        id_fields: What to ask for where only the scans' identity matters.
-        required: Targets without which a row is no scan yet.
-        own: Repeating instrument ("" for rows of none) -> the fields that describe the scan itself: another row's
-            value of these is another scan's.
-        boxes: Checkbox field -> its columns with their labels.
-        choices: Field -> code -> label, where the patient's sex is coded.
-        composite: Patient ID and name are put together from roles.
-        unknown: Mapped fields that the project does not have, with a near name if there is one.
-        rules: The configuration.
-    """
-
-    record_field: str
-    sources: Mapping[str, tuple[str, ...]]
-    fields: tuple[str, ...]
-    id_fields: tuple[str, ...]
-    required: tuple[str, ...]
-    own: Mapping[str, frozenset[str]]
-    boxes: Mapping[str, tuple[tuple[str, str], ...]]
-    choices: Mapping[str, Mapping[str, str]]
-    composite: bool
-    unknown: tuple[str, ...]
-    rules: RecordRules = field(default_factory=RecordRules)
-
-    @property
-    def with_groups(self) -> bool:
-        """Whether the data access group has to be asked for."""
-        return any(GROUP in sources for sources in self.sources.values())
-
-    @property
-    def columns(self) -> frozenset[str]:
-        """The columns that an answer for `fields` has, if the token's user may see all of them."""
-        plain = {source for sources in self.sources.values() for source in sources} - self.boxes.keys()
-        boxed = {column for boxes in self.boxes.values() for column, _ in boxes}
-        return frozenset(plain | boxed) - STRUCTURE
-
-    @property
-    def needed_columns(self) -> frozenset[str]:
-        """The columns without which scans cannot be told from other rows."""
-        sources = {source for target in self.required for source in self.sources[target]}
-        return frozenset(sources - self.boxes.keys() | {self.record_field}) - STRUCTURE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,60 +29,6 @@ class Scan:
 
     row: Row
     bases: tuple[Row, ...]
-
-
-def plan_records(metadata: Sequence[Row], field_mapping: Mapping[str, str], rules: RecordRules) -> RecordPlan:
-    """Find out how the project's fields give what the configuration wants.
-
-    Raises:
-        SourceUnavailable: A field is missing without which there is no entry; the message names it.
-    """
-    project = RedcapProject(metadata)
-    wanted: dict[str, list[str]] = {}
-    unknown: list[str] = []
-    for source, target in field_mapping.items():
-        if project.has(source):
-            wanted.setdefault(target, []).append(source)
-        else:
-            unknown.append(f'"{source}"{near_name(source, project.names)}')
-    mapped = frozenset() if rules.legacy else frozenset(field_mapping.values())
-    composite = "patient_id" not in mapped
-    if composite:
-        for target, source in ROLES.items():
-            # In old configurations these fields count even where another one is mapped, but has nothing to say.
-            if target not in mapped and project.has(source) and source not in wanted.setdefault(target, []):
-                wanted[target].append(source)
-    required = REQUIRED_ROLES if composite else ("scheduled_start_date",)
-    for target in required if composite else ("patient_id", *required):
-        if target not in wanted:
-            raise SourceUnavailable(_missing(target, field_mapping, composite=composite))
-
-    targets = MAPPING_TARGETS - _COMPOSED | ROLES.keys() if composite else MAPPING_TARGETS
-    sources = {target: tuple(names) for target, names in wanted.items() if target in targets}
-    every = {source for names in sources.values() for source in names}
-    keys = {source for target in required for source in sources[target]}
-    of_patient = {source for target in _OF_PATIENT for source in sources.get(target, ())}
-
-    def own_of(form: str) -> frozenset[str]:
-        return frozenset(source for source in every if project.form(source) == form) - of_patient
-
-    # A project whose scans stand in a form of another name: the one that has the date.
-    form = rules.instrument if rules.instrument in project.forms else project.form(sources["scheduled_start_date"][0])
-    own = {name: own_of(name) or frozenset(keys - of_patient) for name in (rules.instrument, form)}
-    own[""] = own[form]
-    return RecordPlan(
-        record_field=project.names[0],
-        sources=sources,
-        fields=project.requestable(every),
-        id_fields=project.requestable({*keys, *sources.get(RECORD_ID_FIELD, ()), *own[""]}),
-        required=required,
-        own=own,
-        boxes={source: project.boxes(source) for source in every if project.is_box(source)},
-        choices={source: project.choices(source) for source in sources.get("patient_sex", ())},
-        composite=composite,
-        unknown=tuple(unknown),
-        rules=rules,
-    )
 
 
 def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
@@ -243,16 +112,6 @@ def _sex(plan: RecordPlan, code: str, note: Callable[[str], None]) -> str:
     told = labels[0] if labels else "a value that is no choice"
     note(f'the sex "{told}" is none that DICOM knows (M, F, O); left out')
     return ""
-
-
-def _missing(target: str, field_mapping: Mapping[str, str], *, composite: bool) -> str:
-    mapped = [source for source, name in field_mapping.items() if name == target]
-    if mapped:
-        return f'REDCap: the project has no field "{mapped[0]}", which field_mapping maps to {target}'
-    if composite and target in ROLES:
-        advice = f'map a field to {target}, or to "patient_id" if patient IDs are not to be put together'
-        return f'REDCap: the project has no field "{ROLES[target]}"; {advice}'
-    return f"REDCap: field_mapping names no field for {target}"
 
 
 def _carries(plan: RecordPlan, row: Row) -> bool:

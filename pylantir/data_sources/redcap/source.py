@@ -19,15 +19,8 @@ from pylantir.data_sources.redcap.answers import RedcapRefused
 from pylantir.data_sources.redcap.ids import SeenIds
 from pylantir.data_sources.redcap.naming import ROLES_OF_ID, ROLES_OF_NAME
 from pylantir.data_sources.redcap.options import RedcapOptions, read_options
-from pylantir.data_sources.redcap.records import (
-    RecordPlan,
-    Row,
-    find_scans,
-    plan_records,
-    possible_ids,
-    scan_id,
-    to_fields,
-)
+from pylantir.data_sources.redcap.plan import RecordPlan, Row, plan_records
+from pylantir.data_sources.redcap.records import find_scans, possible_ids, scan_id, to_fields
 from pylantir.data_sources.wall_clock import wall_clock_before
 from pylantir.errors import SourceUnavailable
 

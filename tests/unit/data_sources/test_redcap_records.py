@@ -6,14 +6,8 @@ import pytest
 
 from pylantir.data_sources.base import BadRecord
 from pylantir.data_sources.redcap.naming import Protocols, composite_fields
-from pylantir.data_sources.redcap.records import (
-    RecordRules,
-    find_scans,
-    plan_records,
-    possible_ids,
-    scan_id,
-    to_fields,
-)
+from pylantir.data_sources.redcap.plan import RecordRules, plan_records
+from pylantir.data_sources.redcap.records import find_scans, possible_ids, scan_id, to_fields
 from pylantir.errors import SourceUnavailable
 
 DIRECT = {"mrn": "patient_id", "day": "scheduled_start_date", "acc": "accession_number", "note": "allergies"}
