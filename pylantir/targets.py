@@ -242,7 +242,7 @@ _ALL: tuple[Target, ...] = (
 )  # fmt: skip
 
 TARGETS: Mapping[str, Target] = {target.path: target for target in _ALL}
-"""Path -> the attribute, in the order of the table. Where `worklist_field` is None, it is kept in `dicom_attributes`."""
+"""Path -> the attribute, in the order of the table; where `worklist_field` is None, `dicom_attributes` keeps it."""
 
 _BY_LAST_KEYWORD: Mapping[str, str] = {path.rpartition(".")[2]: path for path in TARGETS}
 

@@ -11,9 +11,6 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pylantir.dicom.find.attributes import WORKLIST_ATTRIBUTES
 from pylantir.targets import CODE_PARTS, LONGEST, TARGETS, Target, find_target, target_names
 
-# PS3.3 says how many items a sequence may have; the dictionary says 1 for every sequence.
-SINGLE_BY_CHOICE = {"ScheduledProcedureStepSequence.ScheduledStationName"}
-
 
 def vr_of(keyword: str) -> str:
     tag = tag_for_keyword(keyword)
@@ -27,7 +24,8 @@ def test_a_target_has_the_form_that_the_data_dictionary_gives_it(target: Target)
     assert all(vr_of(sequence) == "SQ" for sequence in around)
     assert vr_of(keyword) == target.vr
     assert (target.vr == "SQ") == bool(target.parts) == (target.kind != "value")
-    if target.vr != "SQ" and target.path not in SINGLE_BY_CHOICE:
+    # A worklist field holds one value also where DICOM allows several; the dictionary knows no number of items.
+    if target.vr != "SQ" and target.worklist_field is None:
         assert (dictionary_VM(tag_for_keyword(keyword) or 0) != "1") == target.many
     for name, part in target.parts.items():
         assert vr_of(name) == part.vr
