@@ -7,13 +7,17 @@ PORT ?= 4242
 TESTS ?=
 KILLS ?= 1000
 SEED ?= 0
+# Per cent of the lines that the tests have to run.
+LIBRARY_FLOOR := 95
+PROCESSES_FLOOR := 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos bench lint format clean
+.PHONY: help demo test coverage chaos bench lint format clean
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
 	@echo "make test    all tests (make test TESTS='tests/unit -x')"
+	@echo "make coverage  all tests, and the share of the code that they run; fails below the floors"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
 	@echo "make lint    ruff, mypy, import-linter"
@@ -34,6 +38,13 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TESTS)
+
+coverage: $(VENV)/installed
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='pylantir/*' --fail-under=$(LIBRARY_FLOOR)
+	$(BIN)/coverage report --include='workers/*' --fail-under=$(PROCESSES_FLOOR)
 
 chaos: $(VENV)/installed
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/test_kill_campaign.py -k a_campaign
@@ -57,7 +68,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python that is new enough and whole; a name alone says neither (pyenv's shims, Debian without python3-venv).
