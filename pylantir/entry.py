@@ -67,13 +67,17 @@ WORKLIST_FIELDS: Mapping[str, ValueRule] = {
     "pre_medication": ValueRule(vr="LO", max_length=64),
     "contrast_agent": ValueRule(vr="LO", max_length=64),
     "confidentiality": ValueRule(vr="LO", max_length=64),
+    "issuer_of_patient_id": ValueRule(vr="LO", max_length=64),
 }
 """Worklist field (a column of `worklist_items`) -> its rule."""
 
 RECORD_ID_FIELD = "source_record_id"
 """The source's own identifier of a record: a mapping target, but no DICOM attribute."""
 
-RECORD_FIELDS = (*WORKLIST_FIELDS, RECORD_ID_FIELD)
+ATTRIBUTES_FIELD = "dicom_attributes"
+"""What the `dicom:` targets of a mapping give: JSON text, an object with sorted keys, keyword path -> values."""
+
+RECORD_FIELDS = (*WORKLIST_FIELDS, RECORD_ID_FIELD, ATTRIBUTES_FIELD)
 """What a source can say about a record, in the order in which the database keeps it."""
 
 REQUIRED_FIELDS = ("patient_id", "scheduled_start_date")

@@ -199,7 +199,8 @@ def record_key(fields: Mapping[str, str]) -> str:
 
     Returns:
         By the strongest identifier given: "id:<record ID>", "acc:<accession number>" or "uid:<study UID>"
-        (both with "/<step ID>" if there is one), else "step:<patient>|<date>|<time>|<modality>|<station>".
+        (both with "/<step ID>" if there is one), else "step:<patient>|<date>|<time>|<modality>|<station>" (with
+        "|<issuer>" if there is one).
     """
     if RECORD_ID_FIELD in fields:
         return f"id:{fields[RECORD_ID_FIELD]}"
@@ -214,6 +215,7 @@ def record_key(fields: Mapping[str, str]) -> str:
         whole["scheduled_start_time"],
         whole["modality"],
         whole.get("scheduled_station_aetitle", ""),
+        *filter(None, [fields.get("issuer_of_patient_id")]),
     )
     return "step:" + "|".join(map(_escape, parts))
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pylantir.entry import RECORD_FIELDS, REQUIRED_FIELDS
+from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, REQUIRED_FIELDS
 from pylantir.errors import ProtocolError
 from pylantir.ipc.frames import Frame
 from pylantir.ipc.records import NO_RECORDS, RecordColumns, pack_columns, unpack_columns
@@ -172,11 +172,22 @@ def _read_records(keys: object, values: object) -> RecordColumns:
         given.keys() <= _KNOWN_FIELDS and all(all(given.get(name, (None,))) for name in REQUIRED_FIELDS)
     ):
         raise ProtocolError("a record without patient or date, or with a field that nobody knows")
+    for attributes in {*given.get(ATTRIBUTES_FIELD, ())} - {None, ""}:
+        _check_attributes(attributes)
     try:
         "".join(records.keys).encode()
     except UnicodeEncodeError:
         return RecordColumns([_text(key) for key in records.keys], records.values)
     return records
+
+
+def _check_attributes(text: str | None) -> None:
+    try:
+        is_object = isinstance(json.loads(text or ""), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise ProtocolError("further attributes that are no JSON object")
 
 
 def _read_passage(passage: object) -> tuple[int | None, int]:

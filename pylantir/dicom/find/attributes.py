@@ -131,6 +131,7 @@ WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
     # Patient
     _attribute("PatientName", "1", "patient_name", "patient_id", matching="name", required=True),
     _attribute("PatientID", "1", "patient_id", matching="text", required=True),
+    _attribute("IssuerOfPatientID", "3", "issuer_of_patient_id", matching="text"),
     _attribute("PatientBirthDate", "2", "patient_birth_date", matching="date"),
     _attribute("PatientSex", "2", "patient_sex", matching="text"),
     _attribute("PatientWeight", "2", "patient_weight_lb"),

@@ -6,9 +6,10 @@ procedure step, with which values, on which item. No database, no clock, no chan
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, with_fallbacks
+from pylantir.entry import ATTRIBUTES_FIELD, CANCELED, RECORD_ID_FIELD, SCHEDULED, with_fallbacks
 from pylantir.store.decide.claims import (
     SCANNER,
     STATUS,
@@ -21,6 +22,8 @@ from pylantir.store.decide.claims import (
     uid_begun_by,
 )
 from pylantir.store.decide.clusters import cluster_claims
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
 def decide_group(
@@ -123,12 +126,27 @@ def _merge_fields(merged: dict[str, str], members: list[Claim]) -> tuple[Conflic
         for name, value in claim.fields.items():
             if name == RECORD_ID_FIELD:
                 continue
-            if name not in merged:
+            if name == ATTRIBUTES_FIELD and name in merged:
+                merged[name], lost = _merge_attributes(merged[name], value)
+                if lost:
+                    conflicts.append(Conflict(name, giver[name], claim.data_source, lost))
+            elif name not in merged:
                 merged[name] = value
                 giver[name] = claim.data_source
             elif merged[name] != value:
                 conflicts.append(Conflict(name, giver[name], claim.data_source, value))
     return tuple(sorted(conflicts))
+
+
+def _merge_attributes(first: str, second: str) -> tuple[str, str]:
+    """Join two records' `dicom_attributes` per attribute; the first record wins.
+
+    Returns:
+        The joined attributes, and those of the second record that lost ("" if none did).
+    """
+    stronger, weaker = json.loads(first), json.loads(second)
+    lost = {path: values for path, values in weaker.items() if stronger.get(path, values) != values}
+    return _encode({**weaker, **stronger}), _encode(lost) if lost else ""
 
 
 def _vain_wishes(members: list[Claim], item: Item) -> tuple[Conflict, ...]:

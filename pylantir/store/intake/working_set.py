@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
+from pylantir.entry import CANCELED, RECORD_FIELDS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.decide.identifiers import settle_identifiers
@@ -23,7 +23,7 @@ from pylantir.store.intake.records import LIVE, REFUSED, WITHDRAWN, Record, next
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_NOTHING_GIVEN = dict.fromkeys((*WORKLIST_FIELDS, RECORD_ID_FIELD, "known_conflicts"))
+_NOTHING_GIVEN = dict.fromkeys((*RECORD_FIELDS, "known_conflicts"))
 NOT_AUDITED = frozenset({"id", "known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"})
 """Columns of an item that follow from the others, or are nobody's statement."""
 _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")

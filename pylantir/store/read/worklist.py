@@ -28,14 +28,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.entry import WORKLIST_FIELDS
+from pylantir.entry import RECORD_FIELDS, WORKLIST_FIELDS
 from pylantir.errors import StoreError
 from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, fold_name, pattern_test
 from pylantir.store.read.study_uids import has_study_uid
 from pylantir.store.schema.tables import worklist_items
 
 ROWS_PER_FETCH = 500
-SERVED_FIELDS = ("id", "data_source", "source_record_id", *WORKLIST_FIELDS)
+SERVED_FIELDS = ("id", "data_source", *RECORD_FIELDS)
 _COLUMNS = worklist_items.columns
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )  # fmt: skip
 
-from pylantir.entry import RECORD_FIELDS, WORKLIST_FIELDS
+from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, WORKLIST_FIELDS
 
 NOT_LIVE = text("state <> 'live'")
 """Which claims the index of the few unsettled ones holds; a look-up has to say it in these words."""
@@ -51,6 +51,7 @@ worklist_items = Table(
     *(Column(name, Text) for name in WORKLIST_FIELDS),
     Column("data_source", Text, comment="the source that owns the item"),
     Column("source_record_id", Text),
+    Column(ATTRIBUTES_FIELD, Text),
     # The UID that Pylantir made; it still links a scanner's report after a source supplied another one.
     Column("generated_study_uid", Text),
     # 1 once a scanner has reported on the item: from then on its status and its fields are the scanner's.

@@ -179,10 +179,10 @@ def test_an_empty_sequence_is_universal_and_asks_for_everything_in_it(items: lis
 
 
 def test_an_unknown_key_is_not_matched_but_reported_and_returned() -> None:
-    parsed = parse_query(identifier(PatientID="P1", PatientSize="1.80", IssuerOfPatientID=""))
+    parsed = parse_query(identifier(PatientID="P1", PatientSize="1.80", OtherPatientIDs=""))
     assert parsed.query.equal == {"patient_id": ("P1",)}
-    assert parsed.unsupported == (0x00100021, 0x00101020)
-    assert {key.tag for key in parsed.requested} == {0x00100020, 0x00100021, 0x00101020}
+    assert parsed.unsupported == (0x00101000, 0x00101020)
+    assert {key.tag for key in parsed.requested} == {0x00100020, 0x00101000, 0x00101020}
 
 
 def test_a_value_in_a_key_that_is_only_returned_is_reported() -> None:

@@ -148,6 +148,15 @@ def test_per_field_the_first_source_that_has_a_value_wins() -> None:
     )
 
 
+def test_further_attributes_are_merged_one_by_one() -> None:
+    first = claim(1, "ris", dicom_attributes='{"PatientComments":["deaf"],"PatientSize":["1.8"]}')
+    second = claim(2, "redcap", dicom_attributes='{"Occupation":["nurse"],"PatientSize":["1.9"]}')
+    (decision,) = decide(second, first)
+    expected = '{"Occupation":["nurse"],"PatientComments":["deaf"],"PatientSize":["1.8"]}'
+    assert decision.values["dicom_attributes"] == expected
+    assert decision.conflicts == (Conflict("dicom_attributes", "ris", "redcap", '{"PatientSize":["1.9"]}'),)
+
+
 def test_what_nobody_gives_falls_back_and_overrules_nobody() -> None:
     (decision,) = decide(
         Claim(1, "ris", "id:1", {"patient_id": "P1", "scheduled_start_date": "20260701"}, None),
