@@ -152,11 +152,13 @@ class Installation:
             self._sessions.append(int(found[1]))
         return done
 
-    def start(self, *options: str, until: str | None = "healthy") -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, until: str | None = "healthy", program: Sequence[str | Path] = (COMMAND,)
+    ) -> subprocess.Popen[bytes]:
         """Run `pylantir-supervisor start` in the foreground of a session of its own."""
         with self.log_path.open("ab") as log:
             self.supervisor = subprocess.Popen(
-                [COMMAND, "start", "--config", self.config_path, *options],
+                [*program, "start", "--config", self.config_path, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,6 +6,7 @@ more: a child cannot make the supervisor do anything.
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ _REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth"}
 """What a child may tell about itself for `status`."""
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
+_LONGEST_VALUE = 4000
 
 logger = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
@@ -96,8 +98,9 @@ class Child:
         self.life = lifecycle.spawned(self.life, now)
         try:
             self._process, self._frames = self._start()
-        except OSError as error:
-            logger.error("%s cannot be started: %s", self.role.name, error)  # noqa: TRY400 - the message says all
+        except Exception as error:  # last resort: what one child lacks is no other's affair
+            unexpected = not isinstance(error, OSError)
+            logger.error("%s cannot be started: %s", self.role.name, error, exc_info=unexpected)  # noqa: TRY400
             self.last_exit = f"not started: {error}"
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
@@ -131,7 +134,7 @@ class Child:
             # Ours are closed afterwards: this side must see the end of the file when the child dies.
             with theirs, their_output, _without(role.hidden):
                 process.start()
-        except OSError:
+        except BaseException:
             ours.close()
             output.close()
             raise
@@ -148,6 +151,9 @@ class Child:
                 self._hear(message, now)
         except ProtocolError as error:
             logger.warning("%s: %s; it is killed", self.role.name, error)
+            self.kill()
+        except Exception:  # last resort: a plugin shares its worker's channel, and may say anything
+            logger.exception("%s: what it says cannot be understood; it is killed", self.role.name)
             self.kill()
         self._frames.flush()
 
@@ -238,7 +244,7 @@ class Child:
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
-            self.reports |= {key: value for key, value in values.items() if key in _REPORTED}
+            self.reports |= {key: _bounded(value) for key, value in values.items() if key in _REPORTED}
             if values.get("useful"):
                 self.life = prove_useful(self.life)
             next_in_s = values.get("next_in_s")
@@ -295,6 +301,13 @@ class Child:
     def replace_role(self, role: Role, log: LogSettings) -> None:
         """What the next incarnation is to be."""
         self.role, self._log = role, log
+
+
+def _bounded(value: object) -> object:
+    """Keep what a child reports as long as it is short: `status` has to fit into an answer whatever they all say."""
+    if isinstance(value, str):
+        return value[:_LONGEST_VALUE]
+    return value if len(json.dumps(value)) <= _LONGEST_VALUE else None
 
 
 def _describe_exit(code: int) -> str:

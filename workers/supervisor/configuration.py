@@ -31,20 +31,25 @@ class ConfigurationCheck:
         self.connection, theirs = context.Pipe(duplex=False)
         arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
         self._process = context.Process(target=check_in_child, args=arguments)
-        self._process.start()
-        self._deadline = time.monotonic() + CHECK_TIMEOUT_S
-        theirs.close()
+        self.deadline = time.monotonic() + CHECK_TIMEOUT_S
+        try:
+            with theirs:
+                self._process.start()
+        except BaseException:
+            self.connection.close()
+            raise
 
     def finish(self, timeout_s: float) -> Checked | None:
         """What the check came to; None while it goes on."""
-        if not self.connection.poll(timeout_s) and time.monotonic() < self._deadline:
+        if not self.connection.poll(timeout_s) and time.monotonic() < self.deadline:
             return None
         try:
             result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
         except (EOFError, OSError):
             # It was killed before, or in the middle of its answer.
             result = _NO_ANSWER
-        self.abandon()
+        finally:
+            self.abandon()
         return result
 
     def again(self) -> ConfigurationCheck:
@@ -56,6 +61,7 @@ class ConfigurationCheck:
         """End the child."""
         self._process.kill()
         self._process.join()
+        self._process.close()
         self.connection.close()
 
 

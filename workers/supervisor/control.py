@@ -1,26 +1,62 @@
 """The control socket: how `status`, `stop` and the other commands reach the running supervisor.
 
 One request frame, one answer frame, both JSON. The server lives in the supervisor's loop and never waits; the commands'
-half is `pylantir.ipc.control`.
+half is `pylantir.ipc.control`. A request that is malformed, or whose work raises, is only that request's failure.
 """
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pylantir.errors import ProtocolError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 
-_REQUEST_BYTES = 64 * 1024
-_MAX_CLIENTS = 32
-_CLIENT_TIMEOUT_S = 60.0
-_POLL_S = 0.02
+REQUEST_BYTES = 32 * 1024
+"""A request may be passed on to the writer, whose channel takes twice as much."""
+MAX_CLIENTS = 32
+STRANGER_S = 5.0
+"""A command sends its request at once; a connection that says nothing is closed after so long."""
+ANSWER_S = 120.0
+"""How long a request may wait for its answer."""
+_ACCEPT_AGAIN_S = 1.0
+_ACCEPTED_AT_ONCE = 16
 
 Reply = Callable[[Mapping[str, object]], None]
 Obey = Callable[[Frame, Reply], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    """One connection.
+
+    Attributes:
+        frames: Its socket.
+        since: When it came (monotonic seconds).
+        has_asked: It has sent a request.
+    """
+
+    frames: FrameSocket
+    since: float
+    has_asked: bool = False
+
+    def answer(self, value: Mapping[str, object]) -> None:
+        """Send an answer, now or as soon as the client takes it."""
+        try:
+            self.frames.send(encode_frame(value))
+        except ProtocolError as error:
+            self.frames.send(encode_frame({"error": f"the answer is too long: {error}"}))
+
+    def is_over(self, now: float) -> bool:
+        """Whether there is nothing more to expect from it."""
+        if self.frames.closed and not self.frames.wants_to_write:
+            return True
+        return now - self.since > (ANSWER_S if self.has_asked else STRANGER_S)
 
 
 class ControlServer:
@@ -29,43 +65,85 @@ class ControlServer:
     Args:
         listener: The control socket.
         obey: Carries out a request and gives the answer to `Reply`, at once or later.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, listener: socket.socket, obey: Obey) -> None:
+    def __init__(self, listener: socket.socket, obey: Obey, clock: Callable[[], float] = time.monotonic) -> None:
         self._listener = listener
         self._obey = obey
-        self._clients: dict[FrameSocket, float] = {}
+        self._clock = clock
+        self._clients: list[_Client] = []
+        self._accept_at = 0.0
 
     def filenos(self) -> list[int]:
         """What the supervisor's loop should wait for."""
-        return [self._listener.fileno(), *(client.fileno() for client in self._clients)]
+        accepting = [self._listener.fileno()] if self._clock() >= self._accept_at else []
+        return accepting + [client.frames.fileno() for client in self._clients]
+
+    def deadline(self) -> float | None:
+        """When to look again though nothing is heard (monotonic seconds)."""
+        now = self._clock()
+        moments = [client.since + (ANSWER_S if client.has_asked else STRANGER_S) + 0.01 for client in self._clients]
+        return min([*moments, *([self._accept_at] if self._accept_at > now else [])], default=None)
 
     def service(self) -> None:
         """Accept, read, answer; whatever is possible now."""
-        with contextlib.suppress(OSError):
-            sock, _ = self._listener.accept()
-            if len(self._clients) < _MAX_CLIENTS:
-                self._clients[FrameSocket(sock, limit=_REQUEST_BYTES)] = time.monotonic()
-            else:
-                sock.close()
-        for client, since in list(self._clients.items()):
+        self._accept()
+        for client in self._clients:
             self._serve(client)
-            finished = client.closed and not client.wants_to_write
-            if finished or time.monotonic() - since > _CLIENT_TIMEOUT_S:
-                client.close()
-                del self._clients[client]
+        now = self._clock()
+        for client in [client for client in self._clients if client.is_over(now)]:
+            self._forget(client)
+
+    def listen_on(self, listener: socket.socket) -> None:
+        """Take another listening socket: the name of the one before has gone."""
+        self._listener.close()
+        self._listener = listener
 
     def close(self) -> None:
         """Close everything."""
-        for client in self._clients:
-            client.close()
-        self._clients.clear()
+        for client in list(self._clients):
+            self._forget(client)
         self._listener.close()
 
-    def _serve(self, client: FrameSocket) -> None:
+    def _accept(self) -> None:
+        if self._clock() < self._accept_at:
+            return
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                sock, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                # No descriptor is left, say: whoever waits goes on waiting, and the loop does not spin.
+                logger.warning("a command cannot be answered just now: %s", error)
+                self._accept_at = self._clock() + _ACCEPT_AGAIN_S
+                return
+            if len(self._clients) >= MAX_CLIENTS:
+                # The one that has been silent for longest gives way; if all have asked, the oldest.
+                self._forget(min(self._clients, key=lambda client: (client.has_asked, client.since)))
+            self._clients.append(_Client(FrameSocket(sock, limit=REQUEST_BYTES), self._clock()))
+
+    def _forget(self, client: _Client) -> None:
+        self._clients.remove(client)
+        client.frames.close()
+
+    def _serve(self, client: _Client) -> None:
         try:
-            for request in client.receive():
-                self._obey(request, lambda answer: client.send(encode_frame(answer)))
-        except ProtocolError:
-            client.closed = True
-        client.flush()
+            for request in client.frames.receive():
+                client.has_asked = True
+                self._carry_out(request, client)
+        except ProtocolError as error:
+            client.answer({"error": f"the request cannot be read: {error}"})
+            client.frames.closed = True
+        client.frames.flush()
+
+    def _carry_out(self, request: Frame, client: _Client) -> None:
+        if not isinstance(request.get("command"), str):
+            client.answer({"error": 'a request has a "command", which is a text'})
+            return
+        try:
+            self._obey(request, client.answer)
+        except Exception:  # last resort: whatever a request stumbles over, the processes go on
+            logger.exception("the command %.40r failed", request["command"])
+            client.answer({"error": "the command failed unexpectedly; the supervisor's log has the traceback"})

@@ -59,6 +59,11 @@ def supervise(settings: Settings, overrides: Mapping[str, object], signals: Sign
         supervisor = Supervisor(
             settings, overrides, signals, queue=queue, dicom=dicom, control=control, notifier=notifier
         )
-        supervisor.run()
+        status = supervisor.run()
+    if status is not ExitStatus.OK:
+        logger.error("ended with status %d", status)
+        logging.shutdown()
+        # At its end the interpreter would wait for a child that cannot be killed (a share that is gone, say).
+        os._exit(status)
     logger.info("stopped")
-    return ExitStatus.OK
+    return status

@@ -17,18 +17,18 @@ from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pylantir.errors import PylantirError
+from pylantir.errors import ExitStatus, PylantirError
 from pylantir.ipc.frames import Frame
 from pylantir.settings import Settings
 from workers.supervisor.children import Child
-from workers.supervisor.configuration import ConfigurationCheck
 from workers.supervisor.control import ControlServer, Reply
 from workers.supervisor.lifecycle import State
 from workers.supervisor.listening import listen_for_scanners
 from workers.supervisor.notify import Notifier
-from workers.supervisor.orphans import reap_orphans
+from workers.supervisor.orphans import end_all_children, reap_orphans
 from workers.supervisor.probe import ServerWatch, probe_title
 from workers.supervisor.relay import WRITER_COMMANDS, WriterRelay
+from workers.supervisor.reloading import Changes, Reloads
 from workers.supervisor.roles import Role, plan_roles
 from workers.supervisor.signals import Signals
 from workers.supervisor.status import StatusReporter
@@ -59,7 +59,6 @@ class Supervisor:
         notifier: Notifier,
     ) -> None:
         self._settings = settings
-        self._overrides = overrides
         self._signals = signals
         self._notifier = notifier
         self._queue = queue
@@ -71,17 +70,29 @@ class Supervisor:
         self._started_at = time.monotonic()
         self._stopping = False
         self._hurried = False
-        self._check: ConfigurationCheck | None = None
-        self._reload_again = False
-        self._reload_problems: list[str] = []
-        self._reload_replies: list[Reply] = []
+        self._reloads = Reloads(Path(settings.config_path), overrides, self._take_over, notifier)
         self._relay = WriterRelay()
         self._watch = self._watch_server()
         self._children: dict[str, Child] = {}
         self._leaving: list[Child] = []
 
-    def run(self) -> None:
+    def run(self) -> ExitStatus:
         """Start everybody, keep everybody running, and return when everybody has ended."""
+        try:
+            self._start_everybody()
+            while not self._is_over():
+                self._turn()
+        except Exception:
+            # Last resort. A supervisor that neither supervises nor ends is the worst of all: whoever started it
+            # (systemd, a container) sees the status and starts everything anew.
+            logger.exception("an unexpected error in the supervisor; every process is ended")
+            end_all_children(STOP_GRACE_S)
+            return ExitStatus.FAILURE
+        self._control.close()
+        self._watch.close()
+        return ExitStatus.OK
+
+    def _start_everybody(self) -> None:
         logger.info(
             "serving %s as %s on %s port %d, %d sources",
             self._settings.config_path, self._settings.dicom.ae_title, self._settings.dicom.host,
@@ -93,30 +104,30 @@ class Supervisor:
         # The server has the most to load, and a scanner is waiting for it.
         for child in sorted(self._children.values(), key=lambda child: child.role.role != "mwl-scp"):
             child.spawn(now)
-        while not self._is_over():
-            now = time.monotonic()
-            wait(list(self._waitables(now)), self._pause(now))
-            now = time.monotonic()
-            for number in self._signals.take():
-                self._receive(number, now)
-            for child in self._everybody():
-                child.listen(now)
-                child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
-                child.check_deadlines(now, may_restart=not self._stopping)
-            for done in self._relay.deliver(self._children["writer"]):
-                source = self._children.get(str(done.get("name")))
-                if done.get("command") == "accept" and source:
-                    source.say({"kind": "sync"})
-            self._probe_server(now)
-            self._control.service()
-            reap_orphans()
-            self._finish_reload(now)
-            if self._stopping:
-                self._stop_writer_last(now)
-            self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
-            self._notifier.tell(self._children.values(), now)
-        self._control.close()
-        self._watch.close()
+
+    def _turn(self) -> None:
+        """Wait until something happens, and do what it asks for."""
+        now = time.monotonic()
+        wait(list(self._waitables(now)), self._pause(now))
+        now = time.monotonic()
+        for number in self._signals.take():
+            self._receive(number, now)
+        for child in self._everybody():
+            child.listen(now)
+            child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
+            child.check_deadlines(now, may_restart=not self._stopping)
+        for done in self._relay.deliver(self._children["writer"]):
+            source = self._children.get(str(done.get("name")))
+            if done.get("command") == "accept" and source:
+                source.say({"kind": "sync"})
+        self._probe_server(now)
+        self._control.service()
+        reap_orphans()
+        self._reloads.service()
+        if self._stopping:
+            self._stop_writer_last(now)
+        self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
+        self._notifier.tell(self._children.values(), now)
 
     def _plan(self) -> dict[str, Role]:
         return plan_roles(self._settings, self._key, self._queue, self._dicom)
@@ -145,15 +156,16 @@ class Supervisor:
         yield self._signals.waitable.fileno()
         yield from self._control.filenos()
         yield from self._watch.filenos()
-        if self._check:
-            yield self._check.connection.fileno()
+        yield from self._reloads.filenos()
         for child in self._everybody():
             yield from child.filenos(now)
 
     def _pause(self, now: float) -> float | None:
         may_restart = not self._stopping
         deadlines = [moment for child in self._everybody() for moment in child.deadlines(now, may_restart=may_restart)]
-        others = (self._watch.deadline(), self._notifier.deadline())
+        others = (
+            self._watch.deadline(), self._notifier.deadline(), self._reloads.deadline(), self._control.deadline(),
+        )  # fmt: skip
         deadlines += [moment for moment in others if moment is not None]
         return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
 
@@ -162,7 +174,8 @@ class Supervisor:
 
     def _receive(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            self._begin_reload()
+            if not self._stopping:
+                self._reloads.begin()
         elif not self._stopping:
             logger.info("%s: stopping", signal.Signals(number).name)
             self._begin_stop(now)
@@ -177,9 +190,7 @@ class Supervisor:
         """Tell sources and the server to end; the writer follows when they have."""
         self._stopping = True
         self._notifier.stopping()
-        if self._check:
-            self._check.abandon()
-            self._check = None
+        self._reloads.abandon()
         for child in self._everybody():
             if child.role.role != "writer":
                 child.stop(now, STOP_GRACE_S)
@@ -192,45 +203,9 @@ class Supervisor:
         if writer.life.state is not State.STOPPING or self._hurried:
             writer.stop(now, HURRY_GRACE_S if self._hurried else WRITER_GRACE_S)
 
-    def _begin_reload(self) -> None:
-        if self._stopping:
-            return
-        if self._check:
-            # It may have read the file before the change that this is about.
-            self._reload_again = True
-            return
-        logger.info("reading the configuration again")
-        self._notifier.reloading()
-        self._check = ConfigurationCheck(Path(self._settings.config_path), self._overrides)
-
-    def _finish_reload(self, now: float) -> None:
-        """Take over a configuration that has been checked: only what changed is restarted."""
-        checked = self._check.finish(0) if self._check else None
-        if checked is None:
-            return
-        self._check = None
-        if self._reload_again:
-            self._reload_again = False
-            self._begin_reload()
-            return
-        problems = list(checked.problems)
-        if checked.settings:
-            try:
-                self._take_over(checked.settings, now)
-            except PylantirError as error:
-                problems = [str(error)]
-        for problem in problems:
-            logger.error("%s", problem)
-        if problems:
-            logger.error("the configuration is refused; the one before stays in force")
-        self._reload_problems = problems
-        self._notifier.reloaded()
-        for reply in self._reload_replies:
-            reply({"problems": problems})
-        self._reload_replies.clear()
-
-    def _take_over(self, settings: Settings, now: float) -> None:
-        old = self._settings
+    def _take_over(self, settings: Settings) -> Changes:
+        """Put a checked configuration into force; everything that can be refused is prepared first."""
+        old, now = self._settings, time.monotonic()
         if (settings.runtime_dir, settings.db_url) != (old.runtime_dir, old.db_url):
             msg = "runtime_dir and the database can be changed by a restart only: stop, then start"
             raise PylantirError(msg)
@@ -241,21 +216,24 @@ class Supervisor:
         self._settings = settings
         self._watch.close()
         self._watch = self._watch_server()
-        for warning in settings.warnings:
-            logger.warning("%s", warning)
         roles = self._plan()
-        for name in [name for name in self._children if name not in roles]:
+        removed = [name for name in self._children if name not in roles]
+        for name in removed:
             child = self._children.pop(name)
             child.stop(now, STOP_GRACE_S)
             self._leaving.append(child)
+        added, restarted = [], []
         for name, role in roles.items():
             known = self._children.get(name)
             if known is None:
                 self._add(role).spawn(now)
+                added.append(name)
             elif known.role != role or known.life.state is State.FATAL or settings.log != old.log:
                 logger.info("%s: its configuration has changed; it is restarted", name)
                 known.replace_role(role, settings.log)
                 self._restart(known, now)
+                restarted.append(name)
+        return Changes(restarted=tuple(restarted), added=tuple(added), removed=tuple(removed))
 
     def _restart(self, child: Child, now: float) -> None:
         """End an incarnation in order; `reap` sees it as an exit and starts the next one at once."""
@@ -270,8 +248,7 @@ class Supervisor:
         elif self._stopping:
             reply({"error": "it is being stopped"})
         elif command == "reload":
-            self._reload_replies.append(reply)
-            self._begin_reload()
+            self._reloads.begin(reply)
         elif command in WRITER_COMMANDS and (command != "accept" or (child and child.role.source)):
             self._relay.pass_on(self._children["writer"], request, reply)
         elif child is None:
@@ -293,4 +270,4 @@ class Supervisor:
         described = self._status.describe(
             self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
         )
-        return {"config": self._settings.config_path, "reload_problems": self._reload_problems, **described}
+        return {"config": self._settings.config_path, "reload_problems": list(self._reloads.problems), **described}

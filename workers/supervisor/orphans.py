@@ -1,6 +1,7 @@
-"""Deaths in the family: hearing of them at once, and, as the first process of a container, reaping orphans, too.
+"""Ends of processes: hearing of them at once, bringing them about when all else fails, and reaping orphans.
 
-Lives in the supervisor. Where that is not process 1, orphans are somebody else's duty.
+Lives in the supervisor. As the first process of a container it inherits orphans; elsewhere they are somebody else's
+duty.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 
 
 def is_init() -> bool:
@@ -34,3 +36,14 @@ def reap_orphans() -> None:
             if dead.si_pid in ours:
                 return
             os.waitpid(dead.si_pid, os.WNOHANG)
+
+
+def end_all_children(grace_s: float) -> None:
+    """End every child, whatever the supervisor still knows of it: SIGTERM to all, and SIGKILL after so many seconds."""
+    children = multiprocessing.active_children()
+    for end in (multiprocessing.Process.terminate, multiprocessing.Process.kill):
+        for child in children:
+            end(child)
+        deadline = time.monotonic() + grace_s
+        for child in children:
+            child.join(max(0.0, deadline - time.monotonic()))

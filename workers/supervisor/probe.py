@@ -9,6 +9,7 @@ Source: DICOM PS3.8 9.3 (PDUs), PS3.7 9.3.5 (C-ECHO).
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import socket
@@ -20,6 +21,8 @@ ANSWER_WITHIN_S = 5.0
 SILENCES = 2
 _CONNECT_WITHIN_S = 0.05
 """On this machine a connection takes no time, unless the server has not accepted any for long."""
+_OUR_OWN_LACK = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
+"""What says nothing about the server: the supervisor itself has no descriptor, memory or port left."""
 _ACCEPTED, _DATA = 0x02, 0x04
 _VERIFICATION = b"1.2.840.10008.1.1"
 
@@ -91,7 +94,10 @@ class ServerWatch:
             self._socket = socket.create_connection(self._address, _CONNECT_WITHIN_S)
             self._socket.setblocking(False)
             self._socket.send(self._request)
-        except OSError:
+        except OSError as error:
+            if error.errno in _OUR_OWN_LACK:
+                self._at = now + PROBE_EVERY_S
+                return
             self._note_silence(now)
             self._at = now + ANSWER_WITHIN_S
         else:
