@@ -6,58 +6,71 @@ complete snapshot: a file that cannot be read whole fails the cycle, a row that 
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import itertools
 import logging
-import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
-from pylantir.data_sources.source_file import SourceFile, check_options, near_name, skip_byte_order_mark
-from pylantir.entry import MAPPING_TARGETS
+from pylantir.data_sources.formats.columns import columns_read, is_plain, repeated_names
+from pylantir.data_sources.formats.csv_layout import (
+    BLANK,
+    delimiter_hint,
+    detect_delimiter,
+    header_problems,
+    is_blank,
+    lines_above_header,
+    told_twice,
+)
+from pylantir.data_sources.formats.text_encoding import find_undecodable, skip_byte_order_mark
+from pylantir.data_sources.options import Options
+from pylantir.data_sources.source_file import SourceFile
+from pylantir.entry import MAPPING_TARGETS, REQUIRED_FIELDS, START_FIELD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO
+    from typing import Any, BinaryIO, TextIO
 
 logger = logging.getLogger(__name__)
 
-DELIMITERS = (",", ";", "\t", "|")
+KEYS = ("file_path", "delimiter", "encoding", "watch_for_changes", "skip_rows", "skip_footer", "short_rows")
 _FALLBACK_ENCODING = "cp1252"
-_BLOCK_BYTES = 1 << 20
-_HINT = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+_LONGEST_LINE = 1 << 20
+_LINES_SEARCHED = 30
+
+Row = tuple[int, list[str]]
 
 
 class CsvPlugin(DataSourcePlugin):
     """Rows of a CSV file, by the names in its header."""
 
     def __init__(self) -> None:
-        self._delimiter: str | None = None
-        self._encoding: str | None = None
+        self._delimiter = self._encoding = ""
+        self._skip_rows = self._skip_footer = 0
+        self._accept_short = True
         self._warned: set[str] = set()
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
-        """Check the form of `file_path`, `delimiter`, `encoding` and `watch_for_changes`; open nothing."""
-        problem = check_options(config, ("file_path", "delimiter", "encoding"), ("watch_for_changes",))
-        if problem:
-            return False, problem
-        delimiter = config.get("delimiter")
-        if delimiter is not None:
-            delimiter = "\t" if delimiter.lower() in {"tab", "\\t"} else delimiter
-            if len(delimiter) != 1 or delimiter in '"\r\n':
-                return False, f'delimiter: expected one character or "tab", got {delimiter!r}'
-        encoding = config.get("encoding")
-        if encoding is not None:
-            try:
-                "".encode(encoding)
-            except LookupError:
-                return False, f'encoding: "{encoding}" is unknown; try "utf-8", "cp1252" or "latin-1"'
-        self._delimiter, self._encoding = delimiter, encoding
-        self._file = SourceFile(config["file_path"], watched=config.get("watch_for_changes", False))
-        return True, ""
+        """Check the form of the keys of `config`, and keep them; open nothing."""
+        options = Options(config, KEYS)
+        problems = options.problems
+        path = options.path("file_path")
+        delimiter = str(config.get("delimiter") or "")
+        self._delimiter = "\t" if delimiter.lower() in {"tab", "\\t"} else delimiter
+        if "delimiter" in config and (len(self._delimiter) != 1 or self._delimiter in '"\r\n'):
+            problems.append(f'delimiter: expected one character or "tab", got {config["delimiter"]!r}')
+        self._encoding = options.text("encoding")
+        try:
+            "".encode(self._encoding or "utf-8")
+        except LookupError:
+            problems.append(f'encoding: "{self._encoding}" is unknown; try "utf-8", "cp1252" or "latin-1"')
+        self._skip_rows, self._skip_footer = options.count("skip_rows"), options.count("skip_footer")
+        self._accept_short = options.choice("short_rows", ("accept", "reject")) == "accept"
+        self._file = SourceFile(path, watched=options.flag("watch_for_changes", default=False))
+        return not problems, "; ".join(problems)
 
     def fetch_entries(self, field_mapping: dict[str, str], interval: float) -> Iterator[Mapping[str, Any] | BadRecord]:
         """Read the file from beginning to end; `interval` plays no part.
@@ -70,100 +83,124 @@ class CsvPlugin(DataSourcePlugin):
             SourceUnavailable: The file cannot be read whole, or lacks a mapped column.
         """
         with self._file.open_settled() as raw:
-            text = io.TextIOWrapper(raw, encoding=self._encoding or self._detect_encoding(raw), newline="")
-            first = text.readline().removeprefix("\ufeff")
-            hint = _HINT.fullmatch(first)
-            if hint:
-                first = text.readline()
-            delimiter = self._delimiter or (hint[1] if hint else _detect_delimiter(first, field_mapping))
-            rows = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+            encoding = self._encoding or self._detect_encoding(raw)
+            text = io.TextIOWrapper(raw, encoding=encoding, newline="")
+            above = 0
             try:
-                yield from self._read(rows, field_mapping, 2 if hint else 1)
+                first, above, delimiter = self._find_header(text, field_mapping)
+                rows = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+                yield from self._read(rows, field_mapping, above + 1, text)
             except csv.Error as error:
                 # A quote that is never closed swallows rows: better no news than half the rows.
-                line = rows.line_num + (1 if hint else 0)
+                line = rows.line_num + above
                 raise self._file.unavailable(f"line {line}: {error}; check its quotes") from None
+            except UnicodeDecodeError:
+                # The error holds the file's bytes: it must not be chained into a log.
+                text.detach()
+                raise self._file.unavailable(_told_encoding(raw, encoding)) from None
 
     def get_source_name(self) -> str:
         """Name the kind of source."""
         return "CSV file"
 
     def has_changed(self) -> bool:
-        """Say whether the watched file is another one than was last read."""
+        """Say whether the watched file is another one than was last tried."""
         return self._file.has_changed()
 
+    def _find_header(self, text: TextIO, field_mapping: Mapping[str, Any]) -> tuple[str, int, str]:
+        """Step over what stands above the header.
+
+        Returns:
+            The header's line, the number of lines above it, and the delimiter.
+        """
+        delimiter = self._delimiter
+        for above in itertools.count():
+            line = text.readline(_LONGEST_LINE)
+            if len(line) == _LONGEST_LINE:
+                raise self._file.unavailable(f"line {above + 1} has more than a million characters; is it a CSV file?")
+            hint = delimiter_hint(line.removeprefix("\ufeff") if above == 0 else line)
+            delimiter = delimiter or hint
+            if not line:
+                break
+            if above >= self._skip_rows and not hint and line.strip(BLANK):
+                line = line.removeprefix("\ufeff")
+                return line, above, delimiter or detect_delimiter(line, columns_read(field_mapping) or MAPPING_NAMES)
+        raise self._file.unavailable(f"row {above} (the header): expected column names, found an empty line")
+
     def _read(
-        self, rows: Iterator[list[str]], field_mapping: Mapping[str, str], header_row: int
+        self, rows: Iterator[list[str]], field_mapping: Mapping[str, Any], header_row: int, text: TextIO
     ) -> Iterator[Mapping[str, Any] | BadRecord]:
-        header = [name.strip() for name in next(rows, [])]
+        header = [name.strip(BLANK) for name in next(rows, [])]
         mapping = field_mapping or {name: name for name in header if name in MAPPING_TARGETS}
-        columns = self._find_columns(header, mapping, header_row)
-        width = len(header)
-        targets = tuple(mapping.values())
-        # A getter of one item gives no tuple; where columns share a target, the first that is not empty counts.
-        pick = itemgetter(*columns) if 1 < len(set(targets)) == len(targets) else None
-        for number, row in enumerate(rows, header_row + 1):
-            if not any(row):
-                continue
-            if len(row) != width and (len(row) < width or any(row[width:])):
-                yield _ragged(number, len(row), header)
-                continue
+        columns = columns_read(mapping)
+        self._check_header(header, columns, header_row, text)
+        width, targets = len(header), tuple(mapping.values())
+        # A getter of one item gives no tuple; whatever is more than renaming takes the longer way.
+        plain = len(columns) > 1 and is_plain(mapping)
+        pick = itemgetter(*(header.index(name) for name in columns)) if plain else None
+        numbered = enumerate(rows, header_row + 1)
+        for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
+            found = len(row)
+            # What begins with nothing may be nothing as a whole: a look at the first cell is cheap.
+            if found != width or row[0] < "!":
+                if is_blank(row):
+                    continue
+                if (found < width and not self._accept_short) or not is_blank(row[width:]):
+                    yield _ragged(number, found, header)
+                    continue
+                row = row + [""] * (width - found)  # noqa: PLW2901 - the row that the header announces
             if pick is None:
                 entry = self.map_record(dict(zip(header, row, strict=False)), mapping)
             else:
                 entry = dict(zip(targets, pick(row), strict=True))
+            if found < width and (missing := _missing_value(entry)):
+                yield _too_short(number, found, header, missing)
+                continue
             entry[RECORD_LABEL] = f"row {number}"
             yield entry
 
-    def _find_columns(self, header: list[str], mapping: Mapping[str, str], header_row: int) -> list[int]:
-        """Say where the mapped columns are."""
+    def _without_footer(self, rows: Iterator[Row], header: list[str]) -> Iterator[Row]:
+        """Leave out the last lines. Blank ones behind them do not count, unless a record would be left out for that."""
+        kept: deque[Row] = deque()
+        blank = 0
+        for number, row in rows:
+            kept.append((number, row))
+            blank = blank + 1 if is_blank(row) else 0
+            while len(kept) - blank > self._skip_footer:
+                yield kept.popleft()
+        for number, row in itertools.islice(kept, max(0, len(kept) - self._skip_footer)):
+            if len(row) == len(header) and all(cell.strip(BLANK) for cell in row[:2]):
+                yield number, row
+
+    def _check_header(self, header: list[str], columns: tuple[str, ...], header_row: int, text: TextIO) -> None:
+        """Raise unless each mapped column is there once."""
         where = f"row {header_row} (the header): "
-        if not any(header):
-            raise self._file.unavailable(where + "expected column names, found an empty line")
-        if not mapping:
+        if not columns:
             raise self._file.unavailable(where + "no column is a worklist field; add a field_mapping")
-        if not set(mapping).intersection(header):
-            # Without a header this row is a patient: none of it may be repeated.
-            raise self._file.unavailable(where + "none of the mapped columns is here; does the file have a header?")
-        problems = [
-            f'no column "{name}"{near_name(name, tuple(filter(None, header)))}'
-            for name in mapping
-            if name not in header
-        ]
-        for name in dict.fromkeys(name for name in header if name and header.count(name) > 1):
-            places = " and ".join(str(i) for i, other in enumerate(header, 1) if other == name)
-            text = f'the name "{name}" stands over columns {places}'
-            if name in mapping:
-                problems.append(text + "; rename one")
-            else:
-                self._warn_once(where + text + "; none of them is mapped")
+        problems = header_problems(header, columns)
         if problems:
+            further = lines_above_header(list(itertools.islice(text, _LINES_SEARCHED)), self._delimiter, columns)
+            if further:
+                rows = header_row - 1 + further
+                problems = [f'the mapped columns stand in row {rows + 1}; set "skip_rows": {rows} in config']
             raise self._file.unavailable(where + "; ".join(problems))
-        return [header.index(name) for name in mapping]
+        for name, places in repeated_names(header).items():
+            self._warn_once(f"{where}{told_twice(name, places)}; none of them is mapped")
 
     def _detect_encoding(self, raw: BinaryIO) -> str:
-        """Find the encoding by reading the file once through, which costs little beside parsing it."""
         encoding = skip_byte_order_mark(raw)
+        if encoding in {"utf-16-le", "utf-16-be"}:
+            self._warn_once(f'is UTF-16 without a byte order mark; read as such (set "encoding": "{encoding}")')
         if encoding != "utf-8":
             return encoding
-        start = raw.tell()
-        decoder = codecs.getincrementaldecoder(encoding)()
-        block, line = raw.read(_BLOCK_BYTES), 1
-        try:
-            while block:
-                decoder.decode(block)
-                line += block.count(b"\n")
-                block = raw.read(_BLOCK_BYTES)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            line += block.count(b"\n", 0, error.start)
-            self._warn_once(
-                f'line {line} is not UTF-8; the file is read as {_FALLBACK_ENCODING} (set "encoding" to say otherwise)'
-            )
-            return _FALLBACK_ENCODING
-        finally:
-            raw.seek(start)
-        return encoding
+        strange = find_undecodable(raw, encoding)
+        if strange is None:
+            return encoding
+        self._warn_once(
+            f"line {strange.line} is not UTF-8; the file is read as {_FALLBACK_ENCODING}"
+            ' (set "encoding" to say otherwise)'
+        )
+        return _FALLBACK_ENCODING
 
     def _warn_once(self, text: str) -> None:
         if text not in self._warned:
@@ -171,18 +208,24 @@ class CsvPlugin(DataSourcePlugin):
             logger.warning("%s: %s", self._file.path, text)
 
 
-def _detect_delimiter(header_line: str, mapping: Mapping[str, str]) -> str:
-    """Take the delimiter that finds the most mapped columns, then the one that finds the most columns."""
+MAPPING_NAMES = tuple(sorted(MAPPING_TARGETS))
 
-    def columns_found(delimiter: str) -> tuple[int, int]:
-        try:
-            names = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
-        except csv.Error:
-            return 0, 0
-        wanted = mapping or MAPPING_TARGETS
-        return sum(name in wanted for name in names), len(names)
 
-    return max(DELIMITERS, key=columns_found)
+def _told_encoding(raw: BinaryIO, encoding: str) -> str:
+    """Say where a file is not in the encoding that was tried."""
+    raw.seek(0)
+    strange = find_undecodable(raw, encoding) or "a byte"
+    tried = f"neither UTF-8 nor {encoding}" if encoding == _FALLBACK_ENCODING else f"not {encoding}"
+    return f'{strange} is {tried}; set "encoding" to what the export writes, as "latin-1" or "cp850"'
+
+
+def _missing_value(entry: Mapping[str, object]) -> str:
+    """Name a required field that has no value, or ""."""
+    for name in REQUIRED_FIELDS:
+        given = entry.get(name) or (name == "scheduled_start_date" and entry.get(START_FIELD))
+        if not str(given or "").strip(BLANK):
+            return name
+    return ""
 
 
 def _ragged(number: int, found: int, header: list[str]) -> BadRecord:
@@ -192,3 +235,13 @@ def _ragged(number: int, found: int, header: list[str]) -> BadRecord:
         detail = f'there is a value right of "{header[-1]}", perhaps an unquoted delimiter'
     reason = f"has {found} columns where the header has {len(header)}; {detail}"
     return BadRecord(record=f"row {number}", field="", reason=reason)
+
+
+def _too_short(number: int, found: int, header: list[str], missing: str) -> BadRecord:
+    cells = "1 column" if found == 1 else f"{found} columns"
+    reason = (
+        f'has {cells} where the header has {len(header)}; the first one missing is "{header[found]}", and nothing gives'
+        f' {missing}; if the file ends in lines that are no records, as "5 records exported", set "skip_footer" to how'
+        " many they are"
+    )
+    return BadRecord(record=f"row {number}", field=missing, reason=reason)

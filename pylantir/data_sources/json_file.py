@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
-from pylantir.data_sources.source_file import SourceFile, check_options, skip_byte_order_mark
+from pylantir.data_sources.formats.text_encoding import find_undecodable, skip_byte_order_mark
+from pylantir.data_sources.options import Options
+from pylantir.data_sources.source_file import SourceFile
 from pylantir.entry import MAPPING_TARGETS
 
 TYPE_CHECKING = False
@@ -40,15 +42,13 @@ class JsonPlugin(DataSourcePlugin):
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
         """Check the form of `file_path`, `records_path` and `watch_for_changes`; open nothing."""
-        problem = check_options(config, ("file_path", "records_path"), ("watch_for_changes",))
-        if problem:
-            return False, problem
-        path = tuple(config["records_path"].split(".")) if "records_path" in config else ()
-        if not all(path):
-            return False, f'records_path: expected names joined by dots, as "data.items", got {".".join(path)!r}'
-        self._records_path = path
-        self._file = SourceFile(config["file_path"], watched=config.get("watch_for_changes", False))
-        return True, ""
+        options = Options(config, ("file_path", "records_path", "watch_for_changes"))
+        path = options.text("records_path")
+        self._records_path = tuple(path.split(".")) if path else ()
+        if not all(self._records_path):
+            options.problems.append(f'records_path: expected names joined by dots, as "data.items", got {path!r}')
+        self._file = SourceFile(options.path("file_path"), watched=options.flag("watch_for_changes", default=False))
+        return not options.problems, "; ".join(options.problems)
 
     def fetch_entries(self, field_mapping: dict[str, str], interval: float) -> Iterator[Mapping[str, Any] | BadRecord]:
         """Read the file from beginning to end; `interval` plays no part.
@@ -74,6 +74,12 @@ class JsonPlugin(DataSourcePlugin):
                         yield BadRecord(record=label, field="", reason=reason)
             except _Malformed as error:
                 raise self._file.unavailable(str(error)) from None
+            except UnicodeDecodeError as error:
+                # The error holds the file's bytes: it must not be chained into a log.
+                text.detach()
+                raw.seek(0)
+                strange = find_undecodable(raw, error.encoding)
+                raise self._file.unavailable(f"{strange} is not {error.encoding}; JSON has to be UTF-8") from None
 
     def get_source_name(self) -> str:
         """Name the kind of source."""

@@ -31,6 +31,26 @@ class Options:
             return self._expected(key, "text", default)
         return value.strip()
 
+    def path(self, key: str) -> str:
+        """Read the path of a file, which has to be given."""
+        value = self._config.get(key)
+        if value is None:
+            return self._expected(key, "the path of a file, found none", "")
+        return value if isinstance(value, str) and value else self._expected(key, "text, the path of a file", "")
+
+    def count(self, key: str) -> int:
+        """Read a whole number from 0; 0 if there is none."""
+        value = self._config.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            return self._expected(key, "a whole number from 0", 0)
+        return value
+
+    def choice(self, key: str, known: Sequence[str]) -> str:
+        """Read one of some words; the first one if there is none."""
+        value = self._config.get(key, known[0])
+        named = " or ".join(f'"{one}"' for one in known)
+        return str(value) if value in known else self._expected(key, named, known[0])
+
     def number(self, key: str, default: float, minimum: float) -> float:
         """Read a number that is not smaller than `minimum`."""
         value = self._config.get(key, default)
@@ -74,8 +94,9 @@ def near_name(name: str, known: Sequence[str]) -> str:
     """Suggest the known name that was probably meant, as a clause for a message, or ""."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name.lower(), known, n=1)
-    return f': did you mean "{near[0]}"?' if near else ""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    near = get_close_matches(name.lower(), lowered, n=1)
+    return f': did you mean "{lowered[near[0]]}"?' if near else ""
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:

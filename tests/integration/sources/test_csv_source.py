@@ -131,7 +131,9 @@ def test_two_columns_for_one_field_give_the_first_value_there_is(path: Path) -> 
         ("", "0 bytes"),
         ("\n\n", "empty line"),
         ("P1,2026-12-01\n", "does the file have a header"),
-        ("ID,date\nP1,2026-12-01\n", 'row 1 (the header): no column "id" (did you mean "ID"?)'),
+        ("ID,date\nP1,2026-12-01\n", 'row 1 (the header): no column "id": did you mean "ID"?'),
+        ("ID,Date\nP1,2026-12-01\n", '"id" stands there as "ID", "date" stands there as "Date"'),
+        ("Bookings of today\n\nid,date\nP1,2026-12-01\n", 'stand in row 3; set "skip_rows": 2'),
         ("id,date,id\nP1,2026-12-01,P1\n", 'the name "id" stands over columns 1 and 3'),
         ('id,date\nP1,2026-12-01\n"P2,2026-12-01\nP3,2026-12-01\n', "check its quotes"),
         ('id,date\n"P1"x,2026-12-01\n', "line 2"),
@@ -170,7 +172,7 @@ def test_an_absent_file_is_reported_and_read_as_soon_as_it_is_there(path: Path) 
 def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(SourceUnavailable, match="regular file"):
+        with pytest.raises(SourceUnavailable, match="file_path has to name the file itself"):
             fetch(path)
 
 

@@ -185,7 +185,7 @@ def test_a_changed_file_asks_for_a_sync_only_if_it_is_watched(path: Path) -> Non
     ("config", "reason"),
     [
         ({}, "file_path"),
-        ({"file_path": "x", "records_path": 7}, "expected text"),
+        ({"file_path": 7}, "expected text"),
         ({"file_path": "x", "records_path": "data..items"}, "joined by dots"),
         ({"file_path": "x", "record_path": "data"}, 'did you mean "records_path"'),
     ],
