@@ -9,7 +9,7 @@ from pages import REPOSITORY
 from sqlalchemy import Integer, Table
 
 from pylantir.entry import STATUSES
-from pylantir.store.intake import records
+from pylantir.store.decide import records
 from pylantir.store.schema.tables import metadata
 
 REFERENCE = (REPOSITORY / "docs/reference/database.md").read_text(encoding="utf-8")

@@ -14,7 +14,8 @@ from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHED
 from pylantir.errors import CommandRefused
 from pylantir.store.change.retention import purge_items
 from pylantir.store.decide.claims import STATUS, Rules
-from pylantir.store.intake.records import REFUSED, WITHDRAWN, chunks
+from pylantir.store.decide.records import REFUSED, WITHDRAWN
+from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.tables import (

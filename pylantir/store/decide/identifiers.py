@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pylantir.store.intake.records import (
-    IDENTIFIERS,
-    LIVE,
-    REFUSED,
-    Record,
-    find_best_holders,
-    find_holding_patients,
-    find_started_holders,
-)
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, Record
+from pylantir.store.intake.records import find_best_holders, find_holding_patients, find_started_holders
 
 if TYPE_CHECKING:
     from pylantir.store.intake.working_set import WorkingSet

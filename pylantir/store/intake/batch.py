@@ -17,15 +17,15 @@ from pylantir.entry import RECORD_FIELDS
 from pylantir.ipc.batch import Rejection
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.failures import is_temporary
-from pylantir.store.intake.bulk import select_among
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
 from pylantir.store.intake.quarantine import remove_rejections
-from pylantir.store.intake.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import Events, WorkingSet
 from pylantir.store.schema.adoption import complete_old_ids, match_old_records
+from pylantir.store.schema.bulk import select_among_new
 from pylantir.store.schema.tables import source_entries
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class BatchIntake:
         # The last two: a source may give every field, and COALESCE wants two values.
         others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
         columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
-        found = select_among(self._connection, source_entries, columns, "record_key", keys, source=self._source)
+        found = select_among_new(self._connection, source_entries, columns, "record_key", keys, source=self._source)
         return {
             key: _Existing(number, state, patient_id, contents if more is None else [*contents, more])
             for key, number, state, patient_id, more, *contents in found

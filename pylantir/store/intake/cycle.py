@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.failures import is_temporary, telling_the_first_cause
 from pylantir.store.intake.batch import BatchIntake
 from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
@@ -25,7 +26,6 @@ from pylantir.store.intake.quarantine import (
     remove_unseen,
     storable,
 )
-from pylantir.store.intake.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.intake.remembered import Passages
 from pylantir.store.intake.runs import find_last_run, find_last_success, read_counts, save_run
 from pylantir.store.intake.snapshot import settle_snapshot

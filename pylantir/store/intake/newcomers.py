@@ -8,15 +8,18 @@ the tests see to that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
 
 from sqlalchemy import Connection
 
 from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
-from pylantir.store.intake.bulk import insert_columns, insert_copies, select_among
-from pylantir.store.intake.records import IDENTIFIERS, LIVE, STEP_KEY, find_started_holders, next_ids
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, STEP_KEY
+from pylantir.store.intake.records import find_started_holders, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
+from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 
@@ -31,13 +34,13 @@ def find_undecided_patients(connection: Connection, source: str, records: Record
         source: Whose records they are.
         records: Records that the source did not have before.
     """
-    everybody = set(records.patients)
+    everybody = list(set(records.patients))
     beginning = f"substr(record_key, 1, {len(OLD_KEY)})"
-    claims = select_among(
+    claims = select_among_new(
         connection, source_entries, ("patient_id", "data_source", "state", beginning), "patient_id", everybody,
         distinct=True,
     )  # fmt: skip
-    items = select_among(
+    items = select_among_new(
         connection, worklist_items, ("patient_id", "data_source", STATUS, "scanner_touched"), "patient_id", everybody,
         distinct=True,
     )  # fmt: skip
@@ -63,7 +66,7 @@ def _find_disputing(connection: Connection, column: str, records: RecordColumns)
     for value, patient in zip(values, records.patients, strict=True):
         if value and owner.setdefault(value, patient) != patient:
             disputed.add(value)
-    claimed = select_among(connection, source_entries, (column, "patient_id"), column, owner, distinct=True)
+    claimed = select_among_new(connection, source_entries, (column, "patient_id"), column, list(owner), distinct=True)
     disputed |= {value for value, patient in claimed if owner[value] != patient}
     disputed |= find_started_holders(connection, column, list(owner)).keys()
     return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}
@@ -82,43 +85,14 @@ def insert_newcomers(connection: Connection, source: str, records: RecordColumns
         The ids of the records, and of their items, in the order of the records.
     """
     first_record, first_item = next_ids(connection)
-    count, given = len(records), records.values
-    record_ids, item_ids = range(first_record, first_record + count), range(first_item, first_item + count)
-    columns: dict[str, Sequence[object]] = {
-        "id": item_ids,
-        **given,
-        # Each key is another UID: no item has it yet.
-        "generated_study_uid": make_study_uids(source, records.keys, records.patients),
-    }
-    constants = {"data_source": source, "created_at": now, "updated_at": now}
-    repeated = {}
-    # What stands in an item because nobody said otherwise is not what the source said.
-    own: dict[str, Column] = {}
-    for name, origin in _REPEATED.items():
-        if name not in given:
-            repeated[name] = origin
-        elif not all(given[name]):
-            own[name] = given[name]
-            columns[name] = [value or str(other) for value, other in zip(given[name], columns[origin], strict=True)]
-    for name, constant in _CONSTANT.items():
-        if name not in given:
-            constants[name] = constant
-        elif not all(given[name]):
-            own[name] = given[name]
-            columns[name] = [value or constant for value in given[name]]
-    insert_columns(connection, worklist_items, columns, constants, repeated)
-    copied = {
-        "id": f"o.id + {first_record - first_item}",
-        "item_id": "o.id",
-        **{name: f"o.{name}" for name in given if name not in own},
-    }
-    own_ids = given.get(RECORD_ID_FIELD)
-    if own_ids and all(map(str.__eq__, records.keys, [f"id:{own_id}" for own_id in own_ids])):
-        copied["record_key"] = f"'id:' || o.{RECORD_ID_FIELD}"
-    else:
-        own["record_key"] = records.keys
+    record_ids = range(first_record, first_record + len(records))
+    item_ids = range(first_item, first_item + len(records))
+    rows = plan_rows(source, records, item_ids)
+    owned = {"data_source": source, "created_at": now, "updated_at": now}
+    insert_columns(connection, worklist_items, rows.columns, {**rows.constants, **owned}, rows.repeated)
     insert_copies(
-        connection, source_entries, worklist_items, item_ids, copied, own,
+        connection, source_entries, worklist_items, item_ids,
+        {"id": f"o.id + {first_record - first_item}", "item_id": "o.id", **rows.copied}, rows.own,
         {"data_source": source, "state": LIVE, "first_seen_at": now, "changed_at": now},
     )  # fmt: skip
     insert_copies(
@@ -128,9 +102,57 @@ def insert_newcomers(connection: Connection, source: str, records: RecordColumns
     return record_ids, item_ids
 
 
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """Where each column of the new rows comes from.
+
+    Attributes:
+        columns: Column of an item -> its values, in the order of the records.
+        constants: Column of an item -> the value that it has in all of them.
+        repeated: Column of an item -> the one of `columns` that it repeats, as text.
+        copied: Column of a record -> where it stands in the record's item, in SQL.
+        own: Column of a record -> its values, where the item says something else.
+    """
+
+    columns: dict[str, Sequence[object]] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+    repeated: dict[str, str] = field(default_factory=dict)
+    copied: dict[str, str] = field(default_factory=dict)
+    own: dict[str, Column] = field(default_factory=dict)
+
+
+def plan_rows(source: str, records: RecordColumns, item_ids: range) -> NewRows:
+    """Say where each column comes from: the source, another column, or what always stands there. Pure."""
+    rows, given = NewRows(), records.values
+    # Each key is another UID: no item has it yet.
+    generated = make_study_uids(source, records.keys, records.patients)
+    rows.columns.update({"id": item_ids, "generated_study_uid": generated, "patient_id": records.patients})
+    for name in dict.fromkeys((*given, *_REPEATED, *_CONSTANT)):
+        said = given.get(name)
+        if said is None and name in _REPEATED:
+            rows.repeated[name] = _REPEATED[name]
+        elif said is None:
+            rows.constants[name] = _CONSTANT[name]
+        elif all(said) or name not in _FALLBACKS:
+            rows.columns[name] = said
+            rows.copied[name] = f"o.{name}"
+        else:
+            others = rows.columns[_REPEATED[name]] if name in _REPEATED else repeat(_CONSTANT[name], len(said))
+            rows.columns[name] = [value or str(other) for value, other in zip(said, others, strict=True)]
+            # What stands in an item because nobody said otherwise is not what the source said.
+            rows.own[name] = said
+    own_ids = given.get(RECORD_ID_FIELD)
+    if own_ids and all(map(str.__eq__, records.keys, [f"id:{own_id}" for own_id in own_ids])):
+        rows.copied["record_key"] = f"'id:' || o.{RECORD_ID_FIELD}"
+    else:
+        rows.own["record_key"] = records.keys
+    return rows
+
+
 _REPEATED = {
     STUDY_UID: "generated_study_uid", "patient_name": "patient_id", "scheduled_procedure_step_id": "id",
     "requested_procedure_id": "id",
 }  # fmt: skip
 _CONSTANT = {**CONSTANT_FALLBACKS, STATUS: SCHEDULED}
+_FALLBACKS = _REPEATED.keys() | _CONSTANT.keys()
 """What an item says where its source does not: another column of it, or always the same."""

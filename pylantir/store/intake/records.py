@@ -1,94 +1,22 @@
-"""Records and items as the writer holds them in memory for one transaction, and how they are read and written.
+"""Reads records and items of many patients into memory, and finds who holds an identifier. Lives in the writer.
 
-A `Record` is a row of `source_entries`. Reading and writing is in bulk: a statement per chunk, never one per row.
+It reads in bulk: a statement per chunk, never one per row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
-from pylantir.entry import RECORD_FIELDS
 from pylantir.store.decide.claims import STUDY_UID, Item, Rules
-from pylantir.store.intake.bulk import select_among
+from pylantir.store.decide.records import LIVE, RECORD_COLUMNS, REFUSED, STORED_COLUMNS, Record, given_fields
+from pylantir.store.schema.bulk import select_among, select_among_new
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
-
-LIVE = "live"
-"""The record counts."""
-PENDING = "pending"
-"""It has no identifier of its own and may be a moved one: it waits for the end of its snapshot."""
-REFUSED = "refused"
-"""It claims an accession number or study UID that belongs to another patient: quarantined."""
-WITHDRAWN = "withdrawn"
-"""The source no longer has it."""
-
-IDENTIFIERS = ("accession_number", "study_instance_uid")
-"""What can belong to one patient only."""
-
-STEP_KEY = "step:"
-"""How the key of a record begins that has no identifier of its own."""
 
 CHUNK = 500
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Record:
-    """A row of `source_entries`; `fields` are those that the source gives, by name.
-
-    `stored` is the row as it was read, None for a new one.
-    """
-
-    id: int
-    data_source: str
-    record_key: str
-    state: str
-    item_id: int | None
-    first_seen_at: str
-    changed_at: str
-    withdrawn_at: str | None
-    fields: Mapping[str, str]
-    stored: tuple[object, ...] | None = None
-    changed: bool = True
-
-    @property
-    def patient_id(self) -> str:
-        """Whose it is."""
-        return self.fields["patient_id"]
-
-    def describe(self, fields: Mapping[str, str], now: str) -> None:
-        """Take over what the source says now."""
-        self.fields = fields
-        self.changed_at = now
-        self.changed = True
-
-    def enter(self, state: str, now: str) -> None:
-        """Change the state, and remember the moment of a withdrawal."""
-        if self.state != state:
-            self.state = state
-            self.withdrawn_at = now if state == WITHDRAWN else None
-            self.changed = True
-
-    def identifiers(self) -> list[tuple[str, str]]:
-        """The (column, value) pairs that can belong to one patient only."""
-        return [(column, value) for column in IDENTIFIERS if (value := self.fields.get(column))]
-
-    def row(self) -> dict[str, object]:
-        """The row as the database takes it."""
-        own = (
-            self.id, self.data_source, self.record_key, self.state, self.item_id, self.first_seen_at, self.changed_at,
-            self.withdrawn_at,
-        )  # fmt: skip
-        return dict(zip(_COLUMNS, (*own, *map(self.fields.get, RECORD_FIELDS)), strict=True))
-
-    def changes(self) -> dict[str, object]:
-        """What is to be changed of a stored row."""
-        before = self.stored or (None,) * len(_COLUMNS)
-        now = self.row().values()
-        return {name: value for name, value, stored in zip(_COLUMNS, now, before, strict=True) if value != stored}
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
@@ -98,10 +26,6 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
         yield sequence[start : start + CHUNK]
 
 
-_RECORD_COLUMNS = (
-    "id", "data_source", "record_key", "state", "item_id", "first_seen_at", "changed_at", "withdrawn_at",
-)  # fmt: skip
-_COLUMNS = (*_RECORD_COLUMNS, *RECORD_FIELDS)
 _ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
 _NEXT_IDS = select(
     select(func.coalesce(func.max(source_entries.c.id), 0) + 1).scalar_subquery(),
@@ -113,9 +37,9 @@ _NEXT_IDS = select(
 
 def read_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:
     """The records of these patients, in every state."""
-    own = len(_RECORD_COLUMNS)
-    for row in select_among(connection, source_entries, _COLUMNS, "patient_id", patients):
-        named = dict(zip(_RECORD_COLUMNS, row[:own], strict=True))
+    own = len(RECORD_COLUMNS)
+    for row in select_among(connection, source_entries, STORED_COLUMNS, "patient_id", patients):
+        named = dict(zip(RECORD_COLUMNS, row[:own], strict=True))
         yield Record(**named, fields=given_fields(row[own:]), stored=row, changed=False)
 
 
@@ -123,15 +47,6 @@ def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item
     """The items of these patients, cancelled ones included."""
     for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "patient_id", patients):
         yield Item(row[0], dict(zip(_ITEM_COLUMNS, row, strict=True)))
-
-
-def given_fields(contents: Sequence[str | None]) -> dict[str, str]:
-    """Name what a source says, without what it does not say.
-
-    Args:
-        contents: A value or None for each of `RECORD_FIELDS`.
-    """
-    return {name: value for name, value in zip(RECORD_FIELDS, contents, strict=True) if value}
 
 
 def next_ids(connection: Connection) -> tuple[int, int]:
@@ -184,7 +99,9 @@ def find_holding_patients(
 def find_started_holders(connection: Connection, column: str, values: Sequence[str]) -> dict[str, str]:
     """For each value on an item that a scanner has reported on: the item's patient."""
     # Study UIDs of those items have an index of their own, and the others' have none.
-    condition = "scanner_touched = 1" if column == STUDY_UID else ""
     wanted = (column, "patient_id", "scanner_touched")
-    rows = select_among(connection, worklist_items, wanted, column, values, condition=condition)
+    if column == STUDY_UID:
+        rows = select_among(connection, worklist_items, wanted, column, values, condition="scanner_touched = 1")
+    else:
+        rows = select_among_new(connection, worklist_items, wanted, column, values)
     return {value: patient for value, patient, touched in rows if touched}

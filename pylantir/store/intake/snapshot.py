@@ -9,8 +9,8 @@ from sqlalchemy import bindparam, func, select
 
 from pylantir.entry import SCHEDULED
 from pylantir.store.decide.claims import STATUS
+from pylantir.store.decide.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.decide.removal import HeldRemoval, judge_removal, make_picture
-from pylantir.store.intake.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.tables import NOT_LIVE, source_entries, source_states, worklist_items

@@ -17,9 +17,10 @@ from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.decide.identifiers import settle_identifiers
 from pylantir.store.decide.reconcile import decide_group
-from pylantir.store.intake.bulk import insert_rows, update_rows
+from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.intake.quarantine import add_rejections, remove_rejections
-from pylantir.store.intake.records import LIVE, REFUSED, WITHDRAWN, Record, next_ids, read_items, read_records
+from pylantir.store.intake.records import next_ids, read_items, read_records
+from pylantir.store.schema.bulk import insert_rows, update_rows
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import StoreError
-from pylantir.store.intake.records import LIVE
+from pylantir.store.decide.records import LIVE
 from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
 from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries
 

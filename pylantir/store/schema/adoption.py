@@ -17,7 +17,8 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS, normalise_value
 from pylantir.errors import RecordRejected
 from pylantir.store.decide.claims import STATUS, STUDY_UID
-from pylantir.store.intake.records import LIVE, Record, chunks, next_ids
+from pylantir.store.decide.records import LIVE, Record
+from pylantir.store.intake.records import chunks, next_ids
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 OLD_KEY = "old:"

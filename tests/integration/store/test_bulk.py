@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 from worklist_store import Feed, record
 
-from pylantir.store.intake.bulk import select_among
+from pylantir.store.schema.bulk import select_among
 from pylantir.store.schema.tables import source_entries, worklist_items
 
 KNOWN = [f"P{number:04d}" for number in range(0, 400, 2)]

@@ -25,8 +25,8 @@ from worklist_store import (
 )  # fmt: skip
 
 from pylantir.entry import RECORD_FIELDS
+from pylantir.store.decide.records import LIVE, given_fields
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
-from pylantir.store.intake.records import LIVE, given_fields
 from pylantir.store.intake.state import utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import open_for_writing

@@ -1,16 +1,21 @@
-"""Many rows at once. The ordinary way through SQLAlchemy costs more per row than the database itself does."""
+"""Reads and writes many rows at once; the ordinary way through SQLAlchemy costs more per row than the database does.
+
+What the two databases write differently is in `bulk_sqlite` and `bulk_postgresql`, which have the same functions.
+Names of tables and columns are our own, so they need no quoting.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Table
 
-_RowTuple = tuple[Any, ...]
-_FEW = 32
+from pylantir.store.schema import bulk_postgresql, bulk_sqlite
+
+RowTuple = tuple[Any, ...]
+FEW = 32
 """So many rows are read in vain at most, to find out whether a look at the range of the values is enough."""
 
 
@@ -25,20 +30,16 @@ def insert_columns(
 
     Args:
         connection: In a transaction.
-        table: Where to; its column names are our own, so they need no quoting.
+        table: Where to.
         columns: Column -> its values, one per row.
         constants: Column -> the one value that it has in every row. Named once: a parameter costs as much per row as an
             index.
         repeated: Column -> the one of `columns` that it repeats, as text.
     """
-    if connection.dialect.name == "sqlite":
-        marks = {name: f"?{place}" for place, name in enumerate(columns, start=1)}
-        marks |= {name: f"CAST({marks[first]} AS TEXT)" for name, first in repeated.items()}
-    else:
-        columns = {**columns, **{name: list(map(str, columns[first])) for name, first in repeated.items()}}
-        marks = dict.fromkeys(columns, _mark(connection))
+    sql = _dialect(connection)
+    marks, columns = sql.values_of_row(columns, repeated)
     names = ", ".join((*marks, *constants))
-    values = ", ".join((*marks.values(), *(_literal(connection, value) for value in constants.values())))
+    values = ", ".join((*marks.values(), *map(sql.literal, constants.values())))
     rows = list(zip(*columns.values(), strict=True))
     if rows:
         connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({values})", rows)  # noqa: S608
@@ -60,31 +61,19 @@ def insert_copies(
         table: Where to.
         origin: The other table.
         ids: Which rows of it.
-        copied: Column -> what it is, in SQL, in terms of the other row.
+        copied: Column -> what it is, in SQL, in terms of the other row `o`.
         columns: Column -> its values, in the order of the ids, where the other row does not have them.
         constants: As for `insert_columns`.
     """
-    is_sqlite = connection.dialect.name == "sqlite"
-    mark = _mark(connection)
-    parameters: tuple[object, ...]
+    sql = _dialect(connection)
     if columns:
-        # One parameter for all of them, which the database takes apart by itself.
-        each = "json_each({0}) AS k ON o.id = k.key" if is_sqlite else (
-            "json_array_elements(CAST({0} AS json)) WITH ORDINALITY AS k(value, place) ON o.id = k.place - 1"
-        )  # fmt: skip
-        source = f"{origin.name} AS o JOIN {each.format(mark)} + {mark}"
-        parameters = (json.dumps(list(zip(*columns.values(), strict=True))), ids.start)
+        rows, parameters = sql.rows_beside(ids, columns)
     else:
-        source = f"{origin.name} AS o WHERE o.id BETWEEN {mark} AND {mark}"
-        parameters = (ids.start, ids.stop - 1)
-    value = "json_extract(k.value, '$[{}]')" if is_sqlite else "k.value ->> {}"
-    values = [
-        *copied.values(),
-        *(value.format(place) for place in range(len(columns))),
-        *(_literal(connection, constant) for constant in constants.values()),
-    ]
+        rows, parameters = f"WHERE o.id BETWEEN {sql.MARK} AND {sql.MARK}", (ids[0], ids[-1])
+    beside = (sql.value_beside(place) for place in range(len(columns)))
+    values = ", ".join((*copied.values(), *beside, *map(sql.literal, constants.values())))
     names = ", ".join((*copied, *columns, *constants))
-    statement = f"INSERT INTO {table.name} ({names}) SELECT {', '.join(values)} FROM {source}"  # noqa: S608
+    statement = f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {origin.name} AS o {rows}"  # noqa: S608
     connection.exec_driver_sql(statement, parameters)
 
 
@@ -110,8 +99,8 @@ def update_rows(connection: Connection, table: Table, changes: Iterable[tuple[in
         table: Where; no row comes twice.
         changes: What is to change.
     """
-    mark = _mark(connection)
-    alike: dict[tuple[str, ...], list[_RowTuple]] = {}
+    mark = _dialect(connection).MARK
+    alike: dict[tuple[str, ...], list[RowTuple]] = {}
     for row_id, values in changes:
         alike.setdefault(tuple(values), []).append((*values.values(), row_id))
     for names, rows in alike.items():
@@ -129,7 +118,7 @@ def select_among(
     source: str | None = None,
     condition: str = "",
     distinct: bool = False,
-) -> list[_RowTuple]:
+) -> list[RowTuple]:
     """Read the rows that have one of many values in a column; the values are one parameter, however many they are.
 
     Args:
@@ -145,37 +134,68 @@ def select_among(
     Returns:
         The rows, as tuples.
     """
-    values = list(values)
-    names, mark = ", ".join(wanted), _mark(connection)
-    owned, owner = (f"data_source = {mark} AND ", (source,)) if source is not None else ("", ())
-    is_sqlite = connection.dialect.name == "sqlite"
-    if is_sqlite and not condition and len(values) > _FEW:
-        # What is new often comes in order, as it was numbered: nothing stored lies between its first and its last then.
-        within = f"{owned}{column} BETWEEN ? AND ? LIMIT {_FEW + 1}"
-        statement = f"SELECT {names}, {column} FROM {table.name} WHERE {within}"  # noqa: S608
+    sql = _dialect(connection)
+    comparison, parameter = sql.among(list(values))
+    conditions, parameters = [f"{column} {comparison}"], [parameter]
+    if source is not None:
+        conditions.insert(0, f"data_source = {sql.MARK}")
+        parameters.insert(0, source)
+    if condition:
+        conditions.insert(0, condition)
+    names = f"DISTINCT {', '.join(wanted)}" if distinct else ", ".join(wanted)
+    statement = f"SELECT {names} FROM {table.name} WHERE {' AND '.join(conditions)}"  # noqa: S608
+    return _fetch(connection, statement, parameters)
+
+
+def select_among_new(
+    connection: Connection,
+    table: Table,
+    wanted: Sequence[str],
+    column: str,
+    values: Sequence[str],
+    *,
+    source: str | None = None,
+    distinct: bool = False,
+) -> list[RowTuple]:
+    """Do what `select_among` does, faster where most of the values are expected to be in no row yet.
+
+    What is new often comes in order, as it was numbered: nothing stored lies between its first and its last then.
+    """
+    # Only SQLite compares text as Python does.
+    if connection.dialect.name == "sqlite" and len(values) > FEW:
+        owned, owner = ("data_source = ? AND ", (source,)) if source is not None else ("", ())
+        within = f"{owned}{column} BETWEEN ? AND ? LIMIT {FEW + 1}"
+        statement = f"SELECT {', '.join(wanted)}, {column} FROM {table.name} WHERE {within}"  # noqa: S608
         rows = _fetch(connection, statement, (*owner, min(values), max(values)))
-        if len(rows) <= _FEW:
+        if len(rows) <= FEW:
             among = set(values) if rows else ()
             return [row[:-1] for row in rows if row[-1] in among]
-    restricted = f"{condition} AND {owned}" if condition else owned
-    listed = "IN (SELECT value FROM json_each(?))" if is_sqlite else f"= ANY({mark})"
-    once = "DISTINCT " if distinct else ""
-    statement = f"SELECT {once}{names} FROM {table.name} WHERE {restricted}{column} {listed}"  # noqa: S608
-    return _fetch(connection, statement, (*owner, json.dumps(values) if is_sqlite else values))
+    return select_among(connection, table, wanted, column, values, source=source, distinct=distinct)
 
 
-def _fetch(connection: Connection, statement: str, parameters: tuple[object, ...]) -> list[_RowTuple]:
-    """The driver's own rows: SQLAlchemy would make each of them anew."""
-    result = connection.exec_driver_sql(statement, parameters)
-    rows: list[_RowTuple] = list(result.cursor.fetchall())
+class _Dialect(Protocol):
+    """What `bulk_sqlite` and `bulk_postgresql` both have."""
+
+    MARK: str
+
+    def literal(self, value: str) -> str: ...
+    def values_of_row(
+        self, columns: Mapping[str, Sequence[object]], repeated: Mapping[str, str]
+    ) -> tuple[dict[str, str], Mapping[str, Sequence[object]]]: ...
+    def rows_beside(
+        self, ids: range, columns: Mapping[str, Sequence[str | None]]
+    ) -> tuple[str, tuple[object, ...]]: ...
+    def value_beside(self, place: int) -> str: ...
+    def among(self, values: Sequence[str]) -> tuple[str, object]: ...
+
+
+def _dialect(connection: Connection) -> _Dialect:
+    return bulk_sqlite if connection.dialect.name == "sqlite" else bulk_postgresql
+
+
+def _fetch(connection: Connection, statement: str, parameters: Sequence[object]) -> list[RowTuple]:
+    """Read the driver's own rows: SQLAlchemy would make each of them anew."""
+    result = connection.exec_driver_sql(statement, tuple(parameters))
+    rows: list[RowTuple] = list(result.cursor.fetchall())
     result.close()
     return rows
-
-
-def _mark(connection: Connection) -> str:
-    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
-
-
-def _literal(connection: Connection, value: str) -> str:
-    quoted = "'" + value.replace("'", "''") + "'"
-    return quoted if connection.dialect.paramstyle == "qmark" else quoted.replace("%", "%%")
