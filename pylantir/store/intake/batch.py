@@ -1,7 +1,7 @@
-"""Taking in the records of one batch: they are compared with what is stored, and what differs is changed.
+"""Takes in the records of one batch: compares them with what is stored (`classify`), and writes what differs.
 
-Lives in the writer. In: a transaction and the records. Out: what became of them. Most of a first sync is stored at once
-(`newcomers`), most of a later one is found unchanged; what is left is decided patient by patient (`working_set`).
+Lives in the writer. In: a transaction and the records. Out: what became of them. Most of a first sync is inserted as it
+is (`newcomers`); what concerns a patient of whom more is stored is decided anew (`working_set`).
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from pylantir.entry import RECORD_FIELDS
 from pylantir.ipc.batch import Rejection
-from pylantir.ipc.records import Column, RecordColumns
+from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.classify import Existing, classify
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
 from pylantir.store.failures import is_temporary
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
@@ -31,15 +31,6 @@ from pylantir.store.schema.tables import source_entries
 logger = logging.getLogger(__name__)
 
 
-class _Existing(NamedTuple):
-    """A stored record, as far as comparing needs it."""
-
-    id: int
-    state: str
-    patient_id: str
-    contents: Column  # a value, or None, per field of the batch
-
-
 class BatchIntake:
     """Takes in records of one batch.
 
@@ -50,8 +41,6 @@ class BatchIntake:
         cycle: What the cycle has shown before this batch.
         again: Ids of records that this batch shows by their passages' names.
         snapshot: The cycle shows everything that the source has, so a key may come once only.
-        trusting: Nobody looks whether the records are stored already. If one is, or cannot be stored, an exception
-            says so, and the whole transaction has to be repeated without trust.
         now: The time.
     """
 
@@ -64,7 +53,6 @@ class BatchIntake:
         *,
         again: Set[int],
         snapshot: bool,
-        trusting: bool,
         now: str,
     ) -> None:
         self._connection = connection
@@ -73,15 +61,10 @@ class BatchIntake:
         self._cycle = cycle
         self._again = again
         self._snapshot = snapshot
-        self._trusting = trusting
         self._now = now
 
     def store(self, records: RecordColumns) -> Outcome:
         """Store the records together or, when one of them raises, one by one, each under a savepoint of its own."""
-        if self._trusting and len(set(records.keys)) == len(records):
-            result = Outcome()
-            self._change(records, {}, result)
-            return result
         try:
             with self._connection.begin_nested():
                 return self._store(records)
@@ -111,84 +94,65 @@ class BatchIntake:
 
     def _store(self, records: RecordColumns) -> Outcome:
         """Compare with what is stored, and change what differs."""
-        result = Outcome()
         existing = self.find_existing(records.keys, records.names)
-        if not existing and len(set(records.keys)) == len(records):
-            self._change(records, existing, result)
-            return result
-        shown: dict[str, Column] = {}
-        fresh: list[int] = []
-        for place, (key, *said) in enumerate(zip(records.keys, *records.values.values(), strict=True)):
-            prior = existing.get(key)
-            if key not in shown and prior is not None and (prior.id in self._again or self._cycle.has_seen(prior.id)):
-                shown[key] = prior.contents
-            if shown.get(key) == said:
-                result.repeats += 1
-                result.unclean.add(key)
-                continue
-            if key in shown and self._snapshot:
-                result.rejected.append(_same_key(key, records.patients[place]))
-                continue
-            shown[key] = said
-            if prior is not None and prior.contents == said and prior.state != WITHDRAWN:
-                result.seen.append(prior.id)
-                result.ids[key] = prior.id
-                if prior.state != LIVE:
-                    result.unclean.add(key)
-                if prior.state == REFUSED:
-                    result.refused.append(key)
-                result.counts["rejected" if prior.state == REFUSED else "unchanged"] += 1
-            else:
-                fresh.append(place)
+        compared = classify(records, existing, self._has_seen, snapshot=self._snapshot)
+        result = Outcome(repeats=len(compared.repeats), unclean=set(compared.repeats))
+        result.reject(_same_key(records.keys[place], records.patients[place]) for place in compared.conflicts)
+        for key, prior in compared.unchanged.items():
+            result.note(key, prior.id, prior.state, "unchanged")
+            if prior.state == REFUSED:
+                result.refused.append(key)
+        fresh = records.pick(compared.fresh)
         if fresh:
-            self._change(records.pick(fresh), existing, result)
-        result.unclean.update(one.record_key for one in result.rejected)
+            complete_old_ids(self._connection, self._source, fresh.patients, self._rules.ranks, self._now)
+            undecided = self._find_undecided_patients(fresh, existing)
+            plain = fresh.pick([place for place, patient in enumerate(fresh.patients) if patient not in undecided])
+            if plain:
+                result.add(self._add(plain))
+            if undecided:
+                rest = fresh.pick([place for place, patient in enumerate(fresh.patients) if patient in undecided])
+                result.add(self._decide(rest, existing, {*self._again, *result.seen}))
         return result
 
-    def _change(self, fresh: RecordColumns, existing: Mapping[str, _Existing], result: Outcome) -> None:
-        """Store records that are new or differ: those that need no decision together, the others after one."""
-        if not fresh:
-            return
-        complete_old_ids(self._connection, self._source, fresh.patients, self._rules.ranks, self._now)
-        undecided = {
-            patient
-            for key, patient in zip(fresh.keys, fresh.patients, strict=True)
-            if (prior := existing.get(key)) is not None
-            for patient in (patient, prior.patient_id)
-        }
-        undecided |= find_undecided_patients(self._connection, self._source, fresh)
-        plain = fresh.pick([n for n, patient in enumerate(fresh.patients) if patient not in undecided])
-        # An incremental source may give a record twice: the later one counts.
-        if len(set(plain.keys)) < len(plain):
-            plain, undecided = fresh.pick([]), set(fresh.patients)
-        if plain.keys:
-            record_ids, item_ids = insert_newcomers(self._connection, self._source, plain, self._now)
-            remove_rejections(self._connection, self._source, plain.keys)
-            result.ids.update(zip(plain.keys, record_ids, strict=True))
-            result.seen += record_ids
-            result.counts["inserted"] += len(plain)
-            result.events.append(Events(inserted=list(item_ids)))
-        if undecided:
-            rest = fresh.pick([n for n, patient in enumerate(fresh.patients) if patient in undecided])
-            self._decide(rest, existing, result)
+    def _has_seen(self, record_id: int) -> bool:
+        return record_id in self._again or self._cycle.has_seen(record_id)
 
-    def _decide(self, fresh: RecordColumns, existing: Mapping[str, _Existing], result: Outcome) -> None:
+    def _find_undecided_patients(self, fresh: RecordColumns, existing: Mapping[str, Existing]) -> Set[str]:
+        """Return the patients whose records cannot simply be inserted."""
+        undecided = find_undecided_patients(self._connection, self._source, fresh)
+        for key, patient in zip(fresh.keys, fresh.patients, strict=True):
+            if key in existing:
+                undecided |= {patient, existing[key].patient_id}
+        plain = [key for key, patient in zip(fresh.keys, fresh.patients, strict=True) if patient not in undecided]
+        # An incremental source may give a record twice: the later one counts.
+        return undecided if len(set(plain)) == len(plain) else set(fresh.patients)
+
+    def _add(self, plain: RecordColumns) -> Outcome:
+        """Insert records that need no decision."""
+        record_ids, item_ids = insert_newcomers(self._connection, self._source, plain, self._now)
+        remove_rejections(self._connection, self._source, plain.keys)
+        result = Outcome(
+            seen=list(record_ids),
+            ids=dict(zip(plain.keys, record_ids, strict=True)),
+            events=[Events(inserted=list(item_ids))],
+        )
+        result.counts["inserted"] = len(plain)
+        return result
+
+    def _decide(self, fresh: RecordColumns, existing: Mapping[str, Existing], seen: set[int]) -> Outcome:
         """Store records of patients about whom more is stored: what it amounts to together is decided anew."""
         said = fresh.fields()
-        newcomers = {key: fields for key, fields in said.items() if key not in existing}
         working = WorkingSet(self._connection, self._rules, actor=f"source:{self._source}", now=self._now)
         working.load(fresh.patients)
         working.load(existing[key].patient_id for key in said if key in existing)
         records = {key: working.records[existing[key].id] for key in said if key in existing}
+        newcomers = {key: fields for key, fields in said.items() if key not in existing}
         records |= match_old_records(working.records.values(), self._source, newcomers, self._rules.ranks)
-        seen = {*self._again, *result.seen}
         touched: list[tuple[Record, str]] = []
         for key, fields in said.items():
             known = records.get(key)
             arrives = known is None or known.state == WITHDRAWN
-            state = LIVE
-            if arrives and self._snapshot and key.startswith(STEP_KEY):
-                state = self._state_of_newcomer(working, seen, fields)
+            state = self._state_of_newcomer(working, seen, key, fields) if arrives else LIVE
             if known is None:
                 record = working.add(self._source, key, fields, state)
             else:
@@ -200,20 +164,18 @@ class BatchIntake:
             seen.add(record.id)
             touched.append((record, "inserted" if arrives else "updated"))
         working.write()
-        for record, outcome in touched:
-            result.counts["rejected" if record.state == REFUSED else outcome] += 1
-            result.ids[record.record_key] = record.id
-            if record.state != LIVE:
-                result.unclean.add(record.record_key)
-        remove_rejections(
-            self._connection, self._source, [record.record_key for record, _ in touched if record.state != REFUSED]
-        )
-        result.seen += [record.id for record, _ in touched]
+        result = Outcome(events=[working.events])
+        for record, counted_as in touched:
+            result.note(record.record_key, record.id, record.state, counted_as)
         result.counts["cancelled"] += len(working.events.cancelled)
-        result.events.append(working.events)
+        accepted = [record.record_key for record, _ in touched if record.state != REFUSED]
+        remove_rejections(self._connection, self._source, accepted)
+        return result
 
-    def _state_of_newcomer(self, working: WorkingSet, seen: Set[int], fields: Mapping[str, str]) -> str:
+    def _state_of_newcomer(self, working: WorkingSet, seen: Set[int], key: str, fields: Mapping[str, str]) -> str:
         """PENDING while the snapshot has not shown a record that this one may be, at another time."""
+        if not (self._snapshot and key.startswith(STEP_KEY)):
+            return LIVE
         for record in working.records_of(fields["patient_id"]):
             if (
                 record.data_source == self._source
@@ -226,7 +188,7 @@ class BatchIntake:
                 return PENDING
         return LIVE
 
-    def find_existing(self, keys: Sequence[str], names: Sequence[str] = ()) -> dict[str, _Existing]:
+    def find_existing(self, keys: Sequence[str], names: Sequence[str] = ()) -> dict[str, Existing]:
         """The stored records with these keys; their contents are the named fields, and more if they say more."""
         if not keys:
             return {}
@@ -235,7 +197,7 @@ class BatchIntake:
         columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
         found = select_among_new(self._connection, source_entries, columns, "record_key", keys, source=self._source)
         return {
-            key: _Existing(number, state, patient_id, contents if more is None else [*contents, more])
+            key: Existing(number, state, patient_id, contents if more is None else [*contents, more])
             for key, number, state, patient_id, more, *contents in found
         }
 

@@ -7,7 +7,7 @@ far is kept in memory only, so a cycle that began under another writer never rem
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, func, select
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, func, select
 from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
-from pylantir.store.failures import is_temporary, telling_the_first_cause
+from pylantir.store.failures import telling_the_first_cause
 from pylantir.store.intake.batch import BatchIntake
 from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
 from pylantir.store.intake.progress import accept_next_removal, clear_progress, read_progress, save_progress
@@ -54,8 +54,6 @@ class SourceIngest:
         self._rules = rules
         self._keep_missing = keep_missing
         self._passages = Passages()
-        # Whether the last batch of this cycle had nothing but news: the next one will have the same, presumably.
-        self._only_news = False
         with engine.connect() as connection:
             self._cycle, self._held = read_progress(connection, source)
             last_run = find_last_run(connection, source)
@@ -80,32 +78,27 @@ class SourceIngest:
             return []
         if self._cycle and self._cycle.cycle == batch.cycle and batch.seq <= self._cycle.last_seq:
             return []
-        try:
-            cycle, result = self._commit(batch, trusting=self._only_news)
-        except Exception as error:
-            if is_temporary(error) or not self._only_news:
-                raise
-            cycle, result = self._commit(batch, trusting=False)
-        self._only_news = 0 < result.counts["inserted"] == result.counts["fetched"]
+        cycle, again, result = self._commit(batch)
         cycle.mark_seen(result.seen)
-        cycle.mark_seen(list(result.again.ids))
-        unkept = self._remember(cycle, batch, result)
+        cycle.mark_seen(list(again.ids))
+        unkept = self._remember(cycle, batch, again, result)
         cycle.spared_patients.update(one.patient_id for one in result.rejected if one.patient_id)
         cycle.unreadable += sum(one.unreadable for one in batch.rejected)
         self._cycle = cycle
         tell_outcome(self._source, result)
         return unkept
 
-    def _commit(self, batch: EntryBatch, *, trusting: bool) -> tuple[CycleState, Outcome]:
+    def _commit(self, batch: EntryBatch) -> tuple[CycleState, Again, Outcome]:
         with telling_the_first_cause(), self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
             cycle.whole &= batch.seq == cycle.last_seq + 1
-            result = self._take_in(connection, cycle, batch, trusting=trusting)
+            again = self._recognise(cycle, batch.repeated)
+            result = self._take_in(connection, cycle, batch, again.ids)
             for name, count in result.counts.items():
                 cycle.counts[name] += count
             cycle.last_seq = batch.seq
             save_progress(connection, self._source, cycle)
-        return cycle, result
+        return cycle, again, result
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
         """Apply what only the whole snapshot can tell, and close the cycle, in one transaction.
@@ -136,7 +129,6 @@ class SourceIngest:
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._passages = cycle.passages if complete else Passages()
-        self._only_news = False
         tell_outcome(self._source, Outcome(events=[working.events]))
         return CycleSummary(
             counts=cycle.counts, entries=entries, complete=whole, forgotten=cycle.forgotten,
@@ -148,25 +140,25 @@ class SourceIngest:
         with self._engine.begin() as connection:
             accept_next_removal(connection, self._source)
 
-    def _remember(self, cycle: CycleState, batch: EntryBatch, result: Outcome) -> list[int]:
+    def _remember(self, cycle: CycleState, batch: EntryBatch, repeated: Again, result: Outcome) -> list[int]:
         """Note what the passages stand for that were committed just now; tells which are not kept.
 
         Those are the ones with a record that was refused, repeated or waits: it is looked at in every cycle.
         """
         unkept: list[int] = []
-        for again in result.again.names:
-            self._passages.move(again, cycle.passages)
+        for name in repeated.names:
+            self._passages.move(name, cycle.passages)
         ids = [None if key in result.unclean else result.ids.get(key) for key in batch.records.keys]
         begin = 0
-        for name, length in batch.passages:
+        for passage, length in batch.passages:
             own = ids[begin : begin + length]
             begin += length
-            if name is None:
+            if passage is None:
                 continue
             if own and all(own):
-                cycle.passages.remember(name, own)  # type: ignore[arg-type]  # none of them is None
+                cycle.passages.remember(passage, own)  # type: ignore[arg-type]  # none of them is None
             else:
-                unkept.append(name)
+                unkept.append(passage)
         return unkept
 
     def _is_over(self, started_at: str) -> bool:
@@ -190,24 +182,21 @@ class SourceIngest:
             self._passages = Passages()
         return CycleState(name, started_at, whole=seq == 1)
 
-    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, *, trusting: bool) -> Outcome:
+    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, again: Set[int]) -> Outcome:
         """Store what a batch says, and note what it shows."""
         now = utc_now()
-        again = self._recognise(cycle, batch.repeated)
         intake = BatchIntake(
-            connection, self._source, self._rules, cycle, again=again.ids, snapshot=batch.snapshot, trusting=trusting,
-            now=now,
+            connection, self._source, self._rules, cycle, again=again, snapshot=batch.snapshot, now=now
         )  # fmt: skip
         result = intake.store(batch.records)
-        result.again = again
         result.rejected += batch.rejected
         present = [storable(key) for key in batch.present]
         self._bring_back(connection, intake, present, result, now)
         # A record that has become unreadable is still there: it keeps its item.
         shown = [*present, *(storable(one.record_key) for one in result.rejected)]
         result.seen += [row.id for row in intake.find_existing(shown).values() if row.state != WITHDRAWN]
-        result.counts["fetched"] += len(again.ids) + len(batch.records) - result.repeats + len(batch.rejected)
-        result.counts["unchanged"] += len(again.ids)
+        result.counts["fetched"] += len(again) + len(batch.records) - result.repeats + len(batch.rejected)
+        result.counts["unchanged"] += len(again)
         result.counts["rejected"] += len(result.rejected)
         note_sightings(connection, self._source, [*result.refused, *present], now)
         add_rejections(connection, self._source, result.rejected, now)

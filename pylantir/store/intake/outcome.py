@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pylantir.ipc.batch import Rejection
+from pylantir.store.decide.records import LIVE, REFUSED
 from pylantir.store.intake.state import COUNTS
 from pylantir.store.intake.working_set import Events
 
@@ -28,7 +29,6 @@ class Outcome:
     Attributes:
         counts: As in `sync_runs`.
         seen: Ids of the records that it showed.
-        again: Passages that it named in place of their records.
         ids: Key -> id of the records that it showed and that are stored.
         unclean: Keys of records that are to be looked at again in the next cycle: repeated, rejected, not live.
         rejected: Records that go into quarantine.
@@ -39,13 +39,26 @@ class Outcome:
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seen: list[int] = field(default_factory=list)
-    again: Again = field(default_factory=Again)
     ids: dict[str, int] = field(default_factory=dict)
     unclean: set[str] = field(default_factory=set)
     rejected: list[Rejection] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     repeats: int = 0
     events: list[Events] = field(default_factory=list)
+
+    def note(self, key: str, record_id: int, state: str, counted_as: str) -> None:
+        """Note a record that the batch showed and that is stored."""
+        self.seen.append(record_id)
+        self.ids[key] = record_id
+        if state != LIVE:
+            self.unclean.add(key)
+        self.counts["rejected" if state == REFUSED else counted_as] += 1
+
+    def reject(self, rejections: Iterable[Rejection]) -> None:
+        """Note records that go into quarantine."""
+        for one in rejections:
+            self.rejected.append(one)
+            self.unclean.add(one.record_key)
 
     def add(self, other: Outcome) -> None:
         """Take in what another part of the batch did."""

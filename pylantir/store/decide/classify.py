@@ -1,0 +1,69 @@
+"""Compares the records of a batch with what is stored of them, and sorts them by what is to be done. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pylantir.ipc.records import Column, RecordColumns
+from pylantir.store.decide.records import WITHDRAWN
+
+
+class Existing(NamedTuple):
+    """A stored record, as far as comparing needs it."""
+
+    id: int
+    state: str
+    patient_id: str
+    contents: Column  # a value, or None, per field of the batch
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """What the records of a batch are.
+
+    Attributes:
+        repeats: Keys of exact repeats within the fetch, one per repeat.
+        conflicts: Places of records of a snapshot whose key came before with other values.
+        unchanged: Key -> the stored record that says the same.
+        fresh: Places of records that are new or say something new.
+    """
+
+    repeats: list[str] = field(default_factory=list)
+    conflicts: list[int] = field(default_factory=list)
+    unchanged: dict[str, Existing] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)
+
+
+def classify(
+    records: RecordColumns, existing: Mapping[str, Existing], seen: Callable[[int], bool], *, snapshot: bool
+) -> Classified:
+    """Compare records with what is stored.
+
+    Args:
+        records: Of one batch, in the source's order.
+        existing: Key -> stored record, with its contents in the order of the batch's fields.
+        seen: Whether this cycle has shown a stored record already, by its id.
+        snapshot: The cycle shows everything that the source has, so a key may come once only; otherwise the later one
+            counts.
+    """
+    if not existing and len(set(records.keys)) == len(records):
+        return Classified(fresh=list(range(len(records))))
+    result = Classified()
+    shown: dict[str, Column] = {}
+    for place, (key, *said) in enumerate(zip(records.keys, *records.values.values(), strict=True)):
+        prior = existing.get(key)
+        if prior is not None and key not in shown and seen(prior.id):
+            shown[key] = prior.contents
+        if shown.get(key) == said:
+            result.repeats.append(key)
+        elif key in shown and snapshot:
+            result.conflicts.append(place)
+        else:
+            shown[key] = said
+            if prior is not None and prior.contents == said and prior.state != WITHDRAWN:
+                result.unchanged[key] = prior
+            else:
+                result.fresh.append(place)
+    return result
