@@ -1,15 +1,16 @@
-"""What crosses the entry queue from a source to the writer: the frames of a cycle, written and read here alone.
+"""What crosses the entry queue between a producer and the writer: the form of its frames, written and read here alone.
 
-A source worker writes them, the writer reads them. What is read is checked, for it may come from a plugin: what is no
-frame of a cycle is a ProtocolError, which closes the connection. `VERSION` changes with the form: producer and writer
-may be of different versions while an installation is replaced under a running supervisor.
+A source worker writes the frames of a cycle and reads the writer's acknowledgements. What the writer reads is checked,
+for it may come from a plugin: what is no frame of a cycle is a ProtocolError, which closes the connection. `VERSION`
+changes with the form: producer and writer may be of different versions while an installation is replaced under a
+running supervisor.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 
 from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, REQUIRED_FIELDS
 from pylantir.errors import ProtocolError
@@ -19,7 +20,8 @@ from pylantir.ipc.records import NO_RECORDS, RecordColumns, pack_columns, unpack
 VERSION = 1
 """Stands in every producer's hello; the writer refuses another one."""
 
-LONGEST_ERROR = 2000
+LONGEST_TEXT = 2000
+"""Longer labels, reasons, identifiers and errors than any sensible one are cut."""
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _KNOWN_FIELDS = frozenset(RECORD_FIELDS)
 _PARTS = ("passages", "repeated", "present", "rejected")
@@ -80,6 +82,46 @@ class CycleEnd:
     started_at: str
     complete: bool
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleResult:
+    """What the writer made of a cycle: the summary in the acknowledgement of its end.
+
+    Attributes:
+        error: Why the cycle counts as failed.
+        counts: As in `sync_runs`.
+        entries: Live records of the source; None where the cycle could not be stored.
+        complete: It was a whole snapshot, whose removals were applied.
+        unreadable: Records of which nothing could be read.
+        forgotten: It named passages that this writer does not know: everything has to be sent once more.
+        held: What is held back (`HeldRemoval`).
+    """
+
+    error: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    entries: int | None = None
+    complete: bool = False
+    unreadable: int = 0
+    forgotten: bool = False
+    held: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The writer's word that a frame is committed.
+
+    Attributes:
+        cycle: The frame's cycle, or the id of a scanner's report.
+        seq: The frame's number.
+        unkept: Passages that must come with all their records in the next cycle, too.
+        summary: Of the last frame of a cycle a `CycleResult` (`read_result`), of a report its answer; else None.
+    """
+
+    cycle: str
+    seq: int
+    unkept: Sequence[int] = ()
+    summary: Frame | None = None
 
 
 def write_frame(kind: str, *, cycle: str, seq: int, started_at: str, body: str) -> bytes:
@@ -144,8 +186,38 @@ def read_end(frame: Frame) -> CycleEnd:
         seq=seq,
         started_at=started_at,
         complete=frame.get("complete") is True,
-        error=None if error is None else _text(error)[:LONGEST_ERROR],
+        error=None if error is None else _text(error)[:LONGEST_TEXT],
     )
+
+
+def write_acknowledgement(
+    frame: Frame, *, unkept: Sequence[int] = (), summary: Mapping[str, object] | CycleResult | None = None
+) -> Frame:
+    """Acknowledge a frame; what the arguments mean is said at `Acknowledgement`."""
+    answer: Frame = {"kind": "ack", "cycle": frame.get("cycle"), "seq": frame.get("seq")}
+    if unkept:
+        answer["unkept"] = unkept
+    if summary is not None:
+        answer["summary"] = asdict(summary) if isinstance(summary, CycleResult) else summary
+    return answer
+
+
+def read_acknowledgement(frame: Frame) -> Acknowledgement:
+    """Read what `write_acknowledgement` wrote.
+
+    Raises:
+        ProtocolError: It is something else.
+    """
+    cycle, seq, unkept, summary = (frame.get(name) for name in ("cycle", "seq", "unkept", "summary"))
+    if not (isinstance(cycle, str) and type(seq) is int and isinstance(summary, dict | None)):
+        raise ProtocolError("a malformed acknowledgement")
+    return Acknowledgement(cycle, seq, unkept if isinstance(unkept, list) else (), summary)
+
+
+def read_result(summary: Frame | None) -> CycleResult:
+    """Read the summary of a cycle; a member that this version does not know is left out."""
+    known = {one.name for one in fields(CycleResult)}
+    return CycleResult(**{name: value for name, value in (summary or {}).items() if name in known})  # type: ignore[arg-type]
 
 
 def _list(frame: Frame, name: str) -> list[object]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pylantir.errors import ProtocolError
-from pylantir.ipc.batch import VERSION
+from pylantir.ipc.batch import VERSION, read_acknowledgement
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame, frame_bytes
 from pylantir.ipc.sockets import connect_to
 
@@ -87,10 +87,6 @@ class WriterConnection:
         if self._frames and self._welcomed:
             self._frames.send(frame_bytes(body))
 
-    def abandon(self) -> None:
-        """Forget what is not acknowledged: the cycle is given up."""
-        self._unacknowledged.clear()
-
     def take_summary(self, cycle: str) -> Frame | None:
         """What the writer said about a finished cycle, or its answer to a report, once."""
         return self._summaries.pop(cycle, None)
@@ -142,14 +138,11 @@ class WriterConnection:
                 if self._frames:
                     self._frames.send(frame_bytes(sent.body))
         elif frame.get("kind") == "ack" and self._unacknowledged:
-            first = self._unacknowledged[0]
-            if (first.cycle, first.seq) == (frame.get("cycle"), frame.get("seq")):
+            first, told = self._unacknowledged[0], read_acknowledgement(frame)
+            if (first.cycle, first.seq) == (told.cycle, told.seq):
                 self._unacknowledged.popleft()
                 # Not at the welcome: a writer that refuses what comes next would be asked twenty times a second.
                 self._retry_delay = _RECONNECT_S
-                unkept = frame.get("unkept")
-                if isinstance(unkept, list):
-                    self.unkept.update(unkept)
-                summary = frame.get("summary")
-                if isinstance(summary, dict):
-                    self._summaries[first.cycle] = summary
+                self.unkept.update(told.unkept)
+                if told.summary is not None:
+                    self._summaries[told.cycle] = told.summary

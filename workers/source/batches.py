@@ -7,7 +7,6 @@ has shown already, passage by passage, is neither checked nor sent again.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -15,10 +14,11 @@ from itertools import groupby
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
-from pylantir.ipc.batch import Rejection, write_batch
+from pylantir.ipc.batch import LONGEST_TEXT, Rejection, write_batch
 from pylantir.ipc.records import RecordColumns, join_columns
 from pylantir.mapping import EntryMapper
-from workers.source.passages import Passage, PassageNames, Stray, cut_passages
+from workers.source.passages import Passage, PassageCutter, PassageNames, Stray
+from workers.source.telling import RejectionLog
 
 BATCH_RECORDS = 600
 """More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 50 ms where every one
@@ -29,12 +29,6 @@ BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 MAX_REPEATED = 400
 """So many passages that come again are named in one batch: some ten thousand records."""
-LONGEST_TEXT = 2000
-"""Longer labels, reasons and identifiers than any sensible one are cut: a batch of them has to fit into a frame."""
-LOGGED_REJECTIONS = 20
-"""So many rejections a cycle are logged one by one; all of them are in the quarantine."""
-
-logger = logging.getLogger(__name__)
 
 
 class Batches:
@@ -42,20 +36,26 @@ class Batches:
 
     Args:
         mapper: The source's mapper.
+        log: Tells of the records that are set aside.
         snapshot: The cycle shows everything that the source has.
         known: The passages that the last cycle has shown, and the writer has committed.
         first: The source has never been fetched with success.
 
     Attributes:
-        rejections: Records that were set aside so far.
         shown: The passages that this cycle has shown.
     """
 
     def __init__(
-        self, mapper: EntryMapper, *, snapshot: bool, known: PassageNames | None = None, first: bool = False
+        self,
+        mapper: EntryMapper,
+        log: RejectionLog,
+        *,
+        snapshot: bool,
+        known: PassageNames | None = None,
+        first: bool = False,
     ) -> None:
-        self.rejections = 0
         self._mapper = mapper
+        self._log = log
         self._snapshot = snapshot
         self._known = PassageNames() if known is None else known
         # The very first one is small: until it comes, the writer has nothing to do.
@@ -66,17 +66,18 @@ class Batches:
 
     def of_entries(self, entries: Iterable[object]) -> Iterator[str]:
         """Yield the bodies of frames, each as soon as it is full or a second old."""
-        for passage in cut_passages(entries, self.shown.key, within_s=BATCH_AGE_S):
-            if isinstance(passage, Stray):
-                self._refuse(passage.entry, passage.position)
-            else:
-                self._add(passage)
-            if self._is_full() or time.monotonic() - self._begun_at > BATCH_AGE_S:
-                yield self._end()
+        self._log.begin()
+        cutter = PassageCutter(self.shown.key, within_s=BATCH_AGE_S)
+        for entry in entries:
+            for passage in cutter.add(entry):
+                self._take(passage)
+                if self._is_full() or time.monotonic() - self._begun_at > BATCH_AGE_S:
+                    yield self._end()
+        for passage in cutter.finish():
+            self._take(passage)
         if self._pending or self._repeated or self._rejected:
             yield self._end()
-        if self.rejections > LOGGED_REJECTIONS:
-            logger.warning("%d records rejected in all; `pylantir rejects` shows them", self.rejections)
+        self._log.end()
 
     def of_record_ids(self, record_ids: Iterable[object]) -> Iterator[str]:
         """Yield the bodies of frames that say which records exist, without their fields."""
@@ -102,7 +103,10 @@ class Batches:
             or len(self._repeated) >= MAX_REPEATED
         )
 
-    def _add(self, passage: Passage) -> None:
+    def _take(self, passage: Passage | Stray) -> None:
+        if isinstance(passage, Stray):
+            self._refuse(passage.entry, passage.position)
+            return
         # A second one of the same name is a repeat, which the writer is to see.
         if passage.name is not None and self._known.take(passage.name):
             self._repeated.append(passage.name)
@@ -177,10 +181,8 @@ class Batches:
         key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
         patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
         self._rejected.append(Rejection(key, name, reason, patient_id, unreadable))
-        self.rejections += 1
-        if self.rejections <= LOGGED_REJECTIONS:
-            where = label if key == label else f"{label} ({key})"
-            logger.warning("%s rejected: %s%s", where, f"{name}: " if name else "", reason)
+        where = label if key == label else f"{label} ({key})"
+        self._log.add(f"{where} rejected: {name}: {reason}" if name else f"{where} rejected: {reason}")
 
 
 def _runs_of_one_layout(passages: Iterable[Passage]) -> Iterator[list[Passage]]:

@@ -12,7 +12,7 @@ import os
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pylantir.data_sources.base import RECORD_LABEL
@@ -92,82 +92,120 @@ class PassageNames:
         return True
 
 
-def cut_passages(entries: Iterable[object], key: bytes, *, within_s: float = math.inf) -> Iterator[Passage | Stray]:
-    """Cut one cycle's records into passages.
+class PassageCutter:
+    """Cuts one cycle's entries, given one by one, into passages.
 
     Args:
-        entries: What the plugin gives.
         key: As for `PassageNames`.
-        within_s: A plugin that takes its time gets a passage for what it has given so far, this long after the last.
+        within_s: A slow plugin gets a passage for what it has given so far, this long after the last one.
     """
-    join, now = _BETWEEN_VALUES.join, time.monotonic
-    layout: tuple[str, ...] = ()
-    label_at: int | None = None
-    records: list[list[object]] = []
-    labels: list[str | int] = []
-    texts: list[str] = []
-    written_out = 0
-    due = now() + within_s
 
-    def finish() -> Passage:
-        nonlocal records, labels, texts, written_out, due
-        passage = Passage(
-            name=_name_passage(key, layout, texts, width=len(records[0]), written_out=written_out),
-            layout=tuple(field for field in layout if field != RECORD_LABEL),
-            records=records,
-            labels=labels,
-            size=sum(map(len, texts)),
-        )
-        records, labels, texts, written_out = [], [], [], 0
-        due = now() + within_s
-        return passage
+    def __init__(self, key: bytes, *, within_s: float = math.inf) -> None:
+        self._key = key
+        self._within_s = within_s
+        self._position = 0
+        self._layout: tuple[str, ...] = ()
+        self._label_at: int | None = None
+        self._begin()
 
-    for position, entry in enumerate(entries, start=1):
+    def add(self, entry: object) -> Sequence[Passage | Stray]:
+        """Take in the next entry, and return the passages that end before or with it."""
+        self._position += 1
         if type(entry) is not dict and not isinstance(entry, Mapping):
-            if records:
-                yield finish()
-            yield Stray(entry, position)
-            continue
-        own_layout = tuple(entry)
-        if own_layout != layout:
-            if records:
-                yield finish()
-            layout = own_layout
-            label_at = layout.index(RECORD_LABEL) if RECORD_LABEL in layout else None
+            return (*self.finish(), Stray(entry, self._position))
+        done: Sequence[Passage] = ()
+        layout = tuple(entry)
+        if layout != self._layout:
+            done = self.finish()
+            self._layout = layout
+            self._label_at = layout.index(RECORD_LABEL) if RECORD_LABEL in layout else None
         values = list(entry.values())
-        labels.append(position if label_at is None else str(values.pop(label_at)))
+        self._labels.append(self._position if self._label_at is None else str(values.pop(self._label_at)))
         try:
-            text = join(values)
+            text = _BETWEEN_VALUES.join(values)
         except TypeError:
-            text = _write_out(values)
-            written_out += 1
-        records.append(values)
-        texts.append(text)
-        length = len(records)
-        if (hash(text) % _ENDS_ONE_IN == 0 and length >= _SHORTEST) or length >= _LONGEST or now() > due:
-            yield finish()
-    if records:
-        yield finish()
+            text = self._write_out(values)
+        self._records.append(values)
+        self._texts.append(text)
+        length = len(self._records)
+        ends_here = hash(text) % _ENDS_ONE_IN == 0 and length >= _SHORTEST
+        if ends_here or length >= _LONGEST or time.monotonic() > self._due:
+            return (*done, *self.finish())
+        return done
 
+    def finish(self) -> Sequence[Passage]:
+        """Return the passage that has begun, if there is one."""
+        if not self._records:
+            return ()
+        passage = Passage(
+            name=self._name() if self._comparable else None,
+            layout=tuple(field for field in self._layout if field != RECORD_LABEL),
+            records=self._records,
+            labels=self._labels,
+            size=sum(map(len, self._texts)),
+        )
+        self._begin()
+        return (passage,)
 
-def _write_out(values: Sequence[object]) -> str:
-    """Write values that are not all text; what cannot be told apart by that has a separator too many."""
-    if all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values):
+    def _write_out(self, values: Sequence[object]) -> str:
+        """Write values of which some are not text; where `repr` does not tell values apart, nothing is comparable."""
+        if not all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values):
+            self._comparable = False
+            return ""
+        self._written_out += 1
         return _OTHER_THAN_TEXT + _BETWEEN_VALUES * (len(values) - 1) + repr(values)
-    return _BETWEEN_VALUES * len(values)
+
+    def _begin(self) -> None:
+        self._records: list[list[object]] = []
+        self._labels: list[str | int] = []
+        self._texts: list[str] = []
+        self._written_out = 0
+        self._comparable = True
+        self._due = time.monotonic() + self._within_s
+
+    def _name(self) -> int | None:
+        """Digest what the records say; None if text with a mark of ours in it could be taken for something else."""
+        texts = self._texts
+        whole = _BETWEEN_RECORDS.join(texts)
+        if (
+            whole.count(_BETWEEN_VALUES) != len(texts) * (len(self._records[0]) - 1)
+            or whole.count(_BETWEEN_RECORDS) != len(texts) - 1
+            or whole.count(_OTHER_THAN_TEXT) != self._written_out
+        ):
+            return None
+        said = repr(self._layout) + _BETWEEN_RECORDS + whole
+        digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key).digest()
+        return int.from_bytes(digest, "big")
 
 
-def _name_passage(
-    key: bytes, layout: tuple[str, ...], texts: Sequence[str], *, width: int, written_out: int
-) -> int | None:
-    whole = _BETWEEN_RECORDS.join(texts)
-    # Text with one of our own marks in it could be taken for something else.
-    if (
-        whole.count(_BETWEEN_VALUES) != len(texts) * (width - 1)
-        or whole.count(_BETWEEN_RECORDS) != len(texts) - 1
-        or whole.count(_OTHER_THAN_TEXT) != written_out
-    ):
-        return None
-    said = repr(layout) + _BETWEEN_RECORDS + whole
-    digest = blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
-    return int.from_bytes(digest, "big")
+class KnownPassages:
+    """The passages that need not be sent again: a whole cycle has shown them, and one writer has committed them.
+
+    A writer is told from another by the welcome that it gave: after every reconnect everything is sent once more.
+    """
+
+    def __init__(self) -> None:
+        self._names = PassageNames()
+        self._writer: object = None
+
+    def begin(self, writer: object) -> PassageNames:
+        """Begin a cycle; returns the names that this writer knows, which count once only."""
+        names = self._names if writer is self._writer else PassageNames()
+        self._names, self._writer = PassageNames(), writer
+        return names
+
+    def commit(self, shown: PassageNames, *, writer: object, unkept: Iterable[int]) -> bool:
+        """Note what a whole cycle has shown.
+
+        Args:
+            shown: The names of its passages.
+            writer: The writer that has committed its end.
+            unkept: Names that the writer does not keep: some of their records are looked at in every cycle.
+
+        Returns:
+            Whether that was the same writer as at the beginning of the cycle; if not, nothing is noted.
+        """
+        if writer is not self._writer:
+            return False
+        self._names = shown.without(unkept)
+        return True

@@ -12,29 +12,29 @@ import logging
 import os
 import selectors
 import time
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
-from pylantir.errors import ConfigurationError, PluginError, PylantirError
-from pylantir.ipc.batch import write_end, write_frame
+from pylantir.errors import ConfigurationError, PluginError
+from pylantir.ipc.batch import read_result, write_end, write_frame
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
-from pylantir.schedule import look_back_s, next_start, seconds_until_open
+from pylantir.schedule import look_back_s
 from pylantir.settings import SourceSettings
 from workers.child.bootstrap import Context
 from workers.child.producer import WriterConnection
-from workers.source.batches import LONGEST_TEXT, Batches
-from workers.source.passages import PassageNames
+from workers.source.batches import Batches
+from workers.source.passages import KnownPassages
+from workers.source.telling import CycleTelling, RejectionLog
+from workers.source.timetable import WATCH_EVERY_S, Timetable
 
 BEAT_EVERY_S = 10.0
 HANG_AFTER_S = 60.0
-WATCH_EVERY_S = 1.0
-RETRY_FAILED_AFTER_S = 10.0
-_WINDOW_CHECK_S = 30.0
+_CLOCK_CHECK_S = 30.0
+"""How often a waiting source looks at the clock: somebody may have set it."""
 _SERVICE_EVERY_S = 0.002
 
 logger = logging.getLogger(__name__)
@@ -102,68 +102,69 @@ class SourceWorker:
         self._plugin = plugin
         self._mapper = EntryMapper(settings.defaults, settings.date_format, settings.time_format)
         self._writer = WriterConnection(queue_address, hello)
-        self._last_success: datetime.datetime | None = None
+        self._telling = CycleTelling(context.channel, settings.name, settings.plugin)
+        self._rejections = RejectionLog()
+        self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
+        self._known = KnownPassages()
         self._standing: Frame | None = None
-        self._last_trace = ""
-        self._sync_now = self._was_asked = self._fetch_again = False
-        self._known = PassageNames()
+        self._last_success: datetime.datetime | None = None
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
     def run(self) -> None:
-        """Run cycles until told to stop: from start to start, without drift, inside the operation window."""
+        """Run cycles until told to stop."""
         while self._writer.standing is None:
             self._wait(1.0)
         self._take_standing()
         self._context.channel.ready()
-        due = self._context.spec.first_due or time.monotonic()
+        self._tell_next(on_time=False)
         while True:
-            due = self._wait_until(due)
-            succeeded = self._run_cycle()
-            now = time.monotonic()
-            due = next_start(due, self._settings.sync_interval_s, now)
-            if not succeeded:
-                # A file that is being written or a server that restarts should not cost a long interval.
-                due = min(due, now + RETRY_FAILED_AFTER_S)
-            elif self._fetch_again:
-                due, self._fetch_again = now, False
-            self._report_next(due, succeeded=succeeded)
+            self._wait_for_cycle()
+            asked = self._timetable.begin(time.monotonic())
+            succeeded, again = self._run_cycle(asked=asked)
+            self._timetable.end(time.monotonic(), succeeded=succeeded, again=again)
+            self._tell_next(on_time=succeeded)
 
     def _take_standing(self) -> None:
         """Believe the writer where this source stands: the database may be another one than before."""
         if self._writer.standing is self._standing:
             return
         self._standing = self._writer.standing
-        self._known = PassageNames()
         last_success = (self._standing or {}).get("last_success")
         self._last_success = datetime.datetime.fromisoformat(last_success) if isinstance(last_success, str) else None
         self._context.channel.report({"last_success": last_success})
 
-    def _wait_until(self, due: float) -> float:
-        """Wait until a cycle is due, its window is open, somebody asks for it, or the source has changed."""
+    def _wait_for_cycle(self) -> None:
+        """Wait until a cycle is due, somebody asks for one, or a watched source has changed."""
         while True:
-            now = time.monotonic()
-            closed_for_s = self._closed_for_s()
-            if self._sync_now or (now >= due and not closed_for_s):
-                self._was_asked, self._sync_now = self._sync_now, False
-                return min(due, now)
-            pause = min(max(due - now, closed_for_s), _WINDOW_CHECK_S)
-            if self._watches and not closed_for_s:
-                if self._source_has_changed():
-                    return now
-                pause = min(pause, WATCH_EVERY_S)
-            self._wait(pause)
+            now, local_now = time.monotonic(), self._local_now()
+            if self._timetable.is_due(now, local_now):
+                return
+            if self._watches and self._timetable.may_watch(now, local_now) and self._source_has_changed():
+                return
+            pause = min(self._timetable.next_start(now, local_now) - now, _CLOCK_CHECK_S)
+            self._wait(min(pause, WATCH_EVERY_S) if self._watches else pause)
 
-    def _closed_for_s(self) -> float:
+    def _local_now(self) -> datetime.datetime:
         zone = None
         if self._settings.timezone:
             from zoneinfo import ZoneInfo
 
             zone = ZoneInfo(self._settings.timezone)
-        return seconds_until_open(self._settings.window, datetime.datetime.now(zone))
+        return datetime.datetime.now(zone)
+
+    def _tell_next(self, *, on_time: bool) -> None:
+        now, local_now = time.monotonic(), self._local_now()
+        waits = self._timetable.waits_for_window(now, local_now)
+        in_s = self._timetable.next_start(now, local_now) - now
+        self._telling.tell_next(in_s, on_time=on_time or waits, waits_for_window=waits)
 
     def _source_has_changed(self) -> bool:
         self._context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-        return isinstance(self._plugin, WatchesForChanges) and self._plugin.has_changed()
+        try:
+            return isinstance(self._plugin, WatchesForChanges) and bool(self._plugin.has_changed())
+        except Exception as failure:  # noqa: BLE001 - a plugin's code; the fetch shows whether the source can be read
+            self._telling.describe_failure(failure)
+            return True
 
     def _wait(self, timeout_s: float) -> None:
         """Wait for the writer, the supervisor or a signal; a sign of life every now and then.
@@ -187,13 +188,14 @@ class SourceWorker:
             selector.select(max(0.0, min(limits)))
         stop.drain()
         for message in channel.receive():
-            self._sync_now |= message.get("kind") == "sync"
+            if message.get("kind") == "sync":
+                self._timetable.ask()
         writer.service()
         if stop.is_set or channel.supervisor_gone:
             raise _Stopped
 
-    def _run_cycle(self) -> bool:
-        """Fetch once and see it committed; tells whether that worked."""
+    def _run_cycle(self, *, asked: bool) -> tuple[bool, bool]:
+        """Fetch once and see it committed; tells whether that worked, and whether it has to be repeated at once."""
         self._take_standing()
         started = datetime.datetime.now(datetime.UTC)
         began = time.monotonic()
@@ -201,38 +203,37 @@ class SourceWorker:
         cycle = _Cycle(os.urandom(8).hex(), started.isoformat(timespec="microseconds"), snapshot)
         logger.debug("cycle %s begins", cycle.name)
         error, complete = None, False
+        known, first = self._known.begin(self._standing), self._last_success is None
+        batches = Batches(self._mapper, self._rejections, snapshot=snapshot, known=known, first=first)
+        self._writer.unkept.clear()
         try:
-            batches = Batches(self._mapper, snapshot=snapshot, known=self._known, first=self._last_success is None)
-            self._known = PassageNames()
-            self._writer.unkept.clear()
             for body in batches.of_entries(self._fetch(started)):
                 self._send_frame(cycle, "batch", body)
-            complete = snapshot or self._send_record_ids(cycle, batches)
+            complete = snapshot or self._send_record_ids(cycle, batches, asked=asked)
         except _Stopped:
             raise
         # SystemExit and the like too: a plugin may not end its worker in this way.
         except BaseException as failure:  # noqa: BLE001
-            error = self._describe_failure(failure)
+            error = self._telling.describe_failure(failure)
         self._send_frame(cycle, "end", write_end(complete=complete and error is None, error=error))
         while not self._writer.is_idle:
             self._wait(BEAT_EVERY_S)
-        summary = self._writer.take_summary(cycle.name) or {}
-        if error is None and isinstance(summary.get("error"), str):
-            error = str(summary["error"])
+        result = read_result(self._writer.take_summary(cycle.name))
+        error = error or result.error
+        again = False
         if error is None:
             self._last_success = started
-            if snapshot:
-                self._know_again(batches, forgotten=summary.get("forgotten") is True)
-        self._report_cycle(cycle, summary, error, time.monotonic() - began)
-        return error is None
+            again = snapshot and not self._know_again(batches, forgotten=result.forgotten)
+        self._telling.tell_cycle(cycle.started_at, result, error, time.monotonic() - began)
+        return error is None, again
 
-    def _know_again(self, batches: Batches, *, forgotten: bool) -> None:
-        """After a cycle that this very writer has committed: what it has shown need not be shown again."""
-        if forgotten or self._writer.standing is not self._standing:
-            logger.info("the writer has changed during the fetch; everything is fetched once more")
-            self._fetch_again = True
-        else:
-            self._known = batches.shown.without(self._writer.unkept)
+    def _know_again(self, batches: Batches, *, forgotten: bool) -> bool:
+        """After a cycle that the same writer has committed, what it has shown need not be shown again."""
+        writer, unkept = self._writer.standing, self._writer.unkept
+        if not forgotten and self._known.commit(batches.shown, writer=writer, unkept=unkept):
+            return True
+        logger.info("the writer has changed during the fetch; everything is fetched once more")
+        return False
 
     def _fetch(self, started: datetime.datetime) -> Iterator[object]:
         """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
@@ -253,15 +254,15 @@ class SourceWorker:
             if now >= due:
                 due = now + _SERVICE_EVERY_S
                 self._writer.service()
-            # At every record: to wait for the writer was another promise, which the plugin is not to be held to.
+            # Restart the plugin's timeout at every record: time spent waiting for the writer does not count against it.
             beat(timeout_s, at_most_every_s=0.5)
 
-    def _send_record_ids(self, cycle: _Cycle, batches: Batches) -> bool:
+    def _send_record_ids(self, cycle: _Cycle, batches: Batches, *, asked: bool) -> bool:
         """Name every record that exists, where an incremental source can; tells whether that was all of them."""
         if not isinstance(self._plugin, ReportsRecordIds):
             return False
         self._context.channel.beat(self._settings.fetch_timeout_s)
-        if self._was_asked and isinstance(self._plugin, ComparesWhenAsked):
+        if asked and isinstance(self._plugin, ComparesWhenAsked):
             self._plugin.compare_now()
         record_ids = self._plugin.current_record_ids()
         if record_ids is None:
@@ -279,70 +280,3 @@ class SourceWorker:
             self._wait(BEAT_EVERY_S)
         if self._context.stop.is_set:
             raise _Stopped
-
-    def _describe_failure(self, failure: BaseException) -> str:
-        """Log why a fetch failed; a foreign exception's text may quote patients, so the database gets its type only."""
-        plugin = self._settings.plugin
-        if isinstance(failure, PylantirError):
-            logger.error("fetch failed: %s", failure)
-            return str(failure)[:LONGEST_TEXT]
-        trace = "".join(traceback.format_exception(failure)).rstrip()
-        if trace == self._last_trace:
-            logger.error("plugin %s (%s): fetch failed as before", plugin.type_name, plugin.origin)
-        else:
-            logger.error("plugin %s (%s): fetch failed:\n%s", plugin.type_name, plugin.origin, trace)
-        self._last_trace = trace
-        return f"plugin {plugin.type_name}: {type(failure).__name__}; the log has the traceback"
-
-    def _report_cycle(self, cycle: _Cycle, summary: Mapping[str, object], error: str | None, elapsed_s: float) -> None:
-        counts = summary.get("counts")
-        numbers: dict[str, int] = counts if isinstance(counts, dict) else {}
-        held = summary.get("held")
-        said = ", ".join(f"{numbers.get(name, 0)} {word}" for name, word in _SUMMARY_WORDS)
-        level = logging.INFO if error is None else logging.WARNING
-        logger.log(level, "cycle %s: %s; %.2f s", "done" if error is None else "failed", said, elapsed_s)
-        trouble = error
-        if isinstance(held, dict):
-            trouble = describe_held(self._settings.name, held)
-        elif summary.get("unreadable"):
-            trouble = (
-                f"{summary['unreadable']} records cannot be read; nothing is cancelled until they are mended: "
-                f"pylantir rejects --source {self._settings.name}"
-            )
-        if trouble and error is None:
-            logger.warning("%s", trouble)
-        report: dict[str, object] = {
-            "last_error": trouble,
-            "last_counts": numbers,
-            "last_duration_s": round(elapsed_s, 3),
-            "entries": summary.get("entries"),
-            "rejected": numbers.get("rejected", 0),
-            "useful": error is None,
-        }
-        if error is None:
-            report["last_sync"] = report["last_success"] = cycle.started_at
-        self._context.channel.report(report)
-
-    def _report_next(self, due: float, *, succeeded: bool) -> None:
-        in_s = max(due - time.monotonic(), self._closed_for_s())
-        moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)
-        report = {"next_sync": moment.isoformat(timespec="seconds"), "next_in_s": in_s, "on_time": succeeded}
-        self._context.channel.report(report)
-
-
-_SUMMARY_WORDS = (
-    ("fetched", "fetched"),
-    ("inserted", "new"),
-    ("updated", "changed"),
-    ("unchanged", "unchanged"),
-    ("cancelled", "cancelled"),
-    ("rejected", "rejected"),
-)
-
-
-def describe_held(source: str, held: Mapping[str, object]) -> str:
-    """Tell an operator what waits for a decision."""
-    return (
-        f"held back: this fetch would cancel {held.get('would_cancel')} of {held.get('of')} items; "
-        f"if that is right, run: pylantir accept {source}"
-    )

@@ -31,6 +31,7 @@ USEFUL_AFTER_S = 5.0
 RECYCLE_GRACE_S = 3.0
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
+    "waits_for_window",
 )  # fmt: skip
 _REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth"}
 """What a child may tell about itself for `status`."""

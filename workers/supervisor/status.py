@@ -71,7 +71,9 @@ class StatusReporter:
                 "recycled": child.recycled,
             }
             expected_at = child.expected_at
-            description["lag_s"] = None if expected_at is None else round(max(0.0, now - expected_at), 1)
+            is_left_alone = description["waits_for_window"] and expected_at is not None and now < expected_at
+            lag_s = None if expected_at is None or is_left_alone else round(max(0.0, now - expected_at), 1)
+            description["lag_s"] = lag_s
         if life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
             description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
         return description
@@ -99,6 +101,7 @@ def _judge(processes: Iterable[dict[str, object]], *, stopping: bool) -> str:
     for process in processes:
         if process["state"] in {State.BACKOFF, State.FATAL, State.STOPPED} or process["last_error"]:
             return "degraded"
-        if process["state"] is not State.RUNNING or ("last_sync" in process and process["last_sync"] is None):
+        is_to_come = "last_sync" in process and process["last_sync"] is None and not process["waits_for_window"]
+        if process["state"] is not State.RUNNING or is_to_come:
             health = "starting"
     return health

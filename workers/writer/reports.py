@@ -14,6 +14,7 @@ import traceback
 from sqlalchemy import Engine
 
 from pylantir.errors import ProtocolError, WriterUnavailable
+from pylantir.ipc.batch import write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from pylantir.store.change.reports import record_report
@@ -30,8 +31,7 @@ def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
         sqlalchemy.exc.SQLAlchemyError, OSError: It could not be stored just now; the same frame may be given again.
     """
     request, expires_at = _read(frame)
-    acknowledgement: Frame = {"kind": "ack", "cycle": frame["cycle"], "seq": frame.get("seq")}
-    expired: Frame = {**acknowledgement, "summary": {"expired": True}}
+    expired = write_acknowledgement(frame, summary={"expired": True})
     if time.monotonic() > expires_at:
         return expired
     now = datetime.datetime.now(datetime.UTC)
@@ -55,7 +55,7 @@ def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
         answer = MppsAnswer(
             status=DimseStatus.PROCESSING_FAILURE, error_id=ErrorId.INTERNAL, comment="internal error; see the log"
         )
-    return {**acknowledgement, "summary": answer.as_json()}
+    return write_acknowledgement(frame, summary=answer.as_json())
 
 
 def _read(frame: Frame) -> tuple[MppsRequest, float]:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
-from pylantir.ipc.batch import CycleEnd, read_batch, read_end
+from pylantir.ipc.batch import CycleEnd, CycleResult, read_batch, read_end, write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import apply_rules, carry_out
 from pylantir.store.change.retention import prune_history
@@ -196,26 +196,11 @@ class Writer:
             msg = f"{producer.role} has nothing to send"
             raise ProtocolError(msg)
         ingest = self._ingest_of(producer.source)
-        answer: Frame = {"kind": "ack", "cycle": frame.get("cycle"), "seq": frame.get("seq")}
         if frame.get("kind") == "batch":
-            unkept = ingest.apply_batch(read_batch(frame))
-            if unkept:
-                answer["unkept"] = unkept
-        elif frame.get("kind") == "end":
-            summary, error = _finish_cycle(ingest, read_end(frame))
-            answer["summary"] = {
-                "error": error,
-                "counts": dict(summary.counts),
-                "entries": summary.entries,
-                "complete": summary.complete,
-                "unreadable": summary.unreadable,
-                "forgotten": summary.forgotten,
-                "held": summary.held.as_json() if summary.held else None,
-            }
-        else:
-            msg = "a frame of unknown kind"
-            raise ProtocolError(msg)
-        return answer
+            return write_acknowledgement(frame, unkept=ingest.apply_batch(read_batch(frame)))
+        if frame.get("kind") == "end":
+            return write_acknowledgement(frame, summary=_finish_cycle(ingest, read_end(frame)))
+        raise ProtocolError("a frame of unknown kind")
 
     def _greet(self, producer: Producer) -> Mapping[str, object]:
         """Tell a source where it stands; a new incarnation's cycle begins anew."""
@@ -300,16 +285,24 @@ class Writer:
         self._retry_delay_s = self._retry_at = 0.0
 
 
-def _finish_cycle(ingest: SourceIngest, end: CycleEnd) -> tuple[CycleSummary, str | None]:
+def _finish_cycle(ingest: SourceIngest, end: CycleEnd) -> CycleResult:
     """Close a cycle; one whose end cannot be worked out is closed as failed, or it would stop the writer for ever."""
     try:
-        return ingest.finish_cycle(end), None
+        return _result_of(ingest.finish_cycle(end))
     except Exception as failure:
         if isinstance(failure, OSError) or is_temporary(failure):
             raise
         logger.exception("the end of a cycle cannot be worked out; it counts as failed")
         error = f"the snapshot could not be worked out ({type(failure).__name__}); the writer's log says why"
-        return ingest.finish_cycle(replace(end, complete=False, error=error)), error
+        return _result_of(ingest.finish_cycle(replace(end, complete=False, error=error)), error)
+
+
+def _result_of(summary: CycleSummary, error: str | None = None) -> CycleResult:
+    return CycleResult(
+        error=error, counts=dict(summary.counts), entries=summary.entries, complete=summary.complete,
+        unreadable=summary.unreadable, forgotten=summary.forgotten,
+        held=summary.held.as_json() if summary.held else None,
+    )  # fmt: skip
 
 
 def describe_trouble(error: Exception) -> str:

@@ -17,6 +17,7 @@ from pylantir.ipc.batch import EntryBatch, read_batch
 from pylantir.mapping import EntryMapper
 from workers.source.batches import BATCH_RECORDS, FIRST_BATCH_RECORDS, Batches
 from workers.source.passages import PassageNames
+from workers.source.telling import RejectionLog
 
 DEFAULTS = {"modality": "CT", "station_name": "ROOM 1"}
 VALUES = {
@@ -74,7 +75,7 @@ def one_by_one(given_entries: Iterable[Any]) -> tuple[list[tuple[str, Mapping[st
 
 @given(st.lists(entries(), max_size=40))
 def test_records_together_become_what_each_becomes_by_itself(given_entries: list[Any]) -> None:
-    frames = frames_of(given_entries, Batches(EntryMapper(DEFAULTS), snapshot=True))
+    frames = frames_of(given_entries, Batches(EntryMapper(DEFAULTS), RejectionLog(), snapshot=True))
     good, bad = one_by_one(given_entries)
     assert records_of(frames) == [(key, dict(fields)) for key, fields in good]
     reasons = [rejection.reason for frame in frames for rejection in frame.rejected]
@@ -86,7 +87,7 @@ def test_records_together_become_what_each_becomes_by_itself(given_entries: list
 
 @given(st.lists(entries(), max_size=40), st.lists(st.integers(0, 39), max_size=3))
 def test_what_was_shown_before_is_named_and_the_rest_is_sent(given_entries: list[Any], edited: list[int]) -> None:
-    mapper, first = EntryMapper(DEFAULTS), Batches(EntryMapper(DEFAULTS), snapshot=True)
+    mapper, first = EntryMapper(DEFAULTS), Batches(EntryMapper(DEFAULTS), RejectionLog(), snapshot=True)
     meanings: dict[int, list[tuple[str, dict[str, str]]]] = {}
     for frame in frames_of(given_entries, first):
         records = iter(records_of([frame]))
@@ -97,7 +98,7 @@ def test_what_was_shown_before_is_named_and_the_rest_is_sent(given_entries: list
     for place in edited:
         if place < len(given_entries) and isinstance(given_entries[place], dict):
             given_entries[place] = {**given_entries[place], "patient_name": "Other^Name"}
-    second = Batches(mapper, snapshot=True, known=first.shown.without(()))
+    second = Batches(mapper, RejectionLog(), snapshot=True, known=first.shown.without(()))
     frames = frames_of(given_entries, second)
     again = [record for frame in frames for name in frame.repeated for record in meanings[name]]
     good, bad = one_by_one(given_entries)
@@ -113,29 +114,31 @@ def rows(count: int) -> list[dict[str, str]]:
 
 def test_a_passage_with_a_rejected_record_is_sent_every_time() -> None:
     bad = [*rows(40), {"patient_id": "P\n1", "scheduled_start_date": "never", "source_record_id": "x"}]
-    first = Batches(EntryMapper(), snapshot=True)
+    first = Batches(EntryMapper(), RejectionLog(), snapshot=True)
     frames_of(bad, first)
-    again = frames_of(bad, Batches(EntryMapper(), snapshot=True, known=first.shown.without(())))
+    again = frames_of(bad, Batches(EntryMapper(), RejectionLog(), snapshot=True, known=first.shown.without(())))
     assert [len(frame.rejected) for frame in again] == [1]
 
 
 def test_the_same_passage_twice_in_a_file_is_sent_the_second_time() -> None:
-    first = Batches(EntryMapper(), snapshot=True)
+    first = Batches(EntryMapper(), RejectionLog(), snapshot=True)
     frames_of(rows(100), first)
-    frames = frames_of([*rows(100), *rows(100)], Batches(EntryMapper(), snapshot=True, known=first.shown.without(())))
+    frames = frames_of(
+        [*rows(100), *rows(100)], Batches(EntryMapper(), RejectionLog(), snapshot=True, known=first.shown.without(()))
+    )
     assert sum(len(frame.repeated) for frame in frames) == len(first.shown)
     assert len(records_of(frames)) >= 80
 
 
 def test_an_incremental_source_names_nothing() -> None:
-    batches = Batches(EntryMapper(), snapshot=False)
+    batches = Batches(EntryMapper(), RejectionLog(), snapshot=False)
     frames_of(rows(50), batches)
     assert len(batches.shown) == 0
 
 
 def test_a_batch_is_bounded_in_records() -> None:
     for first, bound in ((True, FIRST_BATCH_RECORDS), (False, BATCH_RECORDS)):
-        frames = frames_of(rows(3 * bound), Batches(EntryMapper(), snapshot=True, first=first))
+        frames = frames_of(rows(3 * bound), Batches(EntryMapper(), RejectionLog(), snapshot=True, first=first))
         assert len(records_of(frames)) == 3 * bound
         assert BATCH_RECORDS <= len(frames[0].records) < BATCH_RECORDS + 64
         assert all(bound <= len(frame.records) < bound + 64 for frame in frames[1:-1])

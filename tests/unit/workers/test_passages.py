@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pylantir.data_sources.base import RECORD_LABEL
 from pylantir.store.intake.remembered import Passages
-from workers.source.passages import Passage, PassageNames, cut_passages
+from workers.source.passages import KnownPassages, Passage, PassageCutter, PassageNames
 
 KEY = b"k" * 16
 VALUES = st.one_of(
@@ -26,8 +27,10 @@ def records(draw: Any) -> dict[str, Any]:
     return {name: draw(VALUES) for name in draw(LAYOUTS)}
 
 
-def cut(entries: list[dict[str, Any]], key: bytes = KEY) -> list[Passage]:
-    return [one for one in cut_passages(entries, key) if isinstance(one, Passage)]
+def cut(entries: list[dict[str, Any]], key: bytes = KEY, within_s: float = math.inf) -> list[Passage]:
+    cutter = PassageCutter(key, within_s=within_s)
+    cuts = [one for entry in entries for one in cutter.add(entry)] + [*cutter.finish()]
+    return [one for one in cuts if isinstance(one, Passage)]
 
 
 def rows(count: int, start: int = 0) -> list[dict[str, Any]]:
@@ -83,11 +86,22 @@ def test_text_is_not_taken_for_other_values_written_out() -> None:
 
 
 def test_a_slow_plugin_is_not_waited_for() -> None:
-    assert [len(one.records) for one in cut_passages(rows(3), KEY, within_s=-1) if isinstance(one, Passage)] == [
-        1,
-        1,
-        1,
-    ]
+    assert [len(one.records) for one in cut(rows(3), within_s=-1)] == [1, 1, 1]
+
+
+def test_what_is_no_record_stands_between_passages_in_its_place() -> None:
+    cutter = PassageCutter(KEY)
+    assert cutter.add({"a": "1"}) == ()
+    passage, stray = cutter.add(17)
+    assert isinstance(passage, Passage)
+    assert (passage.labels, stray.entry, stray.position) == ([1], 17, 2)
+    assert cutter.finish() == ()
+
+
+def test_a_passage_with_a_record_that_cannot_be_compared_has_no_name_and_the_next_one_has() -> None:
+    first, second = cut([{"a": "1"}, {"a": ["x"]}, {"b": "1"}])
+    assert (first.name, first.records) == (None, [["1"], [["x"]]])
+    assert second.name is not None
 
 
 def test_where_a_record_stands_does_not_matter() -> None:
@@ -138,3 +152,32 @@ def test_what_a_passage_stands_for_is_kept_as_it_was(meanings: dict[int, list[in
         passages.move(name, successor)
         assert passages.find(name) is None
         assert list(successor.find(name) or ()) == ids
+
+
+def test_passages_are_known_again_to_the_writer_that_committed_them() -> None:
+    known, writer = KnownPassages(), object()
+    shown = PassageNames(known.begin(writer).key)
+    for name in (1, 2):
+        shown.add(name)
+    assert known.commit(shown, writer=writer, unkept={2})
+    names = known.begin(writer)
+    assert (names.take(1), names.take(2)) == (True, False)
+
+
+def test_passages_count_for_one_cycle_only() -> None:
+    known, writer = KnownPassages(), object()
+    shown = PassageNames(known.begin(writer).key)
+    shown.add(1)
+    known.commit(shown, writer=writer, unkept=())
+    known.begin(writer)
+    assert not known.begin(writer).take(1)
+
+
+def test_another_writer_is_shown_everything() -> None:
+    known, writer, successor = KnownPassages(), object(), object()
+    shown = PassageNames(known.begin(writer).key)
+    shown.add(1)
+    assert known.commit(shown, writer=writer, unkept=())
+    assert not known.begin(successor).take(1)
+    assert not known.commit(shown, writer=writer, unkept=())
+    assert not known.begin(successor).take(1)

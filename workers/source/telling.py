@@ -1,0 +1,154 @@
+"""What a source tells about its cycles: in the log, and to the supervisor for `status`.
+
+Lives in source workers. In: failures, results of cycles, and when the next one is due. Out: log lines and reports. What
+is as it was in the cycle before is not told again in the log: a source may fail every second for a week.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import traceback
+from collections.abc import Mapping
+
+from pylantir.errors import PylantirError
+from pylantir.ipc.batch import LONGEST_TEXT, CycleResult
+from pylantir.settings import PluginType
+from workers.child.channel import Channel
+
+LOGGED_REJECTIONS = 20
+"""So many rejections a cycle are logged one by one; all of them are in the quarantine."""
+
+logger = logging.getLogger(__name__)
+
+
+class RejectionLog:
+    """Logs rejected records: each once, as long as every cycle rejects it for the same reason."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._this_cycle: set[str] = set()
+        self._count = self._told_count = 0
+
+    def begin(self) -> None:
+        """A new cycle begins."""
+        self._told, self._this_cycle = self._this_cycle, set()
+        self._count = 0
+
+    def add(self, line: str) -> None:
+        """Tell of a rejected record, unless the cycle before was told."""
+        self._count += 1
+        if self._count <= LOGGED_REJECTIONS:
+            self._this_cycle.add(line)
+            if line not in self._told:
+                logger.warning("%s", line)
+
+    def end(self) -> None:
+        """Tell how many there were, if not all were logged."""
+        if self._count > LOGGED_REJECTIONS and self._count != self._told_count:
+            logger.warning("%d records rejected in all; `pylantir rejects` shows them", self._count)
+        self._told_count = self._count
+
+
+class CycleTelling:
+    """Tells what became of each cycle of a source.
+
+    Args:
+        channel: The line to the supervisor.
+        source: The source's name.
+        plugin: Its plugin, for messages.
+    """
+
+    def __init__(self, channel: Channel, source: str, plugin: PluginType) -> None:
+        self._channel = channel
+        self._source = source
+        self._plugin = plugin
+        self._last_failure: str | None = None
+        self._last_trouble: str | None = None
+
+    def describe_failure(self, failure: BaseException) -> str:
+        """Log why a fetch failed; returns what the database and `status` may say of it.
+
+        A foreign exception's text may quote patients: only the log gets it.
+        """
+        if isinstance(failure, PylantirError):
+            text, told = f"fetch failed: {failure}", str(failure)[:LONGEST_TEXT]
+        else:
+            trace = "".join(traceback.format_exception(failure)).rstrip()
+            text = f"plugin {self._plugin.type_name} ({self._plugin.origin}): fetch failed:\n{trace}"
+            told = f"plugin {self._plugin.type_name}: {type(failure).__name__}; the log has the traceback"
+        if text != self._last_failure:
+            logger.error("%s", text)
+        self._last_failure = text
+        return told
+
+    def tell_cycle(self, started_at: str, result: CycleResult, error: str | None, elapsed_s: float) -> None:
+        """Log and report what became of a cycle."""
+        trouble = error or self._describe_rest(result)
+        said = ", ".join(f"{result.counts.get(name, 0)} {word}" for name, word in _SUMMARY_WORDS)
+        if error is None:
+            self._last_failure = None
+            logger.info("cycle done: %s; %.2f s", said, elapsed_s)
+        elif trouble != self._last_trouble:
+            logger.warning("cycle failed: %s; %.2f s; the same failure is not logged again", said, elapsed_s)
+        if trouble and error is None and trouble != self._last_trouble:
+            logger.warning("%s", trouble)
+        self._last_trouble = trouble
+        report: dict[str, object] = {
+            "last_error": trouble,
+            "last_counts": dict(result.counts),
+            "last_duration_s": round(elapsed_s, 3),
+            "entries": result.entries,
+            "rejected": result.counts.get("rejected", 0),
+            "useful": error is None,
+        }
+        if error is None:
+            report["last_sync"] = report["last_success"] = started_at
+        self._channel.report(report)
+
+    def tell_next(self, in_s: float, *, on_time: bool, waits_for_window: bool) -> None:
+        """Report when the next cycle begins.
+
+        Args:
+            in_s: Seconds until then.
+            on_time: Whether that is what is expected of the source: after a failure it is not.
+            waits_for_window: The operation window decides it.
+        """
+        moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)
+        self._channel.report(
+            {
+                "next_sync": moment.isoformat(timespec="seconds"),
+                "next_in_s": in_s,
+                "on_time": on_time,
+                "waits_for_window": waits_for_window,
+            }
+        )
+
+    def _describe_rest(self, result: CycleResult) -> str | None:
+        """What an operator should know of a cycle that succeeded."""
+        if result.held is not None:
+            return describe_held(self._source, result.held)
+        if result.unreadable:
+            return (
+                f"{result.unreadable} records cannot be read; nothing is cancelled until they are mended: "
+                f"pylantir rejects --source {self._source}"
+            )
+        return None
+
+
+_SUMMARY_WORDS = (
+    ("fetched", "fetched"),
+    ("inserted", "new"),
+    ("updated", "changed"),
+    ("unchanged", "unchanged"),
+    ("cancelled", "cancelled"),
+    ("rejected", "rejected"),
+)
+
+
+def describe_held(source: str, held: Mapping[str, object]) -> str:
+    """Tell an operator what waits for a decision."""
+    return (
+        f"held back: this fetch would cancel {held.get('would_cancel')} of {held.get('of')} items; "
+        f"if that is right, run: pylantir accept {source}"
+    )

@@ -1,0 +1,103 @@
+"""When a source is fetched next. Pure: the clocks are passed in.
+
+Lives in source workers. In: the source's interval and window, what became of each cycle, and who asked for one. Out:
+moments on a monotonic clock. The source worker waits for them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+
+from pylantir.schedule import next_start, seconds_until_open
+from pylantir.settings import OperationWindow
+
+WATCH_EVERY_S = 1.0
+"""How often a watched source is looked at; it is fetched no more often than this either."""
+RETRY_AFTER_S = 10.0
+"""How soon after a first failure the next attempt comes: a file that is being written, or a server that restarts,
+should not cost a long interval."""
+_SHORTEST_BACKOFF_CAP_S, _LONGEST_BACKOFF_CAP_S = 30.0, 300.0
+
+
+def pause_after_failures(failures: int, interval_s: float) -> float:
+    """Say how long to wait after so many failures in a row.
+
+    The pause begins with the interval (10 s if that is longer) and doubles up to the interval, but at least to 30 s and
+    at most to 5 minutes: a server that is down or limits its clients is left in peace, and found again soon enough.
+    """
+    first = max(WATCH_EVERY_S, min(interval_s, RETRY_AFTER_S))
+    cap = min(max(interval_s, _SHORTEST_BACKOFF_CAP_S), _LONGEST_BACKOFF_CAP_S)
+    return min(first * 2.0 ** min(failures - 1, 16), cap)
+
+
+class Timetable:
+    """The timetable of one source: from start to start, without drift, inside the operation window.
+
+    Args:
+        interval_s: From start to start.
+        window: When the source may be fetched, in its local time.
+        due: When the first cycle is due; None: as soon as the window is open.
+    """
+
+    def __init__(self, interval_s: float, window: OperationWindow, *, due: float | None = None) -> None:
+        self._interval_s = interval_s
+        self._window = window
+        self._due = due
+        self._asked = False
+        self._failures = 0
+        self._begun_at = self._watch_from = -math.inf
+
+    def ask(self) -> None:
+        """Note that an operator wants a cycle now, whatever the window."""
+        self._asked = True
+
+    def is_due(self, now: float, local_now: datetime.datetime) -> bool:
+        """Say whether a cycle is to begin now.
+
+        Args:
+            now: Monotonic seconds.
+            local_now: The source's local time.
+        """
+        return self._asked or (now >= self._due_at(now) and seconds_until_open(self._window, local_now) == 0)
+
+    def may_watch(self, now: float, local_now: datetime.datetime) -> bool:
+        """Say whether a change of a watched source may begin a cycle now."""
+        return now >= self._watch_from and seconds_until_open(self._window, local_now) == 0
+
+    def begin(self, now: float) -> bool:
+        """Note that a cycle begins; tells whether an operator has asked for it."""
+        asked, self._asked = self._asked, False
+        self._due = min(self._due_at(now), now)
+        self._begun_at = now
+        return asked
+
+    def end(self, now: float, *, succeeded: bool, again: bool = False) -> None:
+        """Note that the cycle is over.
+
+        Args:
+            now: Monotonic seconds.
+            succeeded: Everything was fetched and is committed.
+            again: It has to be repeated at once, although it succeeded.
+        """
+        if succeeded:
+            self._failures = 0
+            self._due = now if again else next_start(self._due_at(now), self._interval_s, now)
+            self._watch_from = self._begun_at + WATCH_EVERY_S
+        else:
+            self._failures += 1
+            self._due = now + pause_after_failures(self._failures, self._interval_s)
+            self._watch_from = now + WATCH_EVERY_S
+
+    def next_start(self, now: float, local_now: datetime.datetime) -> float:
+        """Say when the next cycle begins if nobody asks for one and nothing changes: the next point in the window."""
+        at = max(self._due_at(now), now)
+        local_at = datetime.datetime.fromtimestamp(local_now.timestamp() + at - now, local_now.tzinfo)
+        return at + seconds_until_open(self._window, local_at)
+
+    def waits_for_window(self, now: float, local_now: datetime.datetime) -> bool:
+        """Say whether the window, and not the interval, decides when the next cycle begins."""
+        return self.next_start(now, local_now) > max(self._due_at(now), now)
+
+    def _due_at(self, now: float) -> float:
+        return now if self._due is None else self._due
