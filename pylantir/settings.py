@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pylantir.redaction import inline_secrets
+
 SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 
 _PARTS = ("6", "13", "58", "87", "100", "101", "109", "110", "126", "127", "138", "144", "148", "149", "159", "166")
@@ -101,6 +103,11 @@ class SourceSettings:
     max_restarts: int | None = None
     date_format: str | None = None
     time_format: str | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nothing that is printed may show: its variables' values, and those that stand in `config` itself."""
+        return (*self.env_values.values(), *inline_secrets(self.config))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

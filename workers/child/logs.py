@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from pylantir.redaction import make_redactor
 from pylantir.settings import LogSettings
 
 _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "urllib3": logging.WARNING}
@@ -26,15 +27,13 @@ class _Formatter(logging.Formatter):
         super().__init__()
         self.process = process
         self.source = source
-        self._secrets = [secret for secret in secrets if secret]
+        self._strike_out = make_redactor(secrets)
 
     def text_of(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self._strike_out(text)
 
     def time_of(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+from pylantir.redaction import make_redactor
 from pylantir.settings import Settings, SourceSettings
 from workers.child.bootstrap import die_with_parent, set_names
 
@@ -112,7 +113,7 @@ def _validate(source: SourceSettings) -> tuple[bool, str]:
     from pylantir.data_sources.registry import load_plugin
 
     is_valid, message = load_plugin(source.plugin).validate_config(dict(source.config))
-    return bool(is_valid), str(message)
+    return bool(is_valid), make_redactor(source.secrets)(str(message))
 
 
 class _PluginCheck:
@@ -184,9 +185,7 @@ def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, s
         is_valid, message = _validate(source)
         answer: dict[str, object] = {"is_valid": is_valid, "message": message}
     except BaseException as error:  # noqa: BLE001 - SystemExit too: this process exists for the plugin's sake
-        said = str(error)
-        for secret in source.env_values.values():
-            said = said.replace(secret, "***")
+        said = make_redactor(source.secrets)(str(error))
         message = said if isinstance(error, PylantirError) else f"its check raised {type(error).__name__}: {said}"
         answer = {"is_valid": None, "message": message}
     sock.sendall(encode_frame(answer))

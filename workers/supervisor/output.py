@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
+from pylantir.redaction import make_redactor
+
 KEPT_LINES = 20
 LOGGED_LINES_PER_MINUTE = 200
 _LONGEST_LINE = 500
@@ -23,7 +25,7 @@ class ChildOutput:
     """The output of a role's incarnations, one after the other."""
 
     def __init__(self) -> None:
-        self._secrets: list[str] = []
+        self._redact = make_redactor(())
         self._pipe: Connection | None = None
         self._tail: deque[str] = deque(maxlen=KEPT_LINES)
         self._begun = b""
@@ -38,7 +40,7 @@ class ChildOutput:
             secrets: Values to strike out.
         """
         os.set_blocking(pipe.fileno(), False)
-        self._secrets = [secret for secret in secrets if secret]
+        self._redact = make_redactor(secrets)
         self._pipe = pipe
         self._tail.clear()
 
@@ -111,7 +113,4 @@ class ChildOutput:
         return logged
 
     def _strike_out(self, line: bytes) -> str:
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text[:_LONGEST_LINE]
+        return self._redact(line.decode("utf-8", "replace").rstrip("\r"))[:_LONGEST_LINE]

@@ -117,7 +117,7 @@ def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozen
         hidden=all_secrets - set(source.secret_env),
         max_memory_mb=source.max_memory_mb,
         max_restarts=source.max_restarts,
-        secrets=tuple(source.env_values.values()),
+        secrets=source.secrets,
         plugin=f"plugin {source.plugin.type_name} ({source.plugin.origin})",
     )
 
