@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Engine, RowMapping, Select, delete, func, select
 
 from pylantir.store.decide.records import WITHDRAWN
+from pylantir.store.intake.changes import NOT_AUDITED
 from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import utc_now
-from pylantir.store.intake.working_set import NOT_AUDITED
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
 from pylantir.store.schema.bulk import insert_rows
 from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items

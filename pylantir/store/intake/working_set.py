@@ -1,7 +1,7 @@
 """One transaction's working set: the records and items of some patients, changed in memory and written back in bulk.
 
 Lives in the writer. Whatever changes records (a batch, the end of a snapshot, an operator's command) does it here, so
-that deciding, writing and auditing of items happen in one place. Nothing is logged before the COMMIT: see `events`.
+every change of an item goes through the same decision. Nothing is logged before the COMMIT: see `events`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item,
 from pylantir.store.decide.identifiers import settle_identifiers
 from pylantir.store.decide.reconcile import decide_group
 from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN, Record
+from pylantir.store.intake.changes import NOT_AUDITED, AuditTrail, RowChanges, encode
 from pylantir.store.intake.quarantine import add_rejections, remove_rejections
 from pylantir.store.intake.records import next_ids, read_items, read_records
-from pylantir.store.schema.bulk import insert_rows, update_rows
-from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _NOTHING_GIVEN = dict.fromkeys((*RECORD_FIELDS, "known_conflicts"))
-NOT_AUDITED = frozenset({"id", "known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"})
-"""Columns of an item that follow from the others, or are nobody's statement."""
 _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
 
 
@@ -49,16 +45,13 @@ class WorkingSet:
         self.now = now
         self.events = Events()
         self.records: dict[int, Record] = {}
-        self._actor = actor
         self._patients: dict[str, dict[int, Record]] = {}
         self._items: dict[str, list[Item]] = {}
         self._dirty: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
         self._next_record_id, self._next_item_id = next_ids(connection)
-        self._inserts: list[dict[str, object]] = []
-        self._updates: list[tuple[int, dict[str, object]]] = []
-        self._releases: list[tuple[int, dict[str, object]]] = []
-        self._audit: list[dict[str, object]] = []
+        self._rows = RowChanges()
+        self.trail = AuditTrail(actor, now)
 
     def load(self, patients: Iterable[str]) -> None:
         """Read the records and items of patients who are not in memory yet."""
@@ -133,7 +126,7 @@ class WorkingSet:
         self._dirty.update(record.patient_id for record in moved)
         for patient in sorted(self._dirty):
             self._decide(patient)
-        self._flush()
+        self._rows.write(self.connection, self.records.values(), self.trail)
         for record in moved:
             if record.state == REFUSED:
                 add_rejections(self.connection, record.data_source, [_refusal(record)], self.now)
@@ -149,14 +142,16 @@ class WorkingSet:
             frozen = item.touched or item.values[STATUS] not in (SCHEDULED, CANCELED)
             if item.id == record.item_id and frozen and own[1] and _owner(item) == own:
                 items[place] = Item(item.id, {**item.values, RECORD_ID_FIELD: None})
-                self._releases.append((item.id, {RECORD_ID_FIELD: None}))
-                self._note("changed", item.id, record.patient_id, {RECORD_ID_FIELD: [own[1], None]})
+                self._rows.release(item.id)
+                self.trail.note("changed", item.id, record.patient_id, {RECORD_ID_FIELD: [own[1], None]})
 
     def _note_vain_withdrawal(self, record: Record) -> None:
         """Audit that a source takes back a record whose item is the scanner's already."""
         for item in self._items[record.patient_id]:
             if item.touched and item.id == record.item_id and record.state == LIVE:
-                self._note_conflict(item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS])
+                self.trail.note_conflict(
+                    item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS]
+                )
 
     def _decide(self, patient: str) -> None:
         records = self._patients[patient].values()
@@ -189,8 +184,7 @@ class WorkingSet:
         for name in _GENERATED_IDS:
             values.setdefault(name, str(item_id))
         if decision.conflicts:
-            values["known_conflicts"] = _encode([_as_list(conflict) for conflict in decision.conflicts])
-        values["updated_at"] = self.now
+            values["known_conflicts"] = encode([_as_list(conflict) for conflict in decision.conflicts])
         if decision.item is None:
             self._next_item_id += 1
             self._insert(item_id, values)
@@ -199,26 +193,13 @@ class WorkingSet:
         self._report_conflicts(decision, item_id)
 
     def _insert(self, item_id: int, values: dict[str, object]) -> None:
-        values |= {"id": item_id, "scanner_touched": 0, "created_at": self.now}
-        self._inserts.append(values)
+        self._rows.insert(item_id, values, self.now)
         self.events.inserted.append(item_id)
         # Its values are the item's own, less what later rows say: to write them twice would double the cost of an item.
-        self._note("created", item_id, values["patient_id"], {})
+        self.trail.note("created", item_id, values["patient_id"], {})
 
     def _update(self, item: Item, values: dict[str, object]) -> None:
-        values = {**_NOTHING_GIVEN, **values}
-        changes = {
-            name: [item.values[name], value]
-            for name, value in values.items()
-            if name != "updated_at" and item.values[name] != value
-        }
-        if not changes:
-            return
-        written = {name: values[name] for name in (*changes, "updated_at")}
-        if changes.keys() & {"data_source", RECORD_ID_FIELD} and item.values[RECORD_ID_FIELD] is not None:
-            self._releases.append((item.id, {RECORD_ID_FIELD: None}))
-            written[RECORD_ID_FIELD] = values[RECORD_ID_FIELD]
-        self._updates.append((item.id, written))
+        changes = self._rows.update(item, {**_NOTHING_GIVEN, **values}, self.now)
         if not set(changes) - NOT_AUDITED:
             return
         if changes.get(STATUS, ("", ""))[0] == CANCELED:
@@ -228,16 +209,12 @@ class WorkingSet:
         else:
             action, ids = "changed", self.events.changed
         ids.append(item.id)
-        self._note(action, item.id, item.values["patient_id"], changes)
+        self.trail.note(action, item.id, item.values["patient_id"], changes)
 
     def _cancel(self, item: Item) -> None:
-        if item.values[RECORD_ID_FIELD] is not None:
-            self._releases.append((item.id, {RECORD_ID_FIELD: None}))
-        status: dict[str, object] = {STATUS: CANCELED, RECORD_ID_FIELD: None}
-        self._updates.append((item.id, {**status, "updated_at": self.now}))
+        changes = self._rows.update(item, {STATUS: CANCELED, RECORD_ID_FIELD: None}, self.now)
         self.events.cancelled.append(item.id)
-        changes = {name: [item.values[name], value] for name, value in status.items() if item.values[name] != value}
-        self._note("cancelled", item.id, item.values["patient_id"], changes)
+        self.trail.note("cancelled", item.id, item.values["patient_id"], changes)
 
     def _report_conflicts(self, decision: ItemDecision, item_id: int) -> None:
         if not decision.conflicts:
@@ -247,7 +224,7 @@ class WorkingSet:
             if _as_list(conflict) not in known:
                 self.events.conflicts.append((item_id, conflict))
                 item = Item(item_id, decision.values)
-                self._note_conflict(item, conflict, decision.values[conflict.field])
+                self.trail.note_conflict(item, conflict, decision.values[conflict.field])
 
     def _note_vain_wishes(self, item: Item, wishes: Iterable[Conflict]) -> None:
         """Audit, once each, what sources say otherwise about an item that is the scanner's."""
@@ -256,39 +233,9 @@ class WorkingSet:
         new = [one for one in wishes if (one.field, one.loser, one.lost_value) not in told]
         for conflict in new:
             self.events.conflicts.append((item.id, conflict))
-            self._note_conflict(item, conflict, item.values[conflict.field])
+            self.trail.note_conflict(item, conflict, item.values[conflict.field])
         if new:
-            self._updates.append((item.id, {"known_conflicts": _encode([*known, *map(_as_list, new)])}))
-
-    def _note_conflict(self, item: Item, conflict: Conflict, value: object) -> None:
-        difference = {
-            "winner": conflict.winner, "value": value, "loser": conflict.loser, "lost": conflict.lost_value,
-        }  # fmt: skip
-        self._note("conflict", item.id, item.values["patient_id"], {conflict.field: difference})
-
-    def _note(self, action: str, item_id: int, patient: object, changes: Mapping[str, object]) -> None:
-        kept = {name: change for name, change in changes.items() if name not in NOT_AUDITED}
-        self._audit.append(
-            {
-                "at": self.now,
-                "actor": self._actor,
-                "action": action,
-                "item_id": item_id,
-                "patient_id": patient,
-                "changes": _encode(kept),
-            }
-        )
-
-    def _flush(self) -> None:
-        changed = [record for record in self.records.values() if record.changed]
-        # In files of an earlier version (source, record ID) is unique, so an item lets go before another one takes it.
-        update_rows(self.connection, worklist_items, self._releases)
-        update_rows(self.connection, worklist_items, self._updates)
-        altered = ((record.id, record.changes()) for record in changed if record.stored)
-        update_rows(self.connection, source_entries, [(number, values) for number, values in altered if values])
-        insert_rows(self.connection, worklist_items, self._inserts)
-        insert_rows(self.connection, source_entries, [record.row() for record in changed if not record.stored])
-        insert_rows(self.connection, audit_log, self._audit)
+            self._rows.updates.append((item.id, {"known_conflicts": encode([*known, *map(_as_list, new)])}))
 
 
 def _owner(item: Item) -> tuple[object, object]:
