@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from pylantir.printing import printable
+
 _WIDTH_WITHOUT_TERMINAL = 100_000
 
 
@@ -49,12 +51,6 @@ def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]],
         print_table(columns, rows)
     else:
         print(nothing, file=sys.stderr)
-
-
-def printable(value: object) -> str:
-    """Write a value on one line; what would steer a terminal is escaped."""
-    text = "" if value is None else str(value)
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def readable_item(item: Mapping[str, object]) -> dict[str, object]:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 
-from pylantir.cli.output import print_json, print_table, printable
+from pylantir.cli.output import print_json, print_table
 from pylantir.config.messages import suggestion
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, NamesSourceFields
 from pylantir.data_sources.registry import load_plugin
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, RecordRejected
 from pylantir.mapping import EntryMapper
+from pylantir.printing import printable
 from pylantir.schedule import look_back_s
 from pylantir.settings import Settings, SourceSettings
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pylantir.printing import printable
+
 Place = tuple[str | int, ...]
 
 EXPECTED = "expected"
@@ -57,7 +59,8 @@ class Finding:
                 break
         else:
             where = written(self.place)
-        return _on_one_line(f"{file}: {where}: {self.text}" if where else f"{file}: {self.text}")
+        # A key or a name of the file may hold anything, and must not forge a line of the log.
+        return printable(f"{file}: {where}: {self.text}" if where else f"{file}: {self.text}")
 
 
 def written(place: Place, *, start: bool = True) -> str:
@@ -71,11 +74,6 @@ def written(place: Place, *, start: bool = True) -> str:
         else:
             text += f"[{json.dumps(part, ensure_ascii=False)}]"
     return text
-
-
-def _on_one_line(text: str) -> str:
-    # A key or a name of the file may hold anything, and must not forge a line of the log.
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from pylantir.redaction import make_redactor
+from pylantir.printing import make_redactor, printable
 from pylantir.settings import LogSettings
 
 _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "urllib3": logging.WARNING}
-# What a source says may hold a terminal's commands, or a carriage return that hides a line's beginning.
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class _Formatter(logging.Formatter):
@@ -46,7 +44,7 @@ class TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format one event."""
         who = f"{self.process} {self.source}" if self.source else self.process
-        text = self.text_of(record).replace("\n", "\n    ").translate(_VISIBLE)
+        text = "\n    ".join(map(printable, self.text_of(record).split("\n")))
         return f"{self.time_of(record)} {record.levelname:<7} {who}: {text}"
 
 

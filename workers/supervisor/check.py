@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
-from pylantir.redaction import make_redactor
+from pylantir.printing import make_redactor
 from pylantir.settings import Settings, SourceSettings
 from workers.child.bootstrap import die_with_parent, set_names
 

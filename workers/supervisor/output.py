@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from pylantir.redaction import make_redactor
+from pylantir.printing import make_redactor
 
 KEPT_LINES = 20
 LOGGED_LINES_PER_MINUTE = 200

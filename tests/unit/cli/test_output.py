@@ -10,10 +10,11 @@ import pytest
 
 from pylantir.cli.client import choose_peer, make_keys
 from pylantir.cli.main import make_parser
-from pylantir.cli.output import print_table, printable, readable_item
+from pylantir.cli.output import print_table, readable_item
 from pylantir.cli.preview import lay_side_by_side
 from pylantir.cli.query_db import make_query
 from pylantir.cli.supervisor import supervisor_command
+from pylantir.printing import printable
 from pylantir.settings import DicomSettings, PluginType, ServingSettings, SourceSettings
 
 TODAY = datetime.date(2026, 8, 3)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.redaction import SHORTEST_SECRET, inline_secrets, make_redactor
+from pylantir.printing import SHORTEST_SECRET, inline_secrets, make_redactor
 
 SECRETS = st.text(st.characters(exclude_categories=("Cs",)), min_size=8, max_size=40).filter(
     lambda text: len(text.strip()) == len(text) and len(text.splitlines()) == 1 and "://" not in text

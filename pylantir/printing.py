@@ -1,7 +1,7 @@
-"""Striking secrets out of everything that is printed, in whatever form they turn up. Pure.
+"""What may be printed: no secret, in whatever form it turns up, and nothing that steers a terminal. Pure.
 
 Used by every process for its log and for what a plugin prints, and by the commands. A process gets the secrets that it
-may come across; most get none, and then nothing here costs anything.
+may come across; most get none, and then striking them out costs nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ def make_redactor(values: Iterable[str]) -> Callable[[str], str]:
     # The longest first: a secret may be the beginning of another one.
     pattern = re.compile("|".join(sorted(patterns, key=len, reverse=True)))
     return lambda text: pattern.sub(STRUCK_OUT, text)
+
+
+def printable(value: object) -> str:
+    """Write a value on one line, with everything escaped that steers a terminal, is invisible or turns text around."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def inline_secrets(config: object) -> Iterator[str]:
