@@ -7,9 +7,12 @@ the right type, and `problems` in words. Reads neither files nor the network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False  # `typing` itself would cost every worker a megabyte
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 class Options:
