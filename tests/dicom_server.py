@@ -17,9 +17,11 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
-from pylantir.dicom.find.answers import Find
+from pylantir.dicom.find.answers import Find, QueryService
 from pylantir.dicom.find.encode_responses import Row
-from pylantir.dicom.net.acceptor import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.net.acceptor import DicomServer
+from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.services import Services
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
 
@@ -56,7 +58,9 @@ class Served:
 
     def __init__(self, bound: socket.socket, items: Items, **settings: Any) -> None:
         self.port = int(bound.getsockname()[1])
-        self.server = WorklistServer(bound.dup(), DicomSettings(**settings), in_batches_of_one(items))
+        configured = DicomSettings(**settings)
+        services = Services(query=QueryService(configured, in_batches_of_one(items)).answer)
+        self.server = DicomServer(bound.dup(), configured, services)
         self.wake_ups = 0
         self._wake, self._waker = socket.socketpair()
         self._loop = threading.Thread(target=self._run)

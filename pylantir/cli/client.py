@@ -9,7 +9,7 @@ import logging
 from pylantir.cli.output import print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.client import Peer, echo, find_scheduled
-from pylantir.dicom.net.acceptor import configure_dicom_libraries
+from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.errors import ExitStatus
 from pylantir.settings import DicomSettings
 

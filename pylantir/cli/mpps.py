@@ -14,7 +14,7 @@ from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json, print_rows
 from pylantir.dicom.client import find_scheduled
 from pylantir.dicom.mpps.client import report_scan
-from pylantir.dicom.net.acceptor import configure_dicom_libraries
+from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.mpps.model import (
     END_DATE,

@@ -12,13 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pydicom.uid import UID
-from pynetdicom import AE
 
 from pylantir.dicom.find import matching
 from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
-from pylantir.dicom.mpps.service import MPPS_SOP_CLASSES
-from pylantir.dicom.net import acceptor as server
-from pylantir.dicom.net import admission, connection, reception, upper_layer
+from pylantir.dicom.net import admission, bounds, bridge, connection, messages, negotiation, reception, services
 from pylantir.settings import CHARACTER_SETS, DicomSettings
 
 _MATCHING = {
@@ -61,7 +58,7 @@ def _markdown(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> st
 
 
 def _sop_class_rows() -> list[tuple[str, str]]:
-    return [(UID(uid).name, str(uid)) for uid in (*server.SOP_CLASSES, *MPPS_SOP_CLASSES)]
+    return [(UID(uid).name, str(uid)) for uid in services.OFFERED]
 
 
 def _sop_classes() -> str:
@@ -70,11 +67,10 @@ def _sop_classes() -> str:
 
 
 def _implementation() -> str:
-    entity = AE(ae_title=DicomSettings().ae_title)
     rows = [
-        ("Implementation class UID", entity.implementation_class_uid),
-        ("Implementation version name", entity.implementation_version_name),
-        ("Application context name", "1.2.840.10008.3.1.1.1"),
+        ("Implementation class UID", bridge.IMPLEMENTATION_CLASS),
+        ("Implementation version name", bridge.IMPLEMENTATION_VERSION),
+        ("Application context name", negotiation.APPLICATION_CONTEXT),
     ]
     return _markdown(("", "value"), rows)
 
@@ -88,19 +84,24 @@ def _limits() -> str:
         ("Time for the association request, TLS included", f"{reception.REQUEST_TIMEOUT_S:.0f} s"),
         ("Time without any message", f"{defaults.idle_timeout_s:.0f} s (`dicom.idle_timeout`)"),
         ("Time for one PDU", f"{connection.PDU_TIMEOUT_S:.0f} s"),
-        ("Time for one message", f"{upper_layer.MESSAGE_TIMEOUT_S:.0f} s"),
-        ("Maximum PDU length that is offered", f"{AE().maximum_pdu_size} bytes"),
+        ("Time for one message", f"{messages.MESSAGE_TIMEOUT_S:.0f} s"),
+        ("Maximum PDU length that is offered", f"{negotiation.OFFERED_PDU_BYTES} bytes"),
         ("Longest PDU that is read", f"{connection.MAX_PDU_BYTES} bytes"),
         ("Longest association request", f"{admission.MAX_REQUEST_BYTES} bytes"),
-        ("Longest message", f"{upper_layer.MAX_MESSAGE_BYTES} bytes"),
+        ("Longest message", f"{messages.MAX_MESSAGE_BYTES} bytes"),
         ("Outstanding requests (asynchronous operations)", "1, not negotiated"),
+        ("Longest identifier of a C-FIND", f"{messages.MAX_IDENTIFIER_BYTES} bytes"),
+        ("Elements and items of an identifier", bounds.IDENTIFIER_BOUNDS.elements),
+        ("Values of one element of an identifier", bounds.IDENTIFIER_BOUNDS.values),
         ("Nesting of an identifier", f"{matching.MAX_NESTING} levels"),
+        ("Elements and items of a report", bounds.REPORT_BOUNDS.elements),
+        ("Values of one element of a report", bounds.REPORT_BOUNDS.values),
     ]
     return _markdown(("limit", "value"), rows)
 
 
 def _presentation_contexts() -> str:
-    syntaxes = [(UID(uid).name, str(uid)) for uid in server.TRANSFER_SYNTAXES]
+    syntaxes = [(UID(uid).name, str(uid)) for uid in services.TRANSFER_SYNTAXES]
     rows = [
         (name, uid, syntax, syntax_uid, "SCP", "none")
         for name, uid in _sop_class_rows()

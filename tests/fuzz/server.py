@@ -8,8 +8,11 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from pylantir.dicom.net import connection, reception, upper_layer
-from pylantir.dicom.net.acceptor import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.find.answers import QueryService
+from pylantir.dicom.net import connection, messages, reception
+from pylantir.dicom.net.acceptor import DicomServer
+from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.services import Services
 from pylantir.query import WorklistQuery, item_matches
 from pylantir.settings import DicomSettings
 
@@ -39,11 +42,11 @@ def main() -> None:
     """Serve until standard input ends."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     configure_dicom_libraries()
-    connection.PDU_TIMEOUT_S = upper_layer.MESSAGE_TIMEOUT_S = PATIENCE_S
+    connection.PDU_TIMEOUT_S = messages.MESSAGE_TIMEOUT_S = PATIENCE_S
     reception.REQUEST_TIMEOUT_S = reception.LEAVE_TIMEOUT_S = PATIENCE_S
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     settings = DicomSettings(idle_timeout_s=PATIENCE_S)
-    server = WorklistServer(listener, settings, find)
+    server = DicomServer(listener, settings, Services(query=QueryService(settings, find).answer))
     print(listener.getsockname()[1], flush=True)
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ)

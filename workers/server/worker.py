@@ -15,9 +15,12 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from pylantir.dicom.find.answers import QueryService
 from pylantir.dicom.find.encode_responses import Row
-from pylantir.dicom.mpps.service import MppsPorts
-from pylantir.dicom.net.acceptor import WorklistServer, configure_dicom_libraries
+from pylantir.dicom.mpps.service import MppsPorts, MppsService
+from pylantir.dicom.net.acceptor import DicomServer
+from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.services import Services
 from pylantir.errors import StoreError
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
@@ -66,7 +69,11 @@ def run(
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s)
-    server = WorklistServer(listener, settings, find, MppsPorts(report=reports.report, retrieve=retrieve))
+    services = Services(
+        query=QueryService(settings, find).answer,
+        report=MppsService(MppsPorts(report=reports.report, retrieve=retrieve)).answer,
+    )
+    server = DicomServer(listener, settings, services)
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
@@ -20,8 +19,9 @@ from pynetdicom.dsutils import decode
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, Row
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
-from pylantir.dicom.find.messages import Ending
 from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.net.commands import Ending
+from pylantir.dicom.net.services import FindExchange
 from pylantir.dicom.text.charset import CharacterSet, Loss
 from pylantir.errors import InvalidQuery, PylantirError, StoreError
 from pylantir.query import WorklistQuery
@@ -46,32 +46,6 @@ UNABLE_TO_PROCESS = 0xC001
 SHOWN_ITEMS = 10
 
 
-class FindExchange(Protocol):
-    """One C-FIND request, and the way back to who asked.
-
-    Attributes:
-        caller: AE title.
-        identifier: As it came.
-        explicit_vr: Of the presentation context: explicit VR little endian, else implicit.
-    """
-
-    caller: str
-    identifier: bytes
-    explicit_vr: bool
-
-    def send(self, identifiers: Sequence[bytes], status: int) -> None:
-        """Send pending responses."""
-
-    def conclude(self, ending: Ending) -> None:
-        """Send the last response."""
-
-    def is_cancelled(self) -> bool:
-        """Whether a C-CANCEL has come meanwhile."""
-
-    def is_over(self) -> bool:
-        """Whether nobody is left to answer."""
-
-
 class QueryService:
     """The C-FIND side of the Modality Worklist SOP class."""
 
@@ -94,9 +68,8 @@ class QueryService:
         started = time.monotonic()
         answering = _Answering(exchange, self._settings, self._today())
         ending = answering.run(self._find)
-        if ending is not None:
-            exchange.conclude(ending)
-        outcome = "abandoned" if ending is None or exchange.is_over() else f"status 0x{ending.status:04X}"
+        is_told = ending is not None and exchange.conclude(ending)
+        outcome = f"status 0x{ending.status:04X}" if ending is not None and is_told else "abandoned"
         elapsed_ms = (time.monotonic() - started) * 1000
         logger.info("query from %s: %d matches, %s, %.0f ms", exchange.caller, answering.sent, outcome, elapsed_ms)
 
@@ -118,7 +91,7 @@ class _Answering:
         try:
             return self._send_matches(parse_query(_decoded(self._exchange)), find)
         except InvalidQuery as error:
-            logger.warning("query from %s refused: element %08X: %s", caller, error.tag, error)
+            # Whoever writes it onto the connection logs it.
             return Ending(status=IDENTIFIER_MISMATCH, comment=str(error), tag=error.tag)
         except (StoreError, MemoryError) as error:
             _log_failure(caller, error)

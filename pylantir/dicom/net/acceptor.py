@@ -1,8 +1,7 @@
-"""Serving the worklist: associations, C-ECHO and C-FIND over a socket that somebody else has bound.
+"""Serving DICOM: associations on a socket that somebody else has bound.
 
-Lives in the server process. Connections and a `find` function come in, DICOM responses go out. Its owner's
-loop watches the listener; without an association nothing here runs. It knows no database, and logs no
-identifier: that is patient data.
+Lives in the server process. Connections and the services come in, DICOM responses go out. Its owner's loop watches the
+listener; without an association nothing here runs. It knows no database, no query and no report.
 """
 
 from __future__ import annotations
@@ -10,89 +9,53 @@ from __future__ import annotations
 import logging
 import socket
 import time
-import warnings
-from collections import Counter
-from typing import Any
+from collections.abc import Mapping
 
-import pydicom.config
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]
-    ModalityWorklistInformationFind,
-    Verification,
-)
-from pynetdicom.transport import AddressInformation
-
-from pylantir.dicom.find.answers import Find, QueryService
-from pylantir.dicom.mpps.service import MPPS_SOP_CLASSES, MppsPorts, MppsService
-from pylantir.dicom.net.admission import Admission
-from pylantir.dicom.net.association import BoundedAssociation
-from pylantir.dicom.net.complaints import Complaints
-from pylantir.dicom.net.reception import Reception
+from pylantir.dicom.net.admission import Admission, Occupant, Place, Refusal
+from pylantir.dicom.net.association import Association
+from pylantir.dicom.net.bridge import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
+from pylantir.dicom.net.negotiation import AssociationRequest, Offer
+from pylantir.dicom.net.reception import Arrival, Reception
+from pylantir.dicom.net.refusals import Reason, Refusals
+from pylantir.dicom.net.services import TRANSFER_SYNTAXES, Services
 from pylantir.dicom.net.tls import ServerTls
 from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)
 
-SOP_CLASSES = (Verification, ModalityWorklistInformationFind)
-TRANSFER_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-NEGOTIATION_TIMEOUT_S = 10.0
 ABORT_TIMEOUT_S = 0.5
 
 
-def configure_dicom_libraries() -> None:
-    """Keep patient data out of the logs, for this whole process.
+class DicomServer:
+    """One application entity on one listening socket."""
 
-    pynetdicom logs identifiers at INFO, pydicom warns of odd values by quoting them. To be called once by the
-    process body.
-    """
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
-    # What it says of a failure, and about whom, we say in our own words; it would show a stranger's bytes.
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"pydicom\.")
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
-
-
-class WorklistServer:
-    """The worklist's DICOM side: one application entity on one listening socket."""
-
-    def __init__(
-        self, listener: socket.socket, settings: DicomSettings, find: Find, mpps: MppsPorts | None = None
-    ) -> None:
+    def __init__(self, listener: socket.socket, settings: DicomSettings, services: Services) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
 
         Args:
             listener: Bound and listening. It becomes non-blocking, and is closed by `stop`; another process
                 that holds a copy goes on queueing connections.
             settings: As whom to serve, and whom.
-            find: Gives the items that match. Called from association threads, several at once.
-            mpps: Where scanners' reports go; without it none are accepted.
+            services: What answers. Called from association threads, several at once.
 
         Raises:
             ConfigurationError: The TLS certificates cannot be used.
         """
-        self._queries = QueryService(settings, find)
-        self._handlers: list[evt.EventHandlerType] = [(evt.EVT_REJECTED, _log_rejection)]
-        self._entity = AE(ae_title=settings.ae_title)
-        if mpps is not None:
-            self._handlers += MppsService(mpps).handlers
-        for sop_class in SOP_CLASSES if mpps is None else (*SOP_CLASSES, *MPPS_SOP_CLASSES):
-            self._entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
-        # Reached only if `Admission` lets too many in: the library would stop at ten.
-        self._entity.maximum_associations = settings.max_associations
-        self._entity.acse_timeout = NEGOTIATION_TIMEOUT_S
-        self._entity.dimse_timeout = self._entity.network_timeout = settings.idle_timeout_s
-        self._associations: list[BoundedAssociation] = []
-        self._complaints = Complaints(logger)
-        self._address = AddressInformation.from_tuple(listener.getsockname())
+        self._settings = settings
+        self._services = services
+        self._offer = Offer(
+            syntaxes=dict.fromkeys(services.sop_classes, TRANSFER_SYNTAXES),
+            implementation_class=IMPLEMENTATION_CLASS,
+            implementation_version=IMPLEMENTATION_VERSION,
+        )
+        self._admission = Admission(settings)
+        self._associations: list[Association] = []
+        self._refusals = Refusals(logger)
         self._reception = Reception(
             listener,
-            Admission(settings),
-            active=self._count_by_host,
+            self._admission,
+            self._refusals,
+            decide=self._decide,
             hand_over=self._begin_association,
             secure=ServerTls(settings.tls).secure if settings.tls else None,
         )
@@ -119,6 +82,11 @@ class WorklistServer:
         """Connections that have not asked for an association yet."""
         return len(self._reception)
 
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """Reason -> how many associations and messages were refused or aborted for it."""
+        return self._refusals.counts
+
     def stop(self, grace_s: float) -> None:
         """Accept nothing more, let associations end by themselves for `grace_s` seconds, then abort them.
 
@@ -131,43 +99,51 @@ class WorklistServer:
             association.join(max(0.0, deadline - time.monotonic()))
         _abort([association for association in associations if association.is_alive()])
 
-    def _alive(self) -> list[BoundedAssociation]:
+    def _alive(self) -> list[Association]:
         self._associations = [association for association in self._associations if association.is_alive()]
         return self._associations
 
-    def _count_by_host(self) -> Counter[str]:
-        return Counter(association.host for association in self._alive())
+    def _decide(self, request: AssociationRequest, host: str) -> Place | Refusal:
+        """Decide on a request; whoever has to give way to it is told to."""
+        associations = [association for association in self._alive() if not association.is_leaving]
+        occupants = [
+            Occupant(host=association.peer.host, is_known=association.is_known, idle_since=association.idle_since)
+            for association in associations
+        ]
+        verdict = self._admission.decide(request, host, occupants)
+        if isinstance(verdict, Place) and verdict.gives_way is not None:
+            association = associations[verdict.gives_way]
+            association.request_abort(Reason.GAVE_WAY, "it was idle longest, and a configured scanner needs its place")
+        return verdict
 
-    def _begin_association(self, connection: socket.socket, address: Any, request: bytes) -> None:
+    def _begin_association(self, arrival: Arrival) -> None:
         """Serve an admitted connection in a thread of its own."""
-        association = BoundedAssociation(
-            self._entity, connection, address, request, self._complaints, self._queries.answer
+        association = Association(
+            arrival.connection,
+            arrival.peer,
+            arrival.request,
+            offer=self._offer,
+            services=self._services,
+            refusals=self._refusals,
+            idle_timeout_s=self._settings.idle_timeout_s,
+            is_known=arrival.is_known,
         )
-        acceptor = association.acceptor
-        acceptor.maximum_length = self._entity.maximum_pdu_size
-        acceptor.ae_title = self._entity.ae_title
-        acceptor.address_info = self._address
-        acceptor.implementation_class_uid = self._entity.implementation_class_uid
-        acceptor.implementation_version_name = self._entity.implementation_version_name
-        acceptor.supported_contexts = self._entity.supported_contexts
-        association.requestor.address_info = AddressInformation.from_tuple(address)
-        for handler in self._handlers:
-            association.bind(*handler)
         association.start()
         self._associations.append(association)
 
 
-def _log_rejection(event: evt.Event) -> None:
-    peer = event.assoc.requestor
-    logger.warning("association from %s at %s rejected", peer.ae_title, peer.address)
-
-
-def _abort(associations: list[BoundedAssociation]) -> None:
+def _abort(associations: list[Association]) -> None:
     """Let them abort, or if they are busy with their peer, lose the connection."""
-    for end in (BoundedAssociation.request_abort, BoundedAssociation.break_off):
-        for association in associations:
-            end(association)
-        deadline = time.monotonic() + ABORT_TIMEOUT_S
-        for association in associations:
-            association.join(max(0.0, deadline - time.monotonic()))
-        associations = [association for association in associations if association.is_alive()]
+    for association in associations:
+        association.request_abort(Reason.STOPPING, "the server stops")
+    for association in _still_alive(associations):
+        association.break_off()
+    _still_alive(associations)
+
+
+def _still_alive(associations: list[Association]) -> list[Association]:
+    """Wait a moment; gives those that have not ended by then."""
+    deadline = time.monotonic() + ABORT_TIMEOUT_S
+    for association in associations:
+        association.join(max(0.0, deadline - time.monotonic()))
+    return [association for association in associations if association.is_alive()]

@@ -1,6 +1,6 @@
 """Who gets an association, and what anybody else is told.
 
-Lives in the server process. The bytes of an A-ASSOCIATE-RQ and what is known of its sender come in, a verdict goes out.
+Lives in the server process. An association request and what is known of its sender come in, a verdict goes out.
 Pure: no socket, no clock.
 
 Source: DICOM PS3.8 9.3.2 (A-ASSOCIATE-RQ), 9.3.4 (A-ASSOCIATE-RJ), 9.3.8 (A-ABORT).
@@ -9,25 +9,23 @@ Source: DICOM PS3.8 9.3.2 (A-ASSOCIATE-RQ), 9.3.4 (A-ASSOCIATE-RJ), 9.3.8 (A-ABO
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pylantir.dicom.net.negotiation import APPLICATION_CONTEXT, SHORTEST_REQUEST, AssociationRequest
+from pylantir.dicom.net.pdus import ABORT, ASSOCIATE_RQ, HEADER_BYTES, abort, reject
+from pylantir.dicom.net.refusals import Reason, shown
 from pylantir.settings import DicomSettings
 
-HEADER_BYTES = 6
 MAX_REQUEST_BYTES = 256 * 1024
 """Longest A-ASSOCIATE-RQ: 128 presentation contexts with every transfer syntax need a tenth of it."""
 
-_ASSOCIATE_RQ = 0x01
-_ABORT = 0x07
-_SHORTEST_REQUEST = 68
-_CALLED = slice(10, 26)
-_CALLING = slice(26, 42)
-_ABORTED_BY_US = bytes((_ABORT, 0, 0, 0, 0, 4, 0, 0, 0, 0))
-
+_APPLICATION_CONTEXT_UNKNOWN = (1, 1, 2)
 _CALLING_TITLE_UNKNOWN = (1, 1, 3)
 _CALLED_TITLE_UNKNOWN = (1, 1, 7)
+_PROTOCOL_VERSION_UNKNOWN = (1, 2, 2)
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+_SHOWN_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +34,41 @@ class Refusal:
 
     Attributes:
         reply: The PDU to send: A-ASSOCIATE-RJ or A-ABORT; nothing for one that broke off.
-        reason: For the log.
+        reason: What is counted.
+        text: For the log.
     """
 
     reply: bytes
-    reason: str
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupant:
+    """An association that has a place.
+
+    Attributes:
+        host: Its peer's address.
+        is_known: It belongs to a scanner with `host` in `modalities`.
+        idle_since: When it did something last; later ones are greater.
+    """
+
+    host: str
+    is_known: bool
+    idle_since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Yes.
+
+    Attributes:
+        is_known: The request comes from a scanner with `host` in `modalities`.
+        gives_way: Index of the association that has to end for it.
+    """
+
+    is_known: bool
+    gives_way: int | None = None
 
 
 class Admission:
@@ -55,42 +83,80 @@ class Admission:
         """Whether a host may connect at all. This machine always may: the supervisor looks after the server."""
         return not self._networks or _address(host).is_loopback or _is_in(host, self._networks)
 
+    def is_home(self, host: str) -> bool:
+        """Whether a scanner of the configuration lives at this address."""
+        return any(_is_in(host, networks) for networks in self._homes.values())
+
     def announced_bytes(self, header: bytes) -> int | Refusal:
         """Read the header of a connection's first PDU: how many bytes follow it.
 
         An A-ABORT is answered with nothing, any other PDU with an A-ABORT.
         """
         kind, length = header[0], int.from_bytes(header[2:HEADER_BYTES], "big")
-        if kind == _ABORT:
-            return Refusal(reply=b"", reason="it broke off before asking for an association")
-        if kind != _ASSOCIATE_RQ:
-            return Refusal(reply=_ABORTED_BY_US, reason="what it sends is no DICOM association request")
-        if not _SHORTEST_REQUEST <= length <= MAX_REQUEST_BYTES:
-            return Refusal(reply=_ABORTED_BY_US, reason=f"its association request announces {length} bytes")
+        if kind == ABORT:
+            text = "it broke off before asking for an association"
+            return Refusal(reply=b"", reason=Reason.ABORTED_BY_PEER, text=text)
+        if kind != ASSOCIATE_RQ:
+            text = "what it sends is no DICOM association request"
+            return Refusal(reply=abort(0), reason=Reason.NO_DICOM, text=text)
+        if not SHORTEST_REQUEST <= length <= MAX_REQUEST_BYTES:
+            text = f"its association request announces {length} bytes"
+            return Refusal(reply=abort(0), reason=Reason.UNREADABLE_REQUEST, text=text)
         return length
 
-    def check_request(self, request: bytes, host: str, active: Mapping[str, int]) -> Refusal | None:
-        """Decide on a whole A-ASSOCIATE-RQ.
+    def decide(self, request: AssociationRequest, host: str, occupants: Sequence[Occupant]) -> Place | Refusal:
+        """Decide on an association request.
 
         Args:
-            request: The PDU with its header.
+            request: In one form.
             host: Its sender's address.
-            active: Address -> associations that it has already.
+            occupants: The associations that there are.
         """
-        settings = self._settings
-        called, calling = _title(request[_CALLED]), _title(request[_CALLING])
-        if settings.check_called_aet and called != settings.ae_title:
-            return _rejected(_CALLED_TITLE_UNKNOWN, f"it calls {called!a}, but this is {settings.ae_title}")
-        if settings.allowed_aet and calling not in settings.allowed_aet:
-            return _rejected(_CALLING_TITLE_UNKNOWN, f"{calling!a} is not in allowed_aet")
-        if calling in self._homes and not _is_in(host, self._homes[calling]):
-            return _rejected(_CALLING_TITLE_UNKNOWN, f"{calling!a} has another host in modalities")
-        if sum(active.values()) >= settings.max_associations:
-            return _rejected(_LOCAL_LIMIT_EXCEEDED, f"there are {settings.max_associations} associations already")
-        if active.get(host, 0) >= settings.max_associations_per_host:
-            limit = settings.max_associations_per_host
-            return _rejected(_LOCAL_LIMIT_EXCEEDED, f"this host has {limit} associations already")
+        refusal = self._check_protocol(request) or self._check_titles(request, host)
+        return refusal or self._find_place(request.calling, host, occupants)
+
+    def _check_protocol(self, request: AssociationRequest) -> Refusal | None:
+        if not request.protocol_version & 1:
+            text = f"it speaks protocol version {request.protocol_version:04X}H, this server version 1"
+            return _rejected(_PROTOCOL_VERSION_UNKNOWN, Reason.PROTOCOL_VERSION, text)
+        if request.application_context != APPLICATION_CONTEXT:
+            text = f"its application context is {request.application_context[:_SHOWN_CHARACTERS]!a}, not DICOM's"
+            return _rejected(_APPLICATION_CONTEXT_UNKNOWN, Reason.APPLICATION_CONTEXT, text)
         return None
+
+    def _check_titles(self, request: AssociationRequest, host: str) -> Refusal | None:
+        settings, called, calling = self._settings, request.called, request.calling
+        if not calling:
+            return _rejected(_CALLING_TITLE_UNKNOWN, Reason.CALLING_TITLE, "its calling AE title is blank")
+        if settings.check_called_aet and called != settings.ae_title:
+            text = f'it calls "{shown(called)}", but this is {settings.ae_title}'
+            return _rejected(_CALLED_TITLE_UNKNOWN, Reason.CALLED_TITLE, text)
+        if settings.allowed_aet and calling not in settings.allowed_aet:
+            text = f'"{shown(calling)}" is not in allowed_aet'
+            return _rejected(_CALLING_TITLE_UNKNOWN, Reason.CALLING_TITLE, text)
+        if calling in self._homes and not _is_in(host, self._homes[calling]):
+            text = f'"{shown(calling)}" has another host in modalities'
+            return _rejected(_CALLING_TITLE_UNKNOWN, Reason.CALLING_TITLE, text)
+        return None
+
+    def _find_place(self, calling: str, host: str, occupants: Sequence[Occupant]) -> Place | Refusal:
+        """A scanner with `host` in `modalities` always gets a place: whoever has been idle longest gives way to it."""
+        settings = self._settings
+        is_known = calling in self._homes
+        at_home = [index for index, occupant in enumerate(occupants) if occupant.host == host]
+        if len(occupants) >= settings.max_associations:
+            text = f"there are {settings.max_associations} associations already"
+            strangers = [index for index, occupant in enumerate(occupants) if not occupant.is_known]
+            candidates: Sequence[int] = strangers or range(len(occupants))
+        elif len(at_home) >= settings.max_associations_per_host:
+            text = f"this host has {settings.max_associations_per_host} associations already"
+            candidates = [index for index in at_home if not occupants[index].is_known] or at_home
+        else:
+            return Place(is_known=is_known)
+        if not is_known:
+            return _rejected(_LOCAL_LIMIT_EXCEEDED, Reason.NO_PLACE, text)
+        longest_idle = min(candidates, key=lambda index: occupants[index].idle_since, default=None)
+        return Place(is_known=True, gives_way=longest_idle)
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -113,9 +179,5 @@ def _is_in(host: str, networks: Iterable[_Network]) -> bool:
     return any(address in network for network in networks)
 
 
-def _title(field: bytes) -> str:
-    return field.decode("ascii", "replace").strip(" \0")
-
-
-def _rejected(reason: tuple[int, int, int], text: str) -> Refusal:
-    return Refusal(reply=bytes((0x03, 0, 0, 0, 0, 4, 0, *reason)), reason=text)
+def _rejected(reply: tuple[int, int, int], reason: Reason, text: str) -> Refusal:
+    return Refusal(reply=reject(*reply), reason=reason, text=f"refused: {text}")

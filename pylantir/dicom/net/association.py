@@ -1,162 +1,287 @@
-"""An association within bounds: pynetdicom's, which by itself believes what a peer announces and waits as it pleases.
+"""One accepted association: its state machine, in one thread.
 
-Lives in the server process, one thread per association, which sleeps until the peer says something. A socket and the
-association request that was read from it come in; what the peer may send, in which time, and what is left behind when
-it breaks the rules is decided here. Negotiation and all services but one are pynetdicom's; worklist queries are
-answered here, straight onto the connection.
+Lives in the server process. The thread sleeps until the peer says something. A connection whose A-ASSOCIATE-RQ was
+admitted comes in; the association's services are called, and their answers go out, straight onto the connection.
+
+The states are those of PS3.8 9.2 that an acceptor knows, and a state is a place in the code:
+
+- Sta2, Sta3 (no request, no decision yet) belong to the reception, which has no thread and hands over what it admits.
+- Sta6 (established): `run` has sent the A-ASSOCIATE-AC. `_attend` reads one PDU at a time, and `_next_message` gives
+  whole messages to `_serve`. While a query is answered, the same thread looks between two batches whether the peer has
+  said anything (a C-CANCEL, the next requests, a release, an abort), so that no two threads ever read one connection.
+- Sta8 (release requested): `_release_requested` is set. Requests that came before are answered, then A-RELEASE-RP.
+- Sta13 (waiting for the end): `Connection.send_last` after an A-ABORT. After an A-RELEASE-RP nothing can be lost, and
+  the connection is closed.
+
+Every way out is an exception that says why, and `run` alone turns it into an A-ABORT and a line in the log. Other
+threads only set `_abort_for` and end the connection's reading half, which wakes the thread.
+
+Source: DICOM PS3.8 9.2 (the state machine), PS3.7 9.1.2.3 (C-CANCEL).
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Sequence
 
-from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_FIND
-from pynetdicom.sop_class import ModalityWorklistInformationFind  # type: ignore[attr-defined]
-
-from pylantir.dicom.find.answers import FindExchange
-from pylantir.dicom.find.messages import Ending, ResponseWriter
-from pylantir.dicom.net.complaints import Complaints
-from pylantir.dicom.net.connection import BoundedSocket
-from pylantir.dicom.net.upper_layer import BoundedMessages, ThreadlessProvider
+from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, REPORT_BOUNDS, excess_of
+from pylantir.dicom.net.commands import Command, Ending, Operation, ResponseWriter
+from pylantir.dicom.net.connection import Connection, ConnectionEnded
+from pylantir.dicom.net.messages import MAX_IDENTIFIER_BYTES, MAX_MESSAGE_BYTES, Message, MessageAssembler
+from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest, Offer, accept
+from pylantir.dicom.net.pdus import ABORT, P_DATA, RELEASE_REPLY, RELEASE_RQ, abort, presentation_values
+from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
+from pylantir.dicom.net.services import (
+    EXPLICIT_VR,
+    SOP_CLASS_NOT_SUPPORTED,
+    UNRECOGNISED_OPERATION,
+    FindExchange,
+    ReportRequest,
+    Services,
+    refusal_of,
+)
 
 logger = logging.getLogger(__name__)
 
-Answer = Callable[[FindExchange], None]
-
-FINISH_TIMEOUT_S = 10.0
 SEND_FROM_BYTES = 64 * 1024
 """So much is gathered before it is sent: many responses in one write, and memory that does not grow."""
-MESSAGES_PER_LOOK = 32
+PDUS_PER_LOOK = 32
+MAX_WAITING_MESSAGES = 16
+MAX_CANCELS = 10
+IDENTIFIER_MISMATCH = 0xA900
+PROCESSING_FAILURE = 0x0110
+_REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION})
+"""Statuses that say that the peer has asked for what it cannot have; a refused report has an error ID besides."""
 
 
-class BoundedAssociation(Association):
-    """One accepted association: pynetdicom's, with bounded parts and an end in any case."""
+class _PeerAborted(Exception):
+    """An A-ABORT came."""
 
-    dul: ThreadlessProvider
-    dimse: BoundedMessages
+
+class Association(threading.Thread):
+    """An association that has been admitted; `start` begins it."""
 
     def __init__(
         self,
-        entity: AE,
         connection: socket.socket,
-        address: Any,
-        received: bytes,
-        complaints: Complaints,
-        answer_query: Answer,
+        peer: Peer,
+        request: AssociationRequest,
+        *,
+        offer: Offer,
+        services: Services,
+        refusals: Refusals,
+        idle_timeout_s: float,
+        is_known: bool = False,
     ) -> None:
-        """Prepare; `start` begins.
+        """Prepare.
 
         Args:
-            entity: The application entity with its timeouts.
             connection: The peer's, blocking.
-            address: As `accept` gave it.
-            received: The association request, read from the connection.
-            complaints: Gets to know who breaks the rules.
-            answer_query: Answers a worklist query; called in the association's thread.
+            peer: Who it is.
+            request: What it asked for.
+            offer: What it can get.
+            services: What answers its messages.
+            refusals: Gets to know why it is aborted.
+            idle_timeout_s: It is aborted when nothing has happened for so long.
+            is_known: It is a scanner with `host` in `modalities`.
         """
-        super().__init__(entity, "acceptor")
-        self.dul = ThreadlessProvider(self)
-        self.dimse = BoundedMessages(self)
-        # The timers are the provider's, so what the base class has set is lost.
-        self.acse_timeout, self.network_timeout = entity.acse_timeout, entity.network_timeout
-        self.host = str(address[0])
-        self._complaints = complaints
-        self._answer_query = answer_query
-        self.is_to_abort = False
-        self.name = f"association with {self.host}"
-        self.set_socket(BoundedSocket(self, connection, received, self.complain))
+        super().__init__(name=f"association with {peer.host}")
+        self.peer = peer
+        self.request = request
+        self.is_known = is_known
+        self._heard_at = time.monotonic()
+        self._is_busy = False
+        self.contexts, self._acceptance = accept(request, offer)
+        self._connection = Connection(connection)
+        self._services = services
+        self._refusals = refusals
+        self._idle_timeout_s = idle_timeout_s
+        self._assembler = MessageAssembler()
+        self._waiting: deque[Message] = deque()
+        self._waiting_bytes = 0
+        self._cancelled: set[int] = set()
+        self._release_requested = False
+        self._abort_for: tuple[Reason, str] | None = None
 
-    def complain(self, text: str) -> None:
-        """Log a broken rule."""
-        self._complaints.add(self.host, text)
+    @property
+    def is_leaving(self) -> bool:
+        """Whether somebody has asked it to abort."""
+        return self._abort_for is not None
 
-    def request_abort(self) -> None:
+    @property
+    def idle_since(self) -> float:
+        """When the peer was heard or served last; while it is being served: now."""
+        return time.monotonic() if self._is_busy else self._heard_at
+
+    def request_abort(self, reason: Reason, text: str) -> None:
         """Let the association abort as soon as it waits for its peer. For any thread."""
-        self.is_to_abort = True
-        self.dul.socket.stop_receiving()
+        self._abort_for = (reason, text)
+        self._connection.stop_receiving()
 
     def break_off(self) -> None:
         """End the connection though its thread is at work on it. For any thread."""
-        self.is_to_abort = True
-        self.dul.socket.break_off()
+        self._connection.break_off()
 
-    def run_reactor(self) -> None:
-        """Run until the association is over, and leave no socket behind."""
-        try:
-            super().run_reactor()
-            self.dul.finish(FINISH_TIMEOUT_S)
-        except Exception as error:  # noqa: BLE001 - a stranger's bytes raise anything, the text may quote them
-            # After an abort, the answer that was under way is one too many: nothing to speak of.
-            if not (self._sent_abort or self.acse.is_aborted()):
-                self.complain(f"ended: its protocol data cannot be followed ({type(error).__name__})")
-            self.dul.socket.send_abort()
-        finally:
-            self.kill()
-            self.dul.kill_dul()
-            self.dul.socket.close()
-
-    def _run_reactor(self) -> None:
+    def run(self) -> None:
         """Serve one message after the other until the peer releases, aborts or falls silent."""
-        while not self._kill:
-            context_id, message = self.dimse.get_msg(block=False)
-            if self.is_to_abort:
-                self.abort()
-            elif message is not None and context_id is not None:
-                self._serve_request(message, context_id)
-                self.dul.restart_idle_timer()
-            elif self.acse.is_release_requested():
-                self.acse.send_release(is_response=True)
-                self.is_released = True
-                self.kill()
-            elif self.acse.is_aborted() or not self.dul.is_alive():
-                self.is_aborted = True
-                self.kill()
-            elif self.dul.idle_timer_expired():
-                self.abort()
-            else:
-                self.dul.attend(self.dul.idle_s_left())
+        try:
+            self._connection.send(self._acceptance)
+            while (message := self._next_message()) is not None:
+                self._is_busy = True
+                self._serve(message)
+                self._heard_at, self._is_busy = time.monotonic(), False
+            self._connection.send(RELEASE_REPLY)
+        except _PeerAborted:
+            self._refusals.add(Reason.ABORTED_BY_PEER, self.peer, "it has aborted the association")
+        except ConnectionEnded:
+            self._end(*(self._abort_for or (Reason.CONNECTION_LOST, "it has ended the connection without a release")))
+        except ProtocolError as error:
+            self._end(error.reason, str(error))
+        except Exception as error:  # noqa: BLE001 - last resort: it is this association's failure and nobody else's
+            frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            logger.error("association with %s failed: %s\n%s", self.peer, type(error).__name__, frames)  # noqa: TRY400
+            self._end(Reason.INTERNAL, f"internal error ({type(error).__name__})")
+        finally:
+            self._connection.close()
 
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        context = self._accepted_cx.get(context_id)
-        if (
-            isinstance(msg, C_FIND)
-            and msg.is_valid_request
-            and msg.MessageID is not None
-            and context is not None
-            and context.abstract_syntax == msg.AffectedSOPClassUID == ModalityWorklistInformationFind
-        ):
-            self.dimse.cancel_req = {}
-            self._answer_query(_Exchange(self, msg, msg.MessageID, context_id))
-        else:
-            super()._serve_request(msg, context_id)
+    def _end(self, reason: Reason, text: str) -> None:
+        is_gone = reason is Reason.CONNECTION_LOST
+        self._refusals.add(reason, self.peer, text if is_gone else f"aborted: {text}")
+        if not is_gone:
+            self._connection.send_last(abort())
 
-    def _abort_blocking(self, block: bool = True) -> None:
-        """Abort; only ever called in the association's own thread, which has nobody to wait for."""
-        if not self._sent_abort and not self.is_released:
-            self._sent_abort = True
-            self.acse.send_abort(0x00)
-            self.kill()
+    def _next_message(self) -> Message | None:
+        """Wait for the next request; None when the peer wants the association released."""
+        while not self._waiting:
+            if self._release_requested:
+                return None
+            left_s = self._heard_at + self._idle_timeout_s - time.monotonic()
+            if left_s <= 0:
+                raise ProtocolError(
+                    Reason.IDLE, f"nothing was said for {self._idle_timeout_s:g} s (dicom.idle_timeout)"
+                )
+            self._attend(left_s)
+        message = self._waiting.popleft()
+        self._waiting_bytes -= len(message.data)
+        return message
 
+    def _attend(self, timeout_s: float) -> bool:
+        """Read one PDU if one comes in time. Whether one came.
 
-class _Exchange:
-    """A worklist query and the way back, past pynetdicom's queues: see `FindExchange`."""
+        Source: DICOM PS3.8 table 9-10 (events), 9.3.
+        """
+        if not self._connection.wait(timeout_s):
+            return False
+        kind, body = self._connection.read_pdu()
+        self._heard_at = time.monotonic()
+        if kind == ABORT:
+            raise _PeerAborted
+        if self._release_requested or kind not in {P_DATA, RELEASE_RQ}:
+            raise ProtocolError(Reason.PROTOCOL, f"a PDU of type {kind:02X}H does not belong here")
+        if kind == RELEASE_RQ:
+            self._release_requested = True
+            return True
+        for context_id, control, fragment in presentation_values(body):
+            if context_id not in self.contexts:
+                text = f"its presentation context {context_id} was not accepted"
+                raise ProtocolError(Reason.PROTOCOL, text)
+            message = self._assembler.add(context_id, control, fragment)
+            if message is not None:
+                self._put_in_line(message)
+        return True
 
-    def __init__(self, association: BoundedAssociation, request: C_FIND, message_id: int, context_id: int) -> None:
-        context = association._accepted_cx[context_id]  # noqa: SLF001 - as the library's own services do
-        self.caller = association.requestor.ae_title
-        self.identifier = request.Identifier.getvalue() if request.Identifier else b""
-        self.explicit_vr = context.transfer_syntax[0] == ExplicitVRLittleEndian
-        self._message_id = message_id
-        self._association = association
-        self._writer = ResponseWriter(
-            context_id=context_id, message_id=message_id, max_length=association.requestor.maximum_length or 0
+    def _put_in_line(self, message: Message) -> None:
+        """Keep a whole message, one is served after the other; a C-CANCEL overtakes."""
+        if message.command.operation is Operation.C_CANCEL:
+            if message.command.responded_to is not None and len(self._cancelled) < MAX_CANCELS:
+                self._cancelled.add(message.command.responded_to)
+            return
+        self._waiting.append(message)
+        self._waiting_bytes += len(message.data)
+        if len(self._waiting) > MAX_WAITING_MESSAGES or self._waiting_bytes > MAX_MESSAGE_BYTES:
+            raise ProtocolError(Reason.LIMIT, "it sends requests without waiting for answers")
+
+    def _serve(self, message: Message) -> None:
+        context, command = self.contexts[message.context_id], message.command
+        for oddity in command.oddities:
+            self._refusals.tolerate(self.peer, oddity)
+        refusal = refusal_of(command, context.abstract_syntax) or _excess(message, context)
+        if refusal is not None:
+            self._conclude(message, refusal)
+        elif command.operation is Operation.C_ECHO:
+            self._conclude(message, Ending(status=0))
+        elif command.operation is Operation.C_FIND:
+            self._cancelled.clear()
+            exchange = _Exchange(self, message)
+            self._services.query(exchange)
+            if exchange.failure is not None:
+                raise exchange.failure
+        elif self._services.report is not None:
+            self._conclude(message, self._services.report(self._report_of(message, context)), is_told=True)
+
+    def _report_of(self, message: Message, context: AcceptedContext) -> ReportRequest:
+        return ReportRequest(
+            operation=message.command.operation,
+            peer=self.peer,
+            caller=self.request.calling,
+            instance_uid=message.command.instance_uid,
+            data=message.data,
+            explicit_vr=context.transfer_syntax == EXPLICIT_VR,
+            attributes=message.command.attributes,
         )
+
+    def _conclude(self, message: Message, ending: Ending, *, is_told: bool = False) -> None:
+        self._connection.send(self.writer_of(message).ending(ending))
+        self.note_refusal(message.command, ending, is_told=is_told)
+
+    def note_refusal(self, command: Command, ending: Ending, *, is_told: bool) -> None:
+        """Count a refused message, and log it unless its service has."""
+        if ending.status in _REFUSED or ending.error_id is not None:
+            element = f"element {ending.tag:08X}: " if ending.tag else ""
+            text = f"{command.operation} refused: status 0x{ending.status:04X}, {element}{ending.comment}"
+            self._refusals.add(Reason.MESSAGE, self.peer, text, is_told=is_told)
+
+    def writer_of(self, message: Message) -> ResponseWriter:
+        """What writes the responses to a request."""
+        command = message.command
+        return ResponseWriter(
+            operation=command.operation,
+            sop_class=command.sop_class or self.contexts[message.context_id].abstract_syntax,
+            context_id=message.context_id,
+            message_id=command.message_id or 0,
+            max_length=self.request.max_length,
+        )
+
+    def send(self, data: bytes) -> None:
+        """Send PDUs; in the association's thread."""
+        self._connection.send(data)
+
+    def look(self, message_id: int) -> bool:
+        """Read what the peer has said meanwhile; gives whether it has cancelled this request."""
+        for _ in range(PDUS_PER_LOOK):
+            if not self._attend(0):
+                break
+        return message_id in self._cancelled
+
+
+class _Exchange(FindExchange):
+    """A worklist query and the way back. What ends the association meanwhile is kept for when the service returns."""
+
+    def __init__(self, association: Association, message: Message) -> None:
+        self.peer = association.peer
+        self.caller = association.request.calling
+        self.identifier = message.data
+        self.explicit_vr = association.contexts[message.context_id].transfer_syntax == EXPLICIT_VR
+        self.failure: Exception | None = None
+        self._association = association
+        self._command = message.command
+        self._message_id = message.command.message_id or 0
+        self._writer = association.writer_of(message)
         self._pieces: list[bytes] = []
         self._gathered_bytes = 0
 
@@ -168,22 +293,45 @@ class _Exchange:
         if self._gathered_bytes >= SEND_FROM_BYTES:
             self._flush()
 
-    def conclude(self, ending: Ending) -> None:
+    def conclude(self, ending: Ending) -> bool:
         """Send the last response."""
         self._pieces.append(self._writer.ending(ending))
         self._flush()
-        self._association.dul.attend_to_all(MESSAGES_PER_LOOK)
+        self._association.note_refusal(self._command, ending, is_told=False)
+        return self.failure is None
 
     def is_cancelled(self) -> bool:
         """Look whether the peer has said anything meanwhile, and whether it was that."""
-        self._association.dul.attend_to_all(MESSAGES_PER_LOOK)
-        return self._message_id in self._association.dimse.cancel_req
+        try:
+            return self.failure is None and self._association.look(self._message_id)
+        except (ConnectionEnded, ProtocolError, _PeerAborted) as error:
+            self.failure = error
+            return False
 
     def is_over(self) -> bool:
-        """Whether the association has ended, or is to."""
-        return not self._association.dul.is_alive() or self._association.is_to_abort
+        """Whether nobody is left to answer."""
+        return self.failure is not None
 
     def _flush(self) -> None:
-        if not self.is_over():
-            self._association.dul.socket.send(b"".join(self._pieces))
+        if self.failure is None:
+            try:
+                self._association.send(b"".join(self._pieces))
+            except ConnectionEnded as error:
+                self.failure = error
         self._pieces, self._gathered_bytes = [], 0
+
+
+def _excess(message: Message, context: AcceptedContext) -> Ending | None:
+    """Refuse a data set that would cost too much to decode, before anybody decodes it."""
+    is_explicit = context.transfer_syntax == EXPLICIT_VR
+    if message.command.operation is Operation.C_FIND:
+        if message.data_bytes > MAX_IDENTIFIER_BYTES:
+            comment = f"the identifier has more than {MAX_IDENTIFIER_BYTES} bytes"
+            return Ending(status=IDENTIFIER_MISMATCH, comment=comment)
+        excess = excess_of(message.data, IDENTIFIER_BOUNDS, explicit_vr=is_explicit)
+        return Ending(status=IDENTIFIER_MISMATCH, comment=f"the identifier has {excess}") if excess else None
+    excess = excess_of(message.data, REPORT_BOUNDS, explicit_vr=is_explicit) if message.data else None
+    if excess is None:
+        return None
+    comment = f"the data set has {excess}"
+    return Ending(status=PROCESSING_FAILURE, comment=comment, error_id=12, instance_uid=message.command.instance_uid)

@@ -13,11 +13,15 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from pylantir.dicom.net.admission import HEADER_BYTES, Admission, Refusal
-from pylantir.dicom.net.complaints import Complaints
+from pylantir.dicom.net.admission import Admission, Place, Refusal
+from pylantir.dicom.net.negotiation import AssociationRequest, read_request, titles_of
+from pylantir.dicom.net.pdus import HEADER_BYTES, abort
+from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +32,24 @@ LEAVE_TIMEOUT_S = 2.0
 MAX_GUESTS = 128
 ACCEPTS_PER_TURN = 64
 NO_RESOURCES_PAUSE_S = 0.2
+_TITLES_READ_BYTES = HEADER_BYTES + 36
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Secure = Callable[[socket.socket], ssl.SSLSocket]
-HandOver = Callable[[socket.socket, Any, bytes], None]
+Decide = Callable[[AssociationRequest, str], Place | Refusal]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A connection (blocking) whose association request has been admitted."""
+
+    connection: socket.socket
+    peer: Peer
+    request: AssociationRequest
+    is_known: bool
+
+
+HandOver = Callable[[Arrival], None]
 
 
 class _Guest:
@@ -52,6 +70,14 @@ class _Guest:
     def host(self) -> str:
         return str(self.address[0])
 
+    @property
+    def peer(self) -> Peer:
+        """Who it is, with the AE titles once they have come."""
+        if len(self.received) < _TITLES_READ_BYTES:
+            return Peer(host=self.host)
+        called, calling = titles_of(bytes(self.received))
+        return Peer(host=self.host, calling=calling, called=called)
+
 
 class Reception:
     """The pool of connections without an association. When it is full, the oldest gives way."""
@@ -60,8 +86,9 @@ class Reception:
         self,
         listener: socket.socket,
         admission: Admission,
+        refusals: Refusals,
         *,
-        active: Callable[[], Mapping[str, int]],
+        decide: Decide,
         hand_over: HandOver,
         secure: Secure | None = None,
     ) -> None:
@@ -69,17 +96,18 @@ class Reception:
 
         Args:
             listener: Bound and listening; becomes non-blocking.
-            admission: Who is let in.
-            active: Address -> associations that it has just now.
-            hand_over: Gets the socket (blocking), the peer's address and the association request.
+            admission: Which addresses may connect, and what is an association request.
+            refusals: Gets to know who was refused, and why.
+            decide: Decides on a whole request from an address.
+            hand_over: Gets what was admitted.
             secure: Begins a TLS handshake on a new connection; may raise OSError. None: no TLS.
         """
         self._listener = listener
         self._admission = admission
-        self._active = active
+        self._refusals = refusals
+        self._decide = decide
         self._hand_over = hand_over
         self._secure = secure
-        self._complaints = Complaints(logger)
         self._selector = selectors.DefaultSelector()
         self._guests: dict[socket.socket, _Guest] = {}
         self._accept_again_at: float | None = None
@@ -108,10 +136,11 @@ class Reception:
             if key.fileobj is self._listener:
                 self._accept(now)
             elif (guest := self._guests.get(key.fileobj)) is not None:  # type: ignore[call-overload]
-                self._attend(guest, now)
+                self._attend_safely(guest, now)
         for guest in [guest for guest in self._guests.values() if now >= guest.deadline]:
             if guest.received and not guest.leaving:
-                self._complaints.add(guest.host, f"no association request within {REQUEST_TIMEOUT_S:.0f} s")
+                text = f"no association request within {REQUEST_TIMEOUT_S:.0f} s"
+                self._refusals.add(Reason.TOO_SLOW, guest.peer, text)
             self._dismiss(guest)
 
     def close(self) -> None:
@@ -139,16 +168,25 @@ class Reception:
 
     def _make_room(self, now: float) -> None:
         """Let the oldest guest go, and look away from the listener for a moment: it would stay readable."""
-        self._complaints.add("anywhere", "not accepted: this process has no file descriptors left")
+        nobody = Peer(host="anywhere")
+        self._refusals.add(Reason.NO_PLACE, nobody, "not accepted: this process has no file descriptors left")
         if self._guests:
-            self._dismiss(next(iter(self._guests.values())))
+            self._send_one_away()
         self._selector.unregister(self._listener)
         self._accept_again_at = now + NO_RESOURCES_PAUSE_S
+
+    def _send_one_away(self) -> None:
+        """Let the oldest guest go, one from a scanner's address only if there is nobody else."""
+        strangers = (guest for guest in self._guests.values() if not self._admission.is_home(guest.host))
+        guest = next(strangers, next(iter(self._guests.values())))
+        if guest.received and not guest.leaving:
+            self._refusals.add(Reason.NO_PLACE, guest.peer, "closed: it was slow, and newer connections need its place")
+        self._dismiss(guest)
 
     def _receive(self, connection: socket.socket, address: Any, now: float) -> None:
         host = str(address[0])
         if not self._admission.allows_host(host):
-            self._complaints.add(host, "refused: not in allowed_hosts")
+            self._refusals.add(Reason.HOST, Peer(host=host), "refused: not in allowed_hosts")
             connection.close()
             return
         connection.setblocking(False)
@@ -159,13 +197,22 @@ class Reception:
             if self._secure is not None:
                 connection = self._secure(connection)
         except OSError as error:
-            self._complaints.add(host, f"closed: {error.strerror or error}")
+            self._refusals.add(Reason.TLS, Peer(host=host), f"closed: {error.strerror or error}")
             connection.close()
             return
         if len(self._guests) >= MAX_GUESTS:
-            self._dismiss(next(iter(self._guests.values())))
+            self._send_one_away()
         self._guests[connection] = _Guest(connection, address, now + REQUEST_TIMEOUT_S)
         self._selector.register(connection, selectors.EVENT_READ)
+
+    def _attend_safely(self, guest: _Guest, now: float) -> None:
+        try:
+            self._attend(guest, now)
+        except Exception as error:  # noqa: BLE001 - last resort: it is this connection's failure and nobody else's
+            frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            logger.error("connection from %s failed: %s\n%s", guest.host, type(error).__name__, frames)  # noqa: TRY400
+            self._refusals.add(Reason.INTERNAL, guest.peer, "closed: internal error", is_told=True)
+            self._dismiss(guest)
 
     def _attend(self, guest: _Guest, now: float) -> None:
         try:
@@ -181,7 +228,7 @@ class Reception:
             # Somebody who hangs up in a handshake is a health check.
             if not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 reason = getattr(error, "verify_message", "") or error.reason or "not understood"
-                self._complaints.add(guest.host, f"TLS refused: {reason.lower().replace('_', ' ')}")
+                self._refusals.add(Reason.TLS, guest.peer, f"TLS refused: {reason.lower().replace('_', ' ')}")
             self._dismiss(guest)
         except OSError:
             self._dismiss(guest)
@@ -199,6 +246,9 @@ class Reception:
         """
         data = guest.socket.recv(guest.needed - len(guest.received) if not guest.leaving else 4096)
         if not data:
+            if guest.received and not guest.leaving:
+                text = "it hung up in the middle of its association request"
+                self._refusals.add(Reason.ABORTED_BY_PEER, guest.peer, text)
             self._dismiss(guest)
         elif not guest.leaving:
             guest.received += data
@@ -206,26 +256,34 @@ class Reception:
                 self._advance(guest, now)
 
     def _advance(self, guest: _Guest, now: float) -> None:
-        verdict: int | Refusal | None
         if guest.needed == HEADER_BYTES:
-            verdict = self._admission.announced_bytes(bytes(guest.received))
-        else:
-            verdict = self._admission.check_request(bytes(guest.received), guest.host, self._active())
-        if isinstance(verdict, int):
-            guest.needed += verdict
-        elif verdict is not None:
+            announced = self._admission.announced_bytes(bytes(guest.received))
+            if isinstance(announced, Refusal):
+                self._refuse(guest, announced, now)
+            else:
+                guest.needed += announced
+            return
+        try:
+            request = read_request(bytes(guest.received))
+        except ProtocolError as error:
+            refusal = Refusal(reply=abort(), reason=error.reason, text=f"aborted: {error}")
+            self._refuse(guest, refusal, now)
+            return
+        verdict = self._decide(request, guest.host)
+        if isinstance(verdict, Refusal):
             self._refuse(guest, verdict, now)
-        else:
-            self._forget(guest)
-            guest.socket.setblocking(True)
-            self._hand_over(guest.socket, guest.address, bytes(guest.received))
+            return
+        peer = guest.peer
+        self._forget(guest)
+        guest.socket.setblocking(True)
+        self._hand_over(Arrival(connection=guest.socket, peer=peer, request=request, is_known=verdict.is_known))
 
     def _refuse(self, guest: _Guest, refusal: Refusal, now: float) -> None:
         """Answer, and wait for the other side to hang up: closed at once, the answer might be lost."""
+        self._refusals.add(refusal.reason, guest.peer, refusal.text)
         if not refusal.reply:
             self._dismiss(guest)
             return
-        self._complaints.add(guest.host, f"refused: {refusal.reason}")
         guest.socket.send(refusal.reply)
         guest.leaving = True
         guest.deadline = now + LEAVE_TIMEOUT_S

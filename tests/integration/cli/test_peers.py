@@ -20,7 +20,9 @@ from ports import free_port
 from pynetdicom import _config
 
 from pylantir.cli.main import main
-from pylantir.dicom.net.acceptor import WorklistServer
+from pylantir.dicom.find.answers import QueryService
+from pylantir.dicom.net.acceptor import DicomServer
+from pylantir.dicom.net.services import Services
 from pylantir.errors import ExitStatus, StoreError
 from pylantir.ipc.control import SOCKET_NAME
 from pylantir.ipc.frames import Frame, FrameReader, encode_frame
@@ -95,7 +97,9 @@ def serving(answer: Callable[[WorklistQuery], Iterable[Mapping[str, object]]] = 
     """A worklist server on loopback; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = str(listener.getsockname()[1])
-    server = WorklistServer(listener, DicomSettings(**settings), in_batches_of_one(answer))
+    configured = DicomSettings(**settings)
+    services = Services(query=QueryService(configured, in_batches_of_one(answer)).answer)
+    server = DicomServer(listener, configured, services)
     try:
         with looping(server, server.accept_pending):
             yield port

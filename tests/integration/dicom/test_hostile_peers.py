@@ -17,7 +17,7 @@ from dicom_server import Served, association, serving, wait_until
 from fuzz.seeds import associate_request, echo_request, element, find_request, release_request
 
 from pylantir.dicom.net import connection as bounds
-from pylantir.dicom.net import reception, upper_layer
+from pylantir.dicom.net import messages, reception
 
 pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
 
@@ -130,7 +130,10 @@ def test_a_refused_association_gets_its_answer(bound: socket.socket, caplog: pyt
         for _ in range(5):
             assert rejection(served, "STRANGER") == (1, 1, 3)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == ["connection from 127.0.0.1: refused: this host has 2 associations already"]
+    assert warnings == [
+        "connection from 127.0.0.1 (MR1 calls PYLANTIR): refused: this host has 2 associations already",
+        'connection from 127.0.0.1 (STRANGER calls PYLANTIR): refused: "STRANGER" is not in allowed_aet',
+    ]
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", b"\x04\x00\xff\xff\xff\xff" + bytes(100)])
@@ -166,7 +169,7 @@ def test_a_byte_now_and_then_does_not_keep_an_association(served: Served, monkey
 def test_a_message_without_end_is_aborted(
     served: Served, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, fragments: int
 ) -> None:
-    monkeypatch.setattr(upper_layer, limit, value)
+    monkeypatch.setattr(messages, limit, value)
     fragment = struct.pack(">BBII", 4, 0, 4 + 2 + 64, 2 + 64) + b"\x01\x01" + bytes(64)
     with raw_association(served) as endless:
         with suppress(OSError):

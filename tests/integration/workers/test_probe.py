@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import queue
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +11,10 @@ from multiprocessing.connection import wait
 
 import pytest
 from dicom_server import serving
-from pynetdicom import evt
 
+from pylantir.dicom.net.association import Association
+from pylantir.dicom.net.commands import Operation, ResponseWriter
+from pylantir.dicom.net.messages import Message
 from workers.supervisor.probe import ANSWER_WITHIN_S, PROBE_EVERY_S, ServerWatch, probe_title
 
 TITLE = probe_title(b"key")
@@ -57,18 +59,18 @@ def test_a_server_that_works_answers_whomever_else_it_serves(bound: socket.socke
             assert is_answered(watch, turn * PROBE_EVERY_S)
 
 
-def test_the_answer_is_a_c_echo(bound: socket.socket) -> None:
-    echoed = threading.Event()
+def test_the_answer_is_a_c_echo(bound: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: queue.SimpleQueue[tuple[str, Operation]] = queue.SimpleQueue()
+    writer_of = Association.writer_of
 
-    def note(event: evt.Event) -> int:
-        assert event.assoc.requestor.ae_title == TITLE
-        echoed.set()
-        return 0
+    def note(association: Association, message: Message) -> ResponseWriter:
+        answered.put((association.request.calling, message.command.operation))
+        return writer_of(association, message)
 
-    with serving(bound, lambda _: iter(())) as served, watching(bound) as watch:
-        served.server._handlers.append((evt.EVT_C_ECHO, note))
+    monkeypatch.setattr(Association, "writer_of", note)
+    with serving(bound, lambda _: iter(())), watching(bound) as watch:
         assert is_answered(watch, PROBE_EVERY_S)
-        assert echoed.wait(5)
+        assert answered.get(timeout=5) == (TITLE, Operation.C_ECHO)
 
 
 def test_two_silences_in_a_row_are_too_many(bound: socket.socket) -> None:

@@ -21,7 +21,8 @@ from pylantir.dicom.find.attributes import WORKLIST_ATTRIBUTES
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
-from pylantir.dicom.find.messages import Ending, ResponseWriter
+from pylantir.dicom.net.commands import Ending, Operation, ResponseWriter
+from pylantir.dicom.net.services import WORKLIST_FIND
 from pylantir.dicom.text.charset import CharacterSet, Loss
 from pylantir.entry import WORKLIST_FIELDS
 from pylantir.errors import RecordRejected
@@ -187,6 +188,16 @@ def by_pynetdicom(message_id: int, context_id: int, max_length: int, ending: End
     return written
 
 
+def find_writer(context_id: int, message_id: int, max_length: int) -> ResponseWriter:
+    return ResponseWriter(
+        operation=Operation.C_FIND,
+        sop_class=WORKLIST_FIND,
+        context_id=context_id,
+        message_id=message_id,
+        max_length=max_length,
+    )
+
+
 @given(
     message_id=st.integers(0, 0xFFFF),
     context_id=st.integers(0, 127).map(lambda number: 2 * number + 1),
@@ -196,7 +207,7 @@ def by_pynetdicom(message_id: int, context_id: int, max_length: int, ending: End
 def test_pending_responses_are_those_of_pynetdicom(
     message_id: int, context_id: int, max_length: int, data: bytes
 ) -> None:
-    writer = ResponseWriter(context_id=context_id, message_id=message_id, max_length=max_length)
+    writer = find_writer(context_id, message_id, max_length)
     expected = by_pynetdicom(message_id, context_id, max_length, Ending(status=0xFF01), data)
     assert b"".join(writer.pending([data, data], 0xFF01)) == expected * 2
 
@@ -211,10 +222,10 @@ def test_pending_responses_are_those_of_pynetdicom(
     ],
 )
 def test_the_last_response_is_that_of_pynetdicom(ending: Ending) -> None:
-    writer = ResponseWriter(context_id=3, message_id=513, max_length=16384)
+    writer = find_writer(3, 513, 16384)
     assert writer.ending(ending) == by_pynetdicom(513, 3, 16384, ending, None)
 
 
 def test_a_comment_has_64_characters_at_most_in_ascii() -> None:
-    written = ResponseWriter(context_id=1, message_id=1, max_length=0).ending(Ending(status=0xC001, comment="é" * 99))
+    written = find_writer(1, 1, 0).ending(Ending(status=0xC001, comment="é" * 99))
     assert written.endswith(b"\x00\x00\x02\x09\x40\x00\x00\x00" + b"?" * 64)

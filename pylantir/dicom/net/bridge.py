@@ -1,0 +1,41 @@
+"""The bridge to pynetdicom: all that the server side has of that library, and why it is so little.
+
+Lives in every process that speaks DICOM. The commands ask other servers through pynetdicom's public interface. The
+server itself does not use its association, ACSE, DIMSE and upper layer classes: those give each association two threads
+that look around every millisecond, believe the length that a peer announces, end an association silently when a request
+is not quite as the standard wants it, and can be changed only through their private names. The server's own state
+machine is one module (`association`): one thread for each association, and each state of PS3.8 9.2 is a place in its
+code.
+
+So no private name of pynetdicom is used, and this is the only module of `dicom.net` that imports the library. What is
+left are its settings, which hold for the whole process (`_config` is pynetdicom's public settings module), and the
+implementation identity under which scanners have known this server.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pydicom.config
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, _config
+
+IMPLEMENTATION_CLASS = str(PYNETDICOM_IMPLEMENTATION_UID)
+IMPLEMENTATION_VERSION = PYNETDICOM_IMPLEMENTATION_VERSION
+
+
+def configure_dicom_libraries() -> None:
+    """Keep patient data out of the logs, for this whole process.
+
+    pynetdicom logs identifiers at INFO, pydicom warns of odd values by quoting them. To be called once by the
+    process body.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    # What these libraries say of a failure would show a stranger's bytes; we say it in our own words.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE

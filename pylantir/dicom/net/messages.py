@@ -1,0 +1,94 @@
+"""Putting messages together from their fragments: bounded in size, number and time.
+
+Lives in the server process, in the association's thread. Presentation data values come in, whole messages go out. What
+a peer sends beyond a bound is not kept in memory.
+
+Source: DICOM PS3.7 6.3 (messages), PS3.8 E.1 (fragments).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pylantir.dicom.net.commands import Command, Operation, read_command
+from pylantir.dicom.net.pdus import IS_COMMAND, IS_LAST
+from pylantir.dicom.net.refusals import ProtocolError, Reason
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_COMMAND_BYTES = 64 * 1024
+MAX_IDENTIFIER_BYTES = 256 * 1024
+"""Of what a C-FIND asks for; a longer one is read to its end, not kept, and refused."""
+MESSAGE_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A whole request.
+
+    Attributes:
+        data: Its data set, empty if it has none.
+        data_bytes: How long that was; more than `data` holds if it was too long to be kept.
+    """
+
+    context_id: int
+    command: Command
+    data: bytes = b""
+    data_bytes: int = 0
+
+
+class MessageAssembler:
+    """The message that is being received on one association."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started_at: float | None = None
+        self._context_id = 0
+        self._command: Command | None = None
+        self._kept = bytearray()
+        self._received_bytes = 0
+
+    def add(self, context_id: int, control: int, fragment: bytes) -> Message | None:
+        """Add a fragment; gives the message when this was its last.
+
+        Raises:
+            ProtocolError: A fragment that does not belong here, or a message beyond the bounds.
+        """
+        self._check_place(context_id, control, len(fragment))
+        if len(self._kept) + len(fragment) <= self._limit:
+            self._kept += fragment
+        if not control & IS_LAST:
+            return None
+        if self._command is None:
+            command = read_command(bytes(self._kept))
+            if command.has_data:
+                self._command, self._kept, self._received_bytes = command, bytearray(), 0
+                return None
+            return self._finish(Message(context_id=context_id, command=command))
+        whole = Message(
+            context_id=context_id, command=self._command, data=bytes(self._kept), data_bytes=self._received_bytes
+        )
+        return self._finish(whole)
+
+    @property
+    def _limit(self) -> int:
+        if self._command is None:
+            return MAX_COMMAND_BYTES
+        return MAX_IDENTIFIER_BYTES if self._command.operation is Operation.C_FIND else MAX_MESSAGE_BYTES
+
+    def _check_place(self, context_id: int, control: int, length: int) -> None:
+        if self._started_at is None:
+            self._started_at, self._context_id = self._clock(), context_id
+        if context_id != self._context_id or bool(control & IS_COMMAND) != (self._command is None):
+            raise ProtocolError(Reason.PROTOCOL, "the fragments of its message are not in order")
+        self._received_bytes += length
+        limit = MAX_MESSAGE_BYTES if self._command else min(MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES)
+        if self._received_bytes > limit:
+            raise ProtocolError(Reason.LIMIT, f"its message has more than {limit} bytes")
+        if self._clock() - self._started_at > MESSAGE_TIMEOUT_S:
+            raise ProtocolError(Reason.TOO_SLOW, f"its message took more than {MESSAGE_TIMEOUT_S:.0f} s")
+
+    def _finish(self, message: Message) -> Message:
+        self._started_at, self._command, self._kept, self._received_bytes = None, None, bytearray(), 0
+        return message

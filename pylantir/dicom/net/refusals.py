@@ -1,0 +1,122 @@
+"""What was refused or aborted: one log line each, at a rate that no stranger sets, and a count for `status`.
+
+Lives in the server process. Who was refused and why comes in. The same reason from the same address is logged at most
+once a minute; another reason is logged at once. Every refusal is counted by its reason.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+EVERY_S = 60.0
+MAX_REMEMBERED = 1024
+"""So many pairs of address and reason are kept; the one that was told longest ago is forgotten first."""
+
+
+class Reason(enum.StrEnum):
+    """Why an association or a message was refused or aborted. Few and fixed: they are the keys of `refusals`."""
+
+    HOST = "host not allowed"
+    NO_DICOM = "no DICOM"
+    UNREADABLE_REQUEST = "unreadable association request"
+    TOO_SLOW = "too slow"
+    TLS = "TLS"
+    CERTIFICATE = "certificate"
+    PROTOCOL_VERSION = "protocol version"
+    APPLICATION_CONTEXT = "application context"
+    CALLING_TITLE = "calling AE title"
+    CALLED_TITLE = "called AE title"
+    NO_PLACE = "no place"
+    GAVE_WAY = "gave way to a configured scanner"
+    PROTOCOL = "protocol"
+    LIMIT = "limit"
+    IDLE = "idle"
+    MESSAGE = "message"
+    ABORTED_BY_PEER = "aborted by the peer"
+    CONNECTION_LOST = "connection lost"
+    STOPPING = "stopping"
+    INTERNAL = "internal error"
+
+
+_ORDINARY = frozenset({Reason.IDLE, Reason.ABORTED_BY_PEER, Reason.CONNECTION_LOST, Reason.STOPPING})
+"""What happens every day in a hospital: INFO, not WARNING."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Who is at the other end: the address, and both AE titles once they have been read."""
+
+    host: str
+    calling: str | None = None
+    called: str | None = None
+
+    def __str__(self) -> str:
+        if self.calling is None:
+            return self.host
+        return f"{self.host} ({shown(self.calling)} calls {shown(self.called or '')})"
+
+
+def shown(title: str) -> str:
+    """Write an AE title for a log line: nothing in it may end the line or act on a terminal."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in title) or "(blank)"
+
+
+class ProtocolError(Exception):
+    """A peer broke a rule. The association is aborted, with the reason in the log."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Refusals:
+    """Logs and counts what was refused. May be used from several threads."""
+
+    def __init__(self, logger: logging.Logger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._last: dict[tuple[str, str], tuple[float, int]] = {}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Reason -> how often, since the server started."""
+        with self._lock:
+            return dict(self._counts)
+
+    def add(self, reason: Reason, peer: Peer, text: str, *, is_told: bool = False) -> None:
+        """Count a refusal, and log it unless the same was logged of this address less than a minute ago.
+
+        Args:
+            reason: What is counted.
+            peer: Who was refused.
+            text: What was wrong, for the log.
+            is_told: There is a line in the log already.
+        """
+        with self._lock:
+            self._counts[reason.value] += 1
+        if not is_told:
+            self._tell(reason.value, logging.INFO if reason in _ORDINARY else logging.WARNING, peer, text)
+
+    def tolerate(self, peer: Peer, text: str) -> None:
+        """Log, at the same rate, what was wrong and was served nevertheless."""
+        self._tell(text, logging.WARNING, peer, text)
+
+    def _tell(self, key: str, level: int, peer: Peer, text: str) -> None:
+        now = self._clock()
+        with self._lock:
+            told_at, untold = self._last.pop((peer.host, key), (-EVERY_S, 0))
+            is_due = now - told_at >= EVERY_S
+            self._last[peer.host, key] = (now, 0) if is_due else (told_at, untold + 1)
+            if len(self._last) > MAX_REMEMBERED:
+                del self._last[next(iter(self._last))]
+        if is_due:
+            more = f" ({untold} more since the last such line)" if untold else ""
+            self._logger.log(level, "connection from %s: %s%s", peer, text, more)
