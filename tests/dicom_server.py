@@ -19,6 +19,7 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
 from pylantir.dicom.find.answers import Find, QueryService
 from pylantir.dicom.find.encode_responses import Row
+from pylantir.dicom.mpps.service import MppsPorts, MppsService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.dicom.net.services import Services
@@ -56,10 +57,11 @@ def in_batches_of_one(items: Items) -> Find:
 class Served:
     """A server with the loop that its process would have, on a socket that outlives it."""
 
-    def __init__(self, bound: socket.socket, items: Items, **settings: Any) -> None:
+    def __init__(self, bound: socket.socket, items: Items, mpps: MppsPorts | None = None, **settings: Any) -> None:
         self.port = int(bound.getsockname()[1])
         configured = DicomSettings(**settings)
-        services = Services(query=QueryService(configured, in_batches_of_one(items)).answer)
+        query = QueryService(configured, in_batches_of_one(items)).answer
+        services = Services(query=query, report=MppsService(mpps).answer if mpps else None)
         self.server = DicomServer(bound.dup(), configured, services)
         self.wake_ups = 0
         self._wake, self._waker = socket.socketpair()

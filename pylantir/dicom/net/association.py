@@ -21,6 +21,7 @@ Source: DICOM PS3.8 9.2 (the state machine), PS3.7 9.1.2.3 (C-CANCEL).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -61,6 +62,10 @@ _REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED
 
 class _PeerAborted(Exception):
     """An A-ABORT came."""
+
+
+class _PeerFinished(ConnectionEnded):
+    """The peer will say no more. It may still listen: what it has asked for is answered until that fails."""
 
 
 class Association(threading.Thread):
@@ -106,6 +111,7 @@ class Association(threading.Thread):
         self._waiting_bytes = 0
         self._cancelled: set[int] = set()
         self._release_requested = False
+        self._is_finished = False
         self._abort_for: tuple[Reason, str] | None = None
 
     @property
@@ -175,9 +181,17 @@ class Association(threading.Thread):
 
         Source: DICOM PS3.8 table 9-10 (events), 9.3.
         """
+        if self._is_finished:
+            raise _PeerFinished
         if not self._connection.wait(timeout_s):
             return False
-        kind, body = self._connection.read_pdu()
+        try:
+            kind, body = self._connection.read_pdu()
+        except ConnectionEnded:
+            if self._abort_for is not None:
+                raise
+            self._is_finished = True
+            raise _PeerFinished from None
         self._heard_at = time.monotonic()
         if kind == ABORT:
             raise _PeerAborted
@@ -263,9 +277,10 @@ class Association(threading.Thread):
 
     def look(self, message_id: int) -> bool:
         """Read what the peer has said meanwhile; gives whether it has cancelled this request."""
-        for _ in range(PDUS_PER_LOOK):
-            if not self._attend(0):
-                break
+        with contextlib.suppress(_PeerFinished):
+            for _ in range(PDUS_PER_LOOK):
+                if not self._attend(0):
+                    break
         return message_id in self._cancelled
 
 
