@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pylantir.errors import RecordRejected
+from pylantir.invisible import has_invisible, without_invisible
 
 SCHEDULED = "SCHEDULED"
 IN_PROGRESS = "IN_PROGRESS"
@@ -128,7 +129,11 @@ _RULES: Mapping[str, ValueRule] = {
     WEIGHT_KG_FIELD: WORKLIST_FIELDS["patient_weight_lb"],
     START_FIELD: ValueRule(vr="DT", max_length=14),
 }
-_IDENTIFIERS = frozenset(name for name in _RULES if name.endswith("_id")) | {"accession_number"}
+_IDENTIFIERS = frozenset(name for name in _RULES if name.endswith("_id")) | {
+    "accession_number",
+    "study_instance_uid",
+    "scheduled_station_aetitle",
+}
 _SEXES = {
     **dict.fromkeys(("M", "MALE", "MAN", "BOY"), "M"),
     **dict.fromkeys(("F", "FEMALE", "WOMAN", "GIRL"), "F"),
@@ -216,7 +221,7 @@ def _to_text(field: str, value: object) -> str:
         if text.isascii() and text.isprintable() and "\\" not in text:
             return "" if text == "NaN" else text
         if field not in _IDENTIFIERS:
-            text = _LINE_SPACE.sub(" ", text)
+            text = without_invisible(_LINE_SPACE.sub(" ", text)).strip()
         if _UNUSABLE.search(text) and not (field == RECORD_ID_FIELD and text.isprintable()):
             raise RecordRejected(field, "contains a backslash or a control character")
         return text
@@ -232,7 +237,7 @@ def _to_text(field: str, value: object) -> str:
 def _check_text(field: str, text: str) -> str:
     if field not in _IDENTIFIERS:
         return text
-    if not text.isprintable():
+    if not text.isprintable() or has_invisible(text):
         raise RecordRejected(field, "contains an invisible character; two identifiers could look the same")
     if _SHORTENED.fullmatch(text):
         reason = "looks like a number that a spreadsheet shortened (1.2E+05); format the column as text"

@@ -205,3 +205,13 @@ def test_any_value_is_refused_or_becomes_legal_and_stays_as_it_is(field: str, va
     if rule and rule.vr != "US":
         validate_value(rule.vr, text, pydicom_config.RAISE)
         assert rule.vr == "PN" or len(text) <= rule.max_length
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u200b", "\ufeff", "\u00ad", "\U000e0041", "\x9b", "\u3164", "\ufe0f"])
+def test_what_nobody_sees_is_removed_from_what_people_read_and_refused_in_identifiers(mark: str) -> None:
+    assert normalise_value("patient_name", f"{mark}Doe^{mark}Jane") == "Doe^Jane"
+    assert normalise_value("study_description", f"He{mark}ad {mark}") == "Head"
+    assert normalise_value("patient_name", mark) is None
+    for field in ("patient_id", "accession_number", "study_instance_uid", "scheduled_station_aetitle"):
+        with pytest.raises(RecordRejected):
+            normalise_value(field, f"1.2{mark}3")

@@ -22,7 +22,7 @@ from pylantir.dicom.find.matching import ParsedQuery, parse_query
 from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
 from pylantir.dicom.net.commands import Ending
 from pylantir.dicom.net.services import FindExchange
-from pylantir.dicom.text.charset import CharacterSet, Loss
+from pylantir.dicom.text.charset import CharacterSet, Loss, charset_name
 from pylantir.errors import InvalidQuery, PylantirError, StoreError
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
@@ -44,6 +44,7 @@ IDENTIFIER_MISMATCH = 0xA900
 UNABLE_TO_PROCESS = 0xC001
 
 SHOWN_ITEMS = 10
+_REMEMBERED_WARNINGS = 256
 
 
 class QueryService:
@@ -62,16 +63,32 @@ class QueryService:
         self._settings = settings
         self._find = find
         self._today = today
+        self._told: dict[tuple[str, str], object] = {}
 
     def answer(self, exchange: FindExchange) -> None:
         """Answer one C-FIND request, and log it in one line."""
         started = time.monotonic()
         answering = _Answering(exchange, self._settings, self._today())
         ending = answering.run(self._find)
+        self._tell_unfit(exchange.caller, answering.unfit)
         is_told = ending is not None and exchange.conclude(ending)
         outcome = f"status 0x{ending.status:04X}" if ending is not None and is_told else "abandoned"
         elapsed_ms = (time.monotonic() - started) * 1000
         logger.info("query from %s: %d matches, %s, %.0f ms", exchange.caller, answering.sent, outcome, elapsed_ms)
+
+    def _tell_unfit(self, caller: str, unfit: Mapping[str, list[object]]) -> None:
+        """Warn of items that a scanner does not get; a scanner that asks every minute is told of once."""
+        for field, items in unfit.items():
+            if self._told.get((caller, field)) == items:
+                continue
+            if len(self._told) >= _REMEMBERED_WARNINGS:
+                self._told.clear()
+            self._told[caller, field] = items
+            charset = charset_name(self._settings.profile_of(caller).charset)
+            logger.warning(
+                "%d items are not sent to %s: %s cannot be written exactly in %s; items %s",
+                len(items), caller, field, charset, _shown(items),
+            )  # fmt: skip
 
 
 class _Answering:
@@ -79,6 +96,7 @@ class _Answering:
 
     def __init__(self, exchange: FindExchange, settings: DicomSettings, today: datetime.date) -> None:
         self.sent = 0
+        self.unfit: dict[str, list[object]] = {}
         self._exchange = exchange
         self._settings = settings
         self._profile = settings.profile_of(exchange.caller)
@@ -141,6 +159,8 @@ class _Answering:
                 "not sent to %s: %s: item %s has none, and may not be sent without",
                 self._exchange.caller, field, item_id,
             )  # fmt: skip
+        for item_id, field in batch.unfit:
+            self.unfit.setdefault(field, []).append(item_id)
         for loss, item_ids in batch.losses.items():
             self._losses.setdefault(loss, []).extend(item_ids)
         # Without empty attributes, there may be nothing to say of an item.
@@ -167,10 +187,12 @@ def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, lis
     for loss, level, text in said:
         items = losses.get(loss, [])
         if items:
-            shown = ", ".join(map(str, items[:SHOWN_ITEMS])) + (", …" if len(items) > SHOWN_ITEMS else "")
-            logger.log(
-                level, "%d answers to %s in %s: %s; items %s", len(items), caller, "\\".join(charset), text, shown
-            )
+            name = charset_name(charset)
+            logger.log(level, "%d answers to %s in %s: %s; items %s", len(items), caller, name, text, _shown(items))
+
+
+def _shown(items: Sequence[object]) -> str:
+    return ", ".join(map(str, items[:SHOWN_ITEMS])) + (", …" if len(items) > SHOWN_ITEMS else "")
 
 
 def _decoded(exchange: FindExchange) -> Dataset:

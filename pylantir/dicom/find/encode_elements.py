@@ -9,6 +9,7 @@ Source: DICOM PS3.5 6.2 (padding), 7.1.2 and 7.1.3 (explicit and implicit VR), 7
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from pylantir.dicom.find.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
 from pylantir.dicom.find.matching import RequestedKey
 from pylantir.dicom.text.charset import CharacterSet, Encoded, Loss
+from pylantir.dicom.text.identifiers import IDENTIFIERS
+from pylantir.invisible import without_invisible
 
 KG_PER_LB = 0.45359237
 CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
@@ -29,6 +32,7 @@ REMEMBERED_VALUES = 256
 UNKNOWN = (None, "")
 _UNSIGNED_MAX = _SHORT_MAX = 0xFFFF
 _CODE_FIELDS = ("protocol_name", "hisris_coding_designator")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _ITEM = struct.Struct("<HHI")
 
 Columns = Mapping[str, Sequence[object]]
@@ -110,6 +114,7 @@ class Value(dict[object, bytes]):
         # A code's parts are only written where there is a code, and then none is missing.
         self.is_required = attribute.return_type == "1" and not is_code
         self._is_code = is_code
+        self._is_identifier = IDENTIFIERS.issuperset(self.fields[:1])
         self._vr, self._charset = attribute.vr, writing.charset
         self._starts = Starts(tag, attribute.vr, writing)
         self._padding = b"\0" if attribute.vr == "UI" else b" "
@@ -155,7 +160,7 @@ class Value(dict[object, bytes]):
         text = stored if isinstance(stored, str) else "" if stored is None else str(stored)
         if self._in_wire_form is not None:
             text = self._in_wire_form(text)
-        data = text.encode() if text.isascii() else self._beyond_ascii(stored, text)
+        data = text.encode() if text.isascii() and text.isprintable() else self._beyond_ascii(stored, text)
         length = len(data)
         if length & 1:
             data += self._padding
@@ -167,10 +172,20 @@ class Value(dict[object, bytes]):
         return written
 
     def _beyond_ascii(self, stored: object, text: str) -> bytes:
+        """Write what is not plain: without what nobody sees, and in the scanner's character set."""
         if self._vr not in CHARACTER_SET_VRS:
             return text.encode("ascii", "replace")
-        utf_8 = Encoded(data=text.encode(), loss=Loss.NONE, is_ascii=False)
-        encoded = self.foreign[stored] = self._charset.encode(text, self._vr) if self._charset else utf_8
+        if self._is_identifier:
+            # It fits, or the row would have been left out.
+            data = self._charset.encode_exactly(text) if self._charset else text.encode()
+            encoded = Encoded(data=data, loss=Loss.NONE, is_ascii=text.isascii())
+        else:
+            text = _CONTROLS.sub("", without_invisible(text))
+            utf_8 = Encoded(data=text.encode(errors="replace"), loss=Loss.NONE, is_ascii=text.isascii())
+            encoded = self._charset.encode(text, self._vr) if self._charset else utf_8
+            if self._vr == "PN" and not encoded.data.strip(b" ^="):
+                encoded = Encoded(data=b"?", loss=Loss.INCOMPLETE, is_ascii=True)
+        self.foreign[stored] = encoded
         return encoded.data
 
 
@@ -229,9 +244,10 @@ class Starts(dict[int, bytes]):
 
 
 def _is_plain(values: Sequence[object]) -> TypeGuard[Sequence[str]]:
-    """Whether all are ASCII text."""
+    """Whether all are ASCII text without control characters."""
     try:
-        return "" not in values and "".join(values).isascii()  # type: ignore[arg-type]  # that is the question
+        whole = "".join(values)  # type: ignore[arg-type]  # whether they are text is the question
+        return "" not in values and whole.isascii() and whole.isprintable()
     except TypeError:
         return False
 

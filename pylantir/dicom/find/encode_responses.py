@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pylantir.dicom.find.encode_elements import UNKNOWN, Columns, Level, Starts, Value, Writing, is_full
 from pylantir.dicom.find.matching import SPECIFIC_CHARACTER_SET, ParsedQuery
 from pylantir.dicom.text.charset import Loss
+from pylantir.dicom.text.identifiers import IdentifierCheck
 
 UTF_8 = "ISO_IR 192"
 
@@ -29,11 +30,13 @@ class EncodedBatch:
     Attributes:
         identifiers: Of the responses, in the order of the rows.
         left_out: (item id, field) of items that lack a value without which scanners reject the whole answer.
+        unfit: (item id, field) of items with an identifier that cannot be written exactly.
         losses: How far text was changed to fit the character set -> ids of the items.
     """
 
     identifiers: list[bytes] = field(default_factory=list)
     left_out: list[tuple[object, str]] = field(default_factory=list)
+    unfit: list[tuple[object, str]] = field(default_factory=list)
     losses: dict[Loss, list[object]] = field(default_factory=dict)
 
 
@@ -57,16 +60,18 @@ class ResponseEncoder:
         self._declaration = Starts(SPECIFIC_CHARACTER_SET, "CS", writing)[len(declared)] + declared
         self._required = [one for one in self._level.values if one.is_required]
         self.fields = tuple(dict.fromkeys(["id", *self._level.fields]))
+        self._identifiers = IdentifierCheck(self.fields, writing.charset)
 
     def encode(self, rows: Sequence[Row]) -> EncodedBatch:
         """Write the responses for some rows, each of which holds the values of `fields`."""
         if not rows:
             return EncodedBatch()
         columns: Columns = dict(zip(self.fields, zip(*rows, strict=True), strict=True))
-        lacking = self._lacking(columns)
-        if lacking:
-            batch = self.encode([row for number, row in enumerate(rows) if number not in lacking])
+        lacking, unfit = self._lacking(columns), self._identifiers.unfit_rows(columns)
+        if lacking or unfit:
+            batch = self.encode([row for number, row in enumerate(rows) if number not in lacking | unfit])
             batch.left_out = [(columns["id"][number], name) for number, name in sorted(lacking.items())]
+            batch.unfit = [(columns["id"][number], name) for number, name in sorted(unfit.items())]
             return batch
         bodies = self._level.encode(columns, len(rows))
         foreign = [value for value in self._level.values if value.foreign]
@@ -105,8 +110,7 @@ class ResponseEncoder:
         return batch
 
 
-def missing_field(row: Mapping[str, object], parsed: ParsedQuery, station_aet: str) -> str | None:
-    """The first field that an item lacks and without which it is not sent; None: it is sent."""
-    encoder = ResponseEncoder(parsed, Writing(explicit_vr=False, station_aet=station_aet))
-    batch = encoder.encode([[row.get(name) for name in encoder.fields]])
-    return batch.left_out[0][1] if batch.left_out else None
+def encode_item(row: Mapping[str, object], parsed: ParsedQuery, writing: Writing) -> EncodedBatch:
+    """Write the response for one item, to see whether and how it is sent."""
+    encoder = ResponseEncoder(parsed, writing)
+    return encoder.encode([[row.get(name) for name in encoder.fields]])

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
-from pylantir.dicom.find.encode_responses import missing_field
+from pylantir.dicom.find.encode_elements import Writing
+from pylantir.dicom.find.encode_responses import encode_item
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
 from pylantir.dicom.find.serving import Limit, profile_limits, serving_limits
+from pylantir.dicom.text.charset import CharacterSet, charset_name
+from pylantir.entry import WORKLIST_FIELDS
 from pylantir.errors import PylantirError
 from pylantir.query import WorklistQuery, item_matches, single_conditions
 from pylantir.settings import DicomSettings
@@ -86,7 +89,7 @@ def explain_item(
     limits = serving_limits(parsed.query, settings.serving, today)
     limits += profile_limits(settings.profile_of(caller), caller)
     reasons += [_explain_limit(limit, item) for limit in limits]
-    reasons += _explain_response(item, parsed, caller)
+    reasons += _explain_response(item, parsed, caller, settings)
     return reasons
 
 
@@ -125,8 +128,16 @@ def _in_words(condition: WorklistQuery) -> str:
     return ""
 
 
-def _explain_response(item: Mapping[str, object], parsed: ParsedQuery, caller: str) -> Iterator[Reason]:
-    """What may not be empty in an answer (PS3.4 table K.6-1, type 1)."""
-    field = missing_field(item, parsed, caller)
-    if field is not None:
+def _explain_response(
+    item: Mapping[str, object], parsed: ParsedQuery, caller: str, settings: DicomSettings
+) -> Iterator[Reason]:
+    """What may not be empty in an answer (PS3.4 table K.6-1, type 1), and what may only be sent as it is."""
+    terms = settings.profile_of(caller).charset
+    charset = CharacterSet(terms) if terms else None
+    batch = encode_item(item, parsed, Writing(explicit_vr=False, station_aet=caller, charset=charset))
+    for _, field in batch.left_out:
         yield Reason(rule="a value that no answer may lack", wanted=field, found="", is_met=False)
+    for _, field in batch.unfit:
+        rule = "an identifier is sent exactly as it is, or not at all"
+        wanted = f"{field} of at most {WORKLIST_FIELDS[field].max_length} characters in {charset_name(terms)}"
+        yield Reason(rule=rule, wanted=wanted, found=str(item.get(field)), is_met=False)

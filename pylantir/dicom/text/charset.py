@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+from pylantir.dicom.text.symbols import is_symbol, runs, spelled_out
 from pylantir.dicom.text.transliteration import kana_as_romaji, romanised
 
 MAX_LENGTHS = MappingProxyType({"PN": 64, "LO": 64, "SH": 16})
@@ -23,6 +24,11 @@ MAX_LENGTHS = MappingProxyType({"PN": 64, "LO": 64, "SH": 16})
 
 # East Asian sets have accented letters too, which hardly any reader of theirs can show.
 _LAST_LATIN = "\u024f"
+
+
+def charset_name(terms: Sequence[str]) -> str:
+    """Name a scanner's character set in a message; without one, answers are in UTF-8."""
+    return "\\".join(terms) or ("ISO_IR 6" if terms else "ISO_IR 192")
 
 
 class Loss(enum.IntEnum):
@@ -143,8 +149,16 @@ class CharacterSet:
         first = _PARTS.get(numbers[0])
         self._initial = {True: base, False: None if first is None or first.is_g0 else first}
 
+    def holds(self, text: str) -> bool:
+        """Whether the set has every character of a text as it is."""
+        return all(map(self._has, text))
+
+    def encode_exactly(self, text: str) -> bytes:
+        """Write a text that the set holds, character by character: an identifier, say."""
+        return self._bytes(text)
+
     def encode(self, text: str, vr: str) -> Encoded:
-        """Write one value.
+        """Write one value that people read. What has something to say never ends up empty.
 
         Args:
             text: Without backslashes and control characters.
@@ -153,12 +167,15 @@ class CharacterSet:
         text = unicodedata.normalize("NFC", text)
         if text.isascii() and self._parts[0] is _ASCII:
             return Encoded(data=text.encode(), loss=Loss.NONE, is_ascii=True)
-        written, loss = self._fit_name(text) if vr == "PN" else self._fit(text)
+        written, loss = self._fit_name(text) if vr == "PN" else self._fit(text, in_name=False)
         limit = MAX_LENGTHS.get(vr)
         if limit is not None and loss is not Loss.NONE:
             groups = written.split("=") if vr == "PN" else [written]
             if any(len(group) > limit for group in groups):
-                written, loss = "=".join(group[:limit] for group in groups), Loss.INCOMPLETE
+                written = "=".join(group[:limit] for group in groups) if vr == "PN" else _shortened(written, limit)
+                loss = Loss.INCOMPLETE
+        if text.strip() and not written.strip():
+            written, loss = "?", Loss.INCOMPLETE
         return Encoded(data=self._bytes(written), loss=loss, is_ascii=written.isascii())
 
     def _fit_name(self, name: str) -> tuple[str, Loss]:
@@ -169,15 +186,18 @@ class CharacterSet:
             return name, worst
         alphabetic = fitted[0][0]
         readings = [group for group, loss in fitted[1:] if group.strip("^") and loss is not Loss.INCOMPLETE]
-        if fitted[0][1] is Loss.INCOMPLETE or not alphabetic.strip("^"):
-            alphabetic = readings[-1] if readings else alphabetic
+        if readings and (fitted[0][1] is Loss.INCOMPLETE or not alphabetic.strip("^")):
+            alphabetic = readings[-1]
+        elif not alphabetic.strip("^"):
+            # Nobody can read it, but a name may not be empty.
+            alphabetic = next((group for group, _ in fitted[1:] if group.strip("^")), "?")
         # Letter by letter is good enough to read, but not to stand beside the name in its own script.
         groups = [alphabetic] + [group if loss is Loss.NONE else "" for group, loss in fitted[1:]]
-        is_readable = "?" not in alphabetic or fitted[0][1] is not Loss.INCOMPLETE
-        return "=".join(groups).rstrip("="), Loss.TRANSLITERATED if is_readable and alphabetic else worst
+        is_readable = "?" not in alphabetic or (fitted[0][1] is not Loss.INCOMPLETE and alphabetic == fitted[0][0])
+        return "=".join(groups).rstrip("="), Loss.TRANSLITERATED if is_readable else Loss.INCOMPLETE
 
     def _fit_group(self, group: str) -> tuple[str, Loss]:
-        text, loss = self._fit(group)
+        text, loss = self._fit(group, in_name=True)
         if loss is not Loss.NONE:
             # Most scripts have no capital letters to begin a name with.
             text = "^".join(self._capitalised(part) for part in text.split("^"))
@@ -185,20 +205,26 @@ class CharacterSet:
 
     def _capitalised(self, text: str) -> str:
         capital = text[:1].upper() + text[1:]
-        return capital if all(map(self._has, capital)) else text
+        return capital if self.holds(capital) else text
 
-    def _fit(self, text: str) -> tuple[str, Loss]:
-        if all(map(self._has, text)):
+    def _fit(self, text: str, *, in_name: bool) -> tuple[str, Loss]:
+        if self.holds(text):
             return text, Loss.NONE
         loss, result = Loss.TRANSLITERATED, ""
-        for character in kana_as_romaji(text):
-            if self._has(character):
-                result += character
-                continue
-            roman = romanised(character)
-            if roman is None or not all(map(self._has, roman)):
-                loss, roman = Loss.INCOMPLETE, "?"
-            result += roman
+        for run, before, after in runs(kana_as_romaji(text)):
+            if self.holds(run):
+                result += run
+            elif is_symbol(run, in_name=in_name):
+                written = spelled_out(run, before, after, in_name=in_name)
+                if written is None or not self.holds(written):
+                    loss, written = Loss.INCOMPLETE, "?" * len(run)
+                result += written
+            else:
+                for letter in run:
+                    roman = letter if self._has(letter) else romanised(letter)
+                    if roman is None or not self.holds(roman):
+                        loss, roman = Loss.INCOMPLETE, "?"
+                    result += roman
         return result, loss
 
     def _has(self, character: str) -> bool:
@@ -238,3 +264,12 @@ class CharacterSet:
             if code is not None:
                 return part, code
         raise UnicodeEncodeError(self.terms[0], character, 0, 1, "not in the character set")
+
+
+def _shortened(text: str, limit: int) -> str:
+    """Cut a text to its longest length between two words, and never behind a number: half of one is another one."""
+    words = text[: limit - 1].rpartition(" ")[0].split(" ")
+    while words and any(map(str.isdecimal, words[-1])):
+        words.pop()
+    kept = " ".join(words) or text[: limit - 1].rstrip("0123456789.,/^_+-")
+    return kept + "?"

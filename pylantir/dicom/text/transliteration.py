@@ -1,7 +1,8 @@
 """Readable Latin letters for those that a scanner's character set does not have.
 
-Lives in the server process. A character comes in, what stands for it goes out: accents fall off, Greek, Cyrillic, kana,
-Hangul, Hebrew and Arabic letters are romanised one by one. Chinese characters have no reading of their own: None.
+Lives in the server process. A letter comes in, what stands for it goes out; `symbols` writes what is none. Accents fall
+off; Greek, Cyrillic, kana, Hangul, Hebrew and Arabic letters are romanised one by one. Chinese characters have no
+reading of their own: None.
 
 Source: ISO 843 (Greek), ISO 9 without its accents (Cyrillic), Hepburn (kana), Revised Romanization (Hangul).
 """
@@ -9,6 +10,7 @@ Source: ISO 843 (Greek), ISO 9 without its accents (Cyrillic), Hepburn (kana), R
 # ruff: noqa: RUF001 - letters that look like others are the point
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,17 +37,18 @@ _LETTERS = _table(
     "め=me も=mo や=ya ゆ=yu よ=yo ら=ra り=ri る=ru れ=re ろ=ro わ=wa ゐ=i ゑ=e を=o ん=n ゔ=vu が=ga ぎ=gi ぐ=gu",
     "げ=ge ご=go ざ=za じ=ji ず=zu ぜ=ze ぞ=zo だ=da ぢ=ji づ=zu で=de ど=do ば=ba び=bi ぶ=bu べ=be ぼ=bo ぱ=pa",
     "ぴ=pi ぷ=pu ぺ=pe ぽ=po",
-    "‘=' ’=' ‚=' ʼ=' ʻ=' “=' ”=' „=' –=- —=- ‐=- ‑=- −=- ・=_ 、=, 。=. 「=' 」=' ×=x",
+    "ʼ=' ʻ='",
 )
 _SMALL_Y = MappingProxyType({"ゃ": "a", "ゅ": "u", "ょ": "o"})
 _INITIALS = ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "", "j", "jj", "ch", "k", "t", "p", "h")
 _VOWELS = tuple("a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i".split())  # noqa: SIM905
 _FINALS = ("", *"k k k n n n t l k m l l l p l m p p t t ng t t k t p t".split())  # noqa: SIM905
+_HALF_WIDTH_KANA = re.compile("[｡-ﾟ]+")
 _FIRST_SYLLABLE, _SYLLABLES = 0xAC00, 11172
 
 
 def romanised(character: str) -> str | None:
-    """What stands for one character, perhaps nothing (a soft sign); None if it has no reading."""
+    """What stands for one letter, perhaps nothing (a soft sign); None if it has no reading."""
     if character in _LETTERS:
         return _LETTERS[character]
     number = ord(character) - _FIRST_SYLLABLE
@@ -64,7 +67,8 @@ def romanised(character: str) -> str | None:
 
 def kana_as_romaji(text: str) -> str:
     """Romanise what depends on neighbours: small kana, doubled consonants and long vowels. The rest stays."""
-    kana = "".join(_as_hiragana(character) for character in unicodedata.normalize("NFKC", text))
+    full_width = _HALF_WIDTH_KANA.sub(lambda run: unicodedata.normalize("NFKC", run[0]), text)
+    kana = "".join(map(_as_hiragana, full_width))
     if not any("ぁ" <= character <= "ゖ" for character in kana):
         return text
     result = ""

@@ -3,6 +3,8 @@
 # ruff: noqa: RUF001
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from io import BytesIO
 
@@ -95,6 +97,85 @@ def test_what_has_no_reading_is_never_lost_in_silence(text: str, vr: str) -> Non
     assert encoded.loss is Loss.INCOMPLETE
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Fentanyl 50 µg", "Fentanyl 50 ug"),
+        ("50 μg", "50 ug"),
+        ("50㎍/5㎖", "50ug/5ml"),
+        ("5㎎", "5mg"),
+        ("10²", "10^2"),
+        ("10²3", "10^2 3"),
+        ("10⁻³ mol", "10^-3 mol"),
+        ("SpO₂ 95", "SpO_2 95"),
+        ("1½ tab", "1 1/2 tab"),
+        ("½5", "1/2 5"),
+        ("50㎡", "50m^2"),
+        ("3㎨", "3m/s^2"),
+        ("①2", "(1)2"),
+        ("⒈5", "(1)5"),
+        ("🄁5", "(0)5"),
+        ("⑴5", "(1)5"),
+        ("５０．５ mg", "50.5 mg"),
+        ("٣٫٥ mg", "3.5 mg"),
+        ("𝟓 mg", "5 mg"),
+        ("37℃, 98℉", "37degC, 98degF"),
+        ("5 Ω, 4 kΩ, 5㏁, 5μΩ", "5 Ohm, 4 kOhm, 5MOhm, 5uOhm"),
+        ("5ℓ", "5L"),
+        ("β-Blocker", "beta-Blocker"),
+        ("≤5 ±1", "<=5 +/-1"),
+        ("Δημήτρης", "Dimitris"),
+        ("10²やまだ", "10^2yamada"),
+        ("2×5", "2x5"),
+    ],
+)
+def test_symbols_are_not_letters(text: str, expected: str) -> None:
+    encoded = CharacterSet(("ISO_IR 6",)).encode(text, "LO")
+    assert (encoded.data.decode("ascii"), encoded.loss) == (expected, Loss.TRANSLITERATED)
+
+
+@pytest.mark.parametrize("text", ["μg", "㎍", "㎕"])
+def test_a_micro_in_another_spelling_is_no_milli_in_a_set_that_has_only_the_first(text: str) -> None:
+    assert CharacterSet(LATIN_1).encode(f"50 {text}", "LO").data.startswith(b"50 u")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("≠5", "?5"), ("5\u0338", "5?"), ("1❶", "1?"), ("5＼6", "5?6"), ("5‰0", "5?0"), ("5\u20e3", "5?"), ("㋀", "?")],
+)
+def test_a_symbol_that_nothing_in_ascii_means_is_a_question_mark(text: str, expected: str) -> None:
+    encoded = CharacterSet(("ISO_IR 6",)).encode(text, "LO")
+    assert (encoded.data.decode("ascii"), encoded.loss) == (expected, Loss.INCOMPLETE)
+
+
+@given(number=st.integers(0, 999), symbol=st.sampled_from("²³¹⁰⁴₂①⒈½⅓⅒٣５㎍㎡㏠❷🄁𝟓°℃≠%‰"), after=st.integers(0, 99))
+def test_a_number_beside_a_symbol_stays_that_number(number: int, symbol: str, after: int) -> None:
+    written = CharacterSet(("ISO_IR 6",)).encode(f"{number}{symbol}{after} mg", "LO").data.decode("ascii")
+    same_digits = f"{number}{unicodedata.decimal(symbol)}{after}" if symbol.isdecimal() else str(number)
+    assert re.match(r"[0-9]+", written)[0] == same_digits  # type: ignore[index]
+    assert re.search(r"([0-9]+) mg", written)[1] == (same_digits if symbol.isdecimal() else str(after))  # type: ignore[index]
+
+
+@pytest.mark.parametrize("terms", [("ISO_IR 6",), LATIN_1, ("ISO_IR 144",)])
+@pytest.mark.parametrize("name", ["=山田^太郎", "==山田", "山田^太郎", "=\u0301", "\u0301", "ب" + "\u200d"])
+def test_a_name_is_never_empty(terms: tuple[str, ...], name: str) -> None:
+    alphabetic = CharacterSet(terms).encode(name, "PN").data.split(b"=")[0]
+    assert alphabetic.strip(b"^ ")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Smith²", "Smith?"), ("A＾B", "A?B"), ("A≤B", "A?B"), ("Γ^Νίκος", "G^Nikos")]
+)
+def test_a_symbol_never_divides_a_name(name: str, expected: str) -> None:
+    assert CharacterSet(("ISO_IR 6",)).encode(name, "PN").data.decode("ascii") == expected
+
+
+def test_a_description_that_becomes_too_long_is_never_cut_within_a_dose() -> None:
+    text = "Щ" * 12 + " Fentanyl 150 µg and 5 ml"
+    written = CharacterSet(LATIN_1).encode(text, "LO").data.decode("ascii")
+    assert (written, len(written) <= 64) == ("Shch" * 12 + " Fentanyl?", True)
+
+
 def test_a_value_that_transliteration_makes_too_long_is_cut_and_said_to_be() -> None:
     encoded = CharacterSet(LATIN_1).encode("Щ" * 10, "SH")
     assert (len(encoded.data), encoded.loss) == (16, Loss.INCOMPLETE)
@@ -129,12 +210,12 @@ def response_in(terms: tuple[str, ...], name: str, station: str) -> tuple[Datase
 
 
 def test_a_response_is_written_in_the_scanners_set_whole_or_as_far_as_it_goes() -> None:
-    read, losses = response_in(LATIN_1, "Buc^Jérôme", "Salle α")
+    read, losses = response_in(LATIN_1, "Buc^Jérôme", "Salle Ωμέγα")
     assert losses == {Loss.TRANSLITERATED: [7]}
     assert read.SpecificCharacterSet == "ISO_IR 100"
     assert read.get_item("PatientName").value == b"Buc^J\xe9r\xf4me"
     assert read.PatientName == "Buc^Jérôme"
-    assert read.ScheduledProcedureStepSequence[0].ScheduledStationName == "Salle a"
+    assert read.ScheduledProcedureStepSequence[0].ScheduledStationName == "Salle Omega"
 
 
 def test_a_response_in_japanese_is_read_as_the_standard_says() -> None:

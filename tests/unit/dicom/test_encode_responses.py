@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from io import BytesIO
 from typing import Any
 
@@ -20,7 +21,7 @@ from pylantir.dicom.find import encode_elements as wire_elements
 from pylantir.dicom.find.attributes import WORKLIST_ATTRIBUTES
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
-from pylantir.dicom.find.matching import ParsedQuery, parse_query
+from pylantir.dicom.find.matching import ParsedQuery, RequestedKey, parse_query
 from pylantir.dicom.net.commands import Ending, Operation, ResponseWriter
 from pylantir.dicom.net.services import WORKLIST_FIND
 from pylantir.dicom.text.charset import CharacterSet, Loss
@@ -56,6 +57,14 @@ ROWS = st.fixed_dictionaries(
     }
 )
 # 0008,0001 comes before Specific Character Set; the others are unknown to the worklist, each with another length field.
+IDENTIFIER_FIELDS = {
+    "patient_id": "PatientID",
+    "accession_number": "AccessionNumber",
+    "scheduled_procedure_step_id": "ScheduledProcedureStepID",
+    "requested_procedure_id": "RequestedProcedureID",
+    "admission_id": "AdmissionID",
+    "study_instance_uid": "StudyInstanceUID",
+}
 UNKNOWN = [(0x00080001, "UL"), (0x00101020, "DS"), (0x00102180, "SH"), (0x00104000, "LT"), (0x00420011, "OB")]
 
 
@@ -92,6 +101,12 @@ def by_pydicom(
     row: dict[str, Any], parsed: ParsedQuery, charset: CharacterSet | None, *, explicit_vr: bool, send_empty: bool
 ) -> tuple[bytes, Loss] | str:
     """The response and its loss, or the field for want of which there is none."""
+    for field, keyword in IDENTIFIER_FIELDS.items():
+        text = str(row.get(field) or "")
+        # A name is the patient ID where there is none.
+        asked = [keyword, "PatientName"] if field == "patient_id" else [keyword]
+        if any(asks_for(parsed.requested, one) for one in asked) and text and not can_be_exact(text, field, charset):
+            return f"unfit {field}"
     try:
         response = encode_response(row, parsed, station_aet="ASKING", send_empty=send_empty)
     except RecordRejected as error:
@@ -102,6 +117,21 @@ def by_pydicom(
     encoded = encode(response, not explicit_vr, True)
     assert encoded is not None
     return encoded, loss
+
+
+def asks_for(keys: tuple[RequestedKey, ...], keyword: str) -> bool:
+    """Whether a query asks for an attribute, in whatever sequence."""
+    known = {key.attribute.keyword for key in keys if key.attribute}
+    return keyword in known or any(asks_for(key.children, keyword) for key in keys)
+
+
+def can_be_exact(text: str, field: str, charset: CharacterSet | None) -> bool:
+    if len(text) > WORKLIST_FIELDS[field].max_length or text != text.strip():
+        return False
+    if field == "study_instance_uid":
+        return text.isascii()
+    encoded = charset and charset.encode(text, "LO")
+    return encoded is None or (encoded.loss is Loss.NONE and unicodedata.is_normalized("NFC", text))
 
 
 def drop_what_the_charset_left_nothing_of(level: Dataset, element: DataElement) -> None:
@@ -136,7 +166,13 @@ def test_the_bytes_are_pydicoms(
         batch = encoder.encode([[row[name] for name in encoder.fields] for row in rows])
     expected = [by_pydicom(row, parsed, charset, explicit_vr=explicit_vr, send_empty=send_empty) for row in rows]
     assert batch.identifiers == [one[0] for one in expected if not isinstance(one, str)]
-    assert batch.left_out == [(row["id"], one) for row, one in zip(rows, expected, strict=True) if isinstance(one, str)]
+    refused = {row["id"]: one for row, one in zip(rows, expected, strict=True) if isinstance(one, str)}
+    assert {number for number, _ in batch.left_out + batch.unfit} == set(refused)
+    unfit = {number for number, one in refused.items() if one.startswith("unfit ")}
+    assert {number for number, _ in batch.unfit} == unfit
+    assert {number: name for number, name in batch.left_out if number not in unfit} == {
+        number: name for number, name in refused.items() if number not in unfit
+    }
     for loss in (Loss.TRANSLITERATED, Loss.INCOMPLETE):
         lost = [
             row["id"] for row, one in zip(rows, expected, strict=True) if not isinstance(one, str) and one[1] is loss
@@ -162,10 +198,10 @@ def test_what_is_remembered_of_many_different_values_is_bounded(monkeypatch: pyt
 
 def test_text_that_is_too_long_for_its_representation_goes_out_as_unknown() -> None:
     asked = Dataset()
-    asked.PatientID = None
+    asked.StudyDescription = None
     encoder = ResponseEncoder(parse_query(asked), Writing(explicit_vr=True, station_aet="ASKING"))
     (response,) = encoder.encode([[1, "x" * 70000]]).identifiers
-    assert response == b"\x10\x00\x20\x00UN\x00\x00" + (70000).to_bytes(4, "little") + b"x" * 70000
+    assert response == b"\x08\x00\x30\x10UN\x00\x00" + (70000).to_bytes(4, "little") + b"x" * 70000
 
 
 def by_pynetdicom(message_id: int, context_id: int, max_length: int, ending: Ending, data: bytes | None) -> bytes:

@@ -13,8 +13,9 @@ from pynetdicom.dsutils import decode
 
 from pylantir.dicom.find.attributes import SPS, WORKLIST_ATTRIBUTES
 from pylantir.dicom.find.encode_elements import Writing
-from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, missing_field
+from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, encode_item
 from pylantir.dicom.find.matching import parse_query
+from pylantir.dicom.text.charset import CharacterSet
 from pylantir.entry import WORKLIST_FIELDS
 
 ROW: dict[str, object] = {
@@ -162,8 +163,10 @@ def test_an_item_without_a_study_uid_is_left_out_and_named_and_the_others_are_se
     batch = encoded(asked, {**ROW, "id": 1}, {**ROW, "id": 2, "study_instance_uid": ""}, {**ROW, "id": 3})
     assert batch.left_out == [(2, "study_instance_uid")]
     assert len(batch.identifiers) == 2
-    assert missing_field({**ROW, "study_instance_uid": None}, parse_query(asked), "ASKING") == "study_instance_uid"
-    assert missing_field(ROW, parse_query(asked), "ASKING") is None
+    writing = Writing(explicit_vr=True, station_aet="ASKING")
+    lacking = encode_item({**ROW, "study_instance_uid": None}, parse_query(asked), writing)
+    assert lacking.left_out == [(7, "study_instance_uid")]
+    assert encode_item(ROW, parse_query(asked), writing).left_out == []
 
 
 def test_utf_8_is_declared_only_where_there_is_need() -> None:
@@ -195,3 +198,91 @@ def test_the_table_names_attributes_and_fields_that_exist(attribute: Any) -> Non
     assert attribute.tag
     assert set(attribute.fields) <= {*WORKLIST_FIELDS, "id"}
     assert attribute.matching == "none" or attribute.fields
+
+
+IDENTIFIER_KEYS = {
+    "patient_id": "PatientID",
+    "accession_number": "AccessionNumber",
+    "requested_procedure_id": "RequestedProcedureID",
+    "admission_id": "AdmissionID",
+    "study_instance_uid": "StudyInstanceUID",
+}
+
+
+@pytest.mark.parametrize("field", [*IDENTIFIER_KEYS, "scheduled_procedure_step_id"])
+@pytest.mark.parametrize(
+    ("terms", "value"),
+    [
+        (("ISO_IR 6",), "П1"),
+        (("ISO_IR 6",), "Ä1"),
+        (("ISO_IR 100",), "Щ1"),
+        (("", "ISO 2022 IR 87"), "É1"),
+        (("ISO_IR 13",), "A~1"),
+        (("ISO_IR 100",), "e\u0301"),
+        (None, "x" * 65),
+        (None, "A\\B"),
+        (None, "A\u200b1"),
+        (None, "A\x1b1"),
+        (None, "1 "),
+    ],
+)
+def test_an_item_whose_identifier_cannot_be_sent_exactly_is_not_sent(
+    field: str, terms: tuple[str, ...] | None, value: str
+) -> None:
+    if field == "study_instance_uid" and value.isascii():
+        value += "é"
+    if field == "scheduled_procedure_step_id":
+        asked = asking("PatientName", step=("ScheduledProcedureStepID",))
+    else:
+        asked = asking("PatientName", IDENTIFIER_KEYS[field])
+    charset = CharacterSet(terms) if terms else None
+    encoder = ResponseEncoder(parse_query(asked), Writing(explicit_vr=True, station_aet="ASKING", charset=charset))
+    rows = [{**ROW, "id": 8}, {**ROW, field: value}, {**ROW, "id": 9}]
+    batch = encoder.encode([[row[name] for name in encoder.fields] for row in rows])
+    assert (len(batch.identifiers), batch.unfit, batch.left_out, batch.losses) == (2, [(7, field)], [], {})
+
+
+@pytest.mark.parametrize(
+    ("field", "terms", "value", "data"),
+    [
+        ("patient_id", ("ISO_IR 144",), "П1", b"\xbf1"),
+        ("patient_id", None, "e\u0301", b"e\xcc\x81"),
+        ("accession_number", ("ISO_IR 100",), "Ä1", b"\xc41"),
+        ("patient_id", ("GB18030",), "王", b"\xcd\xf5"),
+    ],
+)
+def test_an_identifier_is_sent_character_by_character(
+    field: str, terms: tuple[str, ...] | None, value: str, data: bytes
+) -> None:
+    charset = CharacterSet(terms) if terms else None
+    encoder = ResponseEncoder(
+        parse_query(asking(IDENTIFIER_KEYS[field])),
+        Writing(explicit_vr=True, station_aet="ASKING", charset=charset),
+    )
+    batch = encoder.encode([[{**ROW, field: value}[name] for name in encoder.fields]])
+    assert data in batch.identifiers[0]
+    assert (batch.unfit, batch.losses) == ([], {})
+
+
+def test_accession_numbers_of_seventeen_characters_are_not_cut_to_the_same_sixteen() -> None:
+    rows = [{**ROW, "id": number, "accession_number": "A" * 16 + str(number)} for number in (1, 2)]
+    batch = encoded(asking("AccessionNumber"), *rows)
+    assert (batch.identifiers, batch.unfit) == ([], [(1, "accession_number"), (2, "accession_number")])
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u200b", "\ufeff", "\u00ad", "\U000e0041", "\x9b", "\u3164", "\x1b", "\n"])
+@pytest.mark.parametrize("terms", [None, ("ISO_IR 6",), ("ISO_IR 192",), ("GB18030",)])
+def test_what_nobody_sees_is_not_sent_in_names_and_descriptions(mark: str, terms: tuple[str, ...] | None) -> None:
+    encoder = ResponseEncoder(
+        parse_query(asking("PatientName", "StudyDescription")),
+        Writing(explicit_vr=True, station_aet="ASKING", charset=CharacterSet(terms) if terms else None),
+    )
+    row = {**ROW, "patient_name": f"{mark}Doe^{mark}Jane", "study_description": f"He{mark}ad"}
+    (written,) = encoder.encode([[row[name] for name in encoder.fields]]).identifiers
+    response = decode(BytesIO(written), False, True)
+    assert (str(response.PatientName), response.StudyDescription) == ("Doe^Jane", "Head")
+    assert "SpecificCharacterSet" not in response
+
+
+def test_a_name_of_invisible_characters_alone_is_not_empty() -> None:
+    assert str(answer(asking("PatientName"), patient_name="\u200b^\u202e").PatientName) == "?"
