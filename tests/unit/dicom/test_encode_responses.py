@@ -59,6 +59,7 @@ ROWS = st.fixed_dictionaries(
 # 0008,0001 comes before Specific Character Set; the others are unknown to the worklist, each with another length field.
 IDENTIFIER_FIELDS = {
     "patient_id": "PatientID",
+    "issuer_of_patient_id": "IssuerOfPatientID",
     "accession_number": "AccessionNumber",
     "scheduled_procedure_step_id": "ScheduledProcedureStepID",
     "requested_procedure_id": "RequestedProcedureID",
