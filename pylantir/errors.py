@@ -111,3 +111,19 @@ class AlreadyRunning(PylantirError):
 
 class ControlError(PylantirError):
     """A running supervisor that did not answer, or refused a command."""
+
+
+class SocketGone(ControlError):
+    """A running supervisor whose socket was removed and is not made anew.
+
+    Attributes:
+        pid: Its process.
+    """
+
+    def __init__(self, text: str, pid: int) -> None:
+        super().__init__(text)
+        self.pid = pid
+
+
+class NotRunning(PylantirError):
+    """No supervisor runs with this configuration."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pylantir.entry import STATUSES
-from pylantir.errors import ConfigurationError, ControlError, ExitStatus, PylantirError
+from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError
 from pylantir.settings import DicomSettings, Settings
 
 _DESCRIPTION = """\
@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return ExitStatus.CONFIGURATION
+    except NotRunning as error:
+        print(f"pylantir: {error}", file=sys.stderr)
+        return ExitStatus.NOT_RUNNING
     except ControlError as error:
         print(f"pylantir: {error}", file=sys.stderr)
         return ExitStatus.UNREACHABLE

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from pylantir.config.locate import find_configuration, find_runtime_dir
-from pylantir.errors import ExitStatus
+from pylantir.config.locate import (
+    find_configuration,
+    find_lock_holder,
+    find_runtime_dirs,
+    supervisor_pids,
+    user_name,
+)
+from pylantir.errors import ControlError, ExitStatus, NotRunning, SocketGone
 from pylantir.ipc.control import ask_supervisor
+from pylantir.ipc.frames import Frame
 
 _ANSWER_TIMEOUT_S = 60.0
 """The writer may have to finish a large batch first."""
+_NAMES_COME_BACK_S = 8.0
+"""The supervisor looks at its names every 5 seconds."""
+_LOOK_AGAIN_S = 0.1
 
 
 def become_supervisor(options: argparse.Namespace) -> NoReturn:
@@ -40,19 +52,70 @@ def supervisor_command(python: Path, options: argparse.Namespace) -> list[str]:
     return [*command, "--detach"] if options.detach else command
 
 
+def find_named(argument: str | None) -> Path:
+    """Find the configuration that a command is about; the file itself may be invalid or gone by now."""
+    return Path(argument).absolute() if argument else find_configuration(None, os.environ)
+
+
+def ask_instance(config_path: Path, request: Mapping[str, object], timeout_s: float = 5.0) -> Frame:
+    """Ask the supervisor that runs with this configuration.
+
+    An instance whose socket was swept away (a temporary folder that was cleaned, a login session that ended) is found
+    by the lock that it holds; it makes its names anew, and is asked then.
+
+    Raises:
+        NotRunning: There is none.
+        SocketGone: It runs, but its socket is not made anew.
+        ControlError: It did not answer, or belongs to another user.
+        CommandRefused: It did, but did not do what was asked.
+    """
+    folders = find_runtime_dirs(config_path, os.environ)
+    deadline = time.monotonic() + _NAMES_COME_BACK_S
+    while True:
+        for folder in folders:
+            try:
+                return ask_supervisor(folder, request, timeout_s)
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                continue
+            except PermissionError:
+                if owner := _foreign_supervisor(folder):
+                    msg = f"the instance of {config_path} belongs to {owner}; use sudo"
+                    raise ControlError(msg) from None
+        holder = find_lock_holder(folders)
+        if holder is None:
+            raise NotRunning("no supervisor is running with this configuration")
+        if time.monotonic() > deadline:
+            msg = f"the supervisor runs as process {holder}, but cannot be asked: its socket is gone; see its log"
+            raise SocketGone(msg, holder)
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _foreign_supervisor(folder: Path) -> str | None:
+    """Name the user whose supervisor runs with a folder that we may not enter; None if it is a leftover."""
+    while True:
+        try:
+            owner = folder.stat().st_uid
+            break
+        except OSError:
+            if folder == folder.parent:
+                return None
+            folder = folder.parent
+    owners = set()
+    for pid in supervisor_pids():
+        with contextlib.suppress(OSError):
+            owners.add(Path(f"/proc/{pid}").stat().st_uid)
+    # Where processes of other users are hidden (hidepid), the folder is all there is to go by.
+    hidden = not os.path.exists("/proc/1")  # noqa: PTH110
+    return user_name(owner) if hidden or owner in owners else None
+
+
 def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> int:
     """Let the writer carry out a command, by way of the running supervisor.
 
     Raises:
-        ControlError: The supervisor does not answer.
+        NotRunning: There is no supervisor.
+        ControlError: It does not answer.
         CommandRefused: It cannot be done, or not just now.
     """
-    # The file itself may be invalid or gone by now: the running instance is found all the same.
-    path = Path(options.config).absolute() if options.config else find_configuration(None, os.environ)
-    try:
-        answer = ask_supervisor(find_runtime_dir(path, os.environ), request, timeout_s=_ANSWER_TIMEOUT_S)
-    except (FileNotFoundError, ConnectionRefusedError):
-        print("pylantir: no supervisor is running with this configuration", file=sys.stderr)
-        return ExitStatus.NOT_RUNNING
-    print(answer["text"])
+    print(ask_instance(find_named(options.config), request, timeout_s=_ANSWER_TIMEOUT_S)["text"])
     return ExitStatus.OK

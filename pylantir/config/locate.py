@@ -13,7 +13,7 @@ import pwd
 import stat
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pylantir.config.legacy import is_old
@@ -21,6 +21,8 @@ from pylantir.errors import ConfigurationError, PylantirError
 
 CONFIG_VARIABLE = "PYLANTIR_CONFIG"
 USUAL_PLACES = ("pylantir.json", "/etc/pylantir/pylantir.json")
+LOCK_NAME = "supervisor.lock"
+"""In the runtime folder; whoever holds it is the instance."""
 _POINTER = "location"
 
 
@@ -64,40 +66,90 @@ def default_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
     return Path(given).absolute() if given else _named_folders(config_path, environ)[0]
 
 
-def find_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
-    """Find the sockets of the instance that runs with this file, which may be invalid or gone by now.
+def find_runtime_dirs(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
+    """List where the instance that runs with this file may have its sockets, the likeliest first.
 
-    What the instance noted at its start comes first, since the file may have been edited meanwhile; then
-    what the file says, as far as it can be read; then the default.
+    What the instance noted at its start comes first, since the file may have been edited meanwhile, be invalid or gone;
+    then what the file says, as far as it can be read; then the defaults; then what instances of other users, if they
+    run with this file, are called.
     """
-    noted = _read_pointer(config_path, environ)
-    if noted is not None and noted.is_dir():
-        return noted
+    configured = _configured_runtime_dir(config_path)
+    own = [*_noted_folders(config_path, environ), *([configured] if configured else ())]
+    own += [default_runtime_dir(config_path, environ), *_named_folders(config_path, environ)]
+    others = []
+    for folder in _folders_of_others(config_path, environ):
+        noted = _read_note(folder)
+        others += [noted, folder] if noted else [folder]
+    return list(dict.fromkeys([*own, *others]))
+
+
+def find_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
+    """Find the sockets of the instance that runs with this file, which may be invalid or gone by now."""
+    for folder in _noted_folders(config_path, environ):
+        if os.path.isdir(folder):  # noqa: PTH112 - unlike pathlib, it raises for no folder of another user
+            return folder
     return _configured_runtime_dir(config_path) or default_runtime_dir(config_path, environ)
 
 
-def remember_runtime_dir(config_path: Path, runtime_dir: Path, environ: Mapping[str, str]) -> None:
-    """Note where this instance has its sockets, for `find_runtime_dir`. The supervisor calls it at its start.
+def remember_runtime_dir(config_path: Path, runtime_dir: Path, environ: Mapping[str, str]) -> list[str]:
+    """Note where this instance has its sockets, for `find_runtime_dir`. The supervisor does so again and again.
 
-    Raises:
-        PylantirError: A folder of that name belongs to another user.
-        OSError: The note cannot be written.
+    Returns:
+        What could not be noted, and why: a convenience, as commands find a configured `runtime_dir` without it.
     """
+    problems = []
     for folder in _named_folders(config_path, environ):
         if folder == runtime_dir and not (folder / _POINTER).exists():
             continue
-        make_private_directory(folder)
-        draft = folder / f"{_POINTER}.new"
-        draft.write_text(f"{runtime_dir.absolute()}\n", encoding="utf-8")
-        draft.replace(folder / _POINTER)
+        try:
+            make_private_directory(folder)
+            if _read_note(folder) != runtime_dir.absolute():
+                draft = folder / f"{_POINTER}.new"
+                draft.write_text(f"{runtime_dir.absolute()}\n", encoding="utf-8")
+                draft.replace(folder / _POINTER)
+        except (PylantirError, OSError) as error:
+            problems.append(f"commands without this configuration's runtime_dir will not find this instance: {error}")
+    return problems
 
 
 def forget_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> None:
     """Take back what `remember_runtime_dir` noted. The supervisor calls it at its orderly end."""
     for folder in _named_folders(config_path, environ):
-        with contextlib.suppress(OSError):
-            (folder / _POINTER).unlink(missing_ok=True)
-            folder.rmdir()
+        if not _is_foreign(folder):
+            with contextlib.suppress(OSError):
+                (folder / _POINTER).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def find_lock_holder(folders: Iterable[Path]) -> int | None:
+    """Find the supervisor that holds the lock of one of these folders, even if the folder has been swept away.
+
+    Returns:
+        Its process id; None if there is none, or none that this user may look at.
+
+    Source: proc(5): the link of an open file whose name is gone ends in " (deleted)".
+    """
+    wanted = {f"{os.path.realpath(folder)}/{LOCK_NAME}" for folder in folders}
+    for pid in supervisor_pids():
+        try:
+            for descriptor in os.scandir(f"/proc/{pid}/fd"):
+                if str(Path(descriptor.path).readlink()).removesuffix(" (deleted)") in wanted:
+                    return pid
+        except OSError:
+            # It has ended meanwhile, or belongs to another user.
+            continue
+    return None
+
+
+def supervisor_pids() -> list[int]:
+    """List the processes of this machine that are called as a supervisor is, whoever they belong to."""
+    found = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112, PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{name}/comm").read_bytes() == b"pyl:supervisor\n":
+                    found.append(int(name))
+    return found
 
 
 def resolve_path(path: str, base_dir: Path) -> Path:
@@ -112,23 +164,27 @@ def make_private_directory(path: Path) -> None:
     Raises:
         PylantirError: The path is no folder, belongs to another user, or others can enter it and it holds
             something already (a system's folder, say, that must not be closed to them).
-        OSError: It cannot be made.
+            It cannot be made: says why.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
     except FileExistsError:
         found = path.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise PylantirError(f"{path}: expected a folder, found something else") from None
         if found.st_uid != os.geteuid():
-            raise PylantirError(f"{path}: belongs to another user; set another runtime_dir") from None
+            msg = f"{path}: belongs to another user ({user_name(found.st_uid)}); set another runtime_dir"
+            raise PylantirError(msg) from None
         if stat.S_IMODE(found.st_mode) & 0o077:
             if any(path.iterdir()):
                 raise PylantirError(
                     f"{path}: other users can enter it; close it with chmod 700, or set another runtime_dir"
                 ) from None
             path.chmod(0o700)
+    except OSError as error:
+        msg = f"{path}: cannot be made: {error.strerror}; make it for this user, or set another runtime_dir"
+        raise PylantirError(msg) from None
 
 
 def _named_folders(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
@@ -136,32 +192,62 @@ def _named_folders(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
 
     A command that runs without a login session (cron, sudo) sees only the latter.
     """
+    name = f"pylantir-{user_name(os.geteuid())}-{_fingerprint(config_path)}"
+    return [parent / name for parent in _parents(environ)]
+
+
+def user_name(uid: int) -> str:
+    """Say what a user is called."""
     try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        user = str(os.geteuid())
-    fingerprint = zlib.crc32(os.fsencode(os.path.realpath(config_path)))
-    name = f"pylantir-{user}-{fingerprint:08x}"
+        return str(uid)
+
+
+def _parents(environ: Mapping[str, str]) -> list[Path]:
     login = environ.get("XDG_RUNTIME_DIR", "")
     parents = [Path(environ.get("TMPDIR") or tempfile.gettempdir())]
     if login and os.access(login, os.W_OK | os.X_OK):
         parents.insert(0, Path(login))
-    return [parent.absolute() / name for parent in parents]
+    return [parent.absolute() for parent in parents]
 
 
-def _read_pointer(config_path: Path, environ: Mapping[str, str]) -> Path | None:
-    for folder in _named_folders(config_path, environ):
-        try:
-            found = folder.lstat()
-            # The temporary directory is everybody's: another user's note could lead `stop` astray.
-            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-            if ours and not stat.S_IMODE(found.st_mode) & 0o077:
-                noted = (folder / _POINTER).read_text(encoding="utf-8").strip()
-                if noted:
-                    return Path(noted)
-        except (OSError, UnicodeDecodeError):
-            continue
-    return None
+def _fingerprint(config_path: Path) -> str:
+    return f"{zlib.crc32(os.fsencode(os.path.realpath(config_path))):08x}"
+
+
+def _folders_of_others(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
+    """List the folders that are called as another user's instance of this file calls them."""
+    pattern = f"pylantir-*-{_fingerprint(config_path)}"
+    found = []
+    for parent in _parents(environ):
+        with contextlib.suppress(OSError):
+            found += [folder for folder in sorted(parent.glob(pattern)) if _is_foreign(folder)]
+    return found
+
+
+def _is_foreign(folder: Path) -> bool:
+    try:
+        return folder.lstat().st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
+def _noted_folders(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
+    """List what the notes say, of this user only: another user's could lead `stop` astray."""
+    notes = [_read_note(folder) for folder in _named_folders(config_path, environ) if not _is_foreign(folder)]
+    return [noted for noted in notes if noted]
+
+
+def _read_note(folder: Path) -> Path | None:
+    try:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077:
+            return None
+        noted = (folder / _POINTER).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Path(noted) if noted else None
 
 
 def _configured_runtime_dir(config_path: Path) -> Path | None:

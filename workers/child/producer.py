@@ -7,6 +7,7 @@ here waits: the body's own loop does, so that it hears a stop and gives its sign
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections import deque
@@ -26,6 +27,10 @@ _SEND_BUFFER_BYTES = 1024 * 1024
 """Room for whole frames, if the system allows that much: the writer need not wait for the parts of one then."""
 _RECONNECT_S = 0.05
 _RECONNECT_CAP_S = 1.0
+_ABSENT_S = 5.0
+"""A writer that restarts is back before; after so long without one there is something to tell."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,14 @@ class WriterConnection:
     Attributes:
         standing: The writer's last welcome: where the source stands.
         unkept: Passages that the writer did not remember; its owner empties it.
+        trouble: Why there has been no connection for a while; None if all is well.
     """
 
     def __init__(self, address: Path, hello: Mapping[str, object], clock: Callable[[], float] = time.monotonic) -> None:
         self.standing: Frame | None = None
         self.unkept: set[int] = set()
+        self.trouble: str | None = None
+        self._absent_since: float | None = None
         self._address = address
         self._hello = encode_frame({"kind": "hello", "version": VERSION, **hello})
         self._clock = clock
@@ -117,13 +125,22 @@ class WriterConnection:
             return
         try:
             sock = connect_to(self._address)
-        except OSError:
+        except OSError as error:
+            self._note_absence(error)
             self._lose()
             return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._frames = FrameSocket(sock)
         self._welcomed = False
         self._frames.send(self._hello)
+
+    def _note_absence(self, error: OSError) -> None:
+        now = self._clock()
+        if self._absent_since is None:
+            self._absent_since = now
+        elif self.trouble is None and now - self._absent_since >= _ABSENT_S:
+            self.trouble = f"the writer cannot be reached at {self._address}: {error.strerror}"
+            logger.warning("%s; everything waits for it", self.trouble)
 
     def _lose(self) -> None:
         self.close()
@@ -134,6 +151,9 @@ class WriterConnection:
         if frame.get("kind") == "welcome":
             self.standing = frame
             self._welcomed = True
+            if self.trouble:
+                logger.info("the writer is reached again")
+            self.trouble = self._absent_since = None
             for sent in self._unacknowledged:
                 if self._frames:
                     self._frames.send(frame_bytes(sent.body))

@@ -17,7 +17,9 @@ from pylantir.errors import (
     ConfigurationError,
     ControlError,
     ExitStatus,
+    NotRunning,
     PylantirError,
+    SocketGone,
 )
 
 _ORDER_TIMEOUT_S = 60.0
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AlreadyRunning as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)
         return ExitStatus.LOCKED
-    except (FileNotFoundError, ConnectionRefusedError):
+    except NotRunning:
         print("pylantir-supervisor: not running with this configuration", file=sys.stderr)
         return ExitStatus.NOT_RUNNING
     except ControlError as error:
@@ -142,23 +144,28 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from pylantir.cli.supervisor import find_named
     from workers.commands.status_view import show_status, watch_status
 
-    runtime_dir = _runtime_dir(options.config)
+    path = find_named(options.config)
     if options.watch:
-        return watch_status(runtime_dir)
-    return show_status(runtime_dir, as_json=options.json)
+        return watch_status(path)
+    return show_status(path, as_json=options.json)
 
 
 def _stop(options: argparse.Namespace) -> int:
     import signal
 
-    from pylantir.ipc.control import ask_supervisor
-    from workers.commands.ending import wait_until_gone
+    from pylantir.cli.supervisor import ask_instance, find_named
+    from workers.commands.ending import family, wait_until_gone
 
-    status = ask_supervisor(_runtime_dir(options.config), {"command": "status"})
-    processes = cast("list[dict[str, int | None]]", status["processes"])
-    pids = [process["pid"] for process in processes if process["pid"]]
+    try:
+        status = ask_instance(find_named(options.config), {"command": "status"})
+    except SocketGone as error:
+        pids = family(error.pid)
+    else:
+        processes = cast("list[dict[str, int | None]]", status["processes"])
+        pids = [process["pid"] for process in processes if process["pid"]]
     os.kill(pids[0], signal.SIGTERM)
     left = wait_until_gone(pids, options.timeout)
     if left:
@@ -169,9 +176,9 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    from pylantir.ipc.control import ask_supervisor
+    from pylantir.cli.supervisor import ask_instance, find_named
 
-    answer = ask_supervisor(_runtime_dir(options.config), {"command": "reload"}, timeout_s=_ORDER_TIMEOUT_S)
+    answer = ask_instance(find_named(options.config), {"command": "reload"}, timeout_s=_ORDER_TIMEOUT_S)
     problems = cast("list[str]", answer["problems"])
     if problems:
         print(*problems, "refused; the configuration before stays in force", sep="\n", file=sys.stderr)
@@ -182,10 +189,10 @@ def _reload(options: argparse.Namespace) -> int:
 
 def _order(command: str) -> Callable[[argparse.Namespace], int]:
     def order(options: argparse.Namespace) -> int:
-        from pylantir.ipc.control import ask_supervisor
+        from pylantir.cli.supervisor import ask_instance, find_named
 
         request = {"command": command, "name": options.name}
-        print(ask_supervisor(_runtime_dir(options.config), request, timeout_s=_ORDER_TIMEOUT_S)["text"])
+        print(ask_instance(find_named(options.config), request, timeout_s=_ORDER_TIMEOUT_S)["text"])
         return ExitStatus.OK
 
     return order
@@ -210,14 +217,6 @@ def _find(argument: str | None) -> Path:
     from pylantir.config.locate import find_configuration
 
     return find_configuration(argument, os.environ)
-
-
-def _runtime_dir(argument: str | None) -> Path:
-    """Where the instance has its sockets; the file itself may be invalid or gone by now."""
-    from pylantir.config.locate import find_runtime_dir
-
-    path = Path(argument).absolute() if argument else _find(argument)
-    return find_runtime_dir(path, os.environ)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,13 @@ import psutil
 _POLL_S = 0.02
 
 
+def family(pid: int) -> list[int]:
+    """List a process and its children."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    return [pid]
+
+
 def wait_until_gone(pids: list[int], timeout_s: float) -> list[int]:
     """Wait until these processes have ended (a zombie has); returns those that have not in time."""
     processes = []

@@ -11,16 +11,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pylantir.errors import ControlError, ExitStatus
-from pylantir.ipc.control import ask_supervisor
+from pylantir.cli.supervisor import ask_instance
+from pylantir.errors import ControlError, ExitStatus, NotRunning
 from pylantir.ipc.frames import Frame
 
 _WATCH_EVERY_S = 1.0
 
 
-def show_status(runtime_dir: Path, *, as_json: bool) -> int:
+def show_status(config_path: Path, *, as_json: bool) -> int:
     """Print the status once; the exit status says whether all is well."""
-    status = ask_supervisor(runtime_dir, {"command": "status"})
+    status = ask_instance(config_path, {"command": "status"})
     if as_json:
         print(json.dumps(status, indent=2, ensure_ascii=False))
     else:
@@ -28,14 +28,14 @@ def show_status(runtime_dir: Path, *, as_json: bool) -> int:
     return ExitStatus.OK if status["health"] == "healthy" else ExitStatus.FAILURE
 
 
-def watch_status(runtime_dir: Path) -> int:
+def watch_status(config_path: Path) -> int:
     """Print the status every second until Ctrl-C, or until the instance has gone."""
     console = Console()
     try:
         while True:
             try:
-                status = ask_supervisor(runtime_dir, {"command": "status"})
-            except (OSError, ControlError) as error:
+                status = ask_instance(config_path, {"command": "status"})
+            except (OSError, ControlError, NotRunning) as error:
                 print(f"pylantir-supervisor: gone ({error})", file=sys.stderr)
                 return ExitStatus.NOT_RUNNING
             console.clear()

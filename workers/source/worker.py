@@ -106,6 +106,7 @@ class SourceWorker:
         self._rejections = RejectionLog()
         self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
         self._known = KnownPassages()
+        self._told_trouble: str | None = None
         self._standing: Frame | None = None
         self._last_success: datetime.datetime | None = None
         self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
@@ -191,6 +192,9 @@ class SourceWorker:
             if message.get("kind") == "sync":
                 self._timetable.ask()
         writer.service()
+        if writer.trouble != self._told_trouble:
+            self._told_trouble = writer.trouble
+            channel.report({"last_error": writer.trouble})
         if stop.is_set or channel.supervisor_gone:
             raise _Stopped
 

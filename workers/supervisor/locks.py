@@ -39,15 +39,32 @@ class FileLock:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
 
+    def renew(self, purpose: str) -> None:
+        """Take the lock again under its name, which has gone meanwhile; the nameless one is held until then.
+
+        Raises:
+            AlreadyRunning: Another process was faster.
+        """
+        old = self._fd
+        self.acquire(purpose)
+        if old is not None:
+            os.close(old)
+
     def release(self) -> None:
-        """Remove the file and let go."""
+        """Remove the file, if it is still ours, and let go."""
         if self._fd is not None:
-            self.path.unlink(missing_ok=True)
+            if self._is_still_there(self._fd):
+                self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the lock is held, and the file by which others would find it is still there."""
+        return self._fd is not None and self._is_still_there(self._fd)
 
     def _is_still_there(self, fd: int) -> bool:
         try:
             return os.path.samestat(os.fstat(fd), self.path.stat())
-        except FileNotFoundError:
+        except OSError:
             return False

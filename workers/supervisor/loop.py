@@ -24,6 +24,7 @@ from workers.supervisor.children import Child
 from workers.supervisor.control import ControlServer, Reply
 from workers.supervisor.lifecycle import State
 from workers.supervisor.listening import listen_for_scanners
+from workers.supervisor.names import LOOK_EVERY_S, Names
 from workers.supervisor.notify import Notifier
 from workers.supervisor.orphans import end_all_children, reap_orphans
 from workers.supervisor.probe import ServerWatch, probe_title
@@ -53,17 +54,17 @@ class Supervisor:
         overrides: Mapping[str, object],
         signals: Signals,
         *,
-        queue: socket.socket,
+        names: Names,
         dicom: socket.socket,
-        control: socket.socket,
         notifier: Notifier,
     ) -> None:
         self._settings = settings
         self._signals = signals
         self._notifier = notifier
-        self._queue = queue
+        self._names = names
+        self._look_at = 0.0
         self._dicom = dicom
-        self._control = ControlServer(control, self._obey)
+        self._control = ControlServer(names.control.listener, self._obey)
         self._key = secrets.token_bytes(32)
         self._generations = itertools.count(1)
         self._status = StatusReporter()
@@ -91,6 +92,19 @@ class Supervisor:
         self._control.close()
         self._watch.close()
         return ExitStatus.OK
+
+    def _look_at_names(self, now: float) -> None:
+        """See that others still find this instance; a writer whose socket is a new one is restarted with that."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        renewed = self._names.renew()
+        if "control" in renewed:
+            self._control.listen_on(self._names.control.listener)
+        if "queue" in renewed and not self._stopping:
+            writer = self._children["writer"]
+            writer.replace_role(self._plan()["writer"], self._settings.log)
+            self._restart(writer, now)
 
     def _start_everybody(self) -> None:
         logger.info(
@@ -121,6 +135,7 @@ class Supervisor:
             if done.get("command") == "accept" and source:
                 source.say({"kind": "sync"})
         self._probe_server(now)
+        self._look_at_names(now)
         self._control.service()
         reap_orphans()
         self._reloads.service()
@@ -130,7 +145,7 @@ class Supervisor:
         self._notifier.tell(self._children.values(), now)
 
     def _plan(self) -> dict[str, Role]:
-        return plan_roles(self._settings, self._key, self._queue, self._dicom)
+        return plan_roles(self._settings, self._key, self._names.queue.listener, self._dicom)
 
     def _watch_server(self) -> ServerWatch:
         dicom = self._settings.dicom
@@ -164,7 +179,8 @@ class Supervisor:
         may_restart = not self._stopping
         deadlines = [moment for child in self._everybody() for moment in child.deadlines(now, may_restart=may_restart)]
         others = (
-            self._watch.deadline(), self._notifier.deadline(), self._reloads.deadline(), self._control.deadline(),
+            self._look_at, self._watch.deadline(), self._notifier.deadline(), self._reloads.deadline(),
+            self._control.deadline(),
         )  # fmt: skip
         deadlines += [moment for moment in others if moment is not None]
         return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
@@ -270,4 +286,9 @@ class Supervisor:
         described = self._status.describe(
             self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
         )
-        return {"config": self._settings.config_path, "reload_problems": list(self._reloads.problems), **described}
+        return {
+            "config": self._settings.config_path,
+            "reload_problems": list(self._reloads.problems),
+            "names_trouble": self._names.trouble,
+            **described,
+        }
