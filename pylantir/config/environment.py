@@ -40,10 +40,14 @@ def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) ->
 
 
 def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, object]]:
-    """Find every `*_env` key in a source's `config`, nested ones too: its place and the variable it names."""
+    """Find every `*_env` key in a source's `config`, nested ones too: its place and the variable it names.
+
+    In `headers` the key is called `env`: `{"Authorization": {"env": "TOKEN"}}`.
+    """
+    in_header = place[-2:-1] == ("headers",)
     if isinstance(config, Mapping):
         for key, value in config.items():
-            if key.endswith("_env") and not isinstance(value, Mapping | list):
+            if (key.endswith("_env") or (in_header and key == "env")) and not isinstance(value, Mapping | list):
                 yield (*place, key), value
             else:
                 yield from variables_named_in(value, (*place, key))

@@ -1,57 +1,79 @@
-"""The source type `json`: a file with an array of objects, an object around such an array, or JSON Lines.
+"""The source type `json`: a file, or the answers of an HTTP server, with an object per record.
 
-Lives in a source worker. In: the file named in `config`; out: one dictionary per object, streamed: only one record
-and a block of text are in memory. Every fetch is a complete snapshot: a file that cannot be read whole fails the
-cycle, an element that is no object is a `BadRecord`.
+Lives in a source worker. In: the file or address named in `config`; out: one dictionary per object, streamed: only one
+record and a block of text are in memory. Every fetch is a complete snapshot: a document that cannot be read whole fails
+the cycle, an element that is no object is a `BadRecord`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
-import re
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Generator, Iterator, Mapping
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
+from pylantir.data_sources.formats.json_records import (
+    EACH,
+    RecordsAt,
+    Surroundings,
+    error_words,
+    read_records,
+    survey,
+)
+from pylantir.data_sources.formats.json_stream import Malformed
 from pylantir.data_sources.formats.text_encoding import find_undecodable, skip_byte_order_mark
 from pylantir.data_sources.options import Options
 from pylantir.data_sources.source_file import SourceFile
 from pylantir.entry import MAPPING_TARGETS
+from pylantir.errors import SourceUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TextIO
+    from typing import Any, BinaryIO
 
-BLOCK_CHARS = 1 << 16
-LARGEST_RECORD_CHARS = 4 << 20
-_SPACE = re.compile(r"[ \t\r\n]*")
-# How far before the end of a block a token can be cut: `-Infinity`, `\ud83d\ude00`, `1.5e+`.
-_LONGEST_CUT = 16
+    from pylantir.data_sources.http_pages import HttpAccess, HttpPages
 
-_NO_LINES = (
-    "no whole object of less than 4 million characters; expected an array, one object per line, or an object"
-    ' around an array that "records_path" leads to'
-)
+_FILE_KEYS = ("file_path", "watch_for_changes")
+_HTTP_KEYS = ("headers", "next", "timeout", "ca_bundle")
+KEYS = (*_FILE_KEYS, "url", *_HTTP_KEYS, "records_path", "key_field")
 
 
 class JsonPlugin(DataSourcePlugin):
-    """Objects of a JSON file, by the (dotted) names of their fields."""
+    """Objects of a JSON document, by the (dotted) names of their fields."""
 
     def __init__(self) -> None:
-        self._records_path: tuple[str, ...] = ()
+        self._where = RecordsAt()
+        self._file: SourceFile | None = None
+        self._access: HttpAccess | None = None
+        self._pages: HttpPages | None = None
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
-        """Check the form of `file_path`, `records_path` and `watch_for_changes`; open nothing."""
-        options = Options(config, ("file_path", "records_path", "watch_for_changes"))
-        path = options.text("records_path")
-        self._records_path = tuple(path.split(".")) if path else ()
-        if not all(self._records_path):
-            options.problems.append(f'records_path: expected names joined by dots, as "data.items", got {path!r}')
-        self._file = SourceFile(options.path("file_path"), watched=options.flag("watch_for_changes", default=False))
-        return not options.problems, "; ".join(options.problems)
+        """Check the form of the keys of `config`, and keep them; open nothing, ask nobody."""
+        options = Options(config, KEYS)
+        problems = options.problems
+        self._where = RecordsAt(
+            path=options.dotted("records_path", 'as "data.items" or "subjects.*.visits"'),
+            key_fields=options.one_or_more("key_field"),
+            next_path=options.dotted("next", 'as "links.next"'),
+        )
+        if self._where.next_path and not self._where.path:
+            problems.append(
+                'next: needs "records_path": a page that names the next one is an object around the records'
+            )
+        if EACH in self._where.next_path:
+            problems.append('next: expected names joined by dots; "*" would give several addresses')
+        if "url" in config:
+            problems += [f"{key}: belongs to a file; leave it out beside url" for key in _FILE_KEYS if key in config]
+            self._access = _read_access(options, config)
+        else:
+            problems += [f"{key}: belongs to a server; give url" for key in _HTTP_KEYS if key in config]
+            path, watched = options.path("file_path"), options.flag("watch_for_changes", default=False)
+            self._file = SourceFile(path, watched=watched)
+        return not problems, "; ".join(problems)
 
     def fetch_entries(self, field_mapping: dict[str, str], interval: float) -> Iterator[Mapping[str, Any] | BadRecord]:
-        """Read the file from beginning to end; `interval` plays no part.
+        """Read the file, or all pages, from beginning to end; `interval` plays no part.
 
         Args:
             field_mapping: Field (dotted for nested ones) -> worklist field; if empty, the fields are named like
@@ -59,177 +81,158 @@ class JsonPlugin(DataSourcePlugin):
             interval: Ignored.
 
         Raises:
-            SourceUnavailable: The file cannot be read whole, or has another form.
+            SourceUnavailable: The document cannot be read whole, or has another form.
         """
-        with self._file.open_settled() as raw:
-            text = io.TextIOWrapper(raw, encoding=skip_byte_order_mark(raw))
-            try:
-                for label, record in self._records(text):
-                    if isinstance(record, BadRecord):
-                        yield record
-                    elif isinstance(record, dict):
-                        yield self._map(label, record, field_mapping)
-                    else:
-                        reason = f"expected an object, got {type(record).__name__}"
-                        yield BadRecord(record=label, field="", reason=reason)
-            except _Malformed as error:
-                raise self._file.unavailable(str(error)) from None
-            except UnicodeDecodeError as error:
-                # The error holds the file's bytes: it must not be chained into a log.
-                text.detach()
-                raw.seek(0)
-                strange = find_undecodable(raw, error.encoding)
-                raise self._file.unavailable(f"{strange} is not {error.encoding}; JSON has to be UTF-8") from None
+        if self._access is not None:
+            yield from self._fetch_pages(self._access, field_mapping)
+        elif self._file is not None:
+            with self._file.open_settled() as raw, _told_as(self._file.unavailable, raw) as text:
+                around = survey(text, self._where)
+                yield from self._read(text, around, field_mapping, "")
 
     def get_source_name(self) -> str:
         """Name the kind of source."""
-        return "JSON file"
+        return "JSON file" if self._access is None else "JSON over HTTP"
 
     def has_changed(self) -> bool:
-        """Say whether the watched file is another one than was last read."""
-        return self._file.has_changed()
+        """Say whether the watched file is another one than was last tried."""
+        return self._file is not None and self._file.has_changed()
 
-    def _map(self, label: str, record: dict[str, Any], field_mapping: Mapping[str, str]) -> dict[str, Any]:
+    def _fetch_pages(
+        self, access: HttpAccess, field_mapping: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any] | BadRecord]:
+        if self._pages is None:
+            from pylantir.data_sources.http_pages import HttpPages
+
+            self._pages = HttpPages(access)
+        pages = self._pages
+        address, number = pages.begin(), 1
+        shown: set[int] = set()
+        while address:
+            page = address
+            prefix = f"page {number}, " if self._where.next_path else ""
+
+            def unavailable(reason: str, place: str = page, prefix: str = prefix) -> SourceUnavailable:
+                return pages.unavailable(place, prefix + reason)
+
+            with pages.fetch(page) as raw, _told_as(unavailable, raw) as text:
+                around = survey(text, self._where)
+                address = pages.next_address(page, around.next_page)
+                contents = yield from self._read(text, around, field_mapping, prefix)
+                if contents in shown:
+                    raise Malformed("gives the same records as an earlier page; does the server know the pages?")
+                shown |= {contents} if contents else set()
+            number += 1
+
+    def _read(
+        self, text: io.TextIOWrapper, around: Surroundings, field_mapping: Mapping[str, Any], prefix: str
+    ) -> Generator[Mapping[str, Any] | BadRecord, None, int]:
+        """Give the records of one document; refuse one that holds messages in their place.
+
+        Returns:
+            A number by which the same records are known again; 0 for none.
+        """
+        count = strangers = contents = 0
+        first_stranger: BadRecord | None = None
+        for place, record in read_records(text, self._where, around.fields):
+            label = prefix + place
+            count += 1
+            if self._where.next_path:
+                contents = hash((contents, repr(record)))
+            if isinstance(record, BadRecord):
+                yield record
+                continue
+            entry = self._map(label, record, field_mapping)
+            if isinstance(entry, BadRecord):
+                strangers += 1
+                first_stranger = first_stranger or entry
+            yield entry
+        if first_stranger is not None and strangers == count:
+            raise Malformed(f"{first_stranger.record.removeprefix(prefix)}: {first_stranger.reason}")
+        return contents
+
+    def _map(self, label: str, record: object, field_mapping: Mapping[str, Any]) -> Mapping[str, Any] | BadRecord:
+        if not isinstance(record, dict):
+            return BadRecord(record=label, field="", reason=f"expected an object, got {type(record).__name__}")
         if field_mapping:
             entry = self.map_record(record, field_mapping)
         else:
             entry = {name: value for name, value in record.items() if name in MAPPING_TARGETS}
-        if not entry and any(isinstance(value, list | dict) for value in record.values()):
-            raise _Malformed(f'{label}: has none of the mapped fields; if the records lie deeper, set "records_path"')
+        if not entry:
+            hint = error_words(tuple(record)) or (
+                'if the records lie deeper, set "records_path"'
+                if any(isinstance(value, list | dict) for value in record.values())
+                else "are the fields called otherwise now?"
+            )
+            return BadRecord(record=label, field="", reason=f"has none of the mapped fields; {hint}")
         entry[RECORD_LABEL] = label
         return entry
 
-    def _records(self, text: TextIO) -> Iterator[tuple[str, object]]:
-        start = text.tell()
-        scanner = _Scanner(text)
-        first = scanner.peek()
-        if first == "[" and self._records_path:
-            raise _Malformed('is an array; take "records_path" out of the configuration')
-        if first == "[" or self._records_path:
-            yield from _read_below(scanner, self._records_path)
-            scanner.expect_end()
-        elif first == "{":
-            text.seek(start)
-            yield from _read_lines(text)
-        else:
-            raise _Malformed("expected an array of objects, or one object per line")
+
+@contextlib.contextmanager
+def _told_as(unavailable: Any, raw: BinaryIO) -> Iterator[io.TextIOWrapper]:
+    """Open a document as text that can be read twice, and tell what is wrong with it as its place does."""
+    encoding = skip_byte_order_mark(raw)
+    text = io.TextIOWrapper(raw, encoding=encoding)
+    try:
+        yield text
+    except Malformed as error:
+        raise unavailable(str(error)) from None
+    except UnicodeDecodeError as error:
+        # The error holds the document's bytes: it must not be chained into a log.
+        text.detach()
+        raw.seek(0)
+        strange = find_undecodable(raw, error.encoding)
+        raise unavailable(f"{strange} is not {error.encoding}; JSON has to be UTF-8") from None
+    except EOFError:
+        raise unavailable("the gzip document is cut short") from None
 
 
-class _Malformed(Exception):
-    """What is wrong with the form of a file; holds none of its values."""
+def _read_access(options: Options, config: Mapping[str, Any]) -> HttpAccess:
+    """Read where the server is, and which headers it gets."""
+    # Imported here: a source that reads a file needs no HTTP.
+    from pylantir.data_sources.http_pages import HttpAccess, origin_of
+
+    url = options.text("url")
+    try:
+        origin_of(url)
+    except ValueError:
+        options.problems.append(
+            "url: expected an address such as https://bookings.example.org/api/today, without user and password"
+        )
+    return HttpAccess(
+        url=url,
+        headers=_read_headers(options, config.get("headers", {})),
+        timeout_s=options.number("timeout", 60.0, 0.1),
+        ca_bundle=options.text("ca_bundle"),
+    )
 
 
-class _Scanner:
-    """Takes JSON values from a text one by one, and holds no more of it than the value at hand."""
-
-    def __init__(self, text: TextIO) -> None:
-        self._text = text
-        self._decode = json.JSONDecoder().raw_decode
-        self._buffer = ""
-        self._position = 0
-        self._dropped = 0
-
-    def peek(self) -> str:
-        """Give the next character that is no white space, or "" at the end."""
-        while True:
-            match = _SPACE.match(self._buffer, self._position)
-            self._position = match.end() if match else self._position
-            if self._position < len(self._buffer):
-                return self._buffer[self._position]
-            if not self._read_more():
-                return ""
-
-    def take(self, *expected: str) -> str:
-        """Step over one of the expected characters and say which it was."""
-        found = self.peek()
-        if found not in expected or not found:
-            raise self._malformed(f"expected {' or '.join(expected)}" if found else "the file ends too early")
-        self._position += 1
-        return found
-
-    def expect_end(self) -> None:
-        if self.peek():
-            raise self._malformed("expected the end of the file")
-
-    def value(self) -> object:
-        """Take a whole value."""
-        self.peek()
-        while True:
-            try:
-                value, end = self._decode(self._buffer, self._position)
-            except json.JSONDecodeError as error:
-                cut = error.pos >= len(self._buffer) - _LONGEST_CUT or error.msg.startswith("Unterminated")
-                if not cut or not self._read_more():
-                    self._position = error.pos
-                    raise self._malformed(error.msg) from None
-            except (ValueError, RecursionError) as error:
-                raise self._malformed(f"{type(error).__name__}: a number too long or too many levels") from None
-            else:
-                # A number near the end of the block may go on in the next one: 1, 1.5, 1.5e+7.
-                cut = isinstance(value, int | float) and end >= len(self._buffer) - _LONGEST_CUT
-                if not cut or not self._read_more():
-                    self._position = end
-                    return value
-
-    def _read_more(self) -> bool:
-        if len(self._buffer) - self._position > LARGEST_RECORD_CHARS:
-            raise self._malformed(f"a record has more than {LARGEST_RECORD_CHARS} characters, or a quote is missing")
-        # As much again as is waiting already, or a long record would be scanned once per block.
-        more = self._text.read(max(BLOCK_CHARS, len(self._buffer) - self._position))
-        if not more:
-            return False
-        self._dropped += self._position
-        self._buffer = self._buffer[self._position :] + more
-        self._position = 0
-        return True
-
-    def _malformed(self, what: str) -> _Malformed:
-        return _Malformed(f"character {self._dropped + self._position + 1}: {what}")
-
-
-def _members(scanner: _Scanner, opening: str, closing: str) -> Iterator[int]:
-    """Stop before each member of an array or object, which the caller has to take; count them from 1."""
-    scanner.take(opening)
-    more = scanner.peek() != closing
-    if not more:
-        scanner.take(closing)
-    count = 0
-    while more:
-        count += 1
-        yield count
-        more = scanner.take(",", closing) == ","
-
-
-def _read_below(scanner: _Scanner, path: tuple[str, ...]) -> Iterator[tuple[str, object]]:
-    """Step down a path of object keys to an array, and give its elements with their places."""
-    if not path:
-        for number in _members(scanner, "[", "]"):
-            yield f"record {number}", scanner.value()
-        return
-    found = False
-    for _ in _members(scanner, "{", "}"):
-        key = scanner.value()
-        scanner.take(":")
-        if key == path[0] and not found:
-            found = True
-            yield from _read_below(scanner, path[1:])
-        else:
-            scanner.value()
-    if not found:
-        raise _Malformed(f'records_path: there is no "{path[0]}"')
-
-
-def _read_lines(text: TextIO) -> Iterator[tuple[str, object]]:
-    """Read JSON Lines: a bad line costs only its own record."""
-    first = True
-    for number, line in enumerate(iter(lambda: text.readline(LARGEST_RECORD_CHARS), ""), 1):
-        if line.isspace():
+def _read_headers(options: Options, headers: object) -> dict[str, str]:
+    read: dict[str, str] = {}
+    expected = 'expected text, or {"env": "VARIABLE", "prefix": "Bearer "}'
+    if not isinstance(headers, Mapping):
+        options.problems.append(f"headers: expected an object of headers; each {expected.removeprefix('expected ')}")
+        return read
+    for name, given in headers.items():
+        if name.startswith("_"):
             continue
-        try:
-            yield f"line {number}", json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if first or not line.endswith("\n"):
-                raise _Malformed(f"line {number}: {_NO_LINES if first else 'the file ends too early'}") from None
-            reason = f"not valid JSON: {getattr(error, 'msg', type(error).__name__)}"
-            yield f"line {number}", BadRecord(record=f"line {number}", field="", reason=reason)
-        first = False
+        value = given
+        if isinstance(given, Mapping):
+            variable, prefix = given.get("env"), given.get("prefix", "")
+            unknown = given.keys() - {"env", "prefix"}
+            value = os.environ.get(variable, "").strip() if isinstance(variable, str) else None
+            if value == "":
+                options.problems.append(f"headers.{name}: the environment variable {variable} is not set")
+                continue
+            value = f"{prefix}{value}" if value and isinstance(prefix, str) and not unknown else None
+        # Not repeated: it could be a secret.
+        if not isinstance(value, str):
+            options.problems.append(f"headers.{name}: {expected}")
+        elif not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            options.problems.append(f'headers: "{name}" is no name of a header')
+        elif not (value.isascii() and value.isprintable()):
+            options.problems.append(f"headers.{name}: has a character that no header may hold; a line end perhaps")
+        else:
+            read[name] = value
+    return read

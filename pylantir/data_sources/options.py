@@ -54,6 +54,16 @@ class Options:
         named = " or ".join(f'"{one}"' for one in known)
         return str(value) if value in known else self._expected(key, named, known[0])
 
+    def dotted(self, key: str, example: str) -> tuple[str, ...]:
+        """Read names joined by dots; none if there is no such key."""
+        text = self.text(key)
+        names = tuple(text.split(".")) if text else ()
+        return names if all(names) else self._expected(key, f"names joined by dots, {example}", ())
+
+    def one_or_more(self, key: str) -> tuple[str, ...]:
+        """Read a text, or a list of texts."""
+        return (self.text(key),) if isinstance(self._config.get(key), str) else self.texts(key)
+
     def number(self, key: str, default: float, minimum: float) -> float:
         """Read a number that is not smaller than `minimum`."""
         value = self._config.get(key, default)

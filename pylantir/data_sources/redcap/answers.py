@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pylantir.data_sources.formats.json_stream import Malformed, Scanner
 from pylantir.errors import SourceUnavailable
 
 Row = dict[str, Any]
 
 OUT_OF_MEMORY = re.compile(rb"ran out of (?:server )?memory|allowed memory size", re.IGNORECASE)
 _LONGEST_MESSAGE = 300
-_SEPARATORS = re.compile(r"[\s,]*")
 _XML_ERROR = re.compile(r"<error>(.*?)</error>", re.DOTALL)
 
 
@@ -61,29 +61,20 @@ def iter_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
     Raises:
         As `read_rows`; rows may have been given before.
     """
-    decode = json.JSONDecoder().raw_decode
     pieces = iter(chunks)
     text_of = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    text = text_of(next(pieces, b"")).lstrip()
-    if not text.startswith("["):
-        yield from read_rows([text.encode(), *pieces])
-        return
-    position = 1
-    while True:
-        position = _SEPARATORS.match(text, position).end()  # type: ignore[union-attr]
-        if text.startswith("]", position):
-            for _ in pieces:  # to the end: the connection is used again only then
-                pass
+    # A piece may end within a character and give no text, which is not the end.
+    scanner = Scanner(lambda _size: next(filter(None, map(text_of, pieces)), ""))
+    try:
+        if scanner.peek() != "[":
+            yield from read_rows([scanner.rest().encode(), *pieces])
             return
-        try:
-            row, position = decode(text, position)
-        except ValueError:
-            piece = next(pieces, b"")
-            if not piece:
-                raise _not_json(text.encode()) from None
-            text, position = text[position:] + text_of(piece), 0
-        else:
-            yield from _rows_or_error([row])
+        for _ in scanner.members("[", "]"):
+            yield from _rows_or_error([scanner.value()])
+    except Malformed as error:
+        raise _not_json(error.rest.encode()) from None
+    for _ in pieces:  # to the end: the connection is used again only then
+        pass
 
 
 def error_text(body: bytes) -> str:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pylantir.data_sources import json_file
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord
+from pylantir.data_sources.formats import json_stream
+from pylantir.data_sources.formats.json_records import RecordsAt, read_records, survey
 from pylantir.data_sources.json_file import JsonPlugin
 from pylantir.errors import SourceUnavailable
 
@@ -163,10 +164,11 @@ def test_where_a_block_ends_makes_no_difference(
 ) -> None:
     document = json.dumps({"x": elements, "data": elements}, ensure_ascii=ascii_only, indent=indent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_file, "BLOCK_CHARS", block)
-        scanner = json_file._Scanner(io.StringIO(document))
-        found = [record for _, record in json_file._read_below(scanner, ("data",))]
-        scanner.expect_end()
+        patch.setattr(json_stream, "BLOCK_CHARS", block)
+        where = RecordsAt(path=("data",))
+        text = io.StringIO(document)
+        assert survey(text, where).fields == {}
+        found = [record for _, record in read_records(text, where, {})]
     assert found == elements
 
 

@@ -142,6 +142,10 @@ def test_every_problem_is_reported_at_once_in_the_agreed_form(load: Load) -> Non
             "config.password_env: the environment variable BOOKING_PW is not set",
         ),
         (
+            {"config": {"headers": {"Authorization": {"env": "BOOKING_TOKEN"}}}},
+            "config.headers.Authorization.env: the environment variable BOOKING_TOKEN is not set",
+        ),
+        (
             {"config": {"servers": [{"password_env": "BOOKING_PW"}]}},
             "config.servers[0].password_env: the environment variable BOOKING_PW is not set",
         ),

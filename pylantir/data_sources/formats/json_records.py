@@ -1,0 +1,235 @@
+"""Where in a JSON document the records are: arrays, objects by key, lists within lists, JSON Lines.
+
+Lives in the worker of a JSON source. In: a text that can be read twice; out: one record after the other, with its place
+in words. What stands in the path by name is read as a stream; from the first `*` on, element by element.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pylantir.data_sources.base import BadRecord
+from pylantir.data_sources.formats.json_stream import LARGEST_RECORD_CHARS, Malformed, Scanner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+EACH = "*"
+_WORDS_OF_ERRORS = ("error", "errors", "message", "detail", "fault", "exception")
+_NO_LINES = (
+    "no whole object of less than 4 million characters; expected an array, one object per line, or an object"
+    ' around an array that "records_path" leads to'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsAt:
+    """Where the records are.
+
+    Attributes:
+        path: Names of objects' members, and `*` for each element of an array or member of an object.
+        key_fields: Fields that take the keys where objects stand by key; the innermost key goes to the last one.
+        next_path: Where a page names the next one; empty if it does not.
+    """
+
+    path: tuple[str, ...] = ()
+    key_fields: tuple[str, ...] = ()
+    next_path: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What stands around the records of one document.
+
+    Attributes:
+        fields: Plain fields of the objects on the way.
+        next_page: What the page says about the next one; None if nothing.
+    """
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    next_page: object = None
+
+
+def survey(text: TextIO, where: RecordsAt) -> Surroundings:
+    """Read a document once through for what stands around the records, before and behind them; then step back.
+
+    Raises:
+        Malformed: It cannot be read whole.
+    """
+    found = Surroundings()
+    if (where.path and where.path[0] != EACH) or where.next_path:
+        start = text.tell()
+        _survey(Scanner(text.read), where.path, where.next_path, found)
+        text.seek(start)
+    return found
+
+
+def read_records(text: TextIO, where: RecordsAt, around: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Give the records of a document, each with its place.
+
+    Args:
+        text: From its beginning.
+        where: Where the records are.
+        around: Fields that each record has unless it has its own.
+
+    Raises:
+        Malformed: The document cannot be read whole, or has another form.
+    """
+    start = text.tell()
+    scanner = Scanner(text.read)
+    first = scanner.peek()
+    if first == "{" and not where.path and not where.key_fields:
+        text.seek(start)
+        yield from _read_lines(text)
+        return
+    if first == "[" and where.path and where.path[0] != EACH:
+        raise Malformed('is an array; take "records_path" out of the configuration, or begin it with "*"')
+    if first not in {"[", "{"}:
+        raise Malformed("expected an array of objects, or one object per line")
+    walk = _Walk(where, around)
+    for number, record in enumerate(walk.stream(scanner, where.path), 1):
+        yield f"record {number}", record
+    scanner.expect_end()
+    walk.check_found()
+
+
+class _Walk:
+    """Goes down the path to the records of one document."""
+
+    def __init__(self, where: RecordsAt, around: Mapping[str, Any]) -> None:
+        self._key_fields = where.key_fields
+        self._around = around
+        self._found: set[str] = set()
+        self._missed: set[str] = set()
+
+    def stream(self, scanner: Scanner, path: Sequence[str]) -> Iterator[object]:
+        """Read what stands under the path by name, and go on within each element that a `*` or the end gives."""
+        if path and path[0] != EACH:
+            yield from self._stream_member(scanner, path)
+        elif scanner.peek() == "{" and (path or self._key_fields):
+            for key in scanner.names():
+                yield from self._below(scanner.value(), path[1:], (key,), self._around, each=True)
+        elif scanner.peek() == "[" and path:
+            for _ in scanner.members("[", "]"):
+                yield from self._below(scanner.value(), path[1:], (), self._around, each=True)
+        elif scanner.peek() == "{":
+            raise Malformed('records_path: expected [ where the records are; if they stand by key, set "key_field"')
+        else:
+            for _ in scanner.members("[", "]"):
+                yield self._complete(scanner.value(), (), self._around)
+
+    def check_found(self) -> None:
+        """Make sure that what the path names was in some element at least.
+
+        Raises:
+            Malformed: It was in none: the field has another name now, and nobody is to be cancelled for that.
+        """
+        for name in self._missed - self._found:
+            raise Malformed(f'records_path: no element has "{name}"')
+
+    def _stream_member(self, scanner: Scanner, path: Sequence[str]) -> Iterator[object]:
+        found, names = False, []
+        for key in scanner.names():
+            names.append(key)
+            if key == path[0] and not found:
+                found = True
+                yield from self.stream(scanner, path[1:])
+            else:
+                scanner.value()
+        if not found:
+            told = error_words(names)
+            raise Malformed(f'records_path: there is no "{path[0]}"' + (f", but {told}" if told else ""))
+
+    def _below(
+        self, value: object, path: Sequence[str], keys: tuple[str, ...], around: Mapping[str, Any], *, each: bool
+    ) -> Iterator[object]:
+        """Go down the rest of the path within one element.
+
+        Args:
+            value: The element.
+            path: The rest.
+            keys: The keys under which it stands, the outermost first.
+            around: Fields of the objects on the way.
+            each: A `*` led here, so an object at the end of the path is a record and holds none.
+        """
+        by_key = (path and path[0] == EACH) or (not path and not each and self._key_fields and _stands_by_key(value))
+        if isinstance(value, dict) and by_key:
+            for key, one in value.items():
+                yield from self._below(one, path[1:], (*keys, key), around, each=True)
+        elif isinstance(value, list) and (not path or path[0] == EACH):
+            for one in value:
+                yield from self._below(one, path[1:], keys, around, each=True)
+        elif not path or not isinstance(value, dict):
+            yield self._complete(value, keys, around)
+        elif value.get(path[0]) is None:
+            self._missed.add(path[0])
+        else:
+            self._found.add(path[0])
+            yield from self._below(value[path[0]], path[1:], keys, {**around, **_plain_fields(value)}, each=False)
+
+    def _complete(self, value: object, keys: tuple[str, ...], around: Mapping[str, Any]) -> object:
+        if not isinstance(value, dict) or not (keys or around):
+            return value
+        named = dict(zip(reversed(self._key_fields), reversed(keys), strict=False))
+        return {**around, **value, **named}
+
+
+def error_words(names: Sequence[str]) -> str:
+    """Say that an object looks like an error message by the names of its fields; "" if not."""
+    errors = [name for name in names if name.lower() in _WORDS_OF_ERRORS]
+    return f'"{errors[0]}": it is an error message perhaps' if errors else ""
+
+
+def _survey(scanner: Scanner, path: Sequence[str], next_path: Sequence[str], found: Surroundings) -> None:
+    """Take a value; note the plain fields of the objects on the way, and what stands at the end of `next_path`."""
+    by_name = bool(path) and path[0] != EACH
+    if scanner.peek() != "{" or not (by_name or next_path):
+        scanner.skip_members()
+        return
+    for name in scanner.names():
+        leads_on = name == next_path[0] if next_path else False
+        if by_name and name == path[0]:
+            _survey(scanner, path[1:], next_path[1:] if leads_on else (), found)
+            continue
+        value = scanner.value()
+        if leads_on:
+            found.next_page = _at(value, next_path[1:])
+        if by_name:
+            found.fields |= _plain_fields({name: value})
+
+
+def _at(value: object, path: Sequence[str]) -> object:
+    """Follow names and numbers through objects and arrays; None where they lead nowhere."""
+    for name in path:
+        if isinstance(value, list):
+            value = dict(enumerate(value)).get(int(name)) if name.isdecimal() else None
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _plain_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if not isinstance(value, dict | list)}
+
+
+def _stands_by_key(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, dict | list) for one in value.values())
+
+
+def _read_lines(text: TextIO) -> Iterator[tuple[str, object]]:
+    """Read JSON Lines: a bad line costs only its own record."""
+    first = True
+    for number, line in enumerate(iter(lambda: text.readline(LARGEST_RECORD_CHARS), ""), 1):
+        if line.isspace():
+            continue
+        try:
+            yield f"line {number}", json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if first or not line.endswith("\n"):
+                raise Malformed(f"line {number}: {_NO_LINES if first else 'the file ends too early'}") from None
+            reason = f"not valid JSON: {getattr(error, 'msg', type(error).__name__)}"
+            yield f"line {number}", BadRecord(record=f"line {number}", field="", reason=reason)
+        first = False
