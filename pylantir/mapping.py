@@ -6,28 +6,37 @@ in DICOM form with its key, or `RecordRejected`. Every record of every sync pass
 
 from __future__ import annotations
 
+import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from pylantir.columns import field_formats, target_of
 from pylantir.entry import (
+    ATTRIBUTES_FIELD,
     MAPPING_TARGETS,
     RECORD_ID_FIELD,
     REQUIRED_FIELDS,
     START_FIELD,
     WEIGHT_KG_FIELD,
+    WORKLIST_FIELDS,
     WorklistEntry,
-    clean_check,
-    normalise_value,
-    with_fallbacks,
+    record_key,
 )
 from pylantir.errors import RecordRejected
 from pylantir.ipc.records import Column, RecordColumns
+from pylantir.settings import SourceSettings
+from pylantir.targets import PREFIX, find_target
+from pylantir.values.attributes import check_attribute, read_attributes
+from pylantir.values.known import LOCAL_TIME_LENGTH, TIME_FIELD, IgnoredValues, KnownValues, Warned
+from pylantir.values.moments import MomentRules, move_to_zone
+from pylantir.values.normalise import DEFAULT_RULES, ValueRules, normalise_value
 
 logger = logging.getLogger(__name__)
 
 _COMBINED_FIELDS = frozenset({WEIGHT_KG_FIELD, START_FIELD})
 """Targets that become other fields, unless the record has those as well."""
-_CACHED_VALUES = 2048
 _CACHED_LAYOUTS = 64
 
 
@@ -37,52 +46,86 @@ class EntryMapper:
     def __init__(
         self,
         defaults: Mapping[str, object] | None = None,
-        date_format: str | None = None,
-        time_format: str | None = None,
+        *,
+        rules: ValueRules = DEFAULT_RULES,
+        formats: Mapping[str, Sequence[str]] | None = None,
+        reject_unusable: bool = False,
+        patient_id_prefix: str = "",
     ) -> None:
         """Prepare for one source.
 
         Args:
-            defaults: Worklist field -> value where a record has none.
-            date_format: `strptime` format of the source's dates, if neither ISO nor DICOM.
-            time_format: The same for its times.
+            defaults: Worklist field or `dicom:` target -> value where a record has none.
+            rules: How the source writes its values.
+            formats: Worklist field -> formats of its own, in place of the source's.
+            reject_unusable: Refuse a record with an unusable value in any field, not only in the strict ones.
+            patient_id_prefix: Stands before each patient ID.
 
         Raises:
             RecordRejected: A default breaks its value representation.
         """
-        self._values: dict[str, _KnownValues] = {
-            name: _KnownValues(name, date_format, time_format) for name in MAPPING_TARGETS
+        self._rules = rules
+        self._formats = {target_of(name): tuple(own) for name, own in (formats or {}).items()}
+        self._reject_unusable = reject_unusable
+        self._prefix = patient_id_prefix
+        self._values: dict[str, KnownValues] = {
+            name: KnownValues(name, self._rules_of(name), strict=reject_unusable) for name in MAPPING_TARGETS
         }
-        self._layouts: dict[tuple[str, ...], tuple[_KnownValues, ...]] = {}
-        self._defaults = self._normalise(defaults or {})
+        self._layouts: dict[tuple[str, ...], tuple[KnownValues, ...]] = {}
+        self._defaults, self._default_attributes = self._read_defaults(defaults or {})
 
-    def to_entry(self, fields: Mapping[str, object]) -> WorklistEntry:
+    @classmethod
+    def of_source(cls, source: SourceSettings) -> EntryMapper:
+        """Prepare for a source as it is configured."""
+        zone = None
+        if source.timezone:
+            from zoneinfo import ZoneInfo
+
+            zone = ZoneInfo(source.timezone)
+        moments = MomentRules(date_formats=source.date_formats, time_formats=source.time_formats, zone=zone)
+        issuer = {"issuer_of_patient_id": source.issuer_of_patient_id} if source.issuer_of_patient_id else {}
+        return cls(
+            {**issuer, **source.defaults},
+            rules=ValueRules(moments=moments, empty_values=frozenset((*source.empty_values, ""))),
+            formats=field_formats(source.field_mapping),
+            reject_unusable=source.unusable_values == "reject",
+            patient_id_prefix=source.patient_id_prefix,
+        )
+
+    def to_entry(self, fields: Mapping[str, object], warned: Warned | None = None) -> WorklistEntry:
         """Normalise one record, complete it with the defaults, and name it.
 
         Args:
             fields: Worklist field -> value as the plugin mapped it. Names that are no worklist fields are
                 ignored (with a warning, once), and so are those that begin with `_`.
+            warned: Takes what was left out or changed.
 
         Returns:
             The entry; what neither the record nor a default gives is left out.
 
         Raises:
-            RecordRejected: A value is illegal, or the patient ID or the start date is missing.
+            RecordRejected: A value that matters is illegal, or the patient ID or the start date is missing.
         """
-        entry = self._normalise(fields)
-        if self._defaults:
-            entry = {**self._defaults, **entry}
+        entry = self._normalise(fields, Counter() if warned is None else warned)
         for name in REQUIRED_FIELDS:
             if name not in entry:
                 raise RecordRejected(name, "missing; without it nobody can be scheduled")
+        if len(entry.get(TIME_FIELD, "")) > LOCAL_TIME_LENGTH:
+            moved = move_to_zone(entry["scheduled_start_date"], entry[TIME_FIELD], self._rules.moments)
+            entry["scheduled_start_date"], entry[TIME_FIELD] = moved
+        if self._prefix:
+            entry["patient_id"] = self._prefixed(entry["patient_id"])
         return WorklistEntry(record_key=record_key(entry), fields=entry)
 
-    def to_columns(self, names: Sequence[str], records: Sequence[Sequence[object]]) -> RecordColumns | None:
+    def to_columns(
+        self, names: Sequence[str], records: Sequence[Sequence[object]], warned: Warned | None = None
+    ) -> RecordColumns | None:
         """Do for many records of one layout what `to_entry` does for each, in a fraction of the time.
 
         Args:
             names: Worklist fields, as the plugin named them.
             records: A value per name.
+            warned: Takes what was left out or changed; nothing is added where None is returned.
 
         Returns:
             The entries, or None when one of them has to be looked at by itself: it breaks a rule, or its fields
@@ -90,21 +133,32 @@ class EntryMapper:
         """
         layout = tuple(names)
         known = self._layouts.get(layout) or self._add_layout(layout)
+        if self._default_attributes or any(column.field in _COMBINED_FIELDS or column.is_attribute for column in known):
+            return None
         values: dict[str, Column] = {}
+        told: Warned = Counter()
         try:
-            for name, column, given in zip(layout, known, zip(*records, strict=True), strict=True):
-                if name in _COMBINED_FIELDS:
+            for column, given in zip(known, zip(*records, strict=True), strict=True):
+                if column.field in values:
                     return None
-                if not isinstance(column, _IgnoredValues):
-                    values[name] = column.normalise_all(given)
+                if not isinstance(column, IgnoredValues):
+                    values[column.field] = column.normalise_all(given, told)
+            for name, default in self._defaults.items():
+                column_given = values.get(name)
+                values[name] = (
+                    [value or default for value in column_given] if column_given else [default] * len(records)
+                )
+            if not all(name in values and all(values[name]) for name in REQUIRED_FIELDS):
+                return None
+            if self._prefix:
+                values["patient_id"] = list(map(self._prefixed, values["patient_id"]))  # type: ignore[arg-type]
         except (RecordRejected, TypeError):
             # TypeError: a value of a kind that cannot be looked up, a list say.
             return None
-        for name, default in self._defaults.items():
-            column_given = values.get(name)
-            values[name] = [value or default for value in column_given] if column_given else [default] * len(records)
-        if not all(name in values and all(values[name]) for name in REQUIRED_FIELDS):
+        if self._values[TIME_FIELD].has_offsets:
             return None
+        if warned is not None:
+            warned.update(told)
         own_ids = values.get(RECORD_ID_FIELD)
         if own_ids and all(own_ids):
             keys = [f"id:{own_id}" for own_id in own_ids]
@@ -113,17 +167,36 @@ class EntryMapper:
             keys = [record_key({name: one for name, one in zip(values, row, strict=True) if one}) for row in rows]
         return RecordColumns(keys, values)
 
-    def _normalise(self, fields: Mapping[str, object]) -> dict[str, str]:
+    def patient_of(self, fields: Mapping[str, object]) -> str | None:
+        """Tell whose record it is that was refused, if that much of it can be read."""
+        for name in ("patient_id", f"{PREFIX}PatientID"):
+            try:
+                text = normalise_value("patient_id", fields.get(name), self._rules)
+                return self._prefixed(text) if text else None
+            except RecordRejected:
+                continue
+        return None
+
+    def _normalise(self, fields: Mapping[str, object], warned: Warned) -> dict[str, str]:
         names = tuple(fields)
         columns = self._layouts.get(names)
         if columns is None:
             columns = self._add_layout(names)
         entry: dict[str, str] = {}
+        attributes: dict[str, object] = {}
         for name, known, value in zip(names, columns, fields.values(), strict=True):
+            if known.is_attribute:
+                attributes[name] = value
+                continue
             # Only text is looked up: 1, 1.0 and True are one key of a dictionary.
-            text = known[value] if type(value) is str else known.normalise(value)
+            if type(value) is str:
+                text = known[value]
+                if value in known.remarks:
+                    warned.update(known.told(known.remarks[value]))
+            else:
+                text = known.normalise(value, warned)
             if text:
-                entry[name] = text
+                entry.setdefault(known.field, text)
         if WEIGHT_KG_FIELD in entry:
             weight_lb = entry.pop(WEIGHT_KG_FIELD)
             entry.setdefault("patient_weight_lb", weight_lb)
@@ -131,97 +204,75 @@ class EntryMapper:
             start = entry.pop(START_FIELD)
             entry.setdefault("scheduled_start_date", start[:8])
             if start[8:]:
-                entry.setdefault("scheduled_start_time", start[8:])
+                entry.setdefault(TIME_FIELD, start[8:])
+        if self._defaults:
+            entry = {**self._defaults, **entry}
+        if attributes or self._default_attributes:
+            self._add_attributes(entry, attributes, warned)
         return entry
 
-    def _add_layout(self, names: tuple[str, ...]) -> tuple[_KnownValues, ...]:
+    def _add_attributes(self, entry: dict[str, str], given: Mapping[str, object], warned: Warned) -> None:
+        told: Warned = Counter()
+        whole = {
+            **self._default_attributes,
+            **{name: value for name, value in given.items() if not self._is_empty(value)},
+        }
+        found = read_attributes(whole, self._rules_of, lambda name, reason: told.update([(name, reason)]))
+        if told and self._reject_unusable:
+            raise RecordRejected(*next(iter(told)))
+        warned.update(told)
+        if found:
+            entry[ATTRIBUTES_FIELD] = json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+    def _is_empty(self, value: object) -> bool:
+        return value is None or (isinstance(value, str) and value.strip() in self._rules.empty_values)
+
+    def _read_defaults(self, defaults: Mapping[str, object]) -> tuple[dict[str, str], dict[str, object]]:
+        """Normalise the constants; what a record may lack, they may not."""
+        fields: dict[str, str] = {}
+        for name, value in defaults.items():
+            field = target_of(name)
+            text = normalise_value(field, value, self._rules_of(field)) if field in MAPPING_TARGETS else None
+            if text and field == START_FIELD:
+                fields["scheduled_start_date"] = text[:8]
+                fields |= {TIME_FIELD: text[8:]} if text[8:] else {}
+            elif text:
+                fields["patient_weight_lb" if field == WEIGHT_KG_FIELD else field] = text
+
+        attributes = {name: value for name, value in defaults.items() if target_of(name).startswith(PREFIX)}
+        for name, value in attributes.items():
+            check_attribute(name, value, self._rules)
+        return fields, attributes
+
+    def _rules_of(self, name: str) -> ValueRules:
+        own = self._formats.get(name)
+        if own is None:
+            return self._rules
+        moments = replace(self._rules.moments, date_formats=own, time_formats=own)
+        return replace(self._rules, moments=moments)
+
+    def _prefixed(self, patient_id: str) -> str:
+        whole = self._prefix + patient_id
+        longest = WORKLIST_FIELDS["patient_id"].max_length
+        if len(whole) > longest:
+            raise RecordRejected("patient_id", f"longer than {longest} characters with its prefix")
+        return whole
+
+    def _add_layout(self, names: tuple[str, ...]) -> tuple[KnownValues, ...]:
         """Remember which values belong to which place: the records of a source have few layouts."""
         for name in names:
-            if name not in self._values:
-                self._values[name] = _IgnoredValues(name, None, None)
-                # A plugin may use anything as a key.
-                if not str(name).startswith("_"):
-                    logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
+            if name in self._values:
+                continue
+            field = target_of(name) if isinstance(name, str) else name
+            if field in MAPPING_TARGETS:
+                self._values[name] = self._values[field]
+                continue
+            is_attribute = isinstance(name, str) and name.startswith(PREFIX) and find_target(name) is not None
+            self._values[name] = IgnoredValues(name, self._rules, is_attribute=is_attribute)
+            # A plugin may use anything as a key.
+            if not is_attribute and not str(name).startswith("_"):
+                logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
         if len(self._layouts) >= _CACHED_LAYOUTS:
             self._layouts.clear()
         self._layouts[names] = columns = tuple(self._values[name] for name in names)
         return columns
-
-
-class _KnownValues(dict[str, "str | None"]):
-    """The normalised values of one field, by what the source gave; forgets all of them when it is full."""
-
-    def __init__(self, field: str, date_format: str | None, time_format: str | None) -> None:
-        super().__init__()
-        self._field = field
-        self._date_format = date_format
-        self._time_format = time_format
-        self._is_clean = clean_check(field)
-
-    def normalise_all(self, values: Sequence[object]) -> Sequence[str | None]:
-        """Normalise a column; most columns are clean, or have few different values."""
-        if set(map(type, values)) == {str}:
-            different: set[str] = set(values)  # type: ignore[arg-type]
-            if all(map(self._is_clean, different)):
-                return values  # type: ignore[return-value]
-            known = {value: self[value] for value in different}
-            return list(map(known.__getitem__, values))  # type: ignore[arg-type]
-        return [self[value] if type(value) is str else self.normalise(value) for value in values]
-
-    def __missing__(self, value: str) -> str | None:
-        if self._is_clean(value):
-            return value
-        text = self.normalise(value)
-        if len(self) >= _CACHED_VALUES:
-            self.clear()
-        self[value] = text
-        return text
-
-    def normalise(self, value: object) -> str | None:
-        return normalise_value(self._field, value, date_format=self._date_format, time_format=self._time_format)
-
-
-class _IgnoredValues(_KnownValues):
-    """The values of a name that is no worklist field."""
-
-    def __missing__(self, value: str) -> str | None:
-        return None
-
-    def normalise(self, value: object) -> str | None:
-        return None
-
-
-def record_key(fields: Mapping[str, str]) -> str:
-    """Name a record within its source, so that it is recognised in the next sync.
-
-    Args:
-        fields: Normalised fields of an entry.
-
-    Returns:
-        By the strongest identifier given: "id:<record ID>", "acc:<accession number>" or "uid:<study UID>"
-        (both with "/<step ID>" if there is one), else "step:<patient>|<date>|<time>|<modality>|<station>" (with
-        "|<issuer>" if there is one).
-    """
-    if RECORD_ID_FIELD in fields:
-        return f"id:{fields[RECORD_ID_FIELD]}"
-    step = fields.get("scheduled_procedure_step_id")
-    for kind, name in (("acc", "accession_number"), ("uid", "study_instance_uid")):
-        if name in fields:
-            return f"{kind}:{_escape(fields[name])}" + (f"/{_escape(step)}" if step else "")
-    whole = with_fallbacks(fields)
-    parts = (
-        whole["patient_id"],
-        whole["scheduled_start_date"],
-        whole["scheduled_start_time"],
-        whole["modality"],
-        whole.get("scheduled_station_aetitle", ""),
-        *filter(None, [fields.get("issuer_of_patient_id")]),
-    )
-    return "step:" + "|".join(map(_escape, parts))
-
-
-def _escape(part: str) -> str:
-    """Keep a value's own separators apart from ours."""
-    if "|" in part or "/" in part or "%" in part:
-        return part.replace("%", "%25").replace("/", "%2F").replace("|", "%7C")
-    return part

@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 
 from pylantir.printing import inline_secrets
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+EMPTY_VALUES = ("", "NULL", "null", "NaN", "nan", "N/A", "#N/A")
+"""What means nothing, where a source's `empty_values` does not say otherwise."""
+
 SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 
 _PARTS = ("6", "13", "58", "87", "100", "101", "109", "110", "126", "127", "138", "144", "148", "149", "159", "166")
@@ -83,6 +90,12 @@ class SourceSettings:
         config: The plugin's own keys, as they stand in the file; one may be a secret, so they are not shown.
         secret_env: Environment variables that this source reads (every `*_env` key of `config`).
         env_values: Their values, from the environment or a `.env` file, for this source's worker alone.
+        field_mapping: In all its forms, as it stands in the file.
+        empty_values: Words that mean nothing.
+        unusable_values: `omit` or `reject`: what becomes of a value outside the strict fields that cannot be used.
+        where: Column -> the texts of which a record has to have one, or {"not": [...]}.
+        patient_id_prefix: Stands before each of its patient IDs.
+        issuer_of_patient_id: Who gave its patient IDs, where the records do not say.
     """
 
     name: str
@@ -94,15 +107,20 @@ class SourceSettings:
     config: Mapping[str, object] = field(default_factory=dict, repr=False)
     secret_env: tuple[str, ...] = ()
     env_values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    field_mapping: Mapping[str, str] = field(default_factory=dict)
+    field_mapping: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     priority: float = 0.0
     missing_entries: str = "cancel"
     fetch_timeout_s: float = 300.0
     max_memory_mb: int | None = None
     max_restarts: int | None = None
-    date_format: str | None = None
-    time_format: str | None = None
+    date_formats: tuple[str, ...] = ()
+    time_formats: tuple[str, ...] = ()
+    empty_values: tuple[str, ...] = EMPTY_VALUES
+    unusable_values: str = "omit"
+    where: Mapping[str, Any] = field(default_factory=dict)
+    patient_id_prefix: str = ""
+    issuer_of_patient_id: str = ""
 
     @property
     def secrets(self) -> tuple[str, ...]:

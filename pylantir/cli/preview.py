@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 
 from pylantir.cli.output import print_json, print_table
+from pylantir.columns import source_names, without_left_out
 from pylantir.config.messages import suggestion
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, NamesSourceFields
 from pylantir.data_sources.registry import load_plugin
@@ -85,9 +86,10 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
     Raises:
         ConfigurationError: The plugin refuses the source's `config`.
     """
-    found = Preview(source_fields={target: name for name, target in source.field_mapping.items()})
+    found = Preview(source_fields=source_names(source.field_mapping))
     try:
         plugin = load_plugin(source.plugin)
+        plugin.empty_values, plugin.where = source.empty_values, source.where
         try:
             _validate(plugin, source)
             _map_all(plugin, source, found, limit, kept, show)
@@ -121,9 +123,9 @@ def _map_all(
     kept: int | None,
     show: Callable[[int], None],
 ) -> None:
-    mapper = EntryMapper(source.defaults, source.date_format, source.time_format)
+    mapper = EntryMapper.of_source(source)
     interval = look_back_s(None, datetime.datetime.now(datetime.UTC), source.sync_interval_s)
-    for entry in plugin.fetch_entries(dict(source.field_mapping), interval):
+    for entry in without_left_out(plugin.fetch_entries(dict(source.field_mapping), interval)):
         found.fetched += 1
         _add(found, mapper, entry, kept)
         if found.fetched % _PROGRESS_EVERY == 0:

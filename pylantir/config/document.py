@@ -56,10 +56,15 @@ def _without_comments(value: object, depth: int = 0) -> object:
         # How much `json` itself takes depends on the version of Python.
         raise ValueError(f"more than {_DEEPEST} levels deep")
     if isinstance(value, dict):
-        return {key: _without_comments(item, depth + 1) for key, item in value.items() if not key.startswith("_")}
+        return {key: _without_comments(item, depth + 1) for key, item in value.items() if not _is_comment(key)}
     if isinstance(value, list):
         return [_without_comments(item, depth + 1) for item in value]
     return value
+
+
+def _is_comment(key: str) -> bool:
+    # The public project's name for `extract` begins like a comment.
+    return key.startswith("_") and key != "_extract"
 
 
 class _Container:

@@ -16,8 +16,8 @@ from pylantir.config.database import database_url
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
 from pylantir.config.locate import default_runtime_dir, resolve_path
-from pylantir.config.messages import Finding, Place, explain, nearest, suggestion
-from pylantir.config.models import Configuration
+from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
+from pylantir.config.models import Configuration, MappedField, NotListed, OldExtract
 from pylantir.config.scanners import EVERY_OTHER, check_scanners, scanner_profiles
 from pylantir.config.sources import check_sources, source_settings
 from pylantir.config.tls import check_tls, tls_settings
@@ -189,7 +189,9 @@ def _keys_around(place: Place) -> list[str]:
         for annotation in inner:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 section = annotation
-    return list(section.model_fields)
+    if OBJECT in place:
+        section = NotListed if "where" in place else OldExtract if "_extract" in place else MappedField
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _unknown_keys(document: Mapping[str, object]) -> list[str]:

@@ -19,6 +19,9 @@ EXPECTED = "expected"
 RULE = "rule"
 """Error type whose context has the whole `text`."""
 
+OBJECT, MANY, ONE = FORMS = ("(object)", "(list)", "(text)")
+"""Marks of a value's form in the place of a problem, which are not shown."""
+
 _KINDS = {
     "string_type": "text",
     "bool_type": "true or false",
@@ -119,7 +122,7 @@ def explain(error: Mapping[str, object], known_keys: Iterable[str]) -> Finding:
         error: With `type`, `loc`, `input`, `msg` and perhaps `ctx`.
         known_keys: The keys of the object that the place is in, for suggestions.
     """
-    place: Place = error["loc"]  # type: ignore[assignment]
+    place: Place = tuple(part for part in error["loc"] if part not in FORMS)  # type: ignore[attr-defined]
     kind, value = str(error["type"]), error.get("input")
     context: Mapping[str, object] = error.get("ctx") or {}  # type: ignore[assignment]
     if kind == "extra_forbidden":

@@ -6,15 +6,13 @@ told together with the problems of form. Disabled sources are left out, but for 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pylantir.config.environment import check_variable, variables_named_in
+from pylantir.config.fields import check_defaults, check_issuer, check_mapping, missing_fields
 from pylantir.config.messages import Finding, Place, suggestion
-from pylantir.config.models import Source
-from pylantir.entry import MAPPING_TARGETS, START_FIELD, normalise_value
-from pylantir.errors import RecordRejected
+from pylantir.config.models import Source, plain_conditions, plain_mapping
 from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
 
 IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCAP_API_TOKEN"}}
@@ -22,11 +20,6 @@ IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCA
 
 PROCESS_NAMES = ("supervisor", "writer", "mwl-scp", "check")
 """What `status` and `restart` already call something else."""
-
-_REFERENCE = "; the configuration reference lists them"
-# A constant here would make one record, or one step, of all of them.
-_NO_CONSTANTS = ("source_record_id", "accession_number", "study_instance_uid")
-_TYPES_WITHOUT_OWN_FIELDS = ("csv", "json", "sql")
 
 
 def check_sources(
@@ -55,7 +48,7 @@ def check_sources(
         errors += _check_variables(source, place, environment)
         field_errors, field_warnings = _check_fields(source, place, catalogue)
         errors += field_errors
-        warnings += [*field_warnings, *_missing_fields(source, place)]
+        warnings += [*field_warnings, *missing_fields(source, place)]
     if sources and not enabled:
         warnings.append(Finding(place=("data_sources",), text="no source is enabled: the worklist gets no entries"))
     warnings += _plugin_problems(enabled, catalogue)
@@ -88,16 +81,25 @@ def source_settings(
         config=source.config,
         secret_env=tuple(values),
         env_values=values if source.enabled else {},
-        field_mapping=source.field_mapping,
+        field_mapping=plain_mapping(source.field_mapping),
         defaults={field: str(value) for field, value in source.defaults.items()},
         priority=float(position if source.priority is None else source.priority),
         missing_entries=source.missing_entries,
         fetch_timeout_s=float(source.fetch_timeout),
         max_memory_mb=source.max_memory_mb,
         max_restarts=source.max_restarts,
-        date_format=source.date_format,
-        time_format=source.time_format,
+        date_formats=_several(source.date_format),
+        time_formats=_several(source.time_format),
+        empty_values=tuple(map(str, source.empty_values)),
+        unusable_values=source.unusable_values,
+        where=plain_conditions(source.where),
+        patient_id_prefix=source.patient_id_prefix,
+        issuer_of_patient_id=source.issuer_of_patient_id,
     )
+
+
+def _several(given: str | list[str] | None) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def _repeated_names(sources: Mapping[int, Mapping[str, object]]) -> Iterator[Finding]:
@@ -172,63 +174,9 @@ def _check_fields(
     """Check `field_mapping` and `defaults`; a wrong mapping of an old configuration is a warning."""
     plugin, config = catalogue.types.get(str(source.get("type"))), source.get("config")
     own = plugin.targets if plugin else ()
-    mapping_findings = list(_check_mapping(source, place, own)) if plugin else []
-    errors = list(_check_defaults(source, place, own)) if plugin else []
+    mapping_findings = list(check_mapping(source, place, own)) if plugin else []
+    errors = list(check_defaults(source, place, own)) if plugin else []
+    errors += check_issuer(source, place)
     if isinstance(config, dict) and config.get("legacy") is True and plugin and plugin.builtin:
         return errors, mapping_findings
     return mapping_findings + errors, []
-
-
-def _check_mapping(source: Mapping[str, object], place: Place, own: Sequence[str]) -> Iterator[Finding]:
-    mapping = source.get("field_mapping")
-    place = (*place, "field_mapping")
-    sources_of: dict[str, list[str]] = {}
-    for name, target in mapping.items() if isinstance(mapping, dict) else ():
-        if not isinstance(target, str) or not target:
-            continue
-        sources_of.setdefault(target, []).append(name)
-        if target not in MAPPING_TARGETS and target not in own:
-            yield Finding(place=(*place, name), text=_unknown_field(target, own))
-    for target, names in sources_of.items():
-        if len(names) > 1:
-            several = " and ".join(json.dumps(name, ensure_ascii=False) for name in names)
-            yield Finding(place=place, text=f'{several} are mapped to the same field "{target}": keep one')
-
-
-def _check_defaults(source: Mapping[str, object], place: Place, own: Sequence[str]) -> Iterator[Finding]:
-    defaults = source.get("defaults")
-    for field, value in defaults.items() if isinstance(defaults, dict) else ():
-        here = (*place, "defaults", field)
-        if field in own:
-            continue
-        if field not in MAPPING_TARGETS:
-            yield Finding(place=here[:-1], text=_unknown_field(field, own))
-        elif field in _NO_CONSTANTS:
-            yield Finding(place=here, text="identifies one record, so it cannot be the same for all")
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            try:
-                normalise_value(field, value)
-            except RecordRejected as error:
-                yield Finding(place=here, text=error.reason)
-
-
-def _unknown_field(name: str, own: Sequence[str]) -> str:
-    return f'unknown worklist field "{name}"' + (suggestion(name, sorted({*MAPPING_TARGETS, *own})) or _REFERENCE)
-
-
-def _missing_fields(source: Mapping[str, object], place: Place) -> Iterator[Finding]:
-    """Warn of fields that nobody gives. A plugin with an empty mapping may give them by itself."""
-    mapping, defaults, config = (source.get(key, {}) for key in ("field_mapping", "defaults", "config"))
-    if not isinstance(mapping, dict) or not isinstance(defaults, dict) or not mapping:
-        return
-    given = {target for target in mapping.values() if isinstance(target, str)} | defaults.keys()
-    if isinstance(config, dict) and config.get("legacy") is True:
-        return
-    if source.get("type") in _TYPES_WITHOUT_OWN_FIELDS:
-        for field in ("patient_id", "scheduled_start_date"):
-            if field not in given and not (field == "scheduled_start_date" and START_FIELD in given):
-                text = f'nothing is mapped to "{field}", without which every record is refused'
-                yield Finding(place=(*place, "field_mapping"), text=text)
-    if "modality" not in given:
-        text = 'no modality is mapped or given in "defaults": MR is assumed'
-        yield Finding(place=place, text=text)

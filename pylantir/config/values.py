@@ -24,6 +24,7 @@ from pylantir.config.database import EXPECTED_URL, URL_FORM
 from pylantir.config.messages import EXPECTED, RULE, suggestion
 from pylantir.entry import STATUSES, WORKLIST_FIELDS
 from pylantir.settings import CHARACTER_SETS
+from pylantir.values.formats import SPECIAL, compile_format
 
 
 def expected(what: str) -> WrapValidator:
@@ -72,16 +73,28 @@ def _check_timezone(name: str) -> str:
     return name
 
 
-def _check_format(text: str, parts: int) -> str:
-    # `parts` of a moment have to survive being written and read back: date 0-3, time of day 3-5.
+def _check_format(text: str, wanted: str) -> str:
+    # A moment has to survive being written and read back: 14 hours tell a clock of twelve without am and pm.
     moment = datetime(2026, 11, 23, 14, 5)  # noqa: DTZ001 - only its digits count
-    wanted = slice(0, 3) if parts == 3 else slice(3, 5)
-    try:
-        read = datetime.strptime(moment.strftime(text), text)  # noqa: DTZ007
-    except ValueError:
-        read = datetime.min  # noqa: DTZ901
-    if read.timetuple()[wanted] != moment.timetuple()[wanted]:
+    if text in SPECIAL:
+        return text
+    form = compile_format(text)
+    said = form.read(moment.strftime(text)) or {}
+    units = ("year", "month", "day") if wanted == "date" else ("hour", "minute")
+    if wanted != "any" and [said.get(unit) for unit in units] != [getattr(moment, unit) for unit in units]:
         raise ValueError
+    if not said:
+        raise ValueError
+    return text
+
+
+def _check_pattern(text: str) -> str:
+    import re
+
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise _broken(f"not a regular expression: {error.msg}, at character {(error.pos or 0) + 1}") from None
     return text
 
 
@@ -155,15 +168,26 @@ TimeOfDay = Annotated[
     AfterValidator(_check_time_of_day),
 ]
 TimeZone = Annotated[str, expected("an IANA time zone name"), AfterValidator(_check_timezone)]
-DateFormat = Annotated[
-    str,
-    AfterValidator(lambda text: _check_format(text, 3)),
-    expected('a strptime format with day, month and year, such as "%d.%m.%Y"'),
+_NUMBERED = 'or "excel", "epoch", "epoch_ms"'
+_A_DATE = f'a strptime format with day, month and year, such as "%d.%m.%Y", {_NUMBERED}'
+_A_TIME = f'a strptime format with hour and minute, such as "%I:%M %p", {_NUMBERED}'
+_A_MOMENT = f'a strptime format of a date or a time, such as "%d.%m.%Y", {_NUMBERED}'
+DateFormat = Annotated[str, AfterValidator(lambda text: _check_format(text, "date"))]
+TimeFormat = Annotated[str, AfterValidator(lambda text: _check_format(text, "time"))]
+ValueFormat = Annotated[str, AfterValidator(lambda text: _check_format(text, "any"))]
+DateFormats = Annotated[DateFormat | list[DateFormat], expected(f"{_A_DATE}, or a list of them")]
+TimeFormats = Annotated[TimeFormat | list[TimeFormat], expected(f"{_A_TIME}, or a list of them")]
+ValueFormats = Annotated[ValueFormat | list[ValueFormat], expected(f"{_A_MOMENT}, or a list of them")]
+Texts = Annotated[Text | Annotated[list[Text], Field(min_length=1)], expected("text, or a list of texts")]
+Words = Annotated[list[str | int | float], expected("a list of texts")]
+Meanings = Annotated[dict[str, str | int | float | None], expected("an object: text → text, or null for nothing")]
+Pattern = Annotated[
+    str, StringConstraints(min_length=1), expected("a regular expression"), AfterValidator(_check_pattern)
 ]
-TimeFormat = Annotated[
+Prefix = Annotated[
     str,
-    AfterValidator(lambda text: _check_format(text, 2)),
-    expected('a strptime format with hour and minute, such as "%I:%M %p"'),
+    StringConstraints(max_length=32, pattern=r"^[!-\[\]-~]*$"),
+    expected("at most 32 printable ASCII characters without blanks and backslashes"),
 ]
 Number = Annotated[float, Field(allow_inf_nan=False), expected("a number")]
 Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), expected("a number of minutes >= 0")]

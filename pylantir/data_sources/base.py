@@ -7,8 +7,11 @@ dictionary per record, by worklist field. Timetable, timeout, retries, checks an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from pylantir.columns import RecordMapping
+from pylantir.settings import EMPTY_VALUES
 
 TYPE_CHECKING = False  # understood by type checkers; `typing` itself would cost every worker a megabyte
 if TYPE_CHECKING:
@@ -16,8 +19,6 @@ if TYPE_CHECKING:
 
 RECORD_LABEL = "_record"
 """Reserved key of an entry: where the record stands in the source ("row 17"), for messages only."""
-
-_MISSING = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +46,18 @@ class DataSourcePlugin(ABC):
         type_name: What `type` in the configuration says; empty: the stem of the plugin's file.
         targets: Further names that `field_mapping` may map to, beside the worklist fields.
 
-    Both attributes are read without running the file, so they have to be literals in the class body.
+    These two are read without running the file, so they have to be literals in the class body. The host sets the
+    others before the first fetch, from the source's keys of these names, for `map_record`:
+
+        empty_values: Words that mean nothing.
+        where: Column -> the texts of which a record has to have one, or {"not": [...]}.
     """
 
     type_name: str = ""
     targets: tuple[str, ...] = ()
+    empty_values: Sequence[str] = EMPTY_VALUES
+    where: Mapping[str, Any] = {}
+    _compiled: tuple[Mapping[str, Any], RecordMapping] | None = None
 
     @abstractmethod
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
@@ -61,11 +69,11 @@ class DataSourcePlugin(ABC):
         """
 
     @abstractmethod
-    def fetch_entries(self, field_mapping: dict[str, str], interval: float) -> Iterable[Mapping[str, Any] | BadRecord]:
+    def fetch_entries(self, field_mapping: dict[str, Any], interval: float) -> Iterable[Mapping[str, Any] | BadRecord]:
         """Give the records of one cycle, as a list or one by one with `yield`.
 
         Args:
-            field_mapping: Source field -> worklist field, as configured; may be empty.
+            field_mapping: As configured, for `map_record`; may be empty.
             interval: Seconds to look back, for a source that knows what changed. Others ignore it.
 
         Returns:
@@ -89,26 +97,26 @@ class DataSourcePlugin(ABC):
     def cleanup(self) -> None:  # noqa: B027 - optional: most sources hold nothing open
         """Let go of connections and files; called once, before the worker ends."""
 
-    def map_record(self, record: Mapping[str, Any], field_mapping: Mapping[str, str]) -> dict[str, Any]:
-        """Rename the fields of a raw record to worklist fields.
+    def map_record(self, record: Mapping[str, Any], field_mapping: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn a raw record into an entry by worklist field, as `field_mapping` and the source's other keys say.
 
         Args:
             record: What the source gave. Nested objects and lists are reached by dotted paths ("patient.id",
                 "visits.0.date"); a key that has this very name comes first.
-            field_mapping: Source field -> worklist field.
+            field_mapping: In any of its forms, as `fetch_entries` got it.
 
         Returns:
-            Worklist field -> value, without the fields that the record lacks. Where several source fields are
-            mapped to one worklist field, the first one that is not empty counts.
+            Worklist field -> value, without the fields that the record lacks. A record that the source's `where`
+            leaves out is an entry that the host passes over; yield it like any other.
         """
-        entry: dict[str, Any] = {}
-        for source_field, target in field_mapping.items():
-            value = record.get(source_field, _MISSING)
-            if value is _MISSING and "." in source_field:
-                value = _follow(record, source_field)
-            if value is not _MISSING and entry.get(target) in (None, ""):
-                entry[target] = value
-        return entry
+        return self.record_mapping(field_mapping).apply(record)
+
+    def record_mapping(self, field_mapping: Mapping[str, Any]) -> RecordMapping:
+        """Compile a `field_mapping` with what else the source says about its records; the last one is kept."""
+        if self._compiled is None or self._compiled[0] != field_mapping:
+            compiled = RecordMapping(field_mapping, empty_values=self.empty_values, where=self.where)
+            self._compiled = (field_mapping, compiled)
+        return self._compiled[1]
 
 
 class WatchesForChanges(ABC):
@@ -175,16 +183,3 @@ class ComparesWhenAsked(ABC):
         if cls is not ComparesWhenAsked:
             return NotImplemented
         return callable(getattr(subclass, "compare_now", None))
-
-
-def _follow(record: object, path: str) -> object:
-    """Walk a dotted path through objects and lists."""
-    value: object = record
-    for step in path.split("."):
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return _MISSING
-    return value

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
 
+from pylantir.columns import LEFT_OUT
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
 from pylantir.data_sources.formats.columns import columns_read, is_plain, repeated_names
 from pylantir.data_sources.formats.csv_layout import (
@@ -132,11 +133,11 @@ class CsvPlugin(DataSourcePlugin):
     ) -> Iterator[Mapping[str, Any] | BadRecord]:
         header = [name.strip(BLANK) for name in next(rows, [])]
         mapping = field_mapping or {name: name for name in header if name in MAPPING_TARGETS}
-        columns = columns_read(mapping)
+        columns = tuple(dict.fromkeys((*columns_read(mapping), *self.where)))
         self._check_header(header, columns, header_row, text)
         width, targets = len(header), tuple(mapping.values())
         # A getter of one item gives no tuple; whatever is more than renaming takes the longer way.
-        plain = len(columns) > 1 and is_plain(mapping)
+        plain = len(columns) > 1 and is_plain(mapping) and not self.where
         pick = itemgetter(*(header.index(name) for name in columns)) if plain else None
         numbered = enumerate(rows, header_row + 1)
         for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
@@ -153,7 +154,7 @@ class CsvPlugin(DataSourcePlugin):
                 entry = self.map_record(dict(zip(header, row, strict=False)), mapping)
             else:
                 entry = dict(zip(targets, pick(row), strict=True))
-            if found < width and (missing := _missing_value(entry)):
+            if found < width and LEFT_OUT not in entry and (missing := _missing_value(entry)):
                 yield _too_short(number, found, header, missing)
                 continue
             entry[RECORD_LABEL] = f"row {number}"

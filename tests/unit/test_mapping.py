@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, clean_check, normalise_value
+from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, record_key
 from pylantir.errors import RecordRejected
-from pylantir.mapping import EntryMapper, record_key
+from pylantir.mapping import EntryMapper
+from pylantir.settings import PluginType, SourceSettings
+from pylantir.values.known import Warned
+from pylantir.values.normalise import clean_check, normalise_value
 
 MINIMAL = {"patient_id": "P1", "scheduled_start_date": "2026-12-01"}
 
@@ -77,7 +82,7 @@ def test_a_refused_value_is_refused_every_time() -> None:
     mapper = EntryMapper()
     for _ in range(2):
         with pytest.raises(RecordRejected):
-            mapper.to_entry({**MINIMAL, "patient_sex": "7"})
+            mapper.to_entry({**MINIMAL, "accession_number": "x" * 17})
 
 
 def test_unknown_names_are_ignored_with_one_warning_each(caplog: pytest.LogCaptureFixture) -> None:
@@ -151,3 +156,155 @@ def test_many_different_values_do_not_pile_up() -> None:
     for number in range(10_000):
         mapper.to_entry({**MINIMAL, "study_description": f"Brain no {number}"})
     assert len(mapper._values["study_description"]) <= 2048
+
+
+LENIENT = [
+    ("patient_sex", "?", "expected M, F, O"),
+    ("patient_weight_kg", "0", "positive weight"),
+    ("pregnancy_status", "perhaps", "expected 1 (no)"),
+    ("performed_procedure_step_status", "lost", "expected one of"),
+    ("patient_birth_date", "UNK", "unknown or ambiguous date"),
+    ("scheduled_start_time", "tomorrow", "unknown time"),
+    ("scheduled_station_aetitle", "A" * 17, "longer than 16"),
+    ("admission_id", "A\u200b1", "invisible"),
+    ("referring_physician_name", "a\\b", "backslash"),
+    ("study_description", ["a"], "list"),
+    ("dicom:PatientSize", "175", "in metres"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "reason"), LENIENT)
+def test_what_is_unusable_and_optional_costs_nobody_a_place(field: str, value: object, reason: str) -> None:
+    warned: Warned = Counter()
+    entry = EntryMapper().to_entry({**MINIMAL, field: value}, warned)
+    assert set(entry.fields) == set(MINIMAL)
+    ((told_field, told),) = warned
+    assert told_field == field
+    assert reason in told
+
+
+@pytest.mark.parametrize(("field", "value", "reason"), LENIENT)
+def test_unusable_values_are_refused_where_the_source_says_so(field: str, value: object, reason: str) -> None:
+    with pytest.raises(RecordRejected) as caught:
+        EntryMapper(reject_unusable=True).to_entry({**MINIMAL, field: value})
+    assert reason in caught.value.reason
+
+
+def test_a_text_that_is_too_long_is_refused_only_where_the_source_says_so() -> None:
+    fields = {**MINIMAL, "study_description": "x" * 68}
+    assert EntryMapper().to_entry(fields).fields["study_description"] == "x" * 64
+    with pytest.raises(RecordRejected, match="longer than 64"):
+        EntryMapper(reject_unusable=True).to_entry(fields)
+    odd_uid = {**MINIMAL, "study_instance_uid": "1.2.03"}
+    assert EntryMapper(reject_unusable=True).to_entry(odd_uid).fields["study_instance_uid"] == "1.2.03"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("patient_id", "P\u200b1"),
+        ("patient_id", "#REF!"),
+        ("issuer_of_patient_id", "x" * 65),
+        (RECORD_ID_FIELD, "a\x00b"),
+        ("accession_number", "x" * 17),
+        ("accession_number", "########"),
+        ("study_instance_uid", "1.2.a"),
+        ("scheduled_start_date", "01/02/2026"),
+        ("scheduled_start", "01/02/2026 08:00"),
+        ("patient_name", "#NAME?"),
+    ],
+)
+def test_what_a_wrong_patient_or_day_depends_on_is_strict(field: str, value: str) -> None:
+    with pytest.raises(RecordRejected) as caught:
+        EntryMapper().to_entry({**MINIMAL, field: value})
+    assert caught.value.field == field
+
+
+def test_warnings_are_counted_alike_one_by_one_and_together() -> None:
+    rows = [
+        ("P1", "2026-12-01", "?"),
+        ("P2", "2026-12-01", "?"),
+        ("P3", "2026-12-01", "F"),
+        ("P4", "20261201", "x" * 9),
+    ]
+    names = ("patient_id", "scheduled_start_date", "patient_sex")
+    together: Warned = Counter()
+    columns = EntryMapper().to_columns(names, rows, together)
+    one_by_one: Warned = Counter()
+    mapper = EntryMapper()
+    entries = [mapper.to_entry(dict(zip(names, row, strict=True)), one_by_one) for row in rows]
+    assert columns is not None
+    assert columns.fields() == {entry.record_key: dict(entry.fields) for entry in entries}
+    assert together == one_by_one
+    assert sum(together.values()) == 3
+
+
+def test_a_time_with_an_offset_is_converted_with_its_date() -> None:
+    source = a_source(timezone="America/Edmonton")
+    fields = {"patient_id": "P1", "scheduled_start_date": "2026-12-02", "scheduled_start_time": "06:30Z"}
+    mapper = EntryMapper.of_source(source)
+    for _ in range(2):
+        assert mapper.to_columns(tuple(fields), [tuple(fields.values())]) is None
+        entry = mapper.to_entry(fields).fields
+        assert (entry["scheduled_start_date"], entry["scheduled_start_time"]) == ("20261201", "233000")
+
+
+def a_source(**keys: Any) -> SourceSettings:
+    return SourceSettings(name="a", plugin=PluginType(type_name="csv"), **keys)
+
+
+def test_a_source_says_how_it_writes_its_values() -> None:
+    source = a_source(
+        date_formats=("%d.%m.%Y",),
+        empty_values=("-999",),
+        patient_id_prefix="A-",
+        issuer_of_patient_id="Site A",
+        field_mapping={"patient_birth_date": {"from": "born", "format": "%m/%d/%Y"}},
+    )
+    given = {"patient_id": "7", "scheduled_start_date": "1.12.2026", "patient_birth_date": "5/17/1980"}
+    given |= {"accession_number": "-999"}
+    mapper = EntryMapper.of_source(source)
+    expected = {
+        "patient_id": "A-7", "scheduled_start_date": "20261201", "patient_birth_date": "19800517",
+        "issuer_of_patient_id": "Site A",
+    }  # fmt: skip
+    assert mapper.to_entry(given).fields == expected
+    columns = mapper.to_columns(tuple(given), [tuple(given.values())])
+    assert columns is not None
+    assert columns.fields() == {mapper.to_entry(given).record_key: expected}
+    assert mapper.patient_of({"patient_id": " 7 "}) == "A-7"
+    assert mapper.patient_of({"patient_id": "#REF!"}) is None
+
+
+def test_an_issuer_that_the_record_gives_counts_more() -> None:
+    mapper = EntryMapper.of_source(a_source(issuer_of_patient_id="Site A"))
+    assert mapper.to_entry({**MINIMAL, "issuer_of_patient_id": "B"}).fields["issuer_of_patient_id"] == "B"
+
+
+def test_a_patient_id_that_its_prefix_makes_too_long_is_refused() -> None:
+    with pytest.raises(RecordRejected, match="with its prefix"):
+        EntryMapper(patient_id_prefix="A-").to_entry({**MINIMAL, "patient_id": "x" * 63})
+
+
+def test_dicom_targets_become_one_field_of_canonical_json() -> None:
+    defaults = {"dicom:RequestedProcedureCodeSequence.CodingSchemeDesignator": "99LOCAL", "dicom:Occupation": "cook"}
+    mapper = EntryMapper(defaults)
+    given = {
+        "dicom:PatientWeight": "72,5 kg",
+        "dicom:PatientSize": "1.75",
+        "dicom:RequestedProcedureCodeSequence.CodeMeaning": "Head",
+        "dicom:RequestedProcedureCodeSequence.CodeValue": "H1",
+        "dicom:Occupation": "",
+    }
+    entry = mapper.to_entry({**MINIMAL, **given}).fields
+    assert entry["patient_weight_lb"] == "159.8351"
+    code = '[{"CodeMeaning":"Head","CodeValue":"H1","CodingSchemeDesignator":"99LOCAL"}]'
+    assert entry["dicom_attributes"] == (
+        f'{{"Occupation":["cook"],"PatientSize":["1.75"],"RequestedProcedureCodeSequence":{code}}}'
+    )
+    assert mapper.to_entry({**MINIMAL, **dict(reversed(given.items()))}).fields == entry
+
+
+def test_a_default_of_a_dicom_target_has_to_be_right() -> None:
+    with pytest.raises(RecordRejected, match="in metres"):
+        EntryMapper({"dicom:PatientSize": "175"})

@@ -149,7 +149,7 @@ class Batches:
                 try:
                     entries.append(self._mapper.to_entry(fields))
                 except RecordRejected as rejected:
-                    own_id, owner = fields.get(RECORD_ID_FIELD), fields.get("patient_id")
+                    own_id, owner = fields.get(RECORD_ID_FIELD), self._mapper.patient_of(fields)
                     self._reject(_label(label), rejected.field, rejected.reason, own_id=own_id, owner=owner)
                     is_clean = False
             names = dict.fromkeys(name for entry in entries for name in entry.fields)

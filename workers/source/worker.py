@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
 from pylantir.errors import ConfigurationError, PluginError
@@ -63,6 +64,7 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
 def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlugin:
     context.channel.beat(settings.fetch_timeout_s)
     plugin = load_plugin(settings.plugin)
+    plugin.empty_values, plugin.where = settings.empty_values, settings.where
     try:
         is_valid, message = plugin.validate_config(dict(settings.config))
     except (Exception, SystemExit) as error:
@@ -100,7 +102,7 @@ class SourceWorker:
         self._context = context
         self._settings = settings
         self._plugin = plugin
-        self._mapper = EntryMapper(settings.defaults, settings.date_format, settings.time_format)
+        self._mapper = EntryMapper.of_source(settings)
         self._writer = WriterConnection(queue_address, hello)
         self._telling = CycleTelling(context.channel, settings.name, settings.plugin)
         self._rejections = RejectionLog()
@@ -243,7 +245,8 @@ class SourceWorker:
         """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
         interval = look_back_s(self._last_success, started, self._settings.sync_interval_s)
         self._context.channel.beat(self._settings.fetch_timeout_s)
-        yield from self._with_beats(self._plugin.fetch_entries(dict(self._settings.field_mapping), interval))
+        fetched = self._with_beats(self._plugin.fetch_entries(dict(self._settings.field_mapping), interval))
+        yield from without_left_out(fetched) if self._settings.where else fetched
 
     def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
         """Whatever a plugin yields; between two of them the supervisor hears that it goes on.

@@ -17,8 +17,9 @@ from pylantir.data_sources.base import RECORD_LABEL, BadRecord
 from pylantir.data_sources.redcap.naming import composite_fields, whole_number
 from pylantir.data_sources.redcap.plan import RecordPlan
 from pylantir.data_sources.redcap.project import EVENT, INSTANCE, INSTRUMENT
-from pylantir.entry import RECORD_ID_FIELD, normalise_value
+from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import RecordRejected
+from pylantir.values.normalise import normalise_value
 
 Row = Mapping[str, Any]
 

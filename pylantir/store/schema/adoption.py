@@ -14,12 +14,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
-from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS, normalise_value
+from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
 from pylantir.errors import RecordRejected
 from pylantir.store.decide.claims import STATUS, STUDY_UID
 from pylantir.store.decide.records import LIVE, Record
 from pylantir.store.intake.records import chunks, next_ids
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
+from pylantir.values.normalise import normalise_value
 
 OLD_KEY = "old:"
 """How the key of a claim begins that no source has taken over yet."""

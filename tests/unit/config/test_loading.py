@@ -122,8 +122,73 @@ def test_every_problem_is_reported_at_once_in_the_agreed_form(load: Load) -> Non
         ({"config": "bookings.csv"}, "config: expected an object, got text"),
         ({"field_mapping": {"my id": 3}}, 'field_mapping["my id"]: expected text, got 3'),
         (
+            {"field_mapping": {"id": "scheduled_start_dat"}},
+            'field_mapping.id: unknown worklist field "scheduled_start_dat": did you mean "scheduled_start_date"?',
+        ),
+        (
+            {"field_mapping": {"accession_number": "id"}},
+            'field_mapping.accession_number: "id" is no worklist field; if it is the source\'s field, write "id": "acc',
+        ),
+        (
+            {"field_mapping": {"x": "dicom:PatientSise"}},
+            'field_mapping.x: unknown DICOM attribute "dicom:PatientSise": did',
+        ),
+        (
+            {"field_mapping": {"x": "dicom:PatientIDs"}},
+            'field_mapping.x: unknown DICOM attribute "dicom:PatientIDs"; the',
+        ),
+        ({"field_mapping": {"patient_id": {}}}, 'field_mapping.patient_id: needs "from"'),
+        (
+            {"field_mapping": {"patient_id": {"from": 3}}},
+            "field_mapping.patient_id.from: expected text, or a list of texts",
+        ),
+        (
+            {"field_mapping": {"patient_id": {"from": "a", "extrct": "b"}}},
+            'field_mapping.patient_id: unknown key "extrct": did you mean "extract"?',
+        ),
+        (
+            {"field_mapping": {"patient_id": {"from": "a", "extract": "(b"}}},
+            "field_mapping.patient_id.extract: not a regular expression: missing ), unterminated subpattern",
+        ),
+        (
+            {"field_mapping": {"patient_id": {"from": "a", "_extract": {"pattern": "(b)", "group": 2}}}},
+            "field_mapping.patient_id._extract.group: the expression has 1 groups",
+        ),
+        (
+            {"field_mapping": {"patient_id": {"from": "a", "source_field": "b"}}},
+            'field_mapping.patient_id: "from" and "source_field" mean the same: keep one',
+        ),
+        (
+            {"field_mapping": {"patient_id": {"from": "a", "format": "%d.%m.%Y"}}},
+            'field_mapping.patient_id.format: "patient_id" is neither a date nor a time',
+        ),
+        (
+            {"field_mapping": {"patient_birth_date": {"from": "a", "format": "%H:%M"}}},
+            'field_mapping.patient_birth_date.format: "%H:%M" has no year, month and day',
+        ),
+        (
+            {"field_mapping": {"patient_birth_date": {"from": "a", "format": "%Q"}}},
+            "field_mapping.patient_birth_date.format: expected a strptime format",
+        ),
+        (
+            {"field_mapping": {"a": "patient_id", "patient_id": {"from": "b"}}},
+            'field_mapping: "a" and "patient_id" are mapped to the same field "patient_id": keep one',
+        ),
+        (
+            {"field_mapping": {"a": "dicom:PatientID", "b": ["patient_id", "source_record_id"]}},
+            'field_mapping: "a" and "b" are mapped to the same field "patient_id": keep one',
+        ),
+        ({"field_mapping": {"a": []}}, "field_mapping.a: expected a list that is not empty"),
+        ({"where": {"a": {"not": [], "nor": []}}}, 'where.a: unknown key "nor": did you mean "not"?'),
+        ({"empty_values": "NA"}, "empty_values: expected a list of texts"),
+        ({"unusable_values": "drop"}, 'unusable_values: expected "omit" or "reject"'),
+        ({"patient_id_prefix": "a b"}, "patient_id_prefix: expected at most 32 printable ASCII"),
+        ({"issuer_of_patient_id": "a\u200bb"}, "issuer_of_patient_id: contains an invisible character"),
+        ({"date_format": ["%d.%m.%Y", "%H:%M"]}, "date_format: expected a strptime format with day, month and year"),
+        ({"defaults": {"dicom:PatientSize": "175"}}, 'defaults["dicom:PatientSize"]: expected a length in metres'),
+        (
             {"field_mapping": {"id": "patientid"}},
-            'field_mapping.id: unknown worklist field "patientid": did you mean "patient_id"?',
+            'field_mapping.id: unknown worklist field "patientid"; the configuration reference',
         ),
         ({"field_mapping": {"id": "study_id"}}, 'field_mapping.id: unknown worklist field "study_id"'),
         (

@@ -1,0 +1,245 @@
+"""`field_mapping` in all its forms: from the columns of a source's record to values by worklist field.
+
+Pure; used by plugins through `DataSourcePlugin.map_record`, and by the configuration check. The order of steps is that
+of the reference: a column's wrapping and its words for nothing, then joining, extraction, and the table of values. The
+last step, the format, is the host's (`field_formats`), which also knows ISO and DICOM forms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pylantir.errors import RecordRejected
+from pylantir.settings import EMPTY_VALUES
+from pylantir.targets import find_target
+from pylantir.values.text import as_text, unwrap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LEFT_OUT = "_left_out"
+"""Reserved key of an entry: `where` leaves the record out; the host passes it over."""
+
+LONGEST_SEARCHED = 1000
+"""Characters of a value that `extract` looks at: an unlucky expression takes time that grows with the text."""
+
+OBJECT_KEYS = ("from", "join", "extract", "values", "format", "empty", "labels")
+OLD_OBJECT_KEYS = ("source_field", "_extract")
+
+_NAMES = frozenset({"patient_name", "referring_physician_name", "performing_physician", "requesting_physician"})
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldRule:
+    """How one worklist field is made.
+
+    Attributes:
+        target: The worklist field, or a `dicom:` target.
+        columns: Source fields, the first of which come first; dotted paths reach into nested records.
+        join: Stands between the values of several columns.
+        extract: Searched in the joined text.
+        group: Which of its groups counts; 0 is the whole match.
+        values: Text -> other text, or None for nothing; "*" is any other text.
+        formats: How dates and times are written.
+        empty: Words that mean nothing in these columns.
+        labels: Coded answers are taken by their labels.
+        alternatives: The columns do not belong together: the first that is not empty counts.
+    """
+
+    target: str
+    columns: tuple[str, ...]
+    join: str = " "
+    extract: re.Pattern[str] | None = None
+    group: int = 0
+    values: Mapping[str, str | None] | None = None
+    formats: tuple[str, ...] = ()
+    empty: frozenset[str] = frozenset()
+    labels: bool = False
+    alternatives: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the value of the one column is passed on as it is."""
+        return len(self.columns) == 1 and self.extract is None and self.values is None and not self.empty
+
+
+def read_field_mapping(field_mapping: Mapping[str, Any]) -> tuple[FieldRule, ...]:
+    """Bring a `field_mapping` that was checked into one form, one rule per worklist field.
+
+    Args:
+        field_mapping: Source field -> worklist field or list of them, and worklist field -> object, mixed.
+    """
+    rules: dict[str, FieldRule] = {}
+    for name, said in field_mapping.items():
+        if isinstance(said, Mapping):
+            rules[name] = _read_object(name, said)
+            continue
+        for target in (said,) if isinstance(said, str) else said:
+            known = rules.get(target)
+            columns = (*known.columns, name) if known else (name,)
+            rules[target] = FieldRule(target=target, columns=columns, alternatives=len(columns) > 1)
+    return tuple(rules.values())
+
+
+def field_formats(field_mapping: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Tell which worklist fields have formats of their own."""
+    return {rule.target: rule.formats for rule in read_field_mapping(field_mapping) if rule.formats}
+
+
+def source_names(field_mapping: Mapping[str, Any]) -> dict[str, str]:
+    """Tell, for people, which source fields each worklist field is made of."""
+    rules = read_field_mapping(field_mapping)
+    return {rule.target: (" or " if rule.alternatives else " + ").join(rule.columns) for rule in rules}
+
+
+def without_left_out(entries: Iterable[object]) -> Iterator[object]:
+    """Pass over the records that `where` leaves out."""
+    return (entry for entry in entries if not (isinstance(entry, Mapping) and LEFT_OUT in entry))
+
+
+def target_of(name: str) -> str:
+    """Name the worklist field behind a `dicom:` target that is another name for one; other targets stay."""
+    known = find_target(name) if name.startswith("dicom:") else None
+    return known[0].worklist_field or name if known and known[1] is None else name
+
+
+def is_name(target: str) -> bool:
+    """Tell whether a target holds a person's name, whose parts are joined by `^`."""
+    known = find_target(target) if target.startswith("dicom:") else None
+    return target in _NAMES or (known is not None and known[1] is None and known[0].vr == "PN")
+
+
+class RecordMapping:
+    """A `field_mapping` with what else the source says about its records, ready for many of them.
+
+    Attributes:
+        rules: One per worklist field.
+        columns: Every source field that is needed, those of `where` included.
+        is_plain: Each column's value becomes one field as it is, and no record is left out.
+    """
+
+    def __init__(
+        self,
+        field_mapping: Mapping[str, Any],
+        *,
+        empty_values: Sequence[str] = EMPTY_VALUES,
+        where: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Compile.
+
+        Args:
+            field_mapping: As configured, and checked.
+            empty_values: Words that mean nothing, in every column.
+            where: Column -> texts of which it has one, or {"not": [...]}.
+        """
+        self.rules = read_field_mapping(field_mapping)
+        self._where = [_read_condition(column, said) for column, said in (where or {}).items()]
+        self._empty = frozenset((*empty_values, ""))
+        named = [column for rule in self.rules for column in rule.columns]
+        self.columns = tuple(dict.fromkeys((*named, *(column for column, _, _ in self._where))))
+        self.is_plain = not self._where and all(rule.is_plain for rule in self.rules)
+        self._plain = {rule.target: rule.columns[0] for rule in self.rules if rule.is_plain}
+
+    def admits(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether `where` lets a record in."""
+        return all((_text(look_up(record, column)) in listed) is wanted for column, listed, wanted in self._where)
+
+    def apply(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what a record says, by worklist field; fields that it lacks are left out."""
+        if self._where and not self.admits(record):
+            return {LEFT_OUT: True}
+        entry: dict[str, Any] = {}
+        for rule in self.rules:
+            column = self._plain.get(rule.target)
+            value = self._value(rule, record) if column is None else look_up(record, column)
+            if value is not _MISSING:
+                entry[rule.target] = value
+        return entry
+
+    def _value(self, rule: FieldRule, record: Mapping[str, Any]) -> object:
+        given = [value for column in rule.columns if (value := look_up(record, column)) is not _MISSING]
+        if not given:
+            return _MISSING
+        empty = self._empty | rule.empty
+        kept = [value for value in given if _is_something(value, empty)]
+        if not kept:
+            return None
+        if rule.alternatives or (len(kept) == 1 and rule.extract is None and rule.values is None):
+            return kept[0]
+        text = rule.join.join(map(_text, kept))
+        if rule.extract is not None:
+            match = rule.extract.search(text[:LONGEST_SEARCHED])
+            text = (match[rule.group] or "").strip() if match else ""
+        if rule.values is not None:
+            return rule.values.get(text, rule.values.get("*", text)) if text else None
+        return text or None
+
+
+def look_up(record: Mapping[str, Any], column: str) -> object:
+    """Find a column's value in a record, or the mark for "it has none".
+
+    A key of this very name comes first; else a dotted path leads through objects and lists ("visits.0.date").
+    """
+    value = record.get(column, _MISSING)
+    if value is not _MISSING or "." not in column:
+        return value
+    value = record
+    for step in column.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return _MISSING
+    return value
+
+
+def _is_something(value: object, empty: frozenset[str]) -> bool:
+    return value is not None and not (isinstance(value, str | int | float) and _text(value) in empty)
+
+
+def _text(value: object) -> str:
+    """Write a value as the text that a reader of the source sees."""
+    if value is _MISSING or value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    try:
+        return unwrap(as_text("", value))
+    except RecordRejected:
+        return str(value).strip()
+
+
+def _read_condition(column: str, said: object) -> tuple[str, frozenset[str], bool]:
+    wanted = not isinstance(said, Mapping)
+    listed: Any = said["not"] if isinstance(said, Mapping) else said
+    texts = (listed,) if isinstance(listed, str | int | float) else listed
+    return column, frozenset(map(_text, texts)), wanted
+
+
+def _read_object(target: str, said: Mapping[str, Any]) -> FieldRule:
+    columns = said.get("from", said.get("source_field"))
+    extract, group = said.get("extract"), None
+    if "_extract" in said:
+        extract, group = said["_extract"]["pattern"], int(said["_extract"].get("group", 1))
+    pattern = re.compile(extract) if extract else None
+    if pattern is not None and group is None:
+        group = min(pattern.groups, 1)
+    formats, values = said.get("format", ()), said.get("values")
+    return FieldRule(
+        target=target,
+        columns=(columns,) if isinstance(columns, str) else tuple(columns or ()),
+        join=said.get("join", "^" if is_name(target_of(target)) else " "),
+        extract=pattern,
+        group=group or 0,
+        values=None
+        if values is None
+        else {_text(key): None if to is None else _text(to) for key, to in values.items()},
+        formats=(formats,) if isinstance(formats, str) else tuple(formats),
+        empty=frozenset(map(_text, said.get("empty", ()))),
+        labels=said.get("labels") is True,
+    )

@@ -1,0 +1,155 @@
+"""The one way from what a source gave for a worklist field to that field's DICOM form.
+
+Pure. In: a field, a value, how the source writes values. Out: text, None for nothing, or `RecordRejected`. Which
+refusals cost the whole record and which only the value is the mapper's decision; `STRICT_FIELDS` says it.
+
+Source: DICOM PS3.5 6.2 (value representations).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from dataclasses import field as with_default
+
+from pylantir.entry import RECORD_ID_FIELD, START_FIELD, WEIGHT_KG_FIELD, WORKLIST_FIELDS, ValueRule
+from pylantir.errors import RecordRejected
+from pylantir.settings import EMPTY_VALUES
+from pylantir.values import moments, words
+from pylantir.values import text as texts
+from pylantir.values.moments import MomentRules
+from pylantir.values.text import Note
+
+STRICT_FIELDS = frozenset({
+    "patient_id", "issuer_of_patient_id", RECORD_ID_FIELD, "accession_number", "study_instance_uid",
+    "scheduled_start_date", START_FIELD,
+})  # fmt: skip
+"""What a wrong patient or a wrong day depends on: an unusable value here costs the whole record."""
+
+SPREADSHEET_ERROR = "a spreadsheet's error stands here instead of a value"
+
+_RULES: Mapping[str, ValueRule] = {
+    **WORKLIST_FIELDS,
+    RECORD_ID_FIELD: ValueRule(vr="LO", max_length=255),
+    WEIGHT_KG_FIELD: WORKLIST_FIELDS["patient_weight_lb"],
+    START_FIELD: ValueRule(vr="DT", max_length=14),
+}
+_IDENTIFIERS = frozenset(name for name in _RULES if name.endswith("_id")) | {
+    "accession_number", "hisris_coding_designator",
+}  # fmt: skip
+_NO_IDENTIFIERS = frozenset({"none", "null", "nan", "undefined", "n/a"})
+"""What programs write for nothing: nobody's patient ID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueRules:
+    """How one source writes its values.
+
+    Attributes:
+        moments: How it writes dates and times.
+        empty_values: Words that mean nothing.
+    """
+
+    moments: MomentRules = with_default(default_factory=MomentRules)
+    empty_values: frozenset[str] = frozenset(EMPTY_VALUES)
+
+
+DEFAULT_RULES = ValueRules()
+
+
+def clean_check(name: str) -> Callable[[str], object]:
+    """Make a quick check that is true only of values which `normalise_value` would leave as they are."""
+    rule = _RULES.get(name)
+    if rule and rule.vr in {"LO", "SH"}:
+        nothing = r"(?!(?i:none|null|nan|undefined)\Z)"
+        return re.compile(rf"{nothing}[A-Za-z0-9_.-]{{1,{rule.max_length}}}").fullmatch
+    if rule and rule.vr == "PN":
+        return re.compile(r"[A-Za-z0-9.'-]{1,31}\^[A-Za-z0-9.'-]{1,31}").fullmatch
+    return lambda _: False
+
+
+def normalise_value(
+    name: str, value: object, rules: ValueRules = DEFAULT_RULES, note: Note | None = None
+) -> str | None:
+    """Bring what a source gave for one field into the form that DICOM sets for it.
+
+    Args:
+        name: One of `MAPPING_TARGETS`.
+        value: Text, a number, a date, a time, true or false, or None.
+        rules: How the source writes its values.
+        note: Takes what was done to a value that is kept all the same.
+
+    Returns:
+        Dates as YYYYMMDD, times as HHMMSS (both together for `scheduled_start`; a time whose offset only the record's
+        date can settle has it behind), weights (also those in kilograms) in pounds, everything else as DICOM spells
+        it. None where the source does not know. Normalising the result again changes nothing.
+
+    Raises:
+        RecordRejected: The value breaks its value representation, or could mean several things.
+    """
+    rule, note = _RULES[name], note or Note()
+    text, is_moment = "", rule.vr in {"DA", "TM", "DT"}
+    if isinstance(value, bool) and name == "pregnancy_status":
+        value = str(value)
+    if not (is_moment and hasattr(value, "isoformat")):
+        text = texts.unwrap(texts.as_text(name, value))
+        if not text or text in rules.empty_values:
+            return None
+        if texts.is_spreadsheet_error(text):
+            raise RecordRejected(name, SPREADSHEET_ERROR)
+    if is_moment:
+        text = text.removeprefix("'")
+        return _to_moment(rule.vr, name, value, text, rules.moments, note)
+    return _to_text(rule, name, text, note) or None
+
+
+def _to_moment(vr: str, name: str, value: object, text: str, rules: MomentRules, note: Note) -> str:
+    if vr == "DA":
+        return moments.to_date(name, value, text, rules)
+    if vr == "TM":
+        return moments.to_time(name, value, text, rules)
+    start, without_time = moments.to_start(name, value, text, rules)
+    if without_time:
+        note("there is no such time of day; only the date is used", lost=True)
+    return start
+
+
+def _to_text(rule: ValueRule, name: str, text: str, note: Note) -> str:
+    if name == RECORD_ID_FIELD and "\\" in text and text.isprintable():
+        return _fitting(name, text, rule)
+    if name in _IDENTIFIERS:
+        text = texts.checked_identifier(name, text)
+        if name in STRICT_FIELDS and text.lower() in _NO_IDENTIFIERS:
+            raise RecordRejected(name, "a word that programs write for nothing; name it in empty_values")
+        return _fitting(name, text, rule)
+    if rule.vr == "PN":
+        return texts.person_name(name, texts.cleaned_line(name, text, note), note, rule.max_length)
+    if rule.vr in {"LO", "SH"}:
+        return texts.cut_to(rule.max_length, texts.cleaned_line(name, text, note), note)
+    return _fitting(name, _CONVERTERS[rule.vr](name, text.removeprefix("'"), note), rule)
+
+
+def _fitting(name: str, text: str, rule: ValueRule) -> str:
+    if len(text) > rule.max_length:
+        raise RecordRejected(name, f"longer than {rule.max_length} characters")
+    return text
+
+
+def _to_code(name: str, text: str, note: Note) -> str:
+    convert = _CODES.get(name)
+    return convert(name, text, note) if convert else texts.code_string(name, text)
+
+
+_CODES: Mapping[str, Callable[[str, str, Note], str]] = {
+    "patient_sex": words.sex,
+    "performed_procedure_step_status": words.status,
+    "modality": words.modality,
+}
+_CONVERTERS: Mapping[str, Callable[[str, str, Note], str]] = {
+    "AE": lambda name, text, _note: texts.checked_ae_title(name, text),
+    "CS": _to_code,
+    "DS": lambda name, text, _note: words.pounds(name, text, in_kg=name == WEIGHT_KG_FIELD),
+    "UI": texts.checked_uid,
+    "US": words.pregnancy,
+}

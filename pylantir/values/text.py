@@ -1,0 +1,173 @@
+"""Text as a source gives it: freed of what spreadsheets and screens add, and checked by its value representation.
+
+Pure. Source: DICOM PS3.5 6.2 (AE, CS, LO, PN, SH, UI).
+"""
+
+from __future__ import annotations
+
+import re
+
+from pylantir.errors import RecordRejected
+from pylantir.invisible import has_invisible, without_invisible
+
+
+class Note:
+    """Collects what had to be done to one value that is kept, without the value itself.
+
+    Attributes:
+        remarks: In words.
+        lost: Some of what the value says is lost.
+    """
+
+    __slots__ = ("lost", "remarks")
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self.lost = False
+
+    def __call__(self, remark: str, *, lost: bool = False) -> None:
+        """Add a remark."""
+        self.remarks.append(remark)
+        self.lost |= lost
+
+
+_WRAPPED = re.compile(r'="((?:[^"]|"")*)"')
+_SPREADSHEET_ERROR = re.compile(
+    r"#(?=[^!?]*[A-ZÀ-Ý])[¡¿]?[A-ZÀ-Ý_/0]{2,20}[!?]|#N/?[A-Z]|#(?:GETTING_DATA|LEER|VIDE)|#{2,}|Err:[0-9]{3}"
+)
+_SHORTENED = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]+")
+_LINE_SPACE = re.compile(r"[ ]*[\t\n\v\f\r\x85\u2028\u2029]+[ ]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UID = re.compile(r"[0-2](?:\.[0-9]+)+")
+_LEADING_ZERO = re.compile(r"(?:^|\.)0[0-9]")
+_CODE = re.compile(r"[A-Z0-9_ ]+")
+_EXACT_FLOATS = 2**53
+_INFINITIES = (float("inf"), float("-inf"))
+
+
+def as_text(field: str, value: object) -> str:
+    """Write text or a number as text, without blanks around it; "" for nothing.
+
+    Raises:
+        RecordRejected: It is something else, or a number that is not exact.
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return ""
+    if isinstance(value, bool) or not hasattr(value, "as_integer_ratio"):
+        raise RecordRejected(field, f"expected text or a number, got a value of type {type(value).__name__}")
+    if (isinstance(value, float) and abs(value) >= _EXACT_FLOATS) or value in _INFINITIES:
+        raise RecordRejected(field, "a number too large to be exact; let the source give it as text")
+    return str(int(value) if value == int(value) else value)  # type: ignore[call-overload]
+
+
+def unwrap(text: str) -> str:
+    """Take off what a spreadsheet puts around a text that it must not take for a number: `="0012"`."""
+    wrapped = _WRAPPED.fullmatch(text)
+    return wrapped[1].replace('""', '"').strip() if wrapped else text
+
+
+def is_spreadsheet_error(text: str) -> bool:
+    """Tell whether a text is what a spreadsheet shows in place of a value: `#REF!`, `########`."""
+    return text[:1] in "#E" and _SPREADSHEET_ERROR.fullmatch(text) is not None
+
+
+def checked_identifier(field: str, text: str) -> str:
+    """Check a text that tells one thing from another: it is taken as it is, or not at all.
+
+    Raises:
+        RecordRejected: It could look like another one, or a spreadsheet has damaged it.
+    """
+    text = text.removeprefix("'")
+    if _CONTROL.search(text) or "\\" in text:
+        raise RecordRejected(field, "contains a backslash or a control character")
+    if not text.isprintable() or has_invisible(text):
+        raise RecordRejected(field, "contains an invisible character; two identifiers could look the same")
+    if _SHORTENED.fullmatch(text):
+        reason = "looks like a number that a spreadsheet shortened (1.2E+05); format the column as text"
+        raise RecordRejected(field, reason)
+    return text
+
+
+def cleaned_line(field: str, text: str, note: Note, *, backslash: bool = False) -> str:
+    """Make one line of visible characters of a text for people.
+
+    Args:
+        field: For messages.
+        text: As the source gave it.
+        note: Called if something invisible was taken out.
+        backslash: The value representation allows one.
+
+    Raises:
+        RecordRejected: It has a control character, or a backslash that would separate two values.
+    """
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    text = _LINE_SPACE.sub(" ", text)
+    visible = without_invisible(text)
+    if _CONTROL.search(visible) or ("\\" in visible and not backslash):
+        raise RecordRejected(field, "contains a backslash or a control character")
+    if visible != text:
+        note("an invisible character is left out of it")
+    return visible.strip()
+
+
+def cut_to(length: int, text: str, note: Note) -> str:
+    """Shorten a text for people."""
+    if len(text) <= length:
+        return text
+    note(f"longer than {length} characters; it is cut there", lost=True)
+    return text[:length].rstrip()
+
+
+def person_name(field: str, text: str, note: Note, max_length: int) -> str:
+    """Give a person's name with its components in order, each group at most `max_length` long.
+
+    Raises:
+        RecordRejected: It has more groups or components than a name can have.
+    """
+    groups = ["^".join(part.strip() for part in group.split("^")).rstrip("^") for group in text.split("=")]
+    if len(groups) > 3 or any(group.count("^") > 4 for group in groups):
+        raise RecordRejected(field, "a person name has at most 3 groups (=) of 5 components (^)")
+    groups = [cut_to(max_length, group, note).rstrip("^ ") for group in groups]
+    name = "=".join(groups).rstrip("=")
+    if name.count(",") == 1 and "^" not in name and "=" not in name:
+        name = "^".join(part.strip() for part in name.split(",")).rstrip("^")
+    return name
+
+
+def checked_uid(field: str, text: str, note: Note) -> str:
+    """Check a UID; a component that begins with zero breaks the standard, but nothing else.
+
+    Raises:
+        RecordRejected: It is none.
+    """
+    if not _UID.fullmatch(text):
+        raise RecordRejected(field, 'not a UID: expected numbers joined by dots, as "1.2.840.1"')
+    if _LEADING_ZERO.search(text):
+        note("a component of the UID begins with 0; it is used as it is")
+    return text
+
+
+def checked_ae_title(field: str, text: str) -> str:
+    """Check an AE title.
+
+    Raises:
+        RecordRejected: It has other characters than AE titles have.
+    """
+    if not (text.isascii() and text.isprintable()) or "\\" in text:
+        raise RecordRejected(field, "an AE title has only ASCII letters, digits and punctuation")
+    return text
+
+
+def code_string(field: str, text: str) -> str:
+    """Write a code in capitals.
+
+    Raises:
+        RecordRejected: It has other characters than codes have.
+    """
+    code = text.upper()
+    if not _CODE.fullmatch(code):
+        raise RecordRejected(field, "expected letters, digits, blanks and _ only")
+    return code

@@ -1,0 +1,120 @@
+"""`field_mapping` in all its forms: what each step does, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pylantir.columns import LEFT_OUT, RecordMapping, field_formats
+
+
+def apply(mapping: dict[str, Any], record: dict[str, Any], **source: Any) -> dict[str, Any]:
+    return RecordMapping(mapping, **source).apply(record)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "record", "expected"),
+    [
+        ({"id": "patient_id"}, {"id": 17}, {"patient_id": 17}),
+        ({"id": ["patient_id", "source_record_id"]}, {"id": "P1"}, {"patient_id": "P1", "source_record_id": "P1"}),
+        ({"a.b.0": "patient_id"}, {"a": {"b": ["P1"]}}, {"patient_id": "P1"}),
+        ({"a.b": "patient_id"}, {"a.b": "P1", "a": {"b": "P2"}}, {"patient_id": "P1"}),
+        ({"id": "patient_id"}, {}, {}),
+        ({"patient_name": {"from": ["last", "first"]}}, {"last": "Doe", "first": "Jane"}, {"patient_name": "Doe^Jane"}),
+        ({"patient_name": {"from": ["last", "first"]}}, {"last": "Doe", "first": "N/A"}, {"patient_name": "Doe"}),
+        (
+            {"procedure_description": {"from": ["part", "side"]}},
+            {"part": "Knee", "side": "left"},
+            {"procedure_description": "Knee left"},
+        ),
+        (
+            {"patient_id": {"from": ["site", "number"], "join": "-"}},
+            {"site": '="07"', "number": 12.0},
+            {"patient_id": "07-12"},
+        ),
+        (
+            {"dicom:ResponsiblePerson": {"from": ["l", "f"]}},
+            {"l": "Doe", "f": "M"},
+            {"dicom:ResponsiblePerson": "Doe^M"},
+        ),
+        ({"patient_id": {"from": "t", "extract": "[A-Z]+[0-9]+"}}, {"t": "scan AB12 (x)"}, {"patient_id": "AB12"}),
+        ({"patient_id": {"from": "t", "extract": "^([A-Z]+)_"}}, {"t": "AB_x"}, {"patient_id": "AB"}),
+        ({"patient_id": {"from": "t", "extract": "^([A-Z]+)_"}}, {"t": "x"}, {"patient_id": None}),
+        (
+            {"patient_id": {"source_field": "t", "_extract": {"pattern": "(A)(B)", "group": 2}}},
+            {"t": "AB"},
+            {"patient_id": "B"},
+        ),
+        (
+            {"patient_id": {"source_field": "t", "_extract": {"pattern": "(A)(B)", "group": 0}}},
+            {"t": "AB"},
+            {"patient_id": "AB"},
+        ),
+        ({"patient_id": {"source_field": "t", "_extract": {"pattern": "(A)B"}}}, {"t": "AB"}, {"patient_id": "A"}),
+        ({"patient_sex": {"from": "s", "values": {"w": "F"}}}, {"s": "w"}, {"patient_sex": "F"}),
+        ({"patient_sex": {"from": "s", "values": {"w": "F"}}}, {"s": "m"}, {"patient_sex": "m"}),
+        ({"patient_sex": {"from": "s", "values": {"1": "M", "2": "F", "*": None}}}, {"s": 2}, {"patient_sex": "F"}),
+        ({"patient_sex": {"from": "s", "values": {"1": "M", "*": None}}}, {"s": "?"}, {"patient_sex": None}),
+        ({"patient_sex": {"from": "s", "values": {"*": "O"}}}, {"s": ""}, {"patient_sex": None}),
+        ({"patient_sex": {"from": "s", "empty": ["9"]}}, {"s": "9"}, {"patient_sex": None}),
+        ({"modality": {"from": "active", "values": {"true": "MR"}}}, {"active": True}, {"modality": "MR"}),
+    ],
+)
+def test_a_record_becomes_fields(mapping: dict[str, Any], record: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert apply(mapping, record) == expected
+
+
+def test_the_steps_follow_one_another() -> None:
+    mapping = {
+        "patient_sex": {"from": ["a", "b"], "join": "/", "extract": "/(.)", "values": {"2": "F"}, "empty": ["x"]},
+    }
+    assert apply(mapping, {"a": '="1"', "b": '="2"'}) == {"patient_sex": "F"}
+    assert apply(mapping, {"a": '="1"', "b": "x"}) == {"patient_sex": None}
+
+
+def test_words_for_nothing_count_before_columns_are_joined() -> None:
+    mapping = {"patient_name": {"from": ["last", "first"]}}
+    assert apply(mapping, {"last": "Doe", "first": "NASK"}, empty_values=["NASK"]) == {"patient_name": "Doe"}
+    assert apply(mapping, {"last": "", "first": "NASK"}, empty_values=["NASK"]) == {"patient_name": None}
+
+
+def test_a_value_that_no_step_touches_keeps_its_type() -> None:
+    value = object()
+    assert apply({"patient_id": {"from": "x"}}, {"x": value})["patient_id"] is value
+
+
+@pytest.mark.parametrize(
+    ("where", "stays"),
+    [
+        ({"room": "MR1"}, True),
+        ({"room": ["MR2", "MR1"]}, True),
+        ({"room": ["MR2"]}, False),
+        ({"room": {"not": ["MR2"]}}, True),
+        ({"room": {"not": ["MR1"]}}, False),
+        ({"room": "MR1", "state": {"not": ["cancelled"]}}, False),
+        ({"number": 3}, True),
+        ({"missing": ""}, True),
+        ({"missing": {"not": [""]}}, False),
+        ({"deep.state": "ok"}, True),
+    ],
+)
+def test_where_lets_records_in_that_fit_every_condition(where: dict[str, Any], stays: bool) -> None:
+    record = {"id": "P1", "room": " MR1 ", "state": "cancelled", "number": 3.0, "deep": {"state": "ok"}}
+    mapping = RecordMapping({"id": "patient_id"}, where=where)
+    assert (LEFT_OUT not in mapping.apply(record)) is stays
+    assert set(where) < set(mapping.columns)
+    assert not mapping.is_plain
+
+
+def test_formats_are_known_by_their_field() -> None:
+    mapping = {"a": "patient_id", "patient_birth_date": {"from": "b", "format": "%d.%m.%Y"},
+               "scheduled_start": {"from": "c", "format": ["excel", "%d.%m.%Y"]}}  # fmt: skip
+    assert field_formats(mapping) == {
+        "patient_birth_date": ("%d.%m.%Y",), "scheduled_start": ("excel", "%d.%m.%Y"),
+    }  # fmt: skip
+
+
+def test_an_expression_looks_at_a_bounded_text() -> None:
+    mapping = {"patient_id": {"from": "t", "extract": "P1$"}}
+    assert apply(mapping, {"t": "x" * 5000 + "P1"}) == {"patient_id": None}
