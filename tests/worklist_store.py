@@ -15,7 +15,7 @@ from pylantir.ipc.records import RecordColumns
 from pylantir.mapping import EntryMapper
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import CycleSummary, utc_now
+from pylantir.store.intake.state import Clock, CycleSummary, system_time, utc_now
 from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
 
 RANKS = {"ris": 0, "redcap": 1, "csv": 2}
@@ -64,11 +64,21 @@ class Feed:
         shown: Those of the cycle under way.
     """
 
-    def __init__(self, engine: Engine, name: str, rules: Rules = RULES, *, keep_missing: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        rules: Rules = RULES,
+        *,
+        keep_missing: bool = False,
+        seldom: bool = False,
+        clock: Clock = system_time,
+    ) -> None:
         self.engine = engine
         self.name = name
         self.rules = rules
-        self.keep_missing = keep_missing
+        self.options: dict[str, Any] = {"keep_missing": keep_missing, "seldom": seldom, "clock": clock}
+        self.clock = clock
         self.cycles = 0
         self.restart()
 
@@ -76,7 +86,7 @@ class Feed:
         """Another writer takes over."""
         self.known: dict[int, list[Record]] = {}
         self.shown: dict[int, list[Record]] = {}
-        self.ingest = SourceIngest(self.engine, self.name, self.rules, keep_missing=self.keep_missing)
+        self.ingest = SourceIngest(self.engine, self.name, self.rules, **self.options)
 
     def batches(
         self,
@@ -89,7 +99,7 @@ class Feed:
     ) -> list[EntryBatch]:
         """The batches of a new cycle."""
         self.cycles += 1
-        started_at, parts = utc_now(), [records[n : n + size] for n in range(0, len(records), size)]
+        started_at, parts = utc_now(self.clock), [records[n : n + size] for n in range(0, len(records), size)]
         if (present or rejected) and not parts:
             parts = [[]]
         last = len(parts)
@@ -130,7 +140,10 @@ class Feed:
     def end(self, batches: Sequence[EntryBatch], *, complete: bool = True, error: str | None = None) -> CycleEnd:
         """The end of the cycle of these batches."""
         if not batches:
-            return CycleEnd(cycle=f"empty-{utc_now()}", seq=1, started_at=utc_now(), complete=complete, error=error)
+            now = utc_now(self.clock)
+            self.cycles += 1
+            name = f"empty-{now}-{self.cycles}"
+            return CycleEnd(cycle=name, seq=1, started_at=now, complete=complete, error=error)
         last = batches[-1]
         return CycleEnd(cycle=last.cycle, seq=last.seq + 1, started_at=last.started_at, complete=complete, error=error)
 

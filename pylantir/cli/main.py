@@ -164,8 +164,10 @@ def _add_sources(add: Add) -> None:
 
 
 def _add_changes(add: Add) -> None:
-    accept = add("accept", _accept, "let a source's next fetch cancel what was held back", json=False)
+    accept = add("accept", _accept, "cancel what a source's fetches no longer show and what was held back")
     accept.add_argument("source", metavar="SOURCE", help="the source's name, as `status` shows it")
+    accept.add_argument("--show", action="store_true", help="list every held record; changes nothing")
+    _add_dry_run(accept)
     forget = add(
         "forget", _forget, "withdraw all that a source taken out of the configuration still claims", json=False
     )
@@ -176,6 +178,10 @@ def _add_changes(add: Add) -> None:
     status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
     purge = add("purge", _purge, "delete old items that no source gives any more; the audit log stays", json=False)
     purge.add_argument("--before", metavar="DAY", required=True, help="scheduled before this day (2026-08-03)")
+
+
+def _add_dry_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
 
 def _add_configuration(add: Add) -> None:
@@ -206,7 +212,11 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _accept(options: argparse.Namespace) -> int:
-    return _change(options, {"command": "accept", "name": options.source})
+    if options.show:
+        from pylantir.cli.records import show_held
+
+        return show_held(_load(options), options)
+    return _change(options, {"command": "accept", "name": options.source, "dry_run": options.dry_run})
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`pylantir rejects` and `pylantir audit`: what was refused and why, and who changed what."""
+"""`rejects`, `audit`, `accept --show`: what was refused and why, who changed what, which removals are held back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import json
 from collections.abc import Mapping
 
 from pylantir.cli.database import reading
-from pylantir.cli.output import local_time, print_json, print_rows
+from pylantir.cli.output import local_time, print_json, print_rows, readable_item
 from pylantir.cli.periods import read_moment
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
-from pylantir.store.read.listings import find_audited, find_rejected
+from pylantir.store.read.listings import find_audited, find_held, find_rejected
 
 _REJECTED = {
     "data_source": "SOURCE",
@@ -22,6 +22,15 @@ _REJECTED = {
     "first_seen_at": "FIRST SEEN",
     "last_seen_at": "LAST SEEN",
     "times_seen": "TIMES",
+}
+_HELD = {
+    "patient_id": "PATIENT",
+    "scheduled_start_date": "DATE",
+    "scheduled_start_time": "TIME",
+    "item_id": "ITEM",
+    "record_key": "RECORD",
+    "held_since": "MISSING SINCE",
+    "held_times": "FETCHES",
 }
 _AUDITED = {
     "at": "AT",
@@ -42,6 +51,18 @@ def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
     else:
         shown = [{**row, **{name: local_time(row[name]) for name in ("first_seen_at", "last_seen_at")}} for row in rows]
         print_rows(_REJECTED, shown, nothing="nothing is rejected")
+    return ExitStatus.OK
+
+
+def show_held(settings: Settings, options: argparse.Namespace) -> int:
+    """Print the records that a source no longer shows and that were held back."""
+    with reading(settings.db_url) as connection:
+        rows = list(find_held(connection, options.source))
+    if options.json:
+        print_json(rows)
+    else:
+        shown = [{**readable_item(row), "held_since": local_time(row["held_since"])} for row in rows]
+        print_rows(_HELD, shown, nothing=f"{options.source}: nothing is held back")
     return ExitStatus.OK
 
 

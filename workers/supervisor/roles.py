@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pylantir.settings import DicomSettings, Settings, SourceSettings
+from pylantir.store.decide.removal import SELDOM_S
 from workers.supervisor.probe import probe_title
 from workers.writer.settings import WriterSettings
 
@@ -67,6 +68,7 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
         match_on=settings.deduplication.match_on,
         max_minutes=settings.deduplication.max_minutes,
         keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
+        seldom=frozenset(source.name for source in settings.sources if source.sync_interval_s > SELDOM_S),
         retention=settings.retention,
         mpps_strict=settings.mpps.mode == "strict",
         key=key,

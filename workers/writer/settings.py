@@ -18,6 +18,7 @@ class WriterSettings:
         match_on: Fields by which records of two sources are recognised as one step.
         max_minutes: Longest difference of start times under that rule.
         keep_missing: Sources whose missing records stay.
+        seldom: Sources that are fetched less often than every `removal.SELDOM_S` seconds.
         retention: How long history is kept.
         mpps_strict: Whether a scanner's report has to be complete.
         key: This run's key for the producers' tokens.
@@ -29,6 +30,7 @@ class WriterSettings:
     match_on: tuple[str, ...]
     max_minutes: float | None
     keep_missing: frozenset[str]
+    seldom: frozenset[str] = frozenset()
     mpps_strict: bool = False
     retention: RetentionSettings
     key: bytes = field(repr=False)

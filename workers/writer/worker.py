@@ -217,7 +217,8 @@ class Writer:
     def _ingest_of(self, source: str) -> SourceIngest:
         if source not in self._ingests:
             keep = source in self._settings.keep_missing
-            self._ingests[source] = SourceIngest(self._engine, source, self._rules, keep_missing=keep)
+            seldom = source in self._settings.seldom
+            self._ingests[source] = SourceIngest(self._engine, source, self._rules, keep_missing=keep, seldom=seldom)
         return self._ingests[source]
 
     def _obey(self) -> None:
@@ -230,9 +231,8 @@ class Writer:
         channel, number = self._context.channel, command.get("id")
         try:
             if command.get("command") == "accept":
-                name = str(command.get("name"))
-                self._ingest_of(name).accept_removal()
-                text = f"{name}: the next fetch may cancel whatever is missing; it begins now"
+                ingest = self._ingest_of(str(command.get("name")))
+                text = ingest.accept_removal(dry_run=command.get("dry_run") is True)
             else:
                 text = carry_out(self._engine, self._rules, command)
                 if command.get("command") == "forget":
@@ -299,7 +299,7 @@ def _finish_cycle(ingest: SourceIngest, end: CycleEnd) -> CycleResult:
 
 def _result_of(summary: CycleSummary, error: str | None = None) -> CycleResult:
     return CycleResult(
-        error=error, counts=dict(summary.counts), entries=summary.entries, complete=summary.complete,
+        error=error or summary.error, counts=dict(summary.counts), entries=summary.entries, complete=summary.complete,
         unreadable=summary.unreadable, forgotten=summary.forgotten,
         held=summary.held.as_json() if summary.held else None,
     )  # fmt: skip

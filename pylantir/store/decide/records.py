@@ -23,7 +23,8 @@ STEP_KEY = "step:"
 """How the key of a record begins that has no identifier of its own."""
 
 RECORD_COLUMNS = (
-    "id", "data_source", "record_key", "state", "item_id", "first_seen_at", "changed_at", "withdrawn_at",
+    "id", "data_source", "record_key", "state", "item_id", "first_seen_at", "changed_at", "withdrawn_at", "held_since",
+    "held_times",
 )  # fmt: skip
 """The columns of `source_entries` that are not said by a source."""
 STORED_COLUMNS = (*RECORD_COLUMNS, *RECORD_FIELDS)
@@ -33,7 +34,8 @@ STORED_COLUMNS = (*RECORD_COLUMNS, *RECORD_FIELDS)
 class Record:
     """A row of `source_entries`; `fields` are those that the source gives, by name.
 
-    `stored` is the row as it was read, None for a new one.
+    `held_since` and `held_times` say since when, and in how many whole snapshots, a live record has been missing while
+    it was held back. `stored` is the row as it was read, None for a new one.
     """
 
     id: int
@@ -44,6 +46,8 @@ class Record:
     first_seen_at: str
     changed_at: str
     withdrawn_at: str | None
+    held_since: str | None
+    held_times: int
     fields: Mapping[str, str]
     stored: tuple[object, ...] | None = None
     changed: bool = True
@@ -65,6 +69,18 @@ class Record:
             self.state = state
             self.withdrawn_at = now if state == WITHDRAWN else None
             self.changed = True
+            self.release()
+
+    def hold(self, now: str) -> None:
+        """Note that a whole snapshot did not show the record, and that it stays for the time being."""
+        self.held_since = self.held_since or now
+        self.held_times += 1
+        self.changed = True
+
+    def release(self) -> None:
+        """Note that the record is not held any more."""
+        if self.held_since is not None:
+            self.held_since, self.held_times, self.changed = None, 0, True
 
     def identifiers(self) -> list[tuple[str, str]]:
         """The (column, value) pairs that can belong to one patient only."""
@@ -74,7 +90,7 @@ class Record:
         """The row as the database takes it."""
         own = (
             self.id, self.data_source, self.record_key, self.state, self.item_id, self.first_seen_at, self.changed_at,
-            self.withdrawn_at,
+            self.withdrawn_at, self.held_since, self.held_times,
         )  # fmt: skip
         return dict(zip(STORED_COLUMNS, (*own, *map(self.fields.get, RECORD_FIELDS)), strict=True))
 

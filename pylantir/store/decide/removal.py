@@ -1,30 +1,30 @@
-"""Whether a snapshot's removals may be applied: the guard against half an export cancelling a day's patients. Pure."""
+"""The guard that keeps half an export from cancelling a day's patients: what is held back, and for how long. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-HELD_AT_LEAST = 10
-SIGHTINGS = 3
+HELD_AT_LEAST = 3
+SNAPSHOTS = 3
+SNAPSHOTS_IF_SELDOM = 2
 WAIT = timedelta(minutes=15)
+SELDOM_S = WAIT.total_seconds()
+"""A source that is fetched less often than this needs fewer snapshots."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldRemoval:
-    """A removal that waits: the same picture seen three times over 15 minutes, or an operator, lets it through.
+    """What a source's snapshots hold back: the records themselves carry since when.
 
     Attributes:
-        picture: Digest of the missing records' keys.
-        would_cancel: Items that it would cancel.
-        of: Items that the source had before.
-        since: When the picture was seen first (ISO 8601, UTC).
-        times: How often it has been seen.
+        would_cancel: Items that would be cancelled.
+        of: Items that the source had before the hold began: the measure until it ends.
+        since: When it began (ISO 8601, UTC).
+        times: In how many snapshots the first of the records has been missing.
     """
 
-    picture: str
     would_cancel: int
     of: int
     since: str
@@ -34,37 +34,34 @@ class HeldRemoval:
         """The value as the database keeps it."""
         return asdict(self)
 
-
-def make_picture(record_keys: Iterable[str]) -> str:
-    """Digest a set of record keys."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key in sorted(record_keys):
-        digest.update(key.encode("utf-8", "surrogatepass") + b"\n")
-    return digest.hexdigest()
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> HeldRemoval | None:
+        """The value that the database has; None for one of an earlier version, which is judged anew."""
+        names = cls.__dataclass_fields__
+        return cls(**value) if value.keys() == names.keys() else None  # type: ignore[arg-type]  # we wrote it
 
 
-def judge_removal(
-    *, picture: str, would_cancel: int, of: int, accepted: bool, held: HeldRemoval | None, now: datetime
-) -> HeldRemoval | None:
-    """Decide about a snapshot's removals.
+def is_suspicious(newly_missing: int, *, of: int, anything_new: bool) -> bool:
+    """Tell whether a snapshot is rather half an export than a day's cancellations.
 
     Args:
-        picture: Digest of the keys of the missing records.
-        would_cancel: Items that the removal would cancel.
-        of: Items that the source had before this snapshot.
-        accepted: An operator has said `pylantir accept`.
-        held: What an earlier snapshot held back.
-        now: The time.
-
-    Returns:
-        None to go ahead, or what is now held back.
+        newly_missing: Items that it would cancel, and that the snapshot before it still had.
+        of: Items that the source had; during a hold, before the hold began.
+        anything_new: The snapshot brought records that the source did not have before.
     """
-    too_many = would_cancel > 0 and (would_cancel >= of or (would_cancel >= HELD_AT_LEAST and would_cancel * 2 > of))
-    if accepted or not too_many:
-        return None
-    if held is None or held.picture != picture:
-        held = HeldRemoval(picture=picture, would_cancel=would_cancel, of=of, since=now.isoformat(), times=0)
-    times = held.times + 1
-    if times >= SIGHTINGS and now - datetime.fromisoformat(held.since) >= WAIT:
-        return None
-    return HeldRemoval(picture=picture, would_cancel=would_cancel, of=of, since=held.since, times=times)
+    if newly_missing >= HELD_AT_LEAST and newly_missing * 2 > of:
+        return True
+    return newly_missing > 0 and newly_missing >= of and not anything_new
+
+
+def is_due(*, since: str, times: int, now: datetime, seldom: bool) -> bool:
+    """Tell whether a held record has been missing for long enough to go.
+
+    Args:
+        since: When it was held first (ISO 8601, UTC).
+        times: In how many whole snapshots it has been missing, this one included.
+        now: The time.
+        seldom: Its source is fetched less often than every `SELDOM_S` seconds.
+    """
+    needed = SNAPSHOTS_IF_SELDOM if seldom else SNAPSHOTS
+    return times >= needed and now - datetime.fromisoformat(since) >= WAIT

@@ -1,7 +1,8 @@
-"""Taking in one source's cycle: batches in order, then the end, each in one transaction. Lives in the writer.
+"""Takes in one source's cycle: batches in order, then the end, each in one transaction. Lives in the writer.
 
 Everything here may be repeated: a frame that was committed and is sent again changes nothing. What a cycle has shown so
-far is kept in memory only, so a cycle that began under another writer never removes anything.
+far is kept in memory only, so a cycle that began under another writer never removes anything. What the end of a cycle
+allows to conclude is decided in `conclusion`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from sqlalchemy import Connection, Engine, func, select
 
 from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.conclusion import conclude
 from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.failures import telling_the_first_cause
 from pylantir.store.intake.batch import BatchIntake
 from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
-from pylantir.store.intake.progress import accept_next_removal, clear_progress, read_progress, save_progress
+from pylantir.store.intake.progress import clear_progress, end_hold, read_progress, save_progress
 from pylantir.store.intake.quarantine import (
     add_rejections,
     note_missed_sightings,
@@ -28,9 +30,10 @@ from pylantir.store.intake.quarantine import (
 )
 from pylantir.store.intake.remembered import Passages
 from pylantir.store.intake.runs import find_last_run, find_last_success, read_counts, save_run
-from pylantir.store.intake.snapshot import settle_snapshot
-from pylantir.store.intake.state import CycleState, CycleSummary, utc_now
+from pylantir.store.intake.snapshot import settle_snapshot, withdraw_held
+from pylantir.store.intake.state import Clock, CycleState, CycleSummary, local_day, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import NOT_LIVE, source_entries
 
 logger = logging.getLogger(__name__)
@@ -46,13 +49,26 @@ class SourceIngest:
         source: The source's name.
         rules: Priorities and the matching rule.
         keep_missing: Records that a snapshot no longer shows stay (`missing_entries: "keep"`).
+        seldom: It is fetched less often than every `removal.SELDOM_S` seconds.
+        clock: Tells the time.
     """
 
-    def __init__(self, engine: Engine, source: str, rules: Rules, *, keep_missing: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        source: str,
+        rules: Rules,
+        *,
+        keep_missing: bool = False,
+        seldom: bool = False,
+        clock: Clock = system_time,
+    ) -> None:
         self._engine = engine
         self._source = source
         self._rules = rules
         self._keep_missing = keep_missing
+        self._seldom = seldom
+        self._clock = clock
         self._passages = Passages()
         with engine.connect() as connection:
             self._cycle, self._held = read_progress(connection, source)
@@ -83,6 +99,8 @@ class SourceIngest:
         cycle.mark_seen(list(again.ids))
         unkept = self._remember(cycle, batch, again, result)
         cycle.spared_patients.update(one.patient_id for one in result.rejected if one.patient_id)
+        cycle.accepted += len(result.ids) + len(again.ids) + len(batch.present)
+        cycle.refused += len(result.rejected)
         cycle.unreadable += sum(one.unreadable for one in batch.rejected)
         self._cycle = cycle
         tell_outcome(self._source, result)
@@ -110,35 +128,57 @@ class SourceIngest:
             return self._recall_summary()
         with self._engine.begin() as connection:
             cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
-            error = end.error
-            if error is None and end.seq != cycle.last_seq + 1:
-                error = "some of its batches did not arrive; the next cycle brings them"
-            complete = end.complete and error is None and cycle.whole
-            working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=utc_now())
+            ending = conclude(
+                error=end.error,
+                complete=end.complete,
+                frames_missing=end.seq != cycle.last_seq + 1,
+                whole=cycle.whole,
+                accepted=cycle.accepted,
+                refused=cycle.refused,
+                unreadable=cycle.unreadable,
+                keep_missing=self._keep_missing,
+            )
+            working = self._open(connection)
             held = self._held
-            if complete:
-                keep = self._keep_missing or cycle.unreadable > 0
-                still_held = settle_snapshot(working, self._source, cycle, held=held, keep_missing=keep)
+            if ending.settles:
+                still_held = settle_snapshot(
+                    working, self._source, cycle, held=held, removes=ending.removes, keep_missing=self._keep_missing,
+                    today=local_day(self._clock), seldom=self._seldom,
+                )  # fmt: skip
                 held = held if cycle.unreadable else still_held
                 self._note_refused(connection, cycle, working.now)
                 remove_unseen(connection, self._source, cycle.started_at)
             cycle.counts["cancelled"] += len(working.events.cancelled)
-            whole = complete and held is None and not cycle.unreadable
-            save_run(connection, self._source, cycle, complete=whole, error=error)
-            clear_progress(connection, self._source, held, accepted_was_used=complete and not cycle.unreadable)
+            complete = ending.settles and held is None and not cycle.unreadable
+            save_run(connection, self._source, cycle, complete=complete, error=ending.error, now=utc_now(self._clock))
+            clear_progress(connection, self._source, held)
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
-        self._passages = cycle.passages if complete else Passages()
+        self._passages = cycle.passages if ending.settles else Passages()
         tell_outcome(self._source, Outcome(events=[working.events]))
         return CycleSummary(
-            counts=cycle.counts, entries=entries, complete=whole, forgotten=cycle.forgotten,
+            counts=cycle.counts, entries=entries, complete=complete, error=ending.error, forgotten=cycle.forgotten,
             unreadable=cycle.unreadable, held=held,
         )  # fmt: skip
 
-    def accept_removal(self) -> None:
-        """Let the next snapshot remove what it will, whatever the guard says."""
-        with self._engine.begin() as connection:
-            accept_next_removal(connection, self._source)
+    def accept_removal(self, *, dry_run: bool = False) -> str:
+        """Withdraw the records that are held back just now, and end the hold; tell what was done."""
+        with transaction(self._engine, dry_run=dry_run) as connection:
+            working = self._open(connection, actor="command:accept")
+            count = withdraw_held(working, self._source, self._cycle)
+            end_hold(connection, self._source)
+        cancelled = len(working.events.cancelled)
+        if not dry_run:
+            self._held = None
+            tell_outcome(self._source, Outcome(events=[working.events]))
+        if not count:
+            return f"{self._source}: nothing is held back"
+        would = "would be " if dry_run else ""
+        return f"{self._source}: {count} held records {would}withdrawn, {cancelled} items {would}cancelled"
+
+    def _open(self, connection: Connection, actor: str | None = None) -> WorkingSet:
+        actor = actor or f"source:{self._source}"
+        return WorkingSet(connection, self._rules, actor=actor, now=utc_now(self._clock))
 
     def _remember(self, cycle: CycleState, batch: EntryBatch, repeated: Again, result: Outcome) -> list[int]:
         """Note what the passages stand for that were committed just now; tells which are not kept.
@@ -170,7 +210,10 @@ class SourceIngest:
             run = find_last_run(connection, self._source)
             entries = self._count_live(connection)
         counts = read_counts(run) if run else {}
-        return CycleSummary(counts=counts, entries=entries, complete=bool(run and run.complete), held=self._held)
+        return CycleSummary(
+            counts=counts, entries=entries, complete=bool(run and run.complete), error=run.error if run else None,
+            held=self._held,
+        )  # fmt: skip
 
     def _continue_cycle(self, connection: Connection, name: str, started_at: str, seq: int) -> CycleState:
         """A copy of the cycle in progress if it is this one, else a new one; an abandoned one gets its run's row."""
@@ -178,13 +221,13 @@ class SourceIngest:
             return replace(self._cycle, counts=dict(self._cycle.counts))
         if self._cycle:
             error = "the cycle was interrupted; the next one repeats it"
-            save_run(connection, self._source, self._cycle, complete=False, error=error)
+            save_run(connection, self._source, self._cycle, complete=False, error=error, now=utc_now(self._clock))
             self._passages = Passages()
         return CycleState(name, started_at, whole=seq == 1)
 
     def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, again: Set[int]) -> Outcome:
         """Store what a batch says, and note what it shows."""
-        now = utc_now()
+        now = utc_now(self._clock)
         intake = BatchIntake(
             connection, self._source, self._rules, cycle, again=again, snapshot=batch.snapshot, now=now
         )  # fmt: skip
@@ -221,7 +264,7 @@ class SourceIngest:
         back = [row for row in intake.find_existing(present).values() if row.state == WITHDRAWN]
         if not back:
             return
-        working = WorkingSet(connection, self._rules, actor=f"source:{self._source}", now=now)
+        working = self._open(connection)
         working.load(row.patient_id for row in back)
         for row in back:
             working.enter(working.records[row.id], LIVE)

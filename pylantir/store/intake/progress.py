@@ -17,7 +17,7 @@ _STATES = source_states.c
 def read_progress(connection: Connection, source: str) -> tuple[CycleState | None, HeldRemoval | None]:
     """The cycle in progress, which an earlier writer began, and what is held back."""
     row = connection.execute(select(source_states).where(_STATES.data_source == source)).one_or_none()
-    held = HeldRemoval(**json.loads(row.held)) if row and row.held else None
+    held = HeldRemoval.from_json(json.loads(row.held)) if row and row.held else None
     cycle = None
     if row and row.cycle:
         counts = json.loads(row.counts)
@@ -31,18 +31,16 @@ def save_progress(connection: Connection, source: str, cycle: CycleState) -> Non
     _save(connection, source, {**position, "counts": json.dumps(cycle.counts)})
 
 
-def clear_progress(connection: Connection, source: str, held: HeldRemoval | None, *, accepted_was_used: bool) -> None:
+def clear_progress(connection: Connection, source: str, held: HeldRemoval | None) -> None:
     """Note that a cycle is over, and what it holds back."""
     row: dict[str, object] = {"cycle": None, "started_at": None, "last_seq": 0, "counts": "{}"}
     row["held"] = json.dumps(held.as_json()) if held else None
-    if accepted_was_used:
-        row["removal_accepted"] = 0
     _save(connection, source, row)
 
 
-def accept_next_removal(connection: Connection, source: str) -> None:
-    """Note an operator's word: the next snapshot may remove what it will."""
-    _save(connection, source, {"removal_accepted": 1})
+def end_hold(connection: Connection, source: str) -> None:
+    """Note that nothing is held back any more."""
+    _save(connection, source, {"held": None})
 
 
 _UPDATE = update(source_states).where(_STATES.data_source == bindparam("source"))

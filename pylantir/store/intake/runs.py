@@ -5,15 +5,17 @@ from __future__ import annotations
 from sqlalchemy import Connection, Row, insert, select
 
 from pylantir.store.intake.quarantine import storable
-from pylantir.store.intake.state import COUNTS, CycleState, utc_now
+from pylantir.store.intake.state import COUNTS, CycleState
 from pylantir.store.schema.tables import sync_runs
 
 _RUNS = sync_runs.c
 
 
-def save_run(connection: Connection, source: str, cycle: CycleState, *, complete: bool, error: str | None) -> None:
+def save_run(
+    connection: Connection, source: str, cycle: CycleState, *, complete: bool, error: str | None, now: str
+) -> None:
     """Add the row of a cycle that is over, one way or another."""
-    run = {"data_source": source, "started_at": cycle.started_at, "finished_at": utc_now()}
+    run = {"data_source": source, "started_at": cycle.started_at, "finished_at": now}
     outcome = {"complete": int(complete), "error": None if error is None else storable(error)}
     connection.execute(insert(sync_runs), {**run, **cycle.counts, **outcome})
 

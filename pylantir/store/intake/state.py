@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -12,9 +12,23 @@ from pylantir.store.intake.remembered import Passages
 COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected")
 
 
-def utc_now() -> str:
+Clock = Callable[[], datetime]
+"""Tells the time, with its zone."""
+
+
+def system_time() -> datetime:
+    """The machine's time."""
+    return datetime.now(UTC)
+
+
+def utc_now(clock: Clock = system_time) -> str:
     """The time as the database keeps it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    return clock().astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def local_day(clock: Clock) -> str:
+    """The day on this machine, YYYYMMDD."""
+    return clock().astimezone().strftime("%Y%m%d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +39,7 @@ class CycleSummary:
         counts: As in `sync_runs`.
         entries: Live records of the source.
         complete: A whole snapshot, whose removals were applied.
+        error: Why it failed; None if it did not.
         unreadable: Records of which nothing could be read.
         held: A removal that waits.
         forgotten: It named passages that this writer does not know: everything has to be sent once more.
@@ -33,6 +48,7 @@ class CycleSummary:
     counts: Mapping[str, int]
     entries: int
     complete: bool
+    error: str | None = None
     forgotten: bool = False
     unreadable: int = 0
     held: HeldRemoval | None = None
@@ -55,6 +71,8 @@ class CycleState:
     seen: bytearray = field(default_factory=bytearray)
     seen_count: int = 0
     spared_patients: set[str] = field(default_factory=set)
+    accepted: int = 0
+    refused: int = 0
     unreadable: int = 0
 
     def has_seen(self, record_id: int) -> bool:

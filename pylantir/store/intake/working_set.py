@@ -65,6 +65,10 @@ class WorkingSet:
         for item in read_items(self.connection, missing):
             self._items[str(item.values["patient_id"])].append(item)
 
+    def items(self) -> dict[int, Item]:
+        """All items of the loaded patients, by id."""
+        return {item.id: item for items in self._items.values() for item in items}
+
     def records_of(self, patient: str) -> Iterable[Record]:
         """All records of a loaded patient, in every state."""
         return self._patients[patient].values()
@@ -72,7 +76,7 @@ class WorkingSet:
     def add(self, data_source: str, record_key: str, fields: Mapping[str, str], state: str) -> Record:
         """A record that the source did not have before; its patient must be loaded."""
         record = Record(
-            self._next_record_id, data_source, record_key, state, None, self.now, self.now, None, fields
+            self._next_record_id, data_source, record_key, state, None, self.now, self.now, None, None, 0, fields
         )  # fmt: skip
         self._next_record_id += 1
         self.records[record.id] = record

@@ -56,6 +56,23 @@ def find_rejected(connection: Connection, *, source: str | None = None) -> Itera
     return _stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id))
 
 
+def find_held(connection: Connection, source: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a source that its fetches no longer show and that are held back, by day and patient.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    columns = source_entries.columns
+    names = (
+        "patient_id", "scheduled_start_date", "scheduled_start_time", "item_id", "record_key", "held_since",
+        "held_times",
+    )  # fmt: skip
+    statement = select(*(columns[name] for name in names)).where(
+        columns.data_source == source, columns.held_since.is_not(None)
+    )
+    return _stream(connection, statement.order_by(columns.scheduled_start_date, columns.patient_id, columns.id))
+
+
 def find_audited(
     connection: Connection,
     *,

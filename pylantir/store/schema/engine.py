@@ -34,6 +34,15 @@ def sqlite_uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path))}?mode={mode}"
 
 
+@contextmanager
+def transaction(engine: Engine, *, dry_run: bool) -> Iterator[Connection]:
+    """Begin a transaction that is committed at the end, or rolled back if it was only to be tried."""
+    with engine.connect() as connection, connection.begin() as begun:
+        yield connection
+        if dry_run:
+            begun.rollback()
+
+
 def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
     """Open the database for the one process that writes.
 

@@ -85,10 +85,14 @@ source_entries = Table(
     Column("first_seen_at", Text, nullable=False),
     Column("changed_at", Text, nullable=False),
     Column("withdrawn_at", Text),
+    # Since when, and in how many whole snapshots, a live record has been missing and was held back.
+    Column("held_since", Text),
+    Column("held_times", Integer, nullable=False, server_default=text("0")),
     *(Column(name, Text, nullable=name != "patient_id") for name in RECORD_FIELDS),
     UniqueConstraint("data_source", "record_key"),
     # Few rows are in it, and those that are have to be found among very many.
     _partial_index("ix_source_entries_unsettled", "data_source", "state", where=NOT_LIVE),
+    _partial_index("ix_source_entries_held", "data_source", where=text("held_since IS NOT NULL")),
     Index("ix_source_entries_patient", "patient_id"),
     _partial_index("ix_source_entries_accession", "accession_number", where=text("accession_number IS NOT NULL")),
     _partial_index("ix_source_entries_study", "study_instance_uid", where=text("study_instance_uid IS NOT NULL")),
@@ -140,9 +144,8 @@ source_states = Table(
     Column(
         "held",
         Text,
-        comment="JSON: a removal that waits for an operator's word, or for the same picture again",
+        comment="JSON: how many removals wait for an operator's word, or for their time",
     ),
-    Column("removal_accepted", Integer, nullable=False, server_default=text("0")),
 )
 """Where each source's cycle stands, so that a new writer goes on where its predecessor was killed."""
 

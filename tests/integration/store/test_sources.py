@@ -221,8 +221,8 @@ def test_the_worklist_does_not_depend_on_the_order_of_arrival(store: Engine) -> 
         ]
         pictures.add((tuple(sorted(whole)), tuple(sorted(quarantine(store)))))
         for name in order:
-            feeds[name].ingest.accept_removal()
             feeds[name].sync()
+            feeds[name].ingest.accept_removal()
         assert {one[STATUS] for one in items(store)} == {CANCELED}
     assert len(pictures) == 1
     check_audit(store)

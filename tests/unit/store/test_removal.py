@@ -8,91 +8,72 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.store.decide.removal import HELD_AT_LEAST, SIGHTINGS, WAIT, HeldRemoval, judge_removal, make_picture
+from pylantir.store.decide.removal import HELD_AT_LEAST, SNAPSHOTS, WAIT, HeldRemoval, is_due, is_suspicious
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 
 
-def judge(
-    would_cancel: int,
-    of: int,
-    *,
-    held: HeldRemoval | None = None,
-    accepted: bool = False,
-    now: datetime = NOON,
-    picture: str = "a",
-) -> HeldRemoval | None:
-    return judge_removal(picture=picture, would_cancel=would_cancel, of=of, accepted=accepted, held=held, now=now)
+@pytest.mark.parametrize(
+    ("missing", "of", "new", "held"),
+    [
+        (0, 0, False, False),
+        (0, 50, False, False),
+        (1, 2, False, False),
+        (2, 3, False, False),
+        (3, 6, False, False),
+        (3, 5, False, True),
+        (3, 5, True, True),
+        (10, 20, False, False),
+        (11, 20, True, True),
+        (1, 1, False, True),
+        (1, 1, True, False),
+        (2, 2, False, True),
+        (2, 2, True, False),
+        (3, 3, True, True),
+        (500, 500, False, True),
+    ],
+)
+def test_more_than_half_and_at_least_three_or_all_with_nothing_new_is_held(
+    missing: int, of: int, new: bool, held: bool
+) -> None:
+    assert is_suspicious(missing, of=of, anything_new=new) is held
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.booleans())
+def test_few_removals_of_many_are_never_held(missing: int, more: int, new: bool) -> None:
+    of = missing + more
+    if is_suspicious(missing, of=of, anything_new=new):
+        assert (missing == of and not new) or (missing >= HELD_AT_LEAST and missing > of / 2)
 
 
 @pytest.mark.parametrize(
-    ("would_cancel", "of", "is_held"),
+    ("times", "after", "seldom", "due"),
     [
-        (0, 0, False),
-        (0, 50, False),
-        (1, 2, False),
-        (9, 10, False),
-        (9, 17, False),
-        (10, 20, False),
-        (10, 19, True),
-        (51, 100, True),
-        (50, 100, False),
-        (1, 1, True),
-        (9, 9, True),
-        (500, 500, True),
+        (3, WAIT, False, True),
+        (3, WAIT - timedelta(seconds=1), False, False),
+        (2, WAIT * 40, False, False),
+        (2, WAIT, True, True),
+        (2, WAIT - timedelta(seconds=1), True, False),
+        (1, WAIT * 400, True, False),
     ],
 )
-def test_more_than_half_and_at_least_ten_or_all_is_held(would_cancel: int, of: int, is_held: bool) -> None:
-    assert (judge(would_cancel, of) is not None) is is_held
+def test_a_held_record_goes_after_three_snapshots_or_two_rare_ones_and_a_quarter_of_an_hour(
+    times: int, after: timedelta, seldom: bool, due: bool
+) -> None:
+    assert is_due(since=NOON.isoformat(), times=times, now=NOON + after, seldom=seldom) is due
 
 
-def test_what_an_operator_accepts_goes_ahead() -> None:
-    assert judge(500, 500, accepted=True) is None
+@given(st.integers(1, 10), st.integers(0, 3600), st.booleans())
+def test_nothing_goes_at_its_first_sighting_or_within_a_quarter_of_an_hour(
+    times: int, seconds: int, seldom: bool
+) -> None:
+    due = is_due(since=NOON.isoformat(), times=times, now=NOON + timedelta(seconds=seconds), seldom=seldom)
+    if due:
+        assert times >= SNAPSHOTS - 1
+        assert timedelta(seconds=seconds) >= WAIT
 
 
-def test_the_same_picture_three_times_over_fifteen_minutes_goes_ahead() -> None:
-    held = judge(20, 20)
-    held = judge(20, 20, held=held, now=NOON + WAIT / 2)
-    assert held is not None
-    assert held.times == SIGHTINGS - 1
-    assert judge(20, 20, held=held, now=NOON + WAIT) is None
-
-
-def test_three_times_in_a_minute_is_not_enough() -> None:
-    held = None
-    for second in range(10):
-        held = judge(20, 20, held=held, now=NOON + timedelta(seconds=second))
-        assert held is not None
-        assert held.since == NOON.isoformat()
-
-
-def test_twice_in_a_day_is_not_enough() -> None:
-    assert judge(20, 20, held=judge(20, 20), now=NOON + timedelta(days=1)) is not None
-
-
-def test_another_picture_begins_to_wait_anew() -> None:
-    held = judge(20, 20, held=judge(20, 20), now=NOON + WAIT)
-    other = judge(20, 20, held=held, now=NOON + 2 * WAIT, picture="b")
-    assert other is not None
-    assert (other.times, other.since) == (1, (NOON + 2 * WAIT).isoformat())
-
-
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_few_removals_of_many_are_never_held(would_cancel: int, more: int) -> None:
-    of = would_cancel + more
-    held = judge(would_cancel, of)
-    if held is not None:
-        assert would_cancel == of or (would_cancel >= HELD_AT_LEAST and would_cancel > of / 2)
-        assert (held.would_cancel, held.of, held.times) == (would_cancel, of, 1)
-
-
-@given(st.lists(st.text(), unique=True), st.randoms())
-def test_a_picture_is_the_set_of_keys(keys: list[str], random: object) -> None:
-    shuffled = list(keys)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert make_picture(shuffled) == make_picture(keys)
-    assert make_picture([*keys, "one more\n"]) != make_picture(keys)
-
-
-def test_a_picture_takes_any_text() -> None:
-    assert make_picture(["\ud800"]) != make_picture([])
+def test_what_is_held_is_stored_and_an_earlier_form_of_it_is_judged_anew() -> None:
+    held = HeldRemoval(would_cancel=3, of=4, since=NOON.isoformat(), times=1)
+    assert HeldRemoval.from_json(held.as_json()) == held
+    assert HeldRemoval.from_json({**held.as_json(), "picture": "a"}) is None
