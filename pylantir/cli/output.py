@@ -6,6 +6,7 @@ Results go to stdout; what is said about them (nothing found, progress) goes to 
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,19 @@ _WIDTH_WITHOUT_TERMINAL = 100_000
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON value, whatever is stored: JSON has no NaN and no infinity."""
+    try:
+        print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    except ValueError:
+        print(json.dumps(_finite(value), indent=2, ensure_ascii=False))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:

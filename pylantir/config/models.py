@@ -301,7 +301,10 @@ class Mpps(_Section):
 
     mode: Annotated[Literal["lenient", "strict"], expected('"lenient" or "strict"')] = Field(
         default="lenient",
-        description='"lenient" forgives what is missing in a report, and logs it; "strict" refuses it.',
+        description=(
+            '"lenient" forgives what is missing in a report, or odd without deciding anything, and logs it; '
+            '"strict" refuses it.'
+        ),
     )
     timeout: Seconds = Field(
         default=10, description="Seconds that a report waits for the database before the scanner is told to try again."

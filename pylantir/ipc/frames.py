@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pylantir.errors import ProtocolError
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+MAX_REPORT_FRAME_BYTES = 64 * 1024 * 1024
+"""Of a scanner's report: a DICOM message of 16 MiB as JSON."""
 _HEADER_BYTES = 4
 _RECEIVE_BYTES = 256 * 1024
 
@@ -29,10 +31,10 @@ def encode_body(value: Mapping[str, object]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
-def frame_bytes(body: bytes) -> bytes:
+def frame_bytes(body: bytes, limit: int = MAX_FRAME_BYTES) -> bytes:
     """Put the length before a JSON object that is encoded already."""
-    if len(body) > MAX_FRAME_BYTES:
-        msg = f"a frame of {len(body)} bytes exceeds the limit of {MAX_FRAME_BYTES}"
+    if len(body) > limit:
+        msg = f"a frame of {len(body)} bytes exceeds the limit of {limit}"
         raise ProtocolError(msg)
     return len(body).to_bytes(_HEADER_BYTES, "big") + body
 

@@ -17,12 +17,14 @@ from pylantir.mpps.model import (
     IN_PROGRESS,
     MODALITY,
     PATIENT_ID,
+    REQUEST_SEQUENCE,
     START_DATE,
     STEP_ID,
     STEP_SEQUENCE,
     STUDY_UID,
     Attributes,
     items_of,
+    levels_about_steps,
     text_of,
 )
 
@@ -99,20 +101,30 @@ def read_clues(attributes: Attributes, today: str) -> Clues:
         attributes: The instance's attributes.
         today: YYYYMMDD, for a scanner that does not say when it began.
     """
+    # A lean device says at the top level, or of its request, what belongs into the step.
+    around = {tag: _only_text(attributes, tag) for tag in (STUDY_UID, STEP_ID, ACCESSION_NUMBER)}
     steps = tuple(
         Named(
-            study_uid=text_of(step, STUDY_UID),
+            study_uid=text_of(step, STUDY_UID) or around[STUDY_UID],
             step_id=text_of(step, STEP_ID),
-            accession_number=text_of(step, ACCESSION_NUMBER),
+            accession_number=text_of(step, ACCESSION_NUMBER) or around[ACCESSION_NUMBER],
         )
         for step in items_of(attributes, STEP_SEQUENCE)
     )
+    whole = Named(study_uid=around[STUDY_UID], step_id=around[STEP_ID], accession_number=around[ACCESSION_NUMBER])
+    patients = {text_of(level, PATIENT_ID) for level in levels_about_steps(attributes)} - {""}
     return Clues(
-        steps=steps or (Named(),),
-        patient_id=text_of(attributes, PATIENT_ID),
+        steps=steps or (whole,),
+        patient_id=text_of(attributes, PATIENT_ID) or (patients.pop() if len(patients) == 1 else ""),
         modality=text_of(attributes, MODALITY),
         day=text_of(attributes, START_DATE).replace(".", "") or today,
     )
+
+
+def _only_text(attributes: Attributes, tag: str) -> str:
+    """What is said of an attribute outside the steps; nothing where that contradicts itself."""
+    said = {text_of(level, tag) for level in (attributes, *items_of(attributes, REQUEST_SEQUENCE))} - {""}
+    return said.pop() if len(said) == 1 else ""
 
 
 def link_items(clues: Clues, candidates: Sequence[Candidate]) -> tuple[Link, ...]:

@@ -15,12 +15,15 @@ from typing import Any, Literal
 
 Attributes = Mapping[str, Mapping[str, Any]]
 Operation = Literal["create", "set"]
+Oddity = tuple[str, str]
+"""An element that breaks its value representation: tag, and what became of it, without its value."""
 
 MODALITY = "00080060"
 ACCESSION_NUMBER = "00080050"
 PATIENT_ID = "00100020"
 STUDY_UID = "0020000D"
 STEP_SEQUENCE = "00400270"
+REQUEST_SEQUENCE = "00400275"
 STEP_ID = "00400009"
 START_DATE = "00400244"
 START_TIME = "00400245"
@@ -71,6 +74,7 @@ class ErrorId(enum.IntEnum):
     UNREADABLE = 12
     UNAVAILABLE = 13
     INTERNAL = 14
+    TOO_LARGE = 15
     NO_LONGER_UPDATABLE = 0xA710
 
 
@@ -83,6 +87,7 @@ class MppsRequest:
         sop_instance_uid: None where an N-CREATE leaves it to us.
         scanner: Calling AE title.
         attributes: The attribute list, or the modification list.
+        oddities: What could not be read as it should.
     """
 
     request_id: str
@@ -90,6 +95,7 @@ class MppsRequest:
     sop_instance_uid: str | None
     scanner: str
     attributes: Attributes
+    oddities: Sequence[Oddity] = ()
 
     def as_json(self) -> dict[str, object]:
         """As it goes to the writer."""
@@ -98,6 +104,7 @@ class MppsRequest:
             "sop_instance_uid": self.sop_instance_uid,
             "scanner": self.scanner,
             "attributes": self.attributes,
+            "oddities": self.oddities,
         }
 
 
@@ -110,6 +117,7 @@ class MppsAnswer:
         tags: The attributes at fault.
         sop_instance_uid: The instance; made by us where the scanner gave none.
         forgiven: Keywords of what was missing and is not insisted on.
+        remarks: What else was accepted though it is not as it should be, in words, without patient data.
     """
 
     status: int
@@ -118,6 +126,7 @@ class MppsAnswer:
     tags: tuple[str, ...] = ()
     sop_instance_uid: str | None = None
     forgiven: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """As it is stored and sent to the server."""
@@ -128,12 +137,14 @@ class MppsAnswer:
             "tags": list(self.tags),
             "sop_instance_uid": self.sop_instance_uid,
             "forgiven": list(self.forgiven),
+            "remarks": list(self.remarks),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MppsAnswer:
         """Read what `as_json` wrote."""
-        return cls(**{**value, "tags": tuple(value["tags"]), "forgiven": tuple(value["forgiven"])})
+        lists = ("tags", "forgiven", "remarks")
+        return cls(**{**value, **{name: tuple(value.get(name, ())) for name in lists}})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,3 +178,14 @@ def text_of(attributes: Attributes, tag: str) -> str:
 def items_of(attributes: Attributes, tag: str) -> list[Attributes]:
     """The items of a sequence, none where it is missing."""
     return [item for item in attributes.get(tag, {}).get("Value", ()) if isinstance(item, Mapping)]
+
+
+def levels_about_steps(attributes: Attributes) -> list[Attributes]:
+    """The places in which scanners say what an exam is for: its scheduled steps, its request attributes, its top."""
+    steps = [item for tag in (STEP_SEQUENCE, REQUEST_SEQUENCE) for item in items_of(attributes, tag)]
+    return [*steps, attributes]
+
+
+def study_uids(attributes: Attributes) -> set[str]:
+    """The study UIDs that a report names, wherever they stand."""
+    return {text_of(level, STUDY_UID) for level in levels_about_steps(attributes)} - {""}

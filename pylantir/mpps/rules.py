@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pylantir.errors import MppsRefused
 from pylantir.mpps.model import (
-    END_DATE,
-    END_TIME,
+    ACCESSION_NUMBER,
     FINAL_STATUSES,
     IN_PROGRESS,
+    PATIENT_ID,
     SERIES_SEQUENCE,
     SPECIFIC_CHARACTER_SET,
     STATUS,
+    STEP_ID,
     STEP_SEQUENCE,
+    STUDY_UID,
     Attributes,
     DimseStatus,
     ErrorId,
@@ -33,59 +36,16 @@ from pylantir.mpps.model import (
     text_of,
     values_of,
 )
+from pylantir.mpps.repeats import unchangeable, without_contradictions
+from pylantir.mpps.requirements import CREATED, ENDED, SERIES, STEP, UNCHANGEABLE, keyword_of
 
+_SHOWN_REMARKS = 20
 _INSTANCE_NAMESPACE = uuid.UUID("0d5f0a9e-3f0b-5f0e-8f43-9b1f4f6c7a52")
 _UID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
+_NUMBERS_AND_DOTS = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
-# Attribute -> keyword and type at N-CREATE: 1 has a value, 2 is present and may be empty.
-_CREATED: Mapping[str, tuple[str, int]] = {
-    STEP_SEQUENCE: ("ScheduledStepAttributesSequence", 1),
-    "00100010": ("PatientName", 2),
-    "00100020": ("PatientID", 2),
-    "00100030": ("PatientBirthDate", 2),
-    "00100040": ("PatientSex", 2),
-    "00081120": ("ReferencedPatientSequence", 2),
-    "00400253": ("PerformedProcedureStepID", 1),
-    "00400241": ("PerformedStationAETitle", 1),
-    "00400242": ("PerformedStationName", 2),
-    "00400243": ("PerformedLocation", 2),
-    "00400244": ("PerformedProcedureStepStartDate", 1),
-    "00400245": ("PerformedProcedureStepStartTime", 1),
-    STATUS: ("PerformedProcedureStepStatus", 1),
-    "00400254": ("PerformedProcedureStepDescription", 2),
-    "00400255": ("PerformedProcedureTypeDescription", 2),
-    "00081032": ("ProcedureCodeSequence", 2),
-    END_DATE: ("PerformedProcedureStepEndDate", 2),
-    END_TIME: ("PerformedProcedureStepEndTime", 2),
-    "00080060": ("Modality", 1),
-    "00200010": ("StudyID", 2),
-    "00400260": ("PerformedProtocolCodeSequence", 2),
-    SERIES_SEQUENCE: ("PerformedSeriesSequence", 2),
-}
-_STEP: Mapping[str, tuple[str, int]] = {
-    "0020000D": ("StudyInstanceUID", 1),
-    "00081110": ("ReferencedStudySequence", 2),
-    "00080050": ("AccessionNumber", 2),
-    "00401001": ("RequestedProcedureID", 2),
-    "00321060": ("RequestedProcedureDescription", 2),
-    "00400009": ("ScheduledProcedureStepID", 2),
-    "00400007": ("ScheduledProcedureStepDescription", 2),
-    "00400008": ("ScheduledProtocolCodeSequence", 2),
-}
-_ENDED: Mapping[str, tuple[str, int]] = {
-    END_DATE: ("PerformedProcedureStepEndDate", 1),
-    END_TIME: ("PerformedProcedureStepEndTime", 1),
-    SERIES_SEQUENCE: ("PerformedSeriesSequence", 1),
-}
-_SERIES: Mapping[str, tuple[str, int]] = {
-    "00181030": ("ProtocolName", 1),
-    "0020000E": ("SeriesInstanceUID", 1),
-}
-# What an N-SET may repeat, but not change.
-_UNCHANGEABLE = frozenset({
-    STEP_SEQUENCE, "00100010", "00100020", "00100021", "00100030", "00100040", "00081120", "00400253", "00400241",
-    "00400242", "00400243", "00400244", "00400245", "00080060", "00200010",
-})  # fmt: skip
+_VITAL = frozenset({STEP_SEQUENCE, PATIENT_ID, STUDY_UID, STEP_ID, ACCESSION_NUMBER, STATUS})
+"""What a wrong patient or a lost exam depends on: what cannot be understood there is never left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +68,12 @@ def decide(request: MppsRequest, stored: MppsInstance | None, *, strict: bool) -
     Args:
         request: What the scanner asks for.
         stored: The instance that it names, as it is now.
-        strict: Insist on everything that the standard requires. Otherwise what is missing is forgiven; what is
-            wrong is refused in both modes.
+        strict: Insist on everything that the standard requires. Otherwise what is missing is forgiven, and what
+            is odd and nothing depends on is accepted with a remark.
     """
     try:
+        if strict:
+            _check_readable(request)
         return (_create if request.operation == "create" else _set)(request, stored, strict=strict)
     except MppsRefused as refusal:
         return Decision(answer=refusal_answer(refusal, request.sop_instance_uid))
@@ -137,7 +99,8 @@ def instance_uid(request: MppsRequest, *, strict: bool) -> str:
     uid = (request.sop_instance_uid or "").strip(" \0")
     if not uid and request.operation == "create" and not strict:
         return f"2.25.{uuid.uuid5(_INSTANCE_NAMESPACE, request.request_id).int}"
-    if len(uid) > 64 or not _UID.fullmatch(uid):
+    # What some scanners make has components that begin with a zero: nothing depends on it.
+    if len(uid) > 64 or not (_UID if strict else _NUMBERS_AND_DOTS).fullmatch(uid):
         comment = "the SOP Instance UID is malformed" if uid else "the SOP Instance UID is missing"
         raise MppsRefused(DimseStatus.INVALID_INSTANCE, ErrorId.BAD_INSTANCE_UID, comment)
     return uid
@@ -147,19 +110,19 @@ def _create(request: MppsRequest, stored: MppsInstance | None, *, strict: bool) 
     uid = instance_uid(request, strict=strict)
     if stored is not None:
         raise MppsRefused(DimseStatus.DUPLICATE_INSTANCE, ErrorId.DUPLICATE, "this instance exists already")
-    attributes = _without_character_set(request.attributes)
-    _check_forms(attributes)
-    if values_of(attributes, STATUS) and text_of(attributes, STATUS) != IN_PROGRESS:
+    remarks = _remarks(request, uid)
+    attributes = _readable(request.attributes, remarks, strict=strict)
+    if values_of(attributes, STATUS) and _status(attributes, strict=strict) != IN_PROGRESS:
         raise _wrong_value(STATUS, "PerformedProcedureStepStatus must be IN PROGRESS at N-CREATE")
-    lacking = _lacks(attributes, _CREATED)
+    lacking = _lacks(attributes, CREATED)
     for step in items_of(attributes, STEP_SEQUENCE):
-        lacking += _lacks(step, _STEP)
+        lacking += _lacks(step, STEP)
     forgiven = _forgive(lacking, strict=strict)
     if not request.sop_instance_uid:
         forgiven = ("AffectedSOPInstanceUID", *forgiven)
     attributes[STATUS] = {"vr": "CS", "Value": [IN_PROGRESS]}
     return Decision(
-        answer=MppsAnswer(status=DimseStatus.SUCCESS, sop_instance_uid=uid, forgiven=forgiven),
+        answer=_accepted(uid, forgiven, remarks),
         instance=MppsInstance(sop_instance_uid=uid, status=IN_PROGRESS, attributes=attributes),
     )
 
@@ -174,38 +137,64 @@ def _set(request: MppsRequest, stored: MppsInstance | None, *, strict: bool) -> 
             ErrorId.NO_LONGER_UPDATABLE,
             "Performed Procedure Step Object may no longer be updated",
         )
-    changes = _without_character_set(request.attributes)
-    _check_forms(changes)
-    status = text_of(changes, STATUS) or stored.status
+    remarks = _remarks(request, uid)
+    changes = _readable(request.attributes, remarks, strict=strict)
+    status = _status(changes, strict=strict) or stored.status
     if status not in (IN_PROGRESS, *FINAL_STATUSES):
         raise _wrong_value(STATUS, "no such PerformedProcedureStepStatus")
-    for tag, change in changes.items():
-        _check_change(tag, change, stored.attributes, strict=strict)
+    if strict:
+        for tag, change in changes.items():
+            _check_change(tag, change, stored.attributes)
+    else:
+        changes = without_contradictions(changes, stored.attributes, remarks)
     merged = {**stored.attributes, **changes}
     # A modification list need not name the status, but it cannot be emptied.
-    lacking = _lacks(changes, {STATUS: _CREATED[STATUS]}) if STATUS in changes else []
+    lacking = _lacks(changes, {STATUS: CREATED[STATUS]}) if STATUS in changes else []
     if status in FINAL_STATUSES:
-        lacking += _lacks(merged, _ENDED)
+        lacking += _lacks(merged, ENDED)
         for series in items_of(merged, SERIES_SEQUENCE):
-            lacking += _lacks(series, _SERIES)
+            lacking += _lacks(series, SERIES)
     forgiven = _forgive(lacking, strict=strict)
     merged[STATUS] = {"vr": "CS", "Value": [status]}
     return Decision(
-        answer=MppsAnswer(status=DimseStatus.SUCCESS, sop_instance_uid=uid, forgiven=forgiven),
+        answer=_accepted(uid, forgiven, remarks),
         instance=MppsInstance(sop_instance_uid=uid, status=status, attributes=merged, item_ids=stored.item_ids),
         changed=tuple(tag for tag in changes if not _same(changes[tag], stored.attributes.get(tag, {}))),
     )
 
 
-def _check_change(tag: str, change: Mapping[str, object], stored: Attributes, *, strict: bool) -> None:
-    name = _name(tag)
+def _accepted(uid: str, forgiven: tuple[str, ...], remarks: Sequence[str]) -> MppsAnswer:
+    shown = tuple(dict.fromkeys(remarks))
+    if len(shown) > _SHOWN_REMARKS:
+        shown = (*shown[:_SHOWN_REMARKS], f"and {len(shown) - _SHOWN_REMARKS} more")
+    return MppsAnswer(status=DimseStatus.SUCCESS, sop_instance_uid=uid, forgiven=forgiven, remarks=shown)
+
+
+def _remarks(request: MppsRequest, uid: str) -> list[str]:
+    remarks = [f"{keyword_of(tag)} {what}" for tag, what in request.oddities]
+    if not _UID.fullmatch(uid):
+        remarks.append("the SOP Instance UID has a component that begins with zero")
+    return remarks
+
+
+def _check_readable(request: MppsRequest) -> None:
+    for tag, what in request.oddities:
+        comment = f"{keyword_of(tag)} cannot be read: {what.rpartition(': ')[2]}"
+        raise MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.UNREADABLE, comment, (tag,))
+
+
+def _status(attributes: Attributes, *, strict: bool) -> str:
+    status = text_of(attributes, STATUS)
+    return status if strict else status.upper().replace("_", " ")
+
+
+def _check_change(tag: str, change: Mapping[str, object], stored: Attributes) -> None:
+    """Insist that only what was created is set, and nothing that may not change."""
     if tag not in stored:
-        if strict:
-            comment = f"{name} was not created"
-            raise MppsRefused(DimseStatus.NO_SUCH_ATTRIBUTE, ErrorId.NOT_CREATED, comment, (tag,))
-    elif tag in _UNCHANGEABLE and not _same(change, stored[tag]):
-        comment = f"{name} may not change"
-        raise MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.UNCHANGEABLE, comment, (tag,))
+        comment = f"{keyword_of(tag)} was not created"
+        raise MppsRefused(DimseStatus.NO_SUCH_ATTRIBUTE, ErrorId.NOT_CREATED, comment, (tag,))
+    if tag in UNCHANGEABLE and not _same(change, stored[tag]):
+        raise unchangeable(tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,31 +230,39 @@ def _forgive(lacking: list[_Lack], *, strict: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lack.name for lack in lacking))
 
 
-def _check_forms(attributes: Attributes) -> None:
-    """Refuse text where a sequence belongs, and the other way round: nothing could be read from it."""
-    for level, known in (
-        (attributes, _CREATED),
-        *((step, _STEP) for step in items_of(attributes, STEP_SEQUENCE)),
-        *((series, _SERIES) for series in items_of(attributes, SERIES_SEQUENCE)),
-    ):
-        for tag, (name, _) in known.items():
-            is_sequence = name.endswith("Sequence")
-            if tag in level and (level[tag].get("vr") == "SQ") != is_sequence:
-                what = "a sequence" if is_sequence else "a value, not a sequence"
+def _readable(attributes: Attributes, remarks: list[str], *, strict: bool) -> dict[str, Mapping[str, Any]]:
+    """Leave out text where a sequence belongs, and the other way round: nothing could be read from it.
+
+    Raises:
+        MppsRefused: It is strict, or the patient, the study or the status depends on it.
+    """
+    level = _level_readable(attributes, CREATED, remarks, strict=strict)
+    level.pop(SPECIFIC_CHARACTER_SET, None)
+    for tag, known in ((STEP_SEQUENCE, STEP), (SERIES_SEQUENCE, SERIES)):
+        items = items_of(level, tag)
+        if items:
+            level[tag] = {"vr": "SQ", "Value": [_level_readable(item, known, remarks, strict=strict) for item in items]}
+    return level
+
+
+def _level_readable(
+    level: Attributes, known: Mapping[str, tuple[str, int]], remarks: list[str], *, strict: bool
+) -> dict[str, Mapping[str, Any]]:
+    readable = dict(level)
+    for tag, (name, _) in known.items():
+        is_sequence = name.endswith("Sequence")
+        if tag in level and (level[tag].get("vr") == "SQ") != is_sequence:
+            what = "a sequence" if is_sequence else "a value, not a sequence"
+            if strict or tag in _VITAL:
                 raise MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.WRONG_FORM, f"{name} must be {what}", (tag,))
+            remarks.append(f"{name} left out: it must be {what}")
+            del readable[tag]
+    return readable
 
 
 def _wrong_value(tag: str, comment: str) -> MppsRefused:
     return MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.WRONG_VALUE, comment, (tag,))
 
 
-def _without_character_set(attributes: Attributes) -> dict[str, Mapping[str, object]]:
-    return {tag: value for tag, value in attributes.items() if tag != SPECIFIC_CHARACTER_SET}
-
-
 def _same(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     return (one.get("Value") or []) == (other.get("Value") or [])
-
-
-def _name(tag: str) -> str:
-    return _CREATED[tag][0] if tag in _CREATED else f"({tag[:4]},{tag[4:]})"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pylantir.errors import ProtocolError
 from pylantir.ipc.batch import VERSION, read_acknowledgement
-from pylantir.ipc.frames import Frame, FrameSocket, encode_frame, frame_bytes
+from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_frame, frame_bytes
 from pylantir.ipc.sockets import connect_to
 
 WINDOW = 4
@@ -47,6 +47,7 @@ class WriterConnection:
         address: The entry queue's socket.
         hello: Who this producer is, and its token.
         clock: Monotonic seconds.
+        limit: Longest frame in bytes.
 
     Attributes:
         standing: The writer's last welcome: where the source stands.
@@ -54,7 +55,13 @@ class WriterConnection:
         trouble: Why there has been no connection for a while; None if all is well.
     """
 
-    def __init__(self, address: Path, hello: Mapping[str, object], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        address: Path,
+        hello: Mapping[str, object],
+        clock: Callable[[], float] = time.monotonic,
+        limit: int = MAX_FRAME_BYTES,
+    ) -> None:
         self.standing: Frame | None = None
         self.unkept: set[int] = set()
         self.trouble: str | None = None
@@ -62,6 +69,7 @@ class WriterConnection:
         self._address = address
         self._hello = encode_frame({"kind": "hello", "version": VERSION, **hello})
         self._clock = clock
+        self._limit = limit
         self._frames: FrameSocket | None = None
         self._welcomed = False
         self._unacknowledged: deque[_Sent] = deque()
@@ -93,7 +101,7 @@ class WriterConnection:
         """Send an encoded JSON object, now or after a reconnect; kept until it is acknowledged."""
         self._unacknowledged.append(_Sent(cycle, seq, body))
         if self._frames and self._welcomed:
-            self._frames.send(frame_bytes(body))
+            self._frames.send(frame_bytes(body, self._limit))
 
     def take_summary(self, cycle: str) -> Frame | None:
         """What the writer said about a finished cycle, or its answer to a report, once."""
@@ -156,7 +164,7 @@ class WriterConnection:
             self.trouble = self._absent_since = None
             for sent in self._unacknowledged:
                 if self._frames:
-                    self._frames.send(frame_bytes(sent.body))
+                    self._frames.send(frame_bytes(sent.body, self._limit))
         elif frame.get("kind") == "ack" and self._unacknowledged:
             first, told = self._unacknowledged[0], read_acknowledgement(frame)
             if (first.cycle, first.seq) == (told.cycle, told.seq):

@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pylantir.errors import WriterUnavailable
-from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, encode_body
-from pylantir.mpps.model import MppsAnswer, MppsRequest
+from pylantir.errors import MppsRefused, WriterUnavailable
+from pylantir.ipc.frames import MAX_REPORT_FRAME_BYTES, Frame, encode_body
+from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from workers.child.producer import WriterConnection
 
 ACKNOWLEDGEMENT_GRACE_S = 1.0
@@ -47,7 +47,7 @@ class ReportClient:
     """
 
     def __init__(self, address: Path, hello: Mapping[str, object], timeout_s: float) -> None:
-        self._writer = WriterConnection(address, hello)
+        self._writer = WriterConnection(address, hello, limit=MAX_REPORT_FRAME_BYTES)
         self._timeout_s = timeout_s
         self._incoming: deque[_Waiting] = deque()
         self._sent: dict[str, _Waiting] = {}
@@ -62,7 +62,8 @@ class ReportClient:
         """Give a report to the writer and wait for its COMMIT. For any thread.
 
         Raises:
-            WriterUnavailable: There was no answer in time, or the report is too large.
+            WriterUnavailable: There was no answer in time.
+            MppsRefused: The report is too large: a repeat would be as well.
         """
         expires_at = time.monotonic() + self._timeout_s
         frame = {
@@ -70,8 +71,8 @@ class ReportClient:
             "request": request.as_json(),
         }  # fmt: skip
         body = encode_body(frame)
-        if len(body) > MAX_FRAME_BYTES:
-            raise WriterUnavailable(f"a report of {len(body)} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+        if len(body) > MAX_REPORT_FRAME_BYTES:
+            raise MppsRefused(DimseStatus.PROCESSING_FAILURE, ErrorId.TOO_LARGE, "the report is too large")
         waiting = _Waiting(request.request_id, expires_at, body)
         self._incoming.append(waiting)
         self._wake()

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from pylantir.errors import ProtocolError
 from pylantir.ipc.batch import VERSION
-from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_frame
+from pylantir.ipc.frames import MAX_FRAME_BYTES, MAX_REPORT_FRAME_BYTES, Frame, FrameSocket, encode_frame
 from workers.child.producer import WINDOW
 
 MAX_STRANGERS = 64
@@ -202,7 +202,7 @@ class EntryQueue:
                 self._forget(other)
         self._latest[role, source] = generation
         producer.role, producer.source, producer.generation = role, source, generation
-        producer.frames.reader.limit = MAX_FRAME_BYTES
+        producer.frames.reader.limit = MAX_REPORT_FRAME_BYTES if source is None else MAX_FRAME_BYTES
         producer.answer(self._greet(producer))
 
     def _settle(self, producer: Producer) -> None:

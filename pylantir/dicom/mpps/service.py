@@ -14,12 +14,9 @@ import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 
-from pydicom.dataset import Dataset
-from pynetdicom.dsutils import decode, encode
-
-from pylantir.dicom.mpps.json_model import attributes_of, dataset_of
+from pylantir.dicom.mpps.decoding import read_attributes
+from pylantir.dicom.mpps.encoding import write_attributes
 from pylantir.dicom.net.commands import Ending, Operation
 from pylantir.dicom.net.services import ReportRequest
 from pylantir.errors import MppsRefused, PylantirError, StoreError, WriterUnavailable
@@ -51,7 +48,7 @@ class MppsService:
     def answer(self, request: ReportRequest) -> Ending:
         """Answer one request, and log it in one line."""
         started = time.monotonic()
-        attributes: Dataset | None = None
+        attributes: Attributes | None = None
         try:
             if request.operation is Operation.N_GET:
                 answer, attributes = self._retrieve(request)
@@ -68,7 +65,7 @@ class MppsService:
         _log_answer(request, answer, (time.monotonic() - started) * 1000)
         return _ending(request, answer, attributes)
 
-    def _retrieve(self, request: ReportRequest) -> tuple[MppsAnswer, Dataset]:
+    def _retrieve(self, request: ReportRequest) -> tuple[MppsAnswer, Attributes]:
         attributes = self._ports.retrieve(request.instance_uid or "")
         if attributes is None:
             comment = "there is no such instance"
@@ -77,21 +74,18 @@ class MppsService:
         missing = tuple(tag for tag in wanted if tag not in attributes)
         status = DimseStatus.ATTRIBUTE_LIST_ERROR if missing else DimseStatus.SUCCESS
         found = {tag: value for tag, value in attributes.items() if not wanted or tag in wanted}
-        return MppsAnswer(status=status, tags=missing), dataset_of(found)
+        return MppsAnswer(status=status, tags=missing), found
 
     def _report(self, request: ReportRequest) -> MppsAnswer:
-        try:
-            attributes = decode(BytesIO(request.data), not request.explicit_vr, True)
-        except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
-            comment = f"the data set cannot be decoded ({type(error).__name__})"
-            raise MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.UNREADABLE, comment) from None
+        reading = read_attributes(request.data, explicit_vr=request.explicit_vr)
         return self._ports.report(
             MppsRequest(
                 request_id=uuid.uuid4().hex,
                 operation="create" if request.operation is Operation.N_CREATE else "set",
                 sop_instance_uid=request.instance_uid,
                 scanner=request.caller,
-                attributes=attributes_of(attributes),
+                attributes=reading.attributes,
+                oddities=reading.oddities,
             )
         )
 
@@ -108,7 +102,7 @@ def _log_answer(request: ReportRequest, answer: MppsAnswer, elapsed_ms: float) -
         )  # fmt: skip
 
 
-def _ending(request: ReportRequest, answer: MppsAnswer, attributes: Dataset | None) -> Ending:
+def _ending(request: ReportRequest, answer: MppsAnswer, attributes: Attributes | None) -> Ending:
     made = answer.sop_instance_uid if answer.status == DimseStatus.SUCCESS else None
     return Ending(
         status=answer.status,
@@ -117,7 +111,7 @@ def _ending(request: ReportRequest, answer: MppsAnswer, attributes: Dataset | No
         instance_uid=request.instance_uid or made,
         # An N-CREATE response has no element for them.
         attributes=() if request.operation is Operation.N_CREATE else tuple(int(tag, 16) for tag in answer.tags),
-        data=encode(attributes, not request.explicit_vr, True) or b"" if attributes is not None else b"",
+        data=write_attributes(attributes, explicit_vr=request.explicit_vr) if attributes else b"",
     )
 
 

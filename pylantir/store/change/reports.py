@@ -244,6 +244,8 @@ def _performed(instance: MppsInstance) -> dict[str, str]:
 def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange]) -> None:
     if decision.answer.forgiven:
         logger.warning("MPPS of %s accepted without %s", request.scanner, ", ".join(decision.answer.forgiven))
+    for remark in decision.answer.remarks:
+        logger.warning("MPPS of %s accepted though %s", request.scanner, remark)
     if decision.answer.status != DimseStatus.SUCCESS:
         return
     for change in changes:

@@ -116,3 +116,34 @@ def test_clues_are_read_from_the_attributes() -> None:
 )
 def test_an_item_never_comes_back_from_completed(current: str, reported: str, expected: str) -> None:
     assert next_item_status(current, reported) == expected
+
+
+@pytest.mark.parametrize(
+    ("attributes", "named"),
+    [
+        ({"0020000D": {"vr": "UI", "Value": ["1.2"]}}, Named(study_uid="1.2")),
+        ({"00080050": {"vr": "SH", "Value": ["A1"]}}, Named(accession_number="A1")),
+        ({"00400275": {"vr": "SQ", "Value": [{"0020000D": {"vr": "UI", "Value": ["1.2"]}}]}}, Named(study_uid="1.2")),
+        (
+            {"0020000D": {"vr": "UI", "Value": ["1.2"]}, "00400270": {"vr": "SQ", "Value": [{}]}},
+            Named(study_uid="1.2"),
+        ),
+        (
+            {
+                "00080050": {"vr": "SH", "Value": ["A1"]},
+                "00400275": {"vr": "SQ", "Value": [{"00080050": {"vr": "SH", "Value": ["A2"]}}]},
+            },
+            Named(),
+        ),
+    ],
+)
+def test_what_a_lean_device_says_outside_the_steps_counts(attributes: Any, named: Named) -> None:
+    assert read_clues(attributes, "20300101").steps == (named,)
+
+
+def test_a_patient_named_in_the_step_counts_unless_two_are() -> None:
+    def steps(*patients: str) -> Any:
+        return {"00400270": {"vr": "SQ", "Value": [{"00100020": {"vr": "LO", "Value": [one]}} for one in patients]}}
+
+    assert read_clues(steps("P1"), "20300101").patient_id == "P1"
+    assert read_clues(steps("P1", "P2"), "20300101").patient_id == ""

@@ -250,3 +250,136 @@ def test_whatever_is_reported_the_status_only_goes_forward(sequence: list[tuple[
         allowed = {None: {"IN PROGRESS"}, "IN PROGRESS": {"IN PROGRESS", "COMPLETED", "DISCONTINUED"}}
         assert decision.instance.status in allowed.get(before, set())
         stored = decision.instance
+
+
+def name(text_: str) -> Elements:
+    return text("PN", {"Alphabetic": text_})
+
+
+def with_step(**changes: Elements) -> Elements:
+    step = {**created()["00400270"]["Value"][0], **{tag.removeprefix("t"): one for tag, one in changes.items()}}
+    return {"00400270": text("SQ", step)}
+
+
+REPEATED = [
+    {"00400245": text("TM", "1030")},
+    {"00400245": text("TM", "103000.0")},
+    {"00400244": text("DA", "2026.01.05")},
+    {"00100010": name("Doe^Jane^^")},
+    {"00100010": name(" Doe^Jane ")},
+    {"00100020": text("LO", " P1")},
+    {"00400253": text("SH", "PPS1 ")},
+    {"00100030": text("DA")},
+    {"00100010": text("PN")},
+    {"00100010": name("Roe^John")},
+    {"00400241": text("AE", "MR2")},
+    {"00100020": text("LO")},
+    with_step(t00080050=text("SH", "A1")),
+    with_step(t00081150=text("UI")),
+    with_step(t0020000D=text("UI")),
+    {"00400270": text("SQ")},
+    {"0020000D": text("UI", "1.2.3")},
+]
+
+
+@pytest.mark.parametrize("repeated", REPEATED)
+def test_an_end_that_repeats_the_beginning_in_other_words_is_stored(repeated: Elements) -> None:
+    decision = ask("set", {**repeated, **ended()}, begun(), strict=False)
+    assert code(decision) == (0, None)
+    assert decision.instance is not None
+    attributes = decision.instance.attributes
+    assert decision.instance.status == "COMPLETED"
+    for tag in ("00100010", "00100020", "00400244", "00400245", "00400241", "00400253"):
+        assert attributes[tag] == created()[tag]
+    assert attributes["00400270"]["Value"][0]["0020000D"] == text("UI", "1.2.3")
+
+
+def test_a_different_value_that_stays_as_created_is_remarked_without_either() -> None:
+    decision = ask("set", {"00100010": name("Roe^John"), "00100030": text("DA", "19800101")}, begun(), strict=False)
+    assert decision.answer.remarks == ("PatientName stays as it was created",)
+    assert decision.instance is not None
+    assert decision.instance.attributes["00100030"] == text("DA", "19800101")
+    assert code(ask("set", {"00100010": name("Roe^John")}, begun())) == (0x0106, 6)
+
+
+def test_an_empty_value_of_a_step_is_filled() -> None:
+    more = with_step(t00080050=text("SH", "A1"), t0020000D=text("UI", "1.2.3"))
+    decision = ask("set", more, begun(), strict=False)
+    assert decision.instance is not None
+    (step,) = decision.instance.attributes["00400270"]["Value"]
+    assert (step["00080050"], step["00400009"]) == (text("SH", "A1"), text("SH"))
+    assert decision.changed == ("00400270",)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"00100020": text("LO", "P2")},
+        {"00100020": text("LO", "p1")},
+        with_step(t0020000D=text("UI", "1.2.4")),
+        {"0020000D": text("UI", "1.2.4")},
+        {"00400275": text("SQ", {"0020000D": text("UI", "1.2.4")})},
+    ],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_another_patient_or_study_is_refused_in_both_modes(other: Elements, strict: bool) -> None:
+    decision = ask("set", {**other, **ended()}, begun(), strict=strict)
+    assert decision.instance is None
+
+
+@pytest.mark.parametrize(
+    ("uid", "lenient"),
+    [("1.2.03.4", 0), ("01.2", 0), ("9.9", 0), ("1..2", 0x0117), ("1.2.x", 0x0117), ("1." * 40 + "1", 0x0117)],
+)
+def test_a_uid_with_leading_zeros_is_accepted_with_a_remark(uid: str, lenient: int) -> None:
+    assert code(ask("create", created(), uid=uid)) == (0x0117, 9)
+    decision = ask("create", created(), uid=uid, strict=False)
+    assert decision.answer.status == lenient
+    assert bool(decision.answer.remarks) == (lenient == 0)
+
+
+@pytest.mark.parametrize("tag", ["00081032", "00400340", "00400254", "00100010"])
+def test_what_is_of_the_wrong_form_and_matters_to_nobody_is_left_out(tag: str) -> None:
+    wrong = text("SQ", {}) if created()[tag]["vr"] != "SQ" else text("LO", "x")
+    assert code(ask("create", {**created(), tag: wrong})) == (0x0106, 4)
+    decision = ask("create", {**created(), tag: wrong}, strict=False)
+    assert decision.instance is not None
+    assert tag not in decision.instance.attributes
+    assert len(decision.answer.remarks) == 1
+
+
+def test_what_could_not_be_read_is_remarked_or_in_strict_mode_refused() -> None:
+    oddities = (("00101030", "stored as the text that came: not a number"),)
+    request = MppsRequest(
+        request_id="r1", operation="create", sop_instance_uid=UID, scanner="MR1",
+        attributes={**created(), "00101030": text("DS", "70kg")}, oddities=oddities,
+    )  # fmt: skip
+    lenient = decide(request, None, strict=False)
+    assert lenient.answer.remarks == ("(0010,1030) stored as the text that came: not a number",)
+    assert lenient.instance is not None
+    assert lenient.instance.attributes["00101030"] == text("DS", "70kg")
+    strict = decide(request, None, strict=True)
+    assert (strict.answer.status, strict.answer.error_id, strict.answer.tags) == (0x0106, 12, ("00101030",))
+
+
+def test_many_remarks_are_told_in_short() -> None:
+    oddities = [(f"00290{number:03X}", "left out: odd") for number in range(100)]
+    request = MppsRequest(
+        request_id="r1",
+        operation="create",
+        sop_instance_uid=UID,
+        scanner="MR1",
+        attributes=created(),
+        oddities=oddities,
+    )
+    remarks = decide(request, None, strict=False).answer.remarks
+    assert (len(remarks), remarks[-1]) == (21, "and 80 more")
+
+
+@given(st.sampled_from(REPEATED), st.sampled_from(REPEATED))
+def test_a_repeat_in_other_words_is_no_change(one: Elements, other: Elements) -> None:
+    first = ask("set", {**one, **other}, begun(), strict=False).instance
+    assert first is not None
+    again = ask("set", {**one, **other}, first, strict=False)
+    assert again.instance == first
+    assert again.changed == ()
