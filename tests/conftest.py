@@ -6,9 +6,18 @@ import pytest
 from dcmtk import findscu
 from dicom_server import bound, quiet_dicom_libraries
 from hypothesis import settings
+from mariadb import mariadb_server, mariadb_url
 from postgresql import postgresql_server, postgresql_url
 
-__all__ = ["bound", "findscu", "postgresql_server", "postgresql_url", "quiet_dicom_libraries"]
+__all__ = [
+    "bound",
+    "findscu",
+    "mariadb_server",
+    "mariadb_url",
+    "postgresql_server",
+    "postgresql_url",
+    "quiet_dicom_libraries",
+]
 
 
 ROOMS_OF_WHOLE_INSTALLATIONS = {"acceptance", "docs"}

@@ -90,6 +90,7 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
     try:
         plugin = load_plugin(source.plugin)
         plugin.empty_values, plugin.where = source.empty_values, source.where
+        plugin.timezone = source.timezone or ""
         try:
             _validate(plugin, source)
             _map_all(plugin, source, found, limit, kept, show)

@@ -50,6 +50,7 @@ class DataSourcePlugin(ABC):
     others before the first fetch, from the source's keys of these names, for `map_record`:
 
         empty_values: Words that mean nothing.
+        timezone: Name of the source's time zone; empty: this machine's.
         where: Column -> the texts of which a record has to have one, or {"not": [...]}.
     """
 
@@ -58,6 +59,7 @@ class DataSourcePlugin(ABC):
     empty_values: Sequence[str] = EMPTY_VALUES
     where: Mapping[str, Any] = {}
     _compiled: tuple[Mapping[str, Any], RecordMapping] | None = None
+    timezone: str = ""
 
     @abstractmethod
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:

@@ -7,15 +7,19 @@ complete picture; with it, a fetch gives what changed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
+from pylantir.data_sources.formats.columns import columns_read, repeated_names
 from pylantir.data_sources.options import Options, near_name
 from pylantir.data_sources.wall_clock import wall_clock_before
+from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import SourceUnavailable
 
 KEYS = ("url", "url_env", "query", "query_file", "timezone", "statement_timeout", "fetch_size")
@@ -86,17 +90,19 @@ class SqlPlugin(DataSourcePlugin):
             url=self._url,
             statement_timeout_s=self._statement_timeout_s,
             fetch_size=self._fetch_size,
-            time_zone=self._time_zone or "UTC",
+            time_zone=self._time_zone or self.timezone,
         )
-        incremental = "since" in _PARAMETER.findall(query)
-        since = look_back(datetime.datetime.now(datetime.UTC), interval, self._time_zone) if incremental else None
-        rows = stream_rows(access, query, since)
-        mapping = resolve_columns(tuple(next(rows)), field_mapping)
-        for number, row in enumerate(rows, 1):
-            entry = self.map_record(row, mapping) if mapping else dict(row)
-            entry = {name: plain_value(value) for name, value in entry.items()}
-            entry[RECORD_LABEL] = f"row {number}"
-            yield entry
+        since = None
+        if "since" in _PARAMETER.findall(query):
+            since = partial(look_back, datetime.datetime.now(datetime.UTC), interval, self._time_zone)
+        # Closed here: a generator that is forgotten half-way keeps its connection.
+        with contextlib.closing(stream_rows(access, query, since)) as rows:
+            names = name_columns(next(rows), columns_read(field_mapping))
+            for number, row in enumerate(rows, 1):
+                record = dict(zip(names, map(plain_value, row), strict=True))
+                entry = self.map_record(record, field_mapping) if field_mapping else record
+                entry[RECORD_LABEL] = f"row {number}"
+                yield entry
 
     def _read_query(self) -> str:
         if self._query:
@@ -112,25 +118,37 @@ class SqlPlugin(DataSourcePlugin):
         return query
 
 
-def resolve_columns(columns: Sequence[str], field_mapping: Mapping[str, str]) -> dict[str, str]:
-    """Find the mapped columns among those that the query gives; capitals do not count where nothing else fits.
+def name_columns(columns: Sequence[str], mapped: Sequence[str]) -> list[str]:
+    """Name the columns of a result as the mapping writes them; capitals do not count.
+
+    Args:
+        columns: As the database gives them.
+        mapped: The columns that the mapping reads, perhaps with a path into one; none if the columns are named like
+            worklist fields.
 
     Raises:
-        SourceUnavailable: Columns are missing; all are named.
+        SourceUnavailable: A mapped column is missing, or stands twice; all are named.
     """
-    by_lower = {column.lower(): column for column in columns}
-    resolved, missing = {}, []
-    for source, target in field_mapping.items():
-        head, dot, path = source.partition(".")
-        if source in columns or head in columns:
-            resolved[source] = target
-        elif (column := by_lower.get(source.lower())) or (column := by_lower.get(head.lower())):
-            resolved[column + dot + path if column.lower() == head.lower() else column] = target
-        else:
-            missing.append(f'"{source}"{near_name(source, columns)}')
+    heads: dict[str, str] = {}
+    missing = []
+    lowered = {column.lower() for column in columns}
+    for name in mapped:
+        head = name if name.lower() in lowered else name.partition(".")[0]
+        if head.lower() not in lowered:
+            missing.append(f'"{name}"{near_name(name, columns)}')
+        elif heads.setdefault(head.lower(), head) != head:
+            raise SourceUnavailable(f'"{heads[head.lower()]}" and "{head}" are one column; write it in one way')
+    wanted = heads if mapped else {field: field for field in MAPPING_TARGETS}
+    twice = [
+        f'"{columns[places[0] - 1]}" stands at the positions {" and ".join(map(str, places))}'
+        for name, places in repeated_names(columns, ignore_case=True).items()
+        if name.lower() in wanted
+    ]
     if missing:
         raise SourceUnavailable(f"the query gives no column {', '.join(missing)}; it gives {', '.join(columns)}")
-    return resolved
+    if twice:
+        raise SourceUnavailable(f"the query gives a column twice: {'; '.join(twice)}; name each with AS, or select one")
+    return [wanted.get(column.lower(), column) for column in columns]
 
 
 def plain_value(value: object) -> object:
@@ -143,16 +161,25 @@ def plain_value(value: object) -> object:
     return value
 
 
-def look_back(now: datetime.datetime, interval_s: float, zone_name: str) -> datetime.datetime:
+def look_back(
+    now: datetime.datetime, interval_s: float, zone_name: str, session_ahead: datetime.timedelta | None = None
+) -> datetime.datetime:
     """Say what `:since` is: a time in the database's zone; the earliest that it can be, if the zone is not told.
 
     Args:
         now: With a time zone.
         interval_s: Seconds to look back.
         zone_name: The zone of the timestamps in the database, or "".
+        session_ahead: How far the session's clock is ahead of UTC now: timestamps with a zone are compared by it.
     """
-    zones = (zone_name,) if zone_name else ("UTC", "")
-    return min(wall_clock_before(now, interval_s, zone) for zone in zones)
+    if zone_name:
+        return wall_clock_before(now, interval_s, zone_name)
+    readings = [wall_clock_before(now, interval_s, zone) for zone in ("UTC", "")]
+    if session_ahead is not None:
+        # An hour earlier: then the clock may have been set back.
+        in_session = readings[0] + session_ahead - datetime.timedelta(hours=1)
+        readings.append(in_session)
+    return min(readings)
 
 
 def _strange_parameters(query: str) -> str:

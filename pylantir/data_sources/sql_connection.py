@@ -6,10 +6,11 @@ out: rows as dictionaries. Passwords and patients' data stay out of messages.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from pylantir.data_sources.sql_session import prepare_session, session_offset
 from pylantir.errors import SourceUnavailable
 
 _CONNECT_TIMEOUT_S = 15
@@ -30,14 +32,8 @@ _DRIVERS = {
     "MySQLdb": "pip install pymysql and an address that begins with mysql+pymysql://",
     "cx_Oracle": "pip install oracledb and an address that begins with oracle+oracledb://",
 }
-_READ_ONLY = {
-    "postgresql": "SET TRANSACTION READ ONLY",
-    "oracle": "SET TRANSACTION READ ONLY",
-    "mysql": "SET SESSION TRANSACTION READ ONLY",
-    "mariadb": "SET SESSION TRANSACTION READ ONLY",
-    "sqlite": "PRAGMA query_only = ON",
-}
 _CANCELLED_BY_TIMEOUT = "57014"
+_MYSQL_TIMEOUTS = (1969, 3024)
 _CLASS_OF_DATA_ERRORS = "22"
 
 
@@ -49,25 +45,28 @@ class SqlAccess:
         url: SQLAlchemy URL; holds a password perhaps.
         statement_timeout_s: Longest time until the database answers with rows, in seconds.
         fetch_size: Rows per round trip.
-        time_zone: Zone of the session, where the database has one.
+        time_zone: Zone of the session, where the database has one; empty: as the server has it.
     """
 
     url: str = field(repr=False)
     statement_timeout_s: float = 60.0
     fetch_size: int = 1000
-    time_zone: str = "UTC"
+    time_zone: str = ""
 
 
-def stream_rows(access: SqlAccess, query: str, since: datetime.datetime | None) -> Iterator[Mapping[str, Any]]:
+def stream_rows(
+    access: SqlAccess, query: str, since: Callable[[datetime.timedelta | None], datetime.datetime] | None
+) -> Generator[Sequence[Any], None, None]:
     """Run a query and give its rows; the connection is closed at the end, or when the caller stops.
 
     Args:
         access: The database.
         query: SQL text, with `:since` in it if `since` is given.
-        since: Without a time zone.
+        since: Gives the value of `:since`, without a time zone, for a session that is so far ahead of UTC now; None
+            if it is not known.
 
     Yields:
-        First the columns, with None for a value, then column -> value per row.
+        First the names of the columns, as the database gives them, then the values of each row.
 
     Raises:
         SourceUnavailable: The driver is missing, the database cannot be reached, or it refuses the query.
@@ -75,28 +74,26 @@ def stream_rows(access: SqlAccess, query: str, since: datetime.datetime | None) 
     url = _parse_url(access.url)
     limit = _SqliteLimit(access.statement_timeout_s)
     try:
-        engine = _make_engine(url)
+        engine = _make_engine(url, access.statement_timeout_s)
         with engine.connect() as connection:
-            for statement in _session_statements(url, access):
-                connection.exec_driver_sql(statement)
+            prepare_session(connection, statement_timeout_s=access.statement_timeout_s, time_zone=access.time_zone)
             if isinstance(driver := connection.connection.driver_connection, sqlite3.Connection):
                 driver.set_progress_handler(limit.is_over, _STEPS_BETWEEN_LOOKS)
-            parameters = {} if since is None else {"since": since}
-            text = sa.text(query)
+            text, parameters = sa.text(query), {}
             if since is not None:
+                parameters = {"since": since(session_offset(connection))}
                 text = text.bindparams(sa.bindparam("since", type_=sa.DateTime()))
-            result = connection.execution_options(stream_results=True, max_row_buffer=access.fetch_size).execute(
-                text, parameters
-            )
-            if not result.returns_rows:
-                raise SourceUnavailable("the query gives no rows; expected a SELECT")
-            columns = tuple(result.keys())
-            yield dict.fromkeys(columns)
-            limit.begin()
-            for rows in result.partitions(access.fetch_size):
-                for row in rows:
-                    yield dict(zip(columns, row, strict=True))
+            reading = connection.execution_options(stream_results=True, max_row_buffer=access.fetch_size)
+            # Closed before the connection: some drivers complain about rows that nobody took.
+            with contextlib.closing(reading.execute(text, parameters)) as result:
+                if not result.returns_rows or result.cursor is None:
+                    raise SourceUnavailable("the query gives no rows; expected a SELECT")
+                # Not `keys()`: of two columns with one name it may keep one.
+                yield [str(column[0]) for column in result.cursor.description]
                 limit.begin()
+                for rows in result.partitions(access.fetch_size):
+                    yield from rows
+                    limit.begin()
     except SQLAlchemyError as error:
         raise SourceUnavailable(f"{_place(url)}: {_describe(error, url, access)}") from None
 
@@ -126,7 +123,7 @@ def _parse_url(text: str) -> sa.URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
-def _make_engine(url: sa.URL) -> sa.Engine:
+def _make_engine(url: sa.URL, statement_timeout_s: float) -> sa.Engine:
     options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
     try:
         dialect = url.get_dialect()
@@ -134,6 +131,9 @@ def _make_engine(url: sa.URL) -> sa.Engine:
             options["creator"] = _sqlite_reader(url)
         elif dialect.driver in _TAKES_CONNECT_TIMEOUT and "connect_timeout" not in url.query:
             options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
+            if dialect.driver == "pymysql" and "read_timeout" not in url.query:
+                # A server that has stopped keeps no time limit of its own.
+                options["connect_args"]["read_timeout"] = int(statement_timeout_s) + _CONNECT_TIMEOUT_S
         return sa.create_engine(url, **options)
     except NoSuchModuleError:
         raise SourceUnavailable(f'unknown kind of database "{url.drivername}"; is its driver installed?') from None
@@ -155,20 +155,6 @@ def _sqlite_reader(url: sa.URL) -> Callable[[], sqlite3.Connection]:
     return connect
 
 
-def _session_statements(url: sa.URL, access: SqlAccess) -> Iterator[str]:
-    backend = url.get_backend_name()
-    timeout_ms = int(access.statement_timeout_s * 1000)
-    if backend in _READ_ONLY:
-        yield _READ_ONLY[backend]
-    if backend == "postgresql":
-        yield f"SET LOCAL statement_timeout = {timeout_ms}"
-        yield f"SET LOCAL TIME ZONE '{access.time_zone}'"
-    elif backend == "mysql":
-        yield f"SET SESSION max_execution_time = {timeout_ms}"
-    elif backend == "mariadb":
-        yield f"SET SESSION max_statement_time = {access.statement_timeout_s:g}"
-
-
 def _place(url: sa.URL) -> str:
     return f"{url.get_backend_name()} {url.host or ''}".strip() + f" {url.database or ''}".rstrip()
 
@@ -178,9 +164,12 @@ def _describe(error: SQLAlchemyError, url: sa.URL, access: SqlAccess) -> str:
     if not isinstance(error, DBAPIError):
         return f"the query cannot be run ({type(error).__name__})"
     cause = error.orig
-    text = str(cause).strip().partition("\n")[0]
+    code, *words = cause.args if cause is not None and cause.args else ("",)
+    numbered = isinstance(code, int) and len(words) == 1  # as the drivers of MySQL have it
+    text = str(words[0] if numbered else cause).strip().partition("\n")[0]
     state = str(getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or "")
-    if state == _CANCELLED_BY_TIMEOUT or (isinstance(cause, sqlite3.Error) and text == "interrupted"):
+    interrupted = isinstance(cause, sqlite3.Error) and text == "interrupted"
+    if state == _CANCELLED_BY_TIMEOUT or interrupted or (numbered and code in _MYSQL_TIMEOUTS):
         return f"no rows within {access.statement_timeout_s:g} s; speed the query up or raise statement_timeout"
     if state.startswith(_CLASS_OF_DATA_ERRORS) or isinstance(error, DataError):
         return f"a value in the data breaks the query ({type(cause).__name__})"

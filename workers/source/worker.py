@@ -65,6 +65,7 @@ def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlu
     context.channel.beat(settings.fetch_timeout_s)
     plugin = load_plugin(settings.plugin)
     plugin.empty_values, plugin.where = settings.empty_values, settings.where
+    plugin.timezone = settings.timezone or ""
     try:
         is_valid, message = plugin.validate_config(dict(settings.config))
     except (Exception, SystemExit) as error:

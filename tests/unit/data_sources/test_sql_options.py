@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pylantir.data_sources.sql import KEYS, SqlPlugin, look_back, plain_value, resolve_columns
+from pylantir.data_sources.sql import KEYS, SqlPlugin, look_back, name_columns, plain_value
+from pylantir.errors import SourceUnavailable
 
 URL = "postgresql+psycopg://user:hunter22@host/db"
 
@@ -54,11 +55,42 @@ def test_query_file_that_is_absent_is_no_mistake_of_form() -> None:
     assert plugin.supports_incremental_sync() is True
 
 
-def test_nested_columns_are_found_by_their_first_part() -> None:
-    assert resolve_columns(("Patient", "day"), {"patient.id": "patient_id", "day": "scheduled_start_date"}) == {
-        "Patient.id": "patient_id",
-        "day": "scheduled_start_date",
-    }
+@pytest.mark.parametrize(
+    ("columns", "mapped", "names"),
+    [
+        (["Patient", "day"], ["patient.id", "day"], ["patient", "day"]),
+        (["ID", "DAY", "other"], ["id", "Day"], ["id", "Day", "other"]),
+        (["patient.id"], ["patient.id"], ["patient.id"]),
+        (["PATIENT_ID", "note"], [], ["patient_id", "note"]),
+        (["id", "note", "NOTE"], ["id"], ["id", "note", "NOTE"]),
+    ],
+)
+def test_columns_are_called_as_the_mapping_writes_them(columns: list[str], mapped: list[str], names: list[str]) -> None:
+    assert name_columns(columns, mapped) == names
+
+
+@pytest.mark.parametrize(
+    ("columns", "mapped", "told"),
+    [
+        (["id", "name", "day", "name"], ["id", "name"], '"name" stands at the positions 2 and 4'),
+        (["id", "Name", "NAME"], ["name"], '"Name" stands at the positions 2 and 3'),
+        (["id", "person", "Person"], ["person.id"], '"person" stands at the positions 2 and 3'),
+        (["patient_id", "PATIENT_ID"], [], '"patient_id" stands at the positions 1 and 2'),
+        (["id"], ["id", "nmae"], 'no column "nmae"'),
+        (["id"], ["id", "ID"], "are one column"),
+    ],
+)
+def test_columns_that_are_missing_or_stand_twice_are_named(columns: list[str], mapped: list[str], told: str) -> None:
+    with pytest.raises(SourceUnavailable) as caught:
+        name_columns(columns, mapped)
+    assert told in str(caught.value)
+
+
+def test_since_is_early_enough_for_the_sessions_zone_too() -> None:
+    now = datetime.datetime(2026, 7, 1, 12, 0, tzinfo=datetime.UTC)
+    in_edmonton = datetime.timedelta(hours=-6)
+    assert look_back(now, 60, "", in_edmonton).isoformat() <= "2026-07-01T05:59:00"
+    assert look_back(now, 60, "UTC", in_edmonton).isoformat() == "2026-07-01T11:59:00"
 
 
 def test_since_is_the_earliest_that_it_can_be_where_no_zone_is_told() -> None:
