@@ -16,7 +16,7 @@ from operator import itemgetter
 
 from pylantir.columns import LEFT_OUT
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
-from pylantir.data_sources.formats.columns import columns_read, is_plain, repeated_names
+from pylantir.data_sources.formats.columns import repeated_names
 from pylantir.data_sources.formats.csv_layout import (
     BLANK,
     delimiter_hint,
@@ -125,7 +125,11 @@ class CsvPlugin(DataSourcePlugin):
                 break
             if above >= self._skip_rows and not hint and line.strip(BLANK):
                 line = line.removeprefix("\ufeff")
-                return line, above, delimiter or detect_delimiter(line, columns_read(field_mapping) or MAPPING_NAMES)
+                return (
+                    line,
+                    above,
+                    delimiter or detect_delimiter(line, self.record_mapping(field_mapping).columns or MAPPING_NAMES),
+                )
         raise self._file.unavailable(f"row {above} (the header): expected column names, found an empty line")
 
     def _read(
@@ -133,12 +137,12 @@ class CsvPlugin(DataSourcePlugin):
     ) -> Iterator[Mapping[str, Any] | BadRecord]:
         header = [name.strip(BLANK) for name in next(rows, [])]
         mapping = field_mapping or {name: name for name in header if name in MAPPING_TARGETS}
-        columns = tuple(dict.fromkeys((*columns_read(mapping), *self.where)))
-        self._check_header(header, columns, header_row, text)
-        width, targets = len(header), tuple(mapping.values())
+        read = self.record_mapping(mapping)
+        self._check_header(header, read.columns, header_row, text)
+        width, targets = len(header), [rule.target for rule in read.rules]
         # A getter of one item gives no tuple; whatever is more than renaming takes the longer way.
-        plain = len(columns) > 1 and is_plain(mapping) and not self.where
-        pick = itemgetter(*(header.index(name) for name in columns)) if plain else None
+        plain = read.is_plain and len(targets) > 1
+        pick = itemgetter(*(header.index(rule.columns[0]) for rule in read.rules)) if plain else None
         numbered = enumerate(rows, header_row + 1)
         for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
             found = len(row)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
-from pylantir.data_sources.formats.columns import columns_read, repeated_names
+from pylantir.data_sources.formats.columns import repeated_names
 from pylantir.data_sources.options import Options, near_name
 from pylantir.data_sources.wall_clock import wall_clock_before
 from pylantir.entry import MAPPING_TARGETS
@@ -97,7 +97,7 @@ class SqlPlugin(DataSourcePlugin):
             since = partial(look_back, datetime.datetime.now(datetime.UTC), interval, self._time_zone)
         # Closed here: a generator that is forgotten half-way keeps its connection.
         with contextlib.closing(stream_rows(access, query, since)) as rows:
-            names = name_columns(next(rows), columns_read(field_mapping))
+            names = name_columns(next(rows), self.record_mapping(field_mapping).columns)
             for number, row in enumerate(rows, 1):
                 record = dict(zip(names, map(plain_value, row), strict=True))
                 entry = self.map_record(record, field_mapping) if field_mapping else record
