@@ -104,9 +104,11 @@ class EntryMapper:
             The entry; what neither the record nor a default gives is left out.
 
         Raises:
-            RecordRejected: A value that matters is illegal, or the patient ID or the start date is missing.
+            RecordRejected: A value that matters is illegal, or the patient ID or the start date is missing. Nothing
+                is added to `warned` then.
         """
-        entry = self._normalise(fields, Counter() if warned is None else warned)
+        told: Warned = Counter()
+        entry = self._normalise(fields, told)
         for name in REQUIRED_FIELDS:
             if name not in entry:
                 raise RecordRejected(name, "missing; without it nobody can be scheduled")
@@ -115,6 +117,8 @@ class EntryMapper:
             entry["scheduled_start_date"], entry[TIME_FIELD] = moved
         if self._prefix:
             entry["patient_id"] = self._prefixed(entry["patient_id"])
+        if told and warned is not None:
+            warned.update(told)
         return WorklistEntry(record_key=record_key(entry), fields=entry)
 
     def to_columns(

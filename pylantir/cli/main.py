@@ -154,6 +154,9 @@ def _add_sources(add: Add) -> None:
     )
     rejects = add("rejects", _rejects, "show the records that were refused, and why")
     rejects.add_argument("--source", metavar="NAME", help="of this source")
+    rejects.add_argument(
+        "--warnings", action="store_true", help="values left out or changed, in records that were taken all the same"
+    )
     audit = add("audit", _audit, "show who changed what in the worklist, the oldest first")
     audit.add_argument("--patient", metavar="ID", help="items of this patient ID")
     audit.add_argument("--source", metavar="NAME", help="what this source did")
@@ -292,9 +295,9 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    from pylantir.cli.records import show_rejects
+    from pylantir.cli.records import show_rejects, show_warnings
 
-    return show_rejects(_load(options), options)
+    return (show_warnings if options.warnings else show_rejects)(_load(options), options)
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import datetime
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from pylantir.mapping import EntryMapper
 from pylantir.printing import printable
 from pylantir.schedule import look_back_s
 from pylantir.settings import Settings, SourceSettings
+from pylantir.values.known import Warned
 
 SHOWN_BY_DEFAULT = 10
 _PROGRESS_EVERY = 100
@@ -43,6 +45,7 @@ class Preview:
     Attributes:
         entries: Mapped records: `record`, `key`, `given` (as the plugin gave it), `fields` (worklist form).
         rejected: Others: `record`, `field`, `reason`.
+        warned: What was left out or changed in the mapped ones.
         fetched: Records in all; more than are kept here perhaps.
         source_fields: Worklist field -> what it is called in the source.
         error: Why the fetch ended early.
@@ -50,6 +53,7 @@ class Preview:
 
     entries: list[dict[str, object]] = field(default_factory=list)
     rejected: list[dict[str, object]] = field(default_factory=list)
+    warned: Warned = field(default_factory=Counter)
     fetched: int = 0
     source_fields: dict[str, str] = field(default_factory=dict)
     error: str | None = None
@@ -146,7 +150,7 @@ def _add(found: Preview, mapper: EntryMapper, entry: object, kept: int | None) -
         return
     label = str(entry.get(RECORD_LABEL) or label)
     try:
-        mapped = mapper.to_entry(entry)
+        mapped = mapper.to_entry(entry, found.warned)
     except RecordRejected as error:
         found.rejected.append({"record": label, "field": error.field, "reason": error.reason})
         return
@@ -165,8 +169,13 @@ def _as_json(found: Preview) -> dict[str, object]:
         "source_fields": found.source_fields,
         "entries": entries,
         "rejected": found.rejected,
+        "warnings": _warnings(found),
         "error": found.error,
     }
+
+
+def _warnings(found: Preview) -> list[dict[str, object]]:
+    return [{"field": name, "reason": reason, "count": count} for (name, reason), count in sorted(found.warned.items())]
 
 
 def _plain(value: object) -> object:
@@ -181,6 +190,10 @@ def _print_preview(source: SourceSettings, found: Preview) -> None:
     if found.rejected:
         print()
         print_table({"record": "REJECTED", "field": "FIELD", "reason": "REASON"}, found.rejected)
+    if found.warned:
+        print()
+        columns = {"field": "LEFT OUT OR CHANGED", "reason": "REASON", "count": "VALUES"}
+        print_table(columns, _warnings(found))
     mapped = found.fetched - len(found.rejected)
     shown = "" if len(found.entries) == mapped else f" (the first {len(found.entries)} are shown; see --limit, --json)"
     summary = f"{found.fetched} fetched, {mapped} mapped{shown}, {len(found.rejected)} rejected; nothing is written"

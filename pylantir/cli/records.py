@@ -12,7 +12,7 @@ from pylantir.cli.output import local_time, print_json, print_rows, readable_ite
 from pylantir.cli.periods import read_moment
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
-from pylantir.store.read.listings import find_audited, find_held, find_rejected
+from pylantir.store.read.listings import find_audited, find_held, find_rejected, find_warnings
 
 _REJECTED = {
     "data_source": "SOURCE",
@@ -31,6 +31,13 @@ _HELD = {
     "record_key": "RECORD",
     "held_since": "MISSING SINCE",
     "held_times": "FETCHES",
+}
+_WARNED = {
+    "data_source": "SOURCE",
+    "field": "FIELD",
+    "reason": "REASON",
+    "count": "VALUES",
+    "last_seen_at": "LAST SEEN",
 }
 _AUDITED = {
     "at": "AT",
@@ -63,6 +70,18 @@ def show_held(settings: Settings, options: argparse.Namespace) -> int:
     else:
         shown = [{**readable_item(row), "held_since": local_time(row["held_since"])} for row in rows]
         print_rows(_HELD, shown, nothing=f"{options.source}: nothing is held back")
+    return ExitStatus.OK
+
+
+def show_warnings(settings: Settings, options: argparse.Namespace) -> int:
+    """Print which values were left out or changed in records that were taken all the same."""
+    with reading(settings.db_url) as connection:
+        rows = [dict(row) for row in find_warnings(connection, source=options.source)]
+    if options.json:
+        print_json(rows)
+    else:
+        shown = [{**row, "last_seen_at": local_time(row["last_seen_at"])} for row in rows]
+        print_rows(_WARNED, shown, nothing="no value is left out")
     return ExitStatus.OK
 
 

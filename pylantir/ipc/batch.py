@@ -17,11 +17,13 @@ from pylantir.errors import ProtocolError
 from pylantir.ipc.frames import Frame
 from pylantir.ipc.records import NO_RECORDS, RecordColumns, pack_columns, unpack_columns
 
-VERSION = 1
+VERSION = 2
 """Stands in every producer's hello; the writer refuses another one."""
 
 LONGEST_TEXT = 2000
 """Longer labels, reasons, identifiers and errors than any sensible one are cut."""
+MAX_WARNINGS = 500
+"""A field and a reason each; more kinds than that are not told."""
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _KNOWN_FIELDS = frozenset(RECORD_FIELDS)
 _PARTS = ("passages", "repeated", "present", "rejected")
@@ -44,6 +46,21 @@ class Rejection:
     reason: str
     patient_id: str | None = None
     unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValueWarning:
+    """Values of one field that were left out or changed for one reason, in records that were taken all the same.
+
+    Attributes:
+        field: The worklist field, or the `dicom:` target.
+        reason: What is wrong with them, without patient data.
+        count: How many they are.
+    """
+
+    field: str
+    reason: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +92,23 @@ class EntryBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleEnd:
-    """The last frame of a cycle; `complete` if all that the source has was shown, `error` if the fetch failed."""
+    """The last frame of a cycle.
+
+    Attributes:
+        cycle, seq, started_at: As in `EntryBatch`.
+        complete: All that the source has was shown.
+        error: Why the fetch failed.
+        warnings: Of all records of the cycle, those that were not sent again included.
+        snapshot: The warnings are all that there are; else they are those of the records that have changed.
+    """
 
     cycle: str
     seq: int
     started_at: str
     complete: bool
     error: str | None = None
+    warnings: Sequence[ValueWarning] = ()
+    snapshot: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +174,12 @@ def write_batch(
     return _encode(members)[1:]
 
 
-def write_end(*, complete: bool, error: str | None) -> str:
-    """Write the body of an `end` frame."""
-    return _encode({"complete": complete, "error": error})[1:]
+def write_end(
+    *, complete: bool, error: str | None, warnings: Sequence[ValueWarning] = (), snapshot: bool = True
+) -> str:
+    """Write the body of an `end` frame; what the arguments mean is said at `CycleEnd`."""
+    told = [[one.field[:LONGEST_TEXT], one.reason[:LONGEST_TEXT], one.count] for one in warnings[:MAX_WARNINGS]]
+    return _encode({"complete": complete, "error": error, "warnings": told, "snapshot": snapshot})[1:]
 
 
 def read_batch(frame: Frame) -> EntryBatch:
@@ -187,6 +217,8 @@ def read_end(frame: Frame) -> CycleEnd:
         started_at=started_at,
         complete=frame.get("complete") is True,
         error=None if error is None else _text(error)[:LONGEST_TEXT],
+        warnings=[_read_warning(warning) for warning in _list(frame, "warnings")[:MAX_WARNINGS]],
+        snapshot=frame.get("snapshot") is True,
     )
 
 
@@ -284,6 +316,14 @@ def _read_rejection(rejection: object) -> Rejection:
     key, name, reason, patient_id, unreadable = rejection
     owner = None if patient_id is None else _text(patient_id)
     return Rejection(_text(key), _text(name), _text(reason), owner, unreadable is True)
+
+
+def _read_warning(warning: object) -> ValueWarning:
+    if not (isinstance(warning, list) and len(warning) == 3):
+        msg = "a malformed warning"
+        raise ProtocolError(msg)
+    name, reason, count = warning
+    return ValueWarning(_text(name)[:LONGEST_TEXT], _text(reason)[:LONGEST_TEXT], min(_number(count), 2**62))
 
 
 def _text(value: object) -> str:

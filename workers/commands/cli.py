@@ -199,6 +199,7 @@ def _order(command: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from workers.commands.last_run import warnings_of_last_run
     from workers.supervisor.check import check_configuration
 
     path = _find(options.config)
@@ -208,6 +209,8 @@ def _check(options: argparse.Namespace) -> int:
         return ExitStatus.CONFIGURATION
     for warning in checked.settings.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    for line in warnings_of_last_run(checked.settings):
+        print(f"warning: {line}", file=sys.stderr)
     sources = checked.settings.enabled_sources
     print(f"{path}: valid; {len(sources)} source{'' if len(sources) == 1 else 's'} enabled")
     return ExitStatus.OK

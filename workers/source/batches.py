@@ -8,15 +8,17 @@ has shown already, passage by passage, is neither checked nor sent again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from pylantir.data_sources.base import BadRecord
-from pylantir.entry import RECORD_ID_FIELD
+from pylantir.entry import RECORD_ID_FIELD, WorklistEntry
 from pylantir.errors import RecordRejected
 from pylantir.ipc.batch import LONGEST_TEXT, Rejection, write_batch
 from pylantir.ipc.records import RecordColumns, join_columns
 from pylantir.mapping import EntryMapper
+from pylantir.values.known import Warned
 from workers.source.passages import Passage, PassageCutter, PassageNames, Stray
 from workers.source.telling import RejectionLog
 
@@ -43,6 +45,7 @@ class Batches:
 
     Attributes:
         shown: The passages that this cycle has shown.
+        warned: What was told about values, those of passages that are not sent again included.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Batches:
         self._most = BATCH_RECORDS
         self._most_later = FIRST_BATCH_RECORDS if first else BATCH_RECORDS
         self.shown = PassageNames(self._known.key)
+        self.warned: Warned = Counter()
         self._begin()
 
     def of_entries(self, entries: Iterable[object]) -> Iterator[str]:
@@ -111,6 +115,7 @@ class Batches:
         if passage.name is not None and self._known.take(passage.name):
             self._repeated.append(passage.name)
             self.shown.add(passage.name)
+            self._warn(passage.name, self._known.remarks.get(passage.name))
             return
         self._pending.append(passage)
         self._count += len(passage.records)
@@ -137,27 +142,51 @@ class Batches:
         Notes how they fall into passages: the name, if it may be known again, and the number of records.
         """
         layout = run[0].layout
-        columns = self._mapper.to_columns(layout, [record for passage in run for record in passage.records])
-        if columns is not None:
+        told: Warned = Counter()
+        columns = self._mapper.to_columns(layout, [record for passage in run for record in passage.records], told)
+        if columns is not None and not told:
             passages += [(passage.name, len(passage.records)) for passage in run]
             yield columns
             return
         for passage in run:
-            entries, is_clean = [], True
-            for record, label in zip(passage.records, passage.labels, strict=True):
-                fields = dict(zip(layout, record, strict=True))
-                try:
-                    entries.append(self._mapper.to_entry(fields))
-                except RecordRejected as rejected:
-                    own_id, owner = fields.get(RECORD_ID_FIELD), self._mapper.patient_of(fields)
-                    self._reject(_label(label), rejected.field, rejected.reason, own_id=own_id, owner=owner)
-                    is_clean = False
-            names = dict.fromkeys(name for entry in entries for name in entry.fields)
-            passages.append((passage.name if is_clean else None, len(entries)))
-            yield RecordColumns(
+            yield self._map_passage(passage, passages)
+
+    def _map_passage(self, passage: Passage, passages: list[tuple[int | None, int]]) -> RecordColumns:
+        """Check the records of one passage: together or, where that does not do, one by one."""
+        told: Warned = Counter()
+        name = passage.name
+        columns = self._mapper.to_columns(passage.layout, passage.records, told)
+        if columns is None:
+            entries, is_clean = self._map_each(passage, told)
+            name = passage.name if is_clean else None
+            names = dict.fromkeys(field for entry in entries for field in entry.fields)
+            columns = RecordColumns(
                 [entry.record_key for entry in entries],
-                {name: [entry.fields.get(name) for entry in entries] for name in names},
+                {field: [entry.fields.get(field) for entry in entries] for field in names},
             )
+        passages.append((name, len(columns)))
+        self._warn(name, told)
+        return columns
+
+    def _map_each(self, passage: Passage, told: Warned) -> tuple[list[WorklistEntry], bool]:
+        """Check a passage's records one by one; returns the good ones, and whether all of them are."""
+        entries, is_clean = [], True
+        for record, label in zip(passage.records, passage.labels, strict=True):
+            fields = dict(zip(passage.layout, record, strict=True))
+            try:
+                entries.append(self._mapper.to_entry(fields, told))
+            except RecordRejected as rejected:
+                own_id, owner = fields.get(RECORD_ID_FIELD), self._mapper.patient_of(fields)
+                self._reject(_label(label), rejected.field, rejected.reason, own_id=own_id, owner=owner)
+                is_clean = False
+        return entries, is_clean
+
+    def _warn(self, name: int | None, told: Warned | None) -> None:
+        """Count what was told about a passage's values, and remember it for when the passage comes again."""
+        if told:
+            self.warned.update(told)
+            if name is not None and self._snapshot:
+                self.shown.remarks[name] = told
 
     def _refuse(self, entry: object, position: int) -> None:
         """Set aside what is no record."""

@@ -12,6 +12,7 @@ import os
 import time
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,12 +62,16 @@ class PassageNames:
 
     Args:
         key: Names are comparable among sets with the same key, which nobody outside knows.
+
+    Attributes:
+        remarks: Name -> what was told about the values of its records; few passages have any.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
         self.key = key or os.urandom(16)
         self._names = array("Q")
         self._taken = bytearray()
+        self.remarks: dict[int, Counter[tuple[str, str]]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -81,6 +86,7 @@ class PassageNames:
         rest = PassageNames(self.key)
         rest._names.extend(name for name in sorted(self._names) if name not in left_out)
         rest._taken = bytearray(len(rest._names))
+        rest.remarks = {name: told for name, told in self.remarks.items() if name not in left_out}
         return rest
 
     def take(self, name: int) -> bool:

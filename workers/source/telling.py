@@ -9,15 +9,18 @@ from __future__ import annotations
 import datetime
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pylantir.errors import PylantirError
-from pylantir.ipc.batch import LONGEST_TEXT, CycleResult
+from pylantir.ipc.batch import LONGEST_TEXT, CycleResult, ValueWarning
 from pylantir.settings import PluginType
 from workers.child.channel import Channel
 
 LOGGED_REJECTIONS = 20
 """So many rejections a cycle are logged one by one; all of them are in the quarantine."""
+
+LOGGED_WARNINGS = 10
+"""So many kinds of warnings stand in one log line."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class CycleTelling:
         self._plugin = plugin
         self._last_failure: str | None = None
         self._last_trouble: str | None = None
+        self._told_kinds: set[tuple[str, str]] = set()
 
     def describe_failure(self, failure: BaseException) -> str:
         """Log why a fetch failed; returns what the database and `status` may say of it.
@@ -105,6 +109,25 @@ class CycleTelling:
         if error is None:
             report["last_sync"] = report["last_success"] = started_at
         self._channel.report(report)
+
+    def tell_warnings(self, warnings: Sequence[ValueWarning], *, snapshot: bool) -> None:
+        """Log which values were left out or changed, in one line, unless the same was told before.
+
+        Args:
+            warnings: Of this cycle.
+            snapshot: They are all that there are; else those of the records that have changed.
+        """
+        kinds = {(one.field, one.reason) for one in warnings}
+        if kinds - self._told_kinds:
+            said = [f"{one.field} ({one.count}): {one.reason}" for one in warnings[:LOGGED_WARNINGS]]
+            more = f"; and {len(warnings) - LOGGED_WARNINGS} kinds more" if len(warnings) > LOGGED_WARNINGS else ""
+            logger.warning(
+                "values left out or changed: %s%s; see: pylantir rejects --warnings --source %s",
+                "; ".join(said), more, self._source,
+            )  # fmt: skip
+        elif snapshot and self._told_kinds and not kinds:
+            logger.info("no value is left out or changed any more")
+        self._told_kinds = kinds if snapshot else kinds | self._told_kinds
 
     def tell_next(self, in_s: float, *, on_time: bool, waits_for_window: bool) -> None:
         """Report when the next cycle begins.

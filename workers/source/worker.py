@@ -20,7 +20,7 @@ from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
 from pylantir.errors import ConfigurationError, PluginError
-from pylantir.ipc.batch import read_result, write_end, write_frame
+from pylantir.ipc.batch import ValueWarning, read_result, write_end, write_frame
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
 from pylantir.schedule import look_back_s
@@ -222,7 +222,9 @@ class SourceWorker:
         # SystemExit and the like too: a plugin may not end its worker in this way.
         except BaseException as failure:  # noqa: BLE001
             error = self._telling.describe_failure(failure)
-        self._send_frame(cycle, "end", write_end(complete=complete and error is None, error=error))
+        warnings = [ValueWarning(name, reason, count) for (name, reason), count in sorted(batches.warned.items())]
+        end = write_end(complete=complete and error is None, error=error, warnings=warnings, snapshot=snapshot)
+        self._send_frame(cycle, "end", end)
         while not self._writer.is_idle:
             self._wait(BEAT_EVERY_S)
         result = read_result(self._writer.take_summary(cycle.name))
@@ -231,6 +233,8 @@ class SourceWorker:
         if error is None:
             self._last_success = started
             again = snapshot and not self._know_again(batches, forgotten=result.forgotten)
+        if error is None:
+            self._telling.tell_warnings(warnings, snapshot=snapshot)
         self._telling.tell_cycle(cycle.started_at, result, error, time.monotonic() - began)
         return error is None, again
 

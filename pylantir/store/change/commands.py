@@ -23,6 +23,7 @@ from pylantir.store.schema.tables import (
     rejected_entries,
     source_entries,
     source_states,
+    source_warnings,
     store_facts,
     worklist_items,
 )
@@ -73,7 +74,7 @@ def forget_source(engine: Engine, source: str, rules: Rules) -> str:
         for record in claims:
             working.enter(record, WITHDRAWN)
         working.write()
-        for table in (rejected_entries, source_states):
+        for table in (rejected_entries, source_warnings, source_states):
             connection.execute(delete(table).where(table.c.data_source == source))
     return f"{source}: {len(claims)} records withdrawn, {len(working.events.cancelled)} items cancelled"
 

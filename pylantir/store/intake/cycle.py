@@ -32,6 +32,7 @@ from pylantir.store.intake.remembered import Passages
 from pylantir.store.intake.runs import find_last_run, find_last_success, read_counts, save_run
 from pylantir.store.intake.snapshot import settle_snapshot, withdraw_held
 from pylantir.store.intake.state import Clock, CycleState, CycleSummary, local_day, system_time, utc_now
+from pylantir.store.intake.warnings import save_warnings
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import NOT_LIVE, source_entries
@@ -151,6 +152,8 @@ class SourceIngest:
             cycle.counts["cancelled"] += len(working.events.cancelled)
             complete = ending.settles and held is None and not cycle.unreadable
             save_run(connection, self._source, cycle, complete=complete, error=ending.error, now=utc_now(self._clock))
+            if ending.error is None:
+                save_warnings(connection, self._source, end.warnings, working.now, snapshot=end.snapshot)
             clear_progress(connection, self._source, held)
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at

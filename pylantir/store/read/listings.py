@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.errors import StoreError
 from pylantir.store.decide.records import LIVE
 from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
-from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries
+from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries, source_warnings
 
 _MAX_IDS = 500
 
@@ -71,6 +71,19 @@ def find_held(connection: Connection, source: str) -> Iterator[dict[str, Any]]:
         columns.data_source == source, columns.held_since.is_not(None)
     )
     return _stream(connection, statement.order_by(columns.scheduled_start_date, columns.patient_id, columns.id))
+
+
+def find_warnings(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what was told about values that records were taken without, by source and field, all columns but `id`.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    columns = source_warnings.columns
+    statement = select(*(column for column in columns if column.name != "id"))
+    if source is not None:
+        statement = statement.where(columns.data_source == source)
+    return _stream(connection, statement.order_by(columns.data_source, columns.field, columns.reason))
 
 
 def find_audited(

@@ -114,6 +114,19 @@ rejected_entries = Table(
 )
 """Quarantine: records that could not become a worklist item, and why; a row goes when its record is mended."""
 
+source_warnings = Table(
+    "source_warnings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("data_source", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("last_seen_at", Text, nullable=False),
+    UniqueConstraint("data_source", "field", "reason"),
+)
+"""Values that were left out or changed, in records that were taken all the same: a row per source, field and reason."""
+
 sync_runs = Table(
     "sync_runs",
     metadata,

@@ -147,3 +147,28 @@ def test_a_batch_is_bounded_in_records() -> None:
 def test_targets_of_the_test_are_those_of_the_program() -> None:
     assert set(VALUES) - {"comment"} <= MAPPING_TARGETS
     assert PassageNames().key != PassageNames().key
+
+
+def test_warnings_are_counted_again_though_their_records_are_not_sent_again() -> None:
+    given = [
+        {"patient_id": f"P{n}", "scheduled_start_date": "2030-01-01", "patient_sex": "?" if n % 10 == 0 else "F"}
+        for n in range(1000)
+    ]
+    mapper = EntryMapper()
+    first = Batches(mapper, RejectionLog(), snapshot=True)
+    frames_of(given, first)
+    assert sum(first.warned.values()) == 100
+    again = Batches(mapper, RejectionLog(), snapshot=True, known=first.shown.without(()))
+    frames = frames_of(given, again)
+    assert again.warned == first.warned
+    assert sum(len(frame.records) for frame in frames) == 0
+    third = Batches(mapper, RejectionLog(), snapshot=True, known=again.shown.without(()))
+    frames_of([{**one, "patient_sex": "F"} for one in given], third)
+    assert not third.warned
+
+
+def test_a_record_that_is_refused_warns_of_nothing_else() -> None:
+    given = [{"patient_id": "P1", "scheduled_start_date": "soon", "patient_sex": "?"}]
+    batches = Batches(EntryMapper(), RejectionLog(), snapshot=True)
+    assert [len(frame.rejected) for frame in frames_of(given, batches)] == [1]
+    assert not batches.warned

@@ -1,0 +1,49 @@
+"""Values that a source's records were taken without: counted per field and reason. Written by the writer."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select
+
+from pylantir.ipc.batch import ValueWarning
+from pylantir.store.intake.quarantine import storable
+from pylantir.store.schema.tables import source_warnings
+
+KEPT_DAYS = 30
+"""How long a warning of a source stays that shows only what changed: nobody tells when its record is mended."""
+
+_TABLE = source_warnings.c
+
+
+def save_warnings(
+    connection: Connection, source: str, warnings: Sequence[ValueWarning], now: str, *, snapshot: bool
+) -> None:
+    """Note what a cycle told; a whole snapshot replaces what was told before.
+
+    Args:
+        connection: In the transaction of the cycle's end.
+        source: The source's name.
+        warnings: A field and a reason each, none twice.
+        now: ISO 8601, UTC.
+        snapshot: The cycle has shown all records.
+    """
+    rows = {(storable(one.field), storable(one.reason)): one.count for one in warnings}
+    if not rows and connection.scalar(_FIND_ANY, {"source": source}) is None:
+        return
+    gone = _TABLE.data_source == source
+    if not snapshot:
+        long_ago = datetime.datetime.fromisoformat(now) - datetime.timedelta(days=KEPT_DAYS)
+        same = [and_(_TABLE.field == name, _TABLE.reason == reason) for name, reason in rows]
+        gone &= or_(_TABLE.last_seen_at < long_ago.isoformat(timespec="microseconds"), *same)
+    connection.execute(delete(source_warnings).where(gone))
+    if rows:
+        values = [
+            {"data_source": source, "field": name, "reason": reason, "count": count, "last_seen_at": now}
+            for (name, reason), count in rows.items()
+        ]
+        connection.execute(insert(source_warnings), values)
+
+
+_FIND_ANY = select(_TABLE.id).where(_TABLE.data_source == bindparam("source")).limit(1)
