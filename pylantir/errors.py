@@ -81,6 +81,10 @@ class StoreError(PylantirError):
     """A database that cannot be opened, read or written just now."""
 
 
+class SchemaMismatch(ConfigurationError):
+    """A database whose tables cannot be brought to the form that is needed, however often it is tried."""
+
+
 class MppsRefused(PylantirError):
     """A report of a scanner that breaks the rules of its SOP class.
 

@@ -9,21 +9,27 @@ running supervisor.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, REQUIRED_FIELDS
 from pylantir.errors import ProtocolError
-from pylantir.ipc.frames import Frame
+from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame
 from pylantir.ipc.records import NO_RECORDS, RecordColumns, pack_columns, unpack_columns
 
 VERSION = 2
 """Stands in every producer's hello; the writer refuses another one."""
 
+LONGEST_BODY_BYTES = MAX_FRAME_BYTES - 4096
+"""What is left of a frame for a body from `write_batch`, after the members that every frame begins with."""
 LONGEST_TEXT = 2000
 """Longer labels, reasons, identifiers and errors than any sensible one are cut."""
 MAX_WARNINGS = 500
 """A field and a reason each; more kinds than that are not told."""
+Passage = tuple[int | None, int]
+"""Consecutive records: the name by which they are known again, if they have one, and how many they are."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _KNOWN_FIELDS = frozenset(RECORD_FIELDS)
 _PARTS = ("passages", "repeated", "present", "rejected")
@@ -84,7 +90,7 @@ class EntryBatch:
     started_at: str
     snapshot: bool
     records: RecordColumns = NO_RECORDS
-    passages: Sequence[tuple[int | None, int]] = ()
+    passages: Sequence[Passage] = ()
     repeated: Sequence[int] = ()
     present: Sequence[str] = ()
     rejected: Sequence[Rejection] = ()
@@ -142,12 +148,14 @@ class Acknowledgement:
         cycle: The frame's cycle, or the id of a scanner's report.
         seq: The frame's number.
         unkept: Passages that must come with all their records in the next cycle, too.
+        failed: Why the cycle cannot be stored, although the frame is done with: the producer ends it.
         summary: Of the last frame of a cycle a `CycleResult` (`read_result`), of a report its answer; else None.
     """
 
     cycle: str
     seq: int
     unkept: Sequence[int] = ()
+    failed: str | None = None
     summary: Frame | None = None
 
 
@@ -161,7 +169,7 @@ def write_batch(
     *,
     snapshot: bool,
     records: RecordColumns = NO_RECORDS,
-    passages: Sequence[tuple[int | None, int]] = (),
+    passages: Sequence[Passage] = (),
     repeated: Sequence[int] = (),
     present: Sequence[str] = (),
     rejected: Sequence[Rejection] = (),
@@ -172,6 +180,55 @@ def write_batch(
         "rejected": [[one.record_key, one.field, one.reason, one.patient_id, one.unreadable] for one in rejected],
     }  # fmt: skip
     return _encode(members)[1:]
+
+
+def write_batches(
+    *,
+    snapshot: bool,
+    records: RecordColumns = NO_RECORDS,
+    passages: Sequence[Passage] = (),
+    repeated: Sequence[int] = (),
+    present: Sequence[str] = (),
+    rejected: Sequence[Rejection] = (),
+    longest: int = LONGEST_BODY_BYTES,
+) -> Iterator[tuple[str, Sequence[Passage]]]:
+    """Write as few bodies of `batch` frames as possible, none longer than a frame may be.
+
+    Yields:
+        A body, and its passages: those that had to be divided have lost their names. A record that is too long by
+        itself is refused.
+    """
+    parts = {"records": records, "passages": passages, "repeated": repeated, "present": present, "rejected": rejected}
+    body = write_batch(snapshot=snapshot, **parts)  # type: ignore[arg-type]
+    # No character takes more than four bytes: the ordinary body need not be encoded to know that it is short enough.
+    if len(body) * 4 <= longest or len(body.encode("utf-8", "surrogatepass")) <= longest:
+        yield body, passages
+        return
+    for part in _divide(records, repeated, present, rejected):
+        yield from write_batches(snapshot=snapshot, **part, longest=longest)
+
+
+def _divide(
+    records: RecordColumns, repeated: Sequence[int], present: Sequence[str], rejected: Sequence[Rejection]
+) -> Iterator[dict[str, Any]]:
+    """Divide what is too long for one frame."""
+    if records and (repeated or present or rejected):
+        yield {"records": records, "passages": [(None, len(records))]}
+        yield {"repeated": repeated, "present": present, "rejected": rejected}
+    elif len(records) > 1:
+        middle = len(records) // 2
+        for places in (range(middle), range(middle, len(records))):
+            yield {"records": records.pick(places), "passages": [(None, len(places))]}
+    elif records:
+        reason = "the record is too long: shorten its longest fields at the source"
+        yield {"rejected": [Rejection(records.keys[0][:LONGEST_TEXT], "", reason, records.patients[0][:LONGEST_TEXT])]}
+    else:
+        lists = {"repeated": repeated, "present": present, "rejected": rejected}
+        name, part = max(lists.items(), key=lambda one: len(one[1]))
+        if len(part) < 2:
+            raise ProtocolError("a rejected record is too long for a frame")
+        yield {**lists, name: part[: len(part) // 2]}
+        yield {name: part[len(part) // 2 :]}
 
 
 def write_end(
@@ -223,12 +280,18 @@ def read_end(frame: Frame) -> CycleEnd:
 
 
 def write_acknowledgement(
-    frame: Frame, *, unkept: Sequence[int] = (), summary: Mapping[str, object] | CycleResult | None = None
+    frame: Frame,
+    *,
+    unkept: Sequence[int] = (),
+    failed: str | None = None,
+    summary: Mapping[str, object] | CycleResult | None = None,
 ) -> Frame:
     """Acknowledge a frame; what the arguments mean is said at `Acknowledgement`."""
     answer: Frame = {"kind": "ack", "cycle": frame.get("cycle"), "seq": frame.get("seq")}
     if unkept:
         answer["unkept"] = unkept
+    if failed is not None:
+        answer["failed"] = failed
     if summary is not None:
         answer["summary"] = asdict(summary) if isinstance(summary, CycleResult) else summary
     return answer
@@ -240,10 +303,17 @@ def read_acknowledgement(frame: Frame) -> Acknowledgement:
     Raises:
         ProtocolError: It is something else.
     """
-    cycle, seq, unkept, summary = (frame.get(name) for name in ("cycle", "seq", "unkept", "summary"))
-    if not (isinstance(cycle, str) and type(seq) is int and isinstance(summary, dict | None)):
+    cycle, seq, failed, summary = (frame.get(name) for name in ("cycle", "seq", "failed", "summary"))
+    unkept = frame.get("unkept", [])
+    if (
+        not isinstance(cycle, str)
+        or type(seq) is not int
+        or not isinstance(unkept, list)
+        or not isinstance(failed, str | None)
+        or not isinstance(summary, dict | None)
+    ):
         raise ProtocolError("a malformed acknowledgement")
-    return Acknowledgement(cycle, seq, unkept if isinstance(unkept, list) else (), summary)
+    return Acknowledgement(cycle, seq, unkept, failed, summary)
 
 
 def read_result(summary: Frame | None) -> CycleResult:

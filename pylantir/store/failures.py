@@ -1,27 +1,83 @@
-"""Which failures of the database are nobody's fault: tried again later, with everything as it was. Pure."""
+"""What a failure of the database means: whether it passes by itself, by the error codes of SQLite and PostgreSQL. Pure.
+
+A failure is one of three things. *Passing*: the database takes nothing just now, whatever it is given (lock, disk,
+connection, broken file); the writer waits and tries the same again. Any other failure while frames are stored is *this
+frame's*: the frame is given up after three tries, while others are stored. Any other failure while the tables are made
+ready is *this schema's* (`SchemaMismatch`): no attempt can succeed until somebody has looked at the file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from pylantir.errors import PylantirError, StoreError
+
+# https://www.sqlite.org/rescode.html: PERM, ABORT, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL,
+# CANTOPEN, PROTOCOL, SCHEMA, AUTH, NOTADB. The upper bytes of an extended code say more about the same.
+_PASSING_IN_SQLITE = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 23, 26})
+_PRIMARY_CODE = 0xFF
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, a standby takes no writes, a transaction
+# was idle for too long, authorization, no such database, deadlock, no such schema, no right to a table, insufficient
+# resources, locks, shutdown or a time limit, system, configuration, broken pages.
+_PASSING_IN_POSTGRESQL = (
+    "08", "25006", "25P03", "28", "3D", "40", "3F", "42501", "53", "55", "57", "58", "F0", "XX001", "XX002",
+)  # fmt: skip
 
 
-def is_temporary(error: Exception) -> bool:
-    """Whether the database could not take anything just now (disk full, lock, broken file), whatever the record."""
-    if isinstance(error, OperationalError | InternalError):
+def is_passing(error: BaseException) -> bool:
+    """Say whether the database takes nothing just now, so that the same may be given again later.
+
+    What happened first decides: a full disk ends the transaction, and then the savepoint is not found either.
+    """
+    if isinstance(error, OSError | StoreError):
         return True
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or type(error) is DatabaseError)
+    if not isinstance(error, DBAPIError):
+        # The pool has no connection to give, say. What has no code of the database's never reached it.
+        return isinstance(error, SQLAlchemyError) and type(error).__name__ == "TimeoutError"
+    return _has_passing_code(_first_cause(error))
+
+
+def _has_passing_code(error: DBAPIError) -> bool:
+    origin = error.orig
+    sqlite_code = getattr(origin, "sqlite_errorcode", None)
+    if isinstance(sqlite_code, int):
+        return sqlite_code & _PRIMARY_CODE in _PASSING_IN_SQLITE
+    sqlstate = getattr(origin, "sqlstate", None)
+    if isinstance(sqlstate, str):
+        return sqlstate.startswith(_PASSING_IN_POSTGRESQL)
+    # Neither gave a code: the connection failed (psycopg), or the driver did not take the values.
+    return error.connection_invalidated or (
+        type(origin).__module__.startswith("psycopg") and type(origin).__name__ == "OperationalError"
+    )
+
+
+def describe_failure(error: BaseException) -> str:
+    """Tell what has failed, without the statement and its values, which are patient data."""
+    if isinstance(error, PylantirError | OSError):
+        return str(error)
+    origin = getattr(error, "orig", None)
+    if origin is None:
+        return type(error).__name__
+    # PostgreSQL quotes the values that it did not take in the lines after the first.
+    first_line = next(iter(str(origin).splitlines()), "")
+    return f"{type(origin).__name__}: {first_line}"
 
 
 @contextmanager
 def telling_the_first_cause() -> Iterator[None]:
-    """Raise what happened first: a full disk ends the transaction, and then the savepoint is not found either."""
+    """Raise what happened first."""
     try:
         yield
     except DBAPIError as error:
-        first, earlier = error, error.__context__
-        while earlier is not None:
-            first, earlier = earlier if isinstance(earlier, DBAPIError) else first, earlier.__context__
-        raise first from None
+        raise _first_cause(error) from None
+
+
+def _first_cause(error: DBAPIError) -> DBAPIError:
+    first, earlier = error, error.__context__
+    while earlier is not None:
+        first, earlier = earlier if isinstance(earlier, DBAPIError) else first, earlier.__context__
+    return first

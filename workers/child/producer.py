@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class _Sent:
     cycle: str
     seq: int
-    body: bytes
+    frame: bytes
 
 
 class WriterConnection:
@@ -53,6 +53,7 @@ class WriterConnection:
         standing: The writer's last welcome: where the source stands.
         unkept: Passages that the writer did not remember; its owner empties it.
         trouble: Why there has been no connection for a while; None if all is well.
+        failed: Cycle -> why the writer cannot store it; its owner empties it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class WriterConnection:
         self.unkept: set[int] = set()
         self.trouble: str | None = None
         self._absent_since: float | None = None
+        self.failed: dict[str, str] = {}
         self._address = address
         self._hello = encode_frame({"kind": "hello", "version": VERSION, **hello})
         self._clock = clock
@@ -98,10 +100,15 @@ class WriterConnection:
         return not self._unacknowledged
 
     def send(self, cycle: str, seq: int, body: bytes) -> None:
-        """Send an encoded JSON object, now or after a reconnect; kept until it is acknowledged."""
-        self._unacknowledged.append(_Sent(cycle, seq, body))
+        """Send an encoded JSON object, now or after a reconnect; kept until it is acknowledged.
+
+        Raises:
+            ProtocolError: It is longer than a frame may be; nothing is kept of it.
+        """
+        frame = frame_bytes(body, self._limit)
+        self._unacknowledged.append(_Sent(cycle, seq, frame))
         if self._frames and self._welcomed:
-            self._frames.send(frame_bytes(body, self._limit))
+            self._frames.send(frame)
 
     def take_summary(self, cycle: str) -> Frame | None:
         """What the writer said about a finished cycle, or its answer to a report, once."""
@@ -164,7 +171,7 @@ class WriterConnection:
             self.trouble = self._absent_since = None
             for sent in self._unacknowledged:
                 if self._frames:
-                    self._frames.send(frame_bytes(sent.body, self._limit))
+                    self._frames.send(sent.frame)
         elif frame.get("kind") == "ack" and self._unacknowledged:
             first, told = self._unacknowledged[0], read_acknowledgement(frame)
             if (first.cycle, first.seq) == (told.cycle, told.seq):
@@ -172,5 +179,7 @@ class WriterConnection:
                 # Not at the welcome: a writer that refuses what comes next would be asked twenty times a second.
                 self._retry_delay = _RECONNECT_S
                 self.unkept.update(told.unkept)
+                if told.failed is not None:
+                    self.failed[told.cycle] = told.failed
                 if told.summary is not None:
                     self._summaries[told.cycle] = told.summary

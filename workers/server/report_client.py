@@ -21,6 +21,7 @@ from pylantir.errors import MppsRefused, WriterUnavailable
 from pylantir.ipc.frames import MAX_REPORT_FRAME_BYTES, Frame, encode_body
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from workers.child.producer import WriterConnection
+from workers.child.threads import start_thread
 
 ACKNOWLEDGEMENT_GRACE_S = 1.0
 """So long the COMMIT of a report that was ready at the last moment, and its answer, may take."""
@@ -55,8 +56,7 @@ class ReportClient:
         self._wakeup, self._waker = socket.socketpair()
         for end in (self._wakeup, self._waker):
             end.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name="reports")
 
     def report(self, request: MppsRequest) -> MppsAnswer:
         """Give a report to the writer and wait for its COMMIT. For any thread.

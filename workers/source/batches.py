@@ -15,7 +15,7 @@ from itertools import groupby
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import RECORD_ID_FIELD, WorklistEntry
 from pylantir.errors import RecordRejected
-from pylantir.ipc.batch import LONGEST_TEXT, Rejection, write_batch
+from pylantir.ipc.batch import LONGEST_TEXT, Rejection, write_batches
 from pylantir.ipc.records import RecordColumns, join_columns
 from pylantir.mapping import EntryMapper
 from pylantir.values.known import Warned
@@ -76,11 +76,11 @@ class Batches:
             for passage in cutter.add(entry):
                 self._take(passage)
                 if self._is_full() or time.monotonic() - self._begun_at > BATCH_AGE_S:
-                    yield self._end()
+                    yield from self._end()
         for passage in cutter.finish():
             self._take(passage)
         if self._pending or self._repeated or self._rejected:
-            yield self._end()
+            yield from self._end()
         self._log.end()
 
     def of_record_ids(self, record_ids: Iterable[object]) -> Iterator[str]:
@@ -88,9 +88,9 @@ class Batches:
         for record_id in record_ids:
             self._present.append(f"id:{record_id}"[:LONGEST_TEXT])
             if len(self._present) >= BATCH_RECORDS:
-                yield self._end()
+                yield from self._end()
         if self._present:
-            yield self._end()
+            yield from self._end()
 
     def _begin(self) -> None:
         self._pending: list[Passage] = []
@@ -121,20 +121,21 @@ class Batches:
         self._count += len(passage.records)
         self._size += passage.size
 
-    def _end(self) -> str:
+    def _end(self) -> Iterator[str]:
         passages: list[tuple[int | None, int]] = []
         parts = [part for run in _runs_of_one_layout(self._pending) for part in self._map_run(run, passages)]
-        if self._snapshot:
-            for name, _ in passages:
-                if name is not None:
-                    self.shown.add(name)
-        body = write_batch(
+        bodies = write_batches(
             snapshot=self._snapshot, records=join_columns(parts), passages=passages, repeated=self._repeated,
             rejected=self._rejected, present=self._present,
         )  # fmt: skip
         self._begin()
         self._most = self._most_later
-        return body
+        for body, kept in bodies:
+            if self._snapshot:
+                for name, _ in kept:
+                    if name is not None:
+                        self.shown.add(name)
+            yield body
 
     def _map_run(self, run: Sequence[Passage], passages: list[tuple[int | None, int]]) -> Iterator[RecordColumns]:
         """Check the records of passages of one layout: together or, where that does not do, one by one.
@@ -210,6 +211,7 @@ class Batches:
         key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
         patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
         self._rejected.append(Rejection(key, name, reason, patient_id, unreadable))
+        self._size += len(key) + len(name) + len(reason)
         where = label if key == label else f"{label} ({key})"
         self._log.add(f"{where} rejected: {name}: {reason}" if name else f"{where} rejected: {reason}")
 

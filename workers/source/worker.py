@@ -19,7 +19,7 @@ from pathlib import Path
 from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_plugin
-from pylantir.errors import ConfigurationError, PluginError
+from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
 from pylantir.ipc.batch import ValueWarning, read_result, write_end, write_frame
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
@@ -213,6 +213,7 @@ class SourceWorker:
         known, first = self._known.begin(self._standing), self._last_success is None
         batches = Batches(self._mapper, self._rejections, snapshot=snapshot, known=known, first=first)
         self._writer.unkept.clear()
+        self._writer.failed.clear()
         try:
             for body in batches.of_entries(self._fetch(started)):
                 self._send_frame(cycle, "batch", body)
@@ -284,7 +285,14 @@ class SourceWorker:
         return True
 
     def _send_frame(self, cycle: _Cycle, kind: str, body: str) -> None:
-        """Send, and wait while the window is full: the writer sets the pace."""
+        """Send, and wait while the window is full: the writer sets the pace.
+
+        Raises:
+            SourceUnavailable: The writer has told that it cannot store this cycle.
+            ProtocolError: The frame is longer than one may be.
+        """
+        if kind == "batch" and cycle.name in self._writer.failed:
+            raise SourceUnavailable(self._writer.failed[cycle.name])
         frame = cycle.next_frame(kind, body)
         self._writer.send(cycle.name, cycle.seq, frame)
         self._writer.service()

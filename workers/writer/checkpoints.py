@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from pylantir.store.schema.engine import sqlite_path, sqlite_uri
+from workers.child.threads import start_thread
 
 _EVERY_COMMITS = 4
 
@@ -38,8 +39,7 @@ class Checkpoints:
         if self._path is None or self._commits % _EVERY_COMMITS:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=(self._path,), name="checkpoints", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._run, self._path, name="checkpoints")
         self._wanted.set()
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from workers.child.producer import WINDOW
 
 MAX_STRANGERS = 64
 HELLO_TIMEOUT_S = 5.0
+ACCEPT_AGAIN_S = 1.0
 _HELLO_BYTES = 4096
 _ANSWER_BACKLOG_BYTES = 1024 * 1024
 
@@ -53,7 +54,13 @@ def make_token(key: bytes, role: str, source: str | None, generation: int) -> st
 
 @dataclass(slots=True, eq=False)
 class Producer:
-    """One connection, and who is behind it once it has said so."""
+    """One connection, and who is behind it once it has said so.
+
+    Attributes:
+        waiting: Frames that have come and are not done with.
+        tries: How often the first of them has failed by itself.
+        held_until: Before this moment (monotonic seconds) it is not tried again; others go on meanwhile.
+    """
 
     frames: FrameSocket
     opened_at: float
@@ -61,6 +68,8 @@ class Producer:
     source: str | None = None
     generation: int = 0
     waiting: deque[Frame] = field(default_factory=deque)
+    tries: int = 0
+    held_until: float = 0.0
 
     @property
     def label(self) -> str:
@@ -91,6 +100,7 @@ class EntryQueue:
         self._selector = selectors.DefaultSelector()
         self._producers: deque[Producer] = deque()
         self._latest: dict[tuple[str, str | None], int] = {}
+        self._accept_again_at: float | None = None
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
@@ -100,9 +110,12 @@ class EntryQueue:
 
     def wait(self, timeout_s: float | None) -> None:
         """Do whatever input and output is possible now; wait for some at most `timeout_s` seconds."""
+        if self._accept_again_at is not None and time.monotonic() >= self._accept_again_at:
+            self._accept_again_at = None
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         strangers = [one for one in self._producers if one.role is None]
-        if strangers:
-            timeout_s = HELLO_TIMEOUT_S if timeout_s is None else min(timeout_s, HELLO_TIMEOUT_S)
+        limits = [timeout_s, HELLO_TIMEOUT_S if strangers else None, ACCEPT_AGAIN_S if self._accept_again_at else None]
+        timeout_s = min((limit for limit in limits if limit is not None), default=None)
         for key, mask in self._selector.select(timeout_s):
             if isinstance(key.data, Producer):
                 self._exchange(key.data, mask)
@@ -120,17 +133,23 @@ class EntryQueue:
         for producer in self._producers:
             if producer.role == "mwl-scp" and producer.waiting:
                 return producer, producer.waiting[0]
+        now = time.monotonic()
         for _ in range(len(self._producers)):
             producer = self._producers[0]
             self._producers.rotate(-1)
-            if producer.waiting:
+            if producer.waiting and now >= producer.held_until:
                 return producer, producer.waiting[0]
         return None
+
+    def next_retry(self) -> float | None:
+        """When the first frame that is held back may be tried again (monotonic seconds)."""
+        return min((one.held_until for one in self._producers if one.waiting and one.tries), default=None)
 
     def finish(self, producer: Producer) -> None:
         """The frame that `take` gave is done with; without this it is given again."""
         if producer.waiting:
             producer.waiting.popleft()
+        producer.tries, producer.held_until = 0, 0.0
         self._settle(producer)
 
     @property
@@ -152,7 +171,13 @@ class EntryQueue:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # No descriptor or memory is left: asked again at once, the selector would report the same for ever.
+            logger.warning("nobody can connect just now: %s", error)
+            self._selector.unregister(self._listener)
+            self._accept_again_at = time.monotonic() + ACCEPT_AGAIN_S
             return
         strangers = [producer for producer in self._producers if producer.role is None]
         if len(strangers) >= MAX_STRANGERS:

@@ -18,7 +18,7 @@ from pylantir.ipc.batch import write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from pylantir.store.change.reports import record_report
-from pylantir.store.failures import is_temporary
+from pylantir.store.failures import is_passing
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
     except WriterUnavailable:
         return expired
     except Exception as error:
-        if isinstance(error, OSError) or is_temporary(error):
+        if is_passing(error):
             raise
         # One report that cannot be stored must not stop those behind it. Its text may quote the patient.
         frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()

@@ -11,38 +11,40 @@ import logging
 import os
 import socket
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
-from pylantir.ipc.batch import CycleEnd, CycleResult, read_batch, read_end, write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import apply_rules, carry_out
 from pylantir.store.change.retention import prune_history
 from pylantir.store.decide.claims import Rules
-from pylantir.store.failures import is_temporary
-from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import CycleSummary
+from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.schema.engine import open_for_writing, sqlite_path
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.supervisor.locks import FileLock
 from workers.writer.checkpoints import Checkpoints
+from workers.writer.frames import MAX_TRIES, FrameIntake
 from workers.writer.queue import EntryQueue, Producer
-from workers.writer.reports import commit_report
 from workers.writer.settings import WriterSettings
 
-BEAT_EVERY_S = 10.0
+BEAT_EVERY_S = 4.0
+BUSY_BEAT_EVERY_S = 1.0
+"""Signs of life come from work: after a frame, if the last one is so long ago."""
+DRAIN_S = 2.0
+"""So long frames that wait are still committed after the order to end."""
 HANG_AFTER_S = 300.0
 """The longest transaction: the end of a snapshot that removes very many records."""
 UPGRADE_MAY_TAKE_S = 3600.0
 """Copying a large file of an earlier version, and deciding anew about everything in it."""
 PRUNE_EVERY_S = 24 * 3600.0
 _RETRY_CAP_S = 5.0
+_FRAME_RETRY_S = 0.25
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +63,19 @@ class Writer:
         self._settings = settings
         self._rules = Rules(ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes)
         self._listener = listener
-        self._ingests: dict[str, SourceIngest] = {}
         self._lock: FileLock | None = None
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
         self._prune_at = 0.0
         self._told_depth = 0
+        self._tell_depth_at = 0.0
         self._file: tuple[int, int] | None = None
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until told to stop."""
         self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
+        self._frames = FrameIntake(self._engine, self._settings, self._rules)
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         queue.watch(self._context.stop, self._context.stop.drain)
         queue.watch(self._context.channel, self._obey)
@@ -98,9 +101,10 @@ class Writer:
                 prepare_database(self._engine)
                 changed = apply_rules(self._engine, self._rules)
                 self._file = self._identify_file()
-            except (SQLAlchemyError, OSError, AlreadyRunning) as error:
+            except (SQLAlchemyError, StoreError, OSError, AlreadyRunning) as error:
                 self._note_trouble(error)
-                self._wait(queue)
+                while not self._must_end() and time.monotonic() < self._retry_at:
+                    self._wait(queue)
             else:
                 self._note_recovery()
                 if changed:
@@ -118,19 +122,31 @@ class Writer:
             self._lock = lock
 
     def _serve(self, queue: EntryQueue) -> None:
+        end_at: float | None = None
         while True:
             self._prune()
             self._wait(queue)
             self._check_file()
-            stopping = self._must_end()
             while time.monotonic() >= self._retry_at:
-                taken = queue.take()
+                if end_at is None and self._must_end():
+                    end_at = time.monotonic() + DRAIN_S
+                taken = queue.take() if end_at is None or time.monotonic() < end_at else None
                 if taken is None:
                     break
                 self._take_in(queue, *taken)
                 queue.wait(0)
-            if stopping and (queue.depth == 0 or self._trouble):
+                self._give_sign(queue)
+            # What is not committed by then is not acknowledged either: producers send it again to our successor.
+            if self._must_end() and (queue.depth == 0 or self._trouble or (end_at and time.monotonic() >= end_at)):
                 return
+
+    def _give_sign(self, queue: EntryQueue) -> None:
+        """Say that the loop is at work, and how many frames wait."""
+        now, channel = time.monotonic(), self._context.channel
+        channel.beat(HANG_AFTER_S, at_most_every_s=BUSY_BEAT_EVERY_S)
+        if queue.depth != self._told_depth and now >= self._tell_depth_at:
+            self._told_depth, self._tell_depth_at = queue.depth, now + BUSY_BEAT_EVERY_S
+            channel.report({"queue_depth": self._told_depth})
 
     def _identify_file(self) -> tuple[int, int] | None:
         path = sqlite_path(self._settings.db_url)
@@ -153,21 +169,18 @@ class Writer:
             raise StoreError(msg)
 
     def _wait(self, queue: EntryQueue) -> None:
-        channel = self._context.channel
-        channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-        if queue.depth != self._told_depth:
-            self._told_depth = queue.depth
-            channel.report({"queue_depth": self._told_depth})
-        pause = max(0.0, self._retry_at - time.monotonic())
+        """Wait for frames, commands or a signal, or for the moment of the next attempt."""
+        self._give_sign(queue)
+        now = time.monotonic()
+        retry_at = self._retry_at if self._trouble else queue.next_retry()
         if self._must_end():
-            queue.wait(0)
-        elif self._trouble:
-            time_left = time.monotonic() + pause
-            while not self._must_end() and time.monotonic() < time_left:
-                queue.wait(time_left - time.monotonic())
+            queue.wait(0.0 if retry_at is None else min(max(0.0, retry_at - now), _FRAME_RETRY_S))
+        elif retry_at is not None:
+            queue.wait(max(0.0, min(retry_at - now, BEAT_EVERY_S)))
         else:
-            # Frames may have come while the database was being prepared.
-            queue.wait(0 if queue.depth else BEAT_EVERY_S)
+            # Frames may have come while the database was being prepared. A depth that was not told yet is told soon.
+            is_told = queue.depth == self._told_depth
+            queue.wait(0 if queue.depth else BEAT_EVERY_S if is_told else BUSY_BEAT_EVERY_S)
 
     def _must_end(self) -> bool:
         return self._context.stop.is_set or self._context.channel.supervisor_gone
@@ -175,13 +188,15 @@ class Writer:
     def _take_in(self, queue: EntryQueue, producer: Producer, frame: Frame) -> None:
         self._check_file()
         try:
-            answer = self._commit(producer, frame)
+            answer = self._frames.commit(producer, frame)
         except ProtocolError as error:
             queue.drop(producer, str(error))
-        except (SQLAlchemyError, OSError) as error:
-            if isinstance(error, SQLAlchemyError) and not is_temporary(error):
-                raise
-            self._note_trouble(error)
+        # A producer's frame: what it brings about must not stop what others send.
+        except Exception as error:  # noqa: BLE001
+            if is_passing(error):
+                self._note_trouble(error)
+            else:
+                self._note_failure(queue, producer, frame, error)
         else:
             self._note_recovery()
             # Only now: what is acknowledged is committed.
@@ -189,37 +204,29 @@ class Writer:
             queue.finish(producer)
             self._checkpoints.note_commit()
 
-    def _commit(self, producer: Producer, frame: Frame) -> Frame:
-        if producer.role == "mwl-scp":
-            return commit_report(self._engine, frame, strict=self._settings.mpps_strict)
-        if producer.role != "source" or producer.source is None:
-            msg = f"{producer.role} has nothing to send"
-            raise ProtocolError(msg)
-        ingest = self._ingest_of(producer.source)
-        if frame.get("kind") == "batch":
-            return write_acknowledgement(frame, unkept=ingest.apply_batch(read_batch(frame)))
-        if frame.get("kind") == "end":
-            return write_acknowledgement(frame, summary=_finish_cycle(ingest, read_end(frame)))
-        raise ProtocolError("a frame of unknown kind")
+    def _note_failure(self, queue: EntryQueue, producer: Producer, frame: Frame, error: Exception) -> None:
+        """Try a frame that fails by itself a few times, while others go on; then its cycle has failed."""
+        producer.tries += 1
+        # The message may quote a patient: the frames alone are told.
+        trace = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        logger.error("a frame of %s cannot be stored, attempt %d of %d: %s\n%s",
+                     producer.label, producer.tries, MAX_TRIES, describe_failure(error), trace)  # fmt: skip
+        if producer.tries < MAX_TRIES:
+            producer.held_until = time.monotonic() + _FRAME_RETRY_S
+            return
+        producer.answer(self._frames.give_up(producer, frame, error))
+        queue.finish(producer)
 
     def _greet(self, producer: Producer) -> Mapping[str, object]:
         """Tell a source where it stands; a new incarnation's cycle begins anew."""
         last_success = None
         if producer.source is not None:
             try:
-                last_success = self._ingest_of(producer.source).find_last_success()
-            except SQLAlchemyError as error:
+                last_success = self._frames.find_last_success(producer.source)
+            except (SQLAlchemyError, OSError) as error:
                 self._note_trouble(error)
-                msg = "the database does not answer just now"
-                raise ProtocolError(msg) from None
+                raise ProtocolError("the database does not answer just now") from None
         return {"kind": "welcome", "last_success": last_success}
-
-    def _ingest_of(self, source: str) -> SourceIngest:
-        if source not in self._ingests:
-            keep = source in self._settings.keep_missing
-            seldom = source in self._settings.seldom
-            self._ingests[source] = SourceIngest(self._engine, source, self._rules, keep_missing=keep, seldom=seldom)
-        return self._ingests[source]
 
     def _obey(self) -> None:
         for message in self._context.channel.receive():
@@ -231,16 +238,20 @@ class Writer:
         channel, number = self._context.channel, command.get("id")
         try:
             if command.get("command") == "accept":
-                ingest = self._ingest_of(str(command.get("name")))
+                ingest = self._frames.ingest_of(str(command.get("name")))
                 text = ingest.accept_removal(dry_run=command.get("dry_run") is True)
             else:
                 text = carry_out(self._engine, self._rules, command)
                 if command.get("command") == "forget":
-                    self._ingests.pop(str(command.get("name")), None)
+                    self._frames.forget(str(command.get("name")))
         except CommandRefused as error:
             channel.answer(number, error=str(error))
         except SQLAlchemyError as error:
-            channel.answer(number, error=f"the database takes nothing just now: {describe_trouble(error)}")
+            channel.answer(number, error=f"the database takes nothing just now: {describe_failure(error)}")
+        # One command that fails is its own failure only.
+        except Exception as error:
+            logger.exception("a command cannot be carried out")
+            channel.answer(number, error=f"it failed ({type(error).__name__}); the writer's log says why")
         else:
             logger.info("%s", text)
             channel.answer(number, text=text)
@@ -267,7 +278,7 @@ class Writer:
 
     def _note_trouble(self, error: Exception) -> None:
         """Remember that the database takes nothing; said once in the log, shown in `status` until it is over."""
-        what = describe_trouble(error)
+        what = describe_failure(error)
         if what != self._trouble:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._context.channel.report({"database": what})
@@ -283,34 +294,6 @@ class Writer:
             self._context.channel.report({"database": None})
         self._trouble = None
         self._retry_delay_s = self._retry_at = 0.0
-
-
-def _finish_cycle(ingest: SourceIngest, end: CycleEnd) -> CycleResult:
-    """Close a cycle; one whose end cannot be worked out is closed as failed, or it would stop the writer for ever."""
-    try:
-        return _result_of(ingest.finish_cycle(end))
-    except Exception as failure:
-        if isinstance(failure, OSError) or is_temporary(failure):
-            raise
-        logger.exception("the end of a cycle cannot be worked out; it counts as failed")
-        error = f"the snapshot could not be worked out ({type(failure).__name__}); the writer's log says why"
-        return _result_of(ingest.finish_cycle(replace(end, complete=False, error=error)), error)
-
-
-def _result_of(summary: CycleSummary, error: str | None = None) -> CycleResult:
-    return CycleResult(
-        error=error or summary.error, counts=dict(summary.counts), entries=summary.entries, complete=summary.complete,
-        unreadable=summary.unreadable, forgotten=summary.forgotten,
-        held=summary.held.as_json() if summary.held else None,
-    )  # fmt: skip
-
-
-def describe_trouble(error: Exception) -> str:
-    """Tell what is wrong with the database, without the statement and its values, which are patient data."""
-    origin = getattr(error, "orig", None)
-    if isinstance(error, StoreError | AlreadyRunning | OSError):
-        return str(error)
-    return f"{type(origin or error).__name__}: {str(origin).splitlines()[0]}" if origin else type(error).__name__
 
 
 def _checkpoint(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.classify import Existing, classify
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
-from pylantir.store.failures import is_temporary
+from pylantir.store.failures import is_passing
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
 from pylantir.store.intake.quarantine import remove_rejections
@@ -69,7 +69,7 @@ class BatchIntake:
             with self._connection.begin_nested():
                 return self._store(records)
         except Exception as error:
-            if is_temporary(error):
+            if is_passing(error):
                 raise
             logger.exception("source %s: a record of a batch cannot be stored", self._source)
             return self._store_singly(records)
@@ -83,7 +83,7 @@ class BatchIntake:
                 with self._connection.begin_nested():
                     one = self._store(records.pick([place]))
             except Exception as error:
-                if is_temporary(error):
+                if is_passing(error):
                     raise
                 reason = f"cannot be stored ({type(error).__name__}); the writer's log says why"
                 result.rejected.append(Rejection(key, "", reason, records.patients[place]))

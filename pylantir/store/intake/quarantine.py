@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from pylantir.ipc.batch import Rejection
+from pylantir.store.intake.records import chunks
 from pylantir.store.schema.tables import rejected_entries
 
 _TABLE = rejected_entries.c
@@ -53,7 +54,8 @@ def add_rejections(connection: Connection, source: str, rejections: Iterable[Rej
 def remove_rejections(connection: Connection, source: str, record_keys: Sequence[str]) -> None:
     """Take mended records out of quarantine."""
     if record_keys and _has_any(connection, source):
-        connection.execute(delete(rejected_entries).where(*_OF_KEYS), {"source": source, "keys": list(record_keys)})
+        for keys in chunks(record_keys):
+            connection.execute(delete(rejected_entries).where(*_OF_KEYS), {"source": source, "keys": keys})
 
 
 def note_sightings(connection: Connection, source: str, record_keys: Sequence[str], now: str) -> None:
@@ -61,17 +63,16 @@ def note_sightings(connection: Connection, source: str, record_keys: Sequence[st
     if record_keys and _has_any(connection, source):
         seen_again = update(rejected_entries).where(*_OF_KEYS)
         seen_again = seen_again.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
-        connection.execute(seen_again, {"source": source, "keys": list(record_keys)})
+        for keys in chunks(record_keys):
+            connection.execute(seen_again, {"source": source, "keys": keys})
 
 
 def note_missed_sightings(connection: Connection, source: str, record_keys: Sequence[str], since: str, now: str) -> int:
     """As `note_sightings`, for those of the records only that have not been noted since a moment; tells how many."""
-    if not record_keys:
-        return 0
     missed = update(rejected_entries).where(*_OF_KEYS, _TABLE.last_seen_at < bindparam("since"))
     missed = missed.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
-    done = connection.execute(missed, {"source": source, "keys": list(record_keys), "since": since})
-    return done.rowcount
+    values = {"source": source, "since": since}
+    return sum(connection.execute(missed, {**values, "keys": keys}).rowcount for keys in chunks(record_keys))
 
 
 def remove_unseen(connection: Connection, source: str, since: str) -> None:

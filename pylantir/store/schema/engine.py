@@ -17,6 +17,8 @@ from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 BUSY_TIMEOUT_MS = 5000
+WRITER_TIMEOUT_MS = 2000
+"""The writer tries again; between two attempts it gives a sign of life, and hears an order to end."""
 KEPT_READERS = 4
 """Connections to a SQLite file that stay open between reads; more are opened when they are needed."""
 _QUIET: dict[str, Any] = {"hide_parameters": True}
@@ -64,7 +66,7 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
             "page_size=8192",
             "journal_mode=WAL",
             "synchronous=NORMAL",
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            f"busy_timeout={WRITER_TIMEOUT_MS}",
             "cache_size=-16384",
             # 256 MB: see `workers.writer.checkpoints`. Once it is in the file, the log's own file shrinks to 64 MB.
             "wal_autocheckpoint=32768",

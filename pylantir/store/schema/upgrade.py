@@ -5,20 +5,26 @@ Additions only. Before an existing SQLite file is changed, a copy is laid beside
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import shutil
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, Table, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateColumn
 
+from pylantir.errors import SchemaMismatch, StoreError
+from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.intake.state import utc_now
 from pylantir.store.schema.adoption import claim_old_items
 from pylantir.store.schema.audit_guard import forbid_changes
-from pylantir.store.schema.engine import sqlite_path
+from pylantir.store.schema.engine import sqlite_path, sqlite_uri
 from pylantir.store.schema.tables import metadata
 
 logger = logging.getLogger(__name__)
@@ -39,7 +45,8 @@ def prepare_database(engine: Engine) -> None:
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: It cannot be opened or changed just now.
-        OSError: The file or the copy beside it cannot be written.
+        StoreError, OSError: The file or the copy beside it cannot be written just now.
+        SchemaMismatch: It has a table of one of our names that cannot be completed.
     """
     path = sqlite_path(engine.url.render_as_string(hide_password=False))
     if path:
@@ -48,19 +55,42 @@ def prepare_database(engine: Engine) -> None:
         existing = set(inspect(connection).get_table_names()) & set(metadata.tables)
         missing = _missing_columns(connection, existing)
     if path and existing and (missing or existing != set(metadata.tables)):
-        logger.info("the database is of an earlier version; a copy is in %s", _copy_aside(path))
+        logger.info("the database is of an earlier version; a copy is in %s", copy_aside(path))
     with engine.begin() as connection:
-        metadata.create_all(connection)
-        for table, column in missing:
-            definition = CreateColumn(metadata.tables[table].columns[column]).compile(dialect=connection.dialect)
-            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {definition}"))
-        for table_name in existing:
-            for index in metadata.tables[table_name].indexes:
-                index.create(connection, checkfirst=True)
-        forbid_changes(connection)
-        adopted = claim_old_items(connection, utc_now())
+        for table in metadata.sorted_tables:
+            with _blaming(table.name, engine):
+                _complete_table(connection, table, [name for name in missing if name[0] == table.name])
+        with _blaming("audit_log", engine):
+            forbid_changes(connection)
+        with _blaming("worklist_items", engine):
+            adopted = claim_old_items(connection, utc_now())
     if adopted:
         logger.info("%d items of an earlier version are kept; their source takes them over", adopted)
+
+
+def _complete_table(connection: Connection, table: Table, missing: Sequence[tuple[str, str]]) -> None:
+    metadata.create_all(connection, tables=[table])
+    for _, column in missing:
+        definition = CreateColumn(table.columns[column]).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+    for index in table.indexes:
+        index.create(connection, checkfirst=True)
+
+
+@contextmanager
+def _blaming(table: str, engine: Engine) -> Iterator[None]:
+    """Say which table it is that cannot be brought to the present form, if that is no passing failure."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if is_passing(error):
+            raise
+        where = sqlite_path(engine.url.render_as_string(hide_password=False)) or "the database"
+        msg = (
+            f"{where}: table {table} cannot be brought to the form that Pylantir needs ({describe_failure(error)}); "
+            "it may be another program's: rename it there, or set another db_path"
+        )
+        raise SchemaMismatch([msg]) from None
 
 
 def _missing_columns(connection: Connection, existing: set[str]) -> list[tuple[str, str]]:
@@ -73,9 +103,38 @@ def _missing_columns(connection: Connection, existing: set[str]) -> list[tuple[s
     ]
 
 
-def _copy_aside(path: Path) -> Path:
-    copy = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.backup")
-    create_private_file(copy)
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
+def copy_aside(path: Path) -> Path:
+    """Lay a whole copy beside a SQLite file that is about to be changed; one for each form that the file had.
+
+    A copy that was begun and not finished ends in `.part`, and is removed.
+
+    Raises:
+        StoreError, OSError: It cannot be made, so the file must not be changed yet.
+    """
+    with closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True)) as source:
+        try:
+            made = sorted(path.parent.glob(f"{glob.escape(path.name)}.*.backup"))
+            if made and made[-1].stat().st_mtime >= path.stat().st_mtime and _form(made[-1]) == _form(path):
+                return made[-1]
+            needed, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+            if free < needed:
+                msg = f"{path.parent}: {needed} bytes are needed for a copy of the database, {free} are free"
+                raise StoreError(msg)
+            copy = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}.backup")
+            part = copy.with_name(copy.name + ".part")
+            try:
+                create_private_file(part)
+                with closing(sqlite3.connect(sqlite_uri(part, "rw"), uri=True)) as target:
+                    source.backup(target)
+                part.replace(copy)
+            finally:
+                part.unlink(missing_ok=True)
+        except sqlite3.Error as error:
+            msg = f"{path.parent}: no copy of the database can be made ({error}); it is not changed before there is one"
+            raise StoreError(msg) from None
     return copy
+
+
+def _form(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True)) as connection:
+        return connection.execute("SELECT name, COALESCE(sql, '') FROM sqlite_master ORDER BY name").fetchall()

@@ -13,7 +13,8 @@ from worklist_store import said_in
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import RecordRejected
-from pylantir.ipc.batch import EntryBatch, read_batch
+from pylantir.ipc.batch import EntryBatch, read_batch, write_frame
+from pylantir.ipc.frames import MAX_FRAME_BYTES
 from pylantir.mapping import EntryMapper
 from workers.source.batches import BATCH_RECORDS, FIRST_BATCH_RECORDS, Batches
 from workers.source.passages import PassageNames
@@ -172,3 +173,23 @@ def test_a_record_that_is_refused_warns_of_nothing_else() -> None:
     batches = Batches(EntryMapper(), RejectionLog(), snapshot=True)
     assert [len(frame.rejected) for frame in frames_of(given, batches)] == [1]
     assert not batches.warned
+
+
+def test_very_many_long_rejections_fit_into_frames() -> None:
+    text = "\x00" * 2000
+    bad = [BadRecord(record=f"row {number} {text}", field=text, reason=text) for number in range(4000)]
+    rejected = 0
+    for body in Batches(EntryMapper(), RejectionLog(), snapshot=True).of_entries(bad):
+        frame = write_frame("batch", cycle="c" * 16, seq=10**9, started_at="now" * 10, body=body)
+        assert len(frame) <= MAX_FRAME_BYTES
+        rejected += len(read_batch(json.loads(frame)).rejected)
+    assert rejected == 4000
+
+
+def test_values_of_any_length_fit_into_frames() -> None:
+    huge = [
+        {"patient_id": f"P{number}", "scheduled_start_date": "2030-01-01", "patient_name": ["x" * 10**6] * 3}
+        for number in range(20)
+    ]
+    for body in Batches(EntryMapper(), RejectionLog(), snapshot=True).of_entries([*huge, *rows(10)]):
+        assert len(write_frame("batch", cycle="c", seq=1, started_at="now", body=body)) <= MAX_FRAME_BYTES

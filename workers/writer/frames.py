@@ -1,0 +1,124 @@
+"""What the writer does with one frame: it is committed, and an acknowledgement is made.
+
+Lives in the writer. In: frames from the entry queue, one at a time. Out: committed transactions and acknowledgements. A
+frame that fails by itself fails its cycle: the cycle's row in `sync_runs` says why, and the source goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from sqlalchemy import Engine
+
+from pylantir.errors import ProtocolError
+from pylantir.ipc.batch import CycleEnd, CycleResult, read_batch, read_end, write_acknowledgement
+from pylantir.ipc.frames import Frame
+from pylantir.store.decide.claims import Rules
+from pylantir.store.failures import describe_failure, is_passing
+from pylantir.store.intake.cycle import SourceIngest
+from pylantir.store.intake.state import CycleSummary
+from workers.writer.queue import Producer
+from workers.writer.reports import commit_report
+from workers.writer.settings import WriterSettings
+
+MAX_TRIES = 3
+"""So often a frame is tried that fails by itself."""
+
+logger = logging.getLogger(__name__)
+
+
+class FrameIntake:
+    """Commits the frames of all producers.
+
+    Args:
+        engine: The database, opened for writing.
+        settings: The writer's settings.
+        rules: Priorities and the matching rule.
+    """
+
+    def __init__(self, engine: Engine, settings: WriterSettings, rules: Rules) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._rules = rules
+        self._ingests: dict[str, SourceIngest] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
+
+    def commit(self, producer: Producer, frame: Frame) -> Frame:
+        """Commit a frame; returns its acknowledgement.
+
+        Raises:
+            ProtocolError: The frame is none that this producer may send.
+            Exception: It could not be stored; `pylantir.store.failures` says what that means. Nothing has changed.
+        """
+        if producer.role == "mwl-scp":
+            return commit_report(self._engine, frame, strict=self._settings.mpps_strict)
+        if producer.role != "source" or producer.source is None:
+            msg = f"{producer.role} has nothing to send"
+            raise ProtocolError(msg)
+        ingest = self.ingest_of(producer.source)
+        reason = self._reason_of_failure(producer.source, frame)
+        if frame.get("kind") == "batch":
+            batch = read_batch(frame)
+            if reason is not None:
+                return write_acknowledgement(frame, failed=reason)
+            return write_acknowledgement(frame, unkept=ingest.apply_batch(batch))
+        if frame.get("kind") == "end":
+            end = read_end(frame)
+            if reason is not None:
+                end = replace(end, complete=False, error=reason)
+            return write_acknowledgement(frame, summary=_finish(ingest, end))
+        raise ProtocolError("a frame of unknown kind")
+
+    def give_up(self, producer: Producer, frame: Frame, error: Exception) -> Frame:
+        """Let the cycle of a frame that cannot be stored fail; returns the frame's acknowledgement.
+
+        The row in `sync_runs` follows with the cycle's end. If the end itself cannot be stored, the log has the reason.
+        """
+        reason = f"it cannot be stored ({describe_failure(error)}); the writer's log says why"
+        logger.error("source %s: the cycle fails: %s", producer.source, reason)
+        if frame.get("kind") == "end":
+            return write_acknowledgement(frame, summary=CycleResult(error=reason))
+        self._failed[str(producer.source)] = (str(frame.get("cycle")), reason)
+        return write_acknowledgement(frame, failed=reason)
+
+    def find_last_success(self, source: str) -> str | None:
+        """When the source's last successful cycle began."""
+        return self.ingest_of(source).find_last_success()
+
+    def ingest_of(self, source: str) -> SourceIngest:
+        """The place of one source in the writer."""
+        if source not in self._ingests:
+            keep = source in self._settings.keep_missing
+            seldom = source in self._settings.seldom
+            self._ingests[source] = SourceIngest(self._engine, source, self._rules, keep_missing=keep, seldom=seldom)
+        return self._ingests[source]
+
+    def forget(self, source: str) -> None:
+        """Forget what is in memory about a source."""
+        self._ingests.pop(source, None)
+
+    def _reason_of_failure(self, source: str, frame: Frame) -> str | None:
+        cycle, reason = self._failed.get(source, (None, None))
+        return reason if cycle == frame.get("cycle") else None
+
+
+def _finish(ingest: SourceIngest, end: CycleEnd) -> CycleResult:
+    """Close a cycle; one whose end cannot be worked out is closed as failed."""
+    try:
+        return _result_of(ingest.finish_cycle(end), end.error)
+    # What was fetched decides what is worked out here: the failure is this cycle's alone.
+    except Exception as failure:
+        if is_passing(failure):
+            raise
+        logger.exception("the end of a cycle cannot be worked out; it counts as failed")
+        error = f"the snapshot could not be worked out ({type(failure).__name__}); the writer's log says why"
+        return _result_of(ingest.finish_cycle(replace(end, complete=False, error=error)), error)
+
+
+def _result_of(summary: CycleSummary, error: str | None) -> CycleResult:
+    return CycleResult(
+        error=error or summary.error, counts=dict(summary.counts), entries=summary.entries, complete=summary.complete,
+        unreadable=summary.unreadable, forgotten=summary.forgotten,
+        held=summary.held.as_json() if summary.held else None,
+    )  # fmt: skip
