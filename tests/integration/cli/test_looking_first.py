@@ -143,7 +143,7 @@ def test_plugins_lists_each_type_with_its_file_or_why_a_file_offers_none(tmp_pat
     write(tmp_path, csv_document())
     folder = tmp_path / "plugins"
     folder.mkdir()
-    (folder / "clinic.py").write_bytes((REPOSITORY / "etc/demo/plugins/icalendar.py").read_bytes())
+    (folder / "clinic.py").write_bytes((REPOSITORY / "etc/examples/plugins/icalendar_file.py").read_bytes())
     (folder / "broken.py").write_text("def (\n")
     (folder / "empty.py").write_text("x = 1\n")
     shown = run(tmp_path, "plugins", "--json")

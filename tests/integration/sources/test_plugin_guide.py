@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pylantir.data_sources import csv_file, json_file
 from pylantir.data_sources.base import BadRecord, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.csv_file import CsvPlugin
 from pylantir.data_sources.json_file import JsonPlugin
@@ -57,8 +58,8 @@ def test_the_sources_of_the_demo_share_patients(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_whole_plugin_of_the_guide_is_the_one_of_the_demo_and_short() -> None:
-    assert (DEMO / "plugins/icalendar.py").read_text(encoding="utf-8") == CALENDAR
-    assert len(CALENDAR.splitlines()) <= 20
+    assert (ROOT / "etc/examples/plugins/icalendar_file.py").read_text(encoding="utf-8") == CALENDAR
+    assert len(CALENDAR.splitlines()) < 50
 
 
 def test_the_configuration_in_the_guide_is_the_one_of_the_demo() -> None:
@@ -100,11 +101,16 @@ def test_the_example_with_all_extras_gives_only_what_changed(tmp_path: Path) -> 
     assert list(plugin.current_record_ids() or ()) == ["old"]
 
 
-@pytest.mark.parametrize(("page", "plugin"), [("csv", CsvPlugin()), ("json", JsonPlugin())])
-def test_the_configuration_in_a_file_guide_is_valid(page: str, plugin: CsvPlugin | JsonPlugin) -> None:
+@pytest.mark.parametrize(
+    ("page", "plugin", "keys"), [("csv", CsvPlugin(), csv_file.KEYS), ("json", JsonPlugin(), json_file.KEYS)]
+)
+def test_the_configuration_in_a_file_guide_is_valid(
+    page: str, plugin: CsvPlugin | JsonPlugin, keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (ROOT / f"docs/howto/{page}.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert plugin.validate_config(json.loads(block)["config"]) == (True, "")
-    for option in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE):
-        value = True if option == "watch_for_changes" else "x"
-        assert plugin.validate_config({"file_path": "x", option: value})[0] or option == "encoding"
+    monkeypatch.setenv("BOOKING_TOKEN", "x")
+    for block in re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        assert plugin.validate_config(json.loads(block)["config"]) == (True, "")
+    options = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert set(options) == set(keys)
+    assert "unknown key" not in plugin.validate_config(dict.fromkeys(options))[1]
