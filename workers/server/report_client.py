@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,14 +45,24 @@ class ReportClient:
         address: The entry queue's socket.
         hello: Who this process is, and its token.
         timeout_s: How long a report may wait for the writer.
+        on_failure: Called in this client's own thread when an unexpected error ends it; `check` then raises it.
     """
 
-    def __init__(self, address: Path, hello: Mapping[str, object], timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Path,
+        hello: Mapping[str, object],
+        timeout_s: float,
+        *,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._writer = WriterConnection(address, hello, limit=MAX_REPORT_FRAME_BYTES)
         self._timeout_s = timeout_s
         self._incoming: deque[_Waiting] = deque()
         self._sent: dict[str, _Waiting] = {}
         self._closing = False
+        self._on_failure = on_failure
+        self._failure: Exception | None = None
         self._wakeup, self._waker = socket.socketpair()
         for end in (self._wakeup, self._waker):
             end.setblocking(False)
@@ -81,6 +91,11 @@ class ReportClient:
             raise WriterUnavailable(f"the writer did not answer within {self._timeout_s:g} s (mpps.timeout)")
         return MppsAnswer.from_json(waiting.answer)
 
+    def check(self) -> None:
+        """Raise what has ended the thread, if something has: without it no report would ever be answered again."""
+        if self._failure is not None:
+            raise self._failure
+
     def close(self) -> None:
         """End the connection; reports that still wait are answered with a failure at their timeout."""
         self._closing = True
@@ -96,6 +111,13 @@ class ReportClient:
             self._waker.send(b"\0")
 
     def _run(self) -> None:
+        try:
+            self._deliver_reports()
+        except Exception as error:  # noqa: BLE001 - last resort: the main loop raises it and ends the process
+            self._failure = error
+            self._on_failure()
+
+    def _deliver_reports(self) -> None:
         while not self._closing:
             self._writer.service()
             self._deliver()

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import selectors
 import socket
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.dicom.find.answers import QueryService
 from pylantir.dicom.find.encode_responses import Row
@@ -30,6 +28,8 @@ from pylantir.store.read.worklist import find_item, find_values
 from pylantir.store.schema.engine import open_for_reading
 from workers.child.bootstrap import Context
 from workers.child.channel import Channel
+from workers.server.last_queries import LastQueries
+from workers.server.news import News
 from workers.server.report_client import ReportClient
 
 BEAT_EVERY_S = 10.0
@@ -51,85 +51,61 @@ def run(
     configure_dicom_libraries()
     engine = open_for_reading(db_url)
 
-    health = _DatabaseHealth()
+    news = News()
 
     def find(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
-        with health.watched(), engine.connect() as connection, closing(find_values(connection, query, fields)) as rows:
+        with news.watched(), engine.connect() as connection, closing(find_values(connection, query, fields)) as rows:
             yield from rows
 
     def retrieve(sop_instance_uid: str) -> Attributes | None:
-        with health.watched(), engine.connect() as connection:
+        with news.watched(), engine.connect() as connection:
             instance = find_instance(connection, sop_instance_uid)
         return instance.attributes if instance else None
 
     def look_again() -> None:
-        with suppress(StoreError), health.watched(), engine.connect() as connection:
+        with suppress(StoreError), news.watched(), engine.connect() as connection:
             find_item(connection, 0)
 
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
-    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s)
+    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, on_failure=news.ring)
+    last_queries = LastQueries(QueryService(settings, find).answer)
     services = Services(
-        query=QueryService(settings, find).answer,
-        report=MppsService(MppsPorts(report=reports.report, retrieve=retrieve)).answer,
+        query=last_queries.answer, report=MppsService(MppsPorts(report=reports.report, retrieve=retrieve)).answer
     )
-    server = DicomServer(listener, settings, services)
+    server = DicomServer(listener, settings, services, on_refusal=news.ring)
+
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
-        selector.register(context.channel, selectors.EVENT_READ, context.channel.receive)
-        selector.register(health, selectors.EVENT_READ, lambda: health.tell(context.channel))
+        selector.register(context.channel, selectors.EVENT_READ, lambda: _obey(context.channel, last_queries))
+        selector.register(news, selectors.EVENT_READ, news.notice)
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
             context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-            pauses = [server.pause_s(), LOOK_AGAIN_EVERY_S if health.trouble else None]
+            pauses = [server.pause_s(), news.pause_s(), LOOK_AGAIN_EVERY_S if news.trouble else None]
             for key, _ in selector.select(min([BEAT_EVERY_S, *(pause for pause in pauses if pause is not None)])):
                 key.data()
             server.accept_pending()
-            if health.trouble:
+            reports.check()
+            if news.trouble:
                 look_again()
+            news.tell(context.channel, server.refusals)
     server.stop(ASSOCIATIONS_MAY_END_S)
     reports.close()
     engine.dispose()
 
 
-class _DatabaseHealth:
-    """Whether the worklist could be read the last time, for `status`: noted by threads, told by the loop."""
-
-    def __init__(self) -> None:
-        self.trouble: str | None = None
-        self._news, self._bell = socket.socketpair()
-        self._news.setblocking(False)
-        self._bell.setblocking(False)
-
-    def fileno(self) -> int:
-        """The descriptor for a selector: readable when there is something to tell."""
-        return self._news.fileno()
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Notice whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
-        try:
-            yield
-        except (SQLAlchemyError, StoreError) as error:
-            reason = str(error) if isinstance(error, StoreError) else f"it cannot be read ({type(error).__name__})"
-            self._note(f"the worklist is not served: {reason}")
-            if isinstance(error, StoreError):
-                raise
-            msg = f"the worklist: {reason}"
-            raise StoreError(msg) from None
-        else:
-            self._note(None)
-
-    def tell(self, channel: Channel) -> None:
-        """Report the last news to the supervisor."""
-        with suppress(BlockingIOError):
-            while self._news.recv(512):
-                pass
-        channel.report({"database": self.trouble})
-
-    def _note(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            with suppress(BlockingIOError):
-                self._bell.send(b"!")
+def _obey(channel: Channel, last_queries: LastQueries) -> None:
+    """Answer what the supervisor passes on: who has asked what."""
+    for message in channel.receive():
+        if message.get("kind") == "command":
+            title = message.get("title")
+            facts = last_queries.tell(title)
+            if facts is not None:
+                channel.answer(message.get("id"), text=facts)
+            else:
+                who = ", ".join(last_queries.titles) or "nobody"
+                channel.answer(
+                    message.get("id"), error=f"{title} has not asked since the server started; who has: {who}"
+                )

@@ -28,7 +28,7 @@ from workers.supervisor.names import LOOK_EVERY_S, Names
 from workers.supervisor.notify import Notifier
 from workers.supervisor.orphans import end_all_children, reap_orphans
 from workers.supervisor.probe import ServerWatch, probe_title
-from workers.supervisor.relay import WRITER_COMMANDS, WriterRelay
+from workers.supervisor.relay import SERVER_COMMANDS, WRITER_COMMANDS, Relay
 from workers.supervisor.reloading import Changes, Reloads
 from workers.supervisor.roles import Role, plan_roles
 from workers.supervisor.signals import Signals
@@ -72,7 +72,7 @@ class Supervisor:
         self._stopping = False
         self._hurried = False
         self._reloads = Reloads(Path(settings.config_path), overrides, self._take_over, notifier)
-        self._relay = WriterRelay()
+        self._relay, self._server_relay = Relay(), Relay()
         self._watch = self._watch_server()
         self._children: dict[str, Child] = {}
         self._leaving: list[Child] = []
@@ -134,6 +134,7 @@ class Supervisor:
             source = self._children.get(str(done.get("name")))
             if done.get("command") == "accept" and source:
                 source.say({"kind": "sync"})
+        self._server_relay.deliver(self._children["mwl-scp"])
         self._probe_server(now)
         self._look_at_names(now)
         self._control.service()
@@ -267,6 +268,8 @@ class Supervisor:
             self._reloads.begin(reply)
         elif command in WRITER_COMMANDS and (command != "accept" or (child and child.role.source)):
             self._relay.pass_on(self._children["writer"], request, reply)
+        elif command in SERVER_COMMANDS:
+            self._server_relay.pass_on(self._children["mwl-scp"], request, reply)
         elif child is None:
             reply({"error": f'no process "{name}"; there are: {", ".join(self._children)}'})
         elif command == "restart":

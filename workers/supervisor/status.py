@@ -63,6 +63,8 @@ class StatusReporter:
             description["last_error"] = child.reports.get("database")
             if child.role.role == "writer":
                 description["queue_depth"] = child.reports.get("queue_depth", 0)
+            if child.role.role == "mwl-scp":
+                description["refusals"] = child.reports.get("refusals", {})
         else:
             description |= {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
             description |= {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pylantir.dicom.net.admission import Admission, Occupant, Place, Refusal
 from pylantir.dicom.net.association import Association
@@ -29,7 +29,14 @@ ABORT_TIMEOUT_S = 0.5
 class DicomServer:
     """One application entity on one listening socket."""
 
-    def __init__(self, listener: socket.socket, settings: DicomSettings, services: Services) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        settings: DicomSettings,
+        services: Services,
+        *,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
 
         Args:
@@ -37,6 +44,7 @@ class DicomServer:
                 that holds a copy goes on queueing connections.
             settings: As whom to serve, and whom.
             services: What answers. Called from association threads, several at once.
+            on_refusal: Called, from any thread, when `refusals` has changed.
 
         Raises:
             ConfigurationError: The TLS certificates cannot be used.
@@ -50,7 +58,7 @@ class DicomServer:
         )
         self._admission = Admission(settings)
         self._associations: list[Association] = []
-        self._refusals = Refusals(logger)
+        self._refusals = Refusals(logger, on_change=on_refusal)
         self._reception = Reception(
             listener,
             self._admission,

@@ -289,9 +289,11 @@ class _Exchange(FindExchange):
 
     def __init__(self, association: Association, message: Message) -> None:
         self.peer = association.peer
+        self.request = association.request
         self.caller = association.request.calling
+        self.context = association.contexts[message.context_id]
         self.identifier = message.data
-        self.explicit_vr = association.contexts[message.context_id].transfer_syntax == EXPLICIT_VR
+        self.explicit_vr = self.context.transfer_syntax == EXPLICIT_VR
         self.failure: Exception | None = None
         self._association = association
         self._command = message.command

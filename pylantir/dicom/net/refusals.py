@@ -78,8 +78,15 @@ class ProtocolError(Exception):
 class Refusals:
     """Logs and counts what was refused. May be used from several threads."""
 
-    def __init__(self, logger: logging.Logger, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._logger = logger
+        self._on_change = on_change
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -102,6 +109,7 @@ class Refusals:
         """
         with self._lock:
             self._counts[reason.value] += 1
+        self._on_change()
         if not is_told:
             self._tell(reason.value, logging.INFO if reason in _ORDINARY else logging.WARNING, peer, text)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pylantir.dicom.net.commands import Command, Ending, Operation
+from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest
 from pylantir.dicom.net.refusals import Peer
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -44,12 +45,16 @@ class FindExchange(Protocol):
     Attributes:
         peer: Who asks: the address and both AE titles.
         caller: Its AE title.
+        request: The request for the association on which it asks.
+        context: The presentation context on which it asks.
         identifier: As it came.
         explicit_vr: Of the presentation context: explicit VR little endian, else implicit.
     """
 
     peer: Peer
     caller: str
+    request: AssociationRequest
+    context: AcceptedContext
     identifier: bytes
     explicit_vr: bool
 

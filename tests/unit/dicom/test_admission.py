@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +176,8 @@ def test_refusals_of_many_hosts_take_no_more_memory() -> None:
     for number in range(3 * MAX_REMEMBERED):
         refusals.add(Reason.TLS, Peer(host=f"2001:db8::{number:x}"), "refused")
     assert len(refusals._last) == MAX_REMEMBERED
+
+
+def test_every_reason_stands_in_the_reference() -> None:
+    reference = " ".join((Path(__file__).parents[3] / "docs/reference/logs.md").read_text(encoding="utf-8").split())
+    assert [reason for reason in Reason if f"`{reason}`" not in reference] == []

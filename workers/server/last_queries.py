@@ -1,0 +1,116 @@
+"""What each scanner has asked last, for `pylantir explain --last`: in memory, for the titles that asked most recently.
+
+Lives in the server process. Queries come in from association threads on their way to the service that answers them; the
+main loop gives what is known of one title. What scanners ask for is patient data: it is neither stored nor logged.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from pylantir.dicom.net.commands import Ending
+from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest
+from pylantir.dicom.net.refusals import Peer
+from pylantir.dicom.net.services import FindExchange
+
+MAX_TITLES = 64
+MAX_IDENTIFIER_BYTES = 16 * 1024
+"""A longer identifier is not kept; no scanner's is."""
+
+
+class LastQueries:
+    """The last query of each calling AE title."""
+
+    def __init__(self, answer: Callable[[FindExchange], None]) -> None:
+        """Prepare to remember.
+
+        Args:
+            answer: The service that answers queries.
+        """
+        self._answer = answer
+        self._lock = threading.Lock()
+        self._last: OrderedDict[str, dict[str, object]] = OrderedDict()
+
+    def answer(self, exchange: FindExchange) -> None:
+        """Let a query be answered, and remember it."""
+        asked_at = datetime.datetime.now(datetime.UTC)
+        observed = _Observed(exchange)
+        try:
+            self._answer(observed)
+        finally:
+            facts = _describe(observed, asked_at)
+            with self._lock:
+                self._last[exchange.caller] = facts
+                self._last.move_to_end(exchange.caller)
+                if len(self._last) > MAX_TITLES:
+                    self._last.popitem(last=False)
+
+    def tell(self, title: object) -> str | None:
+        """Give what is known of a title's last query as JSON; None: it has not asked since the server started."""
+        with self._lock:
+            facts = self._last.get(title) if isinstance(title, str) else None
+        return None if facts is None else json.dumps(facts)
+
+    @property
+    def titles(self) -> list[str]:
+        """Who has asked, the last one at the end."""
+        with self._lock:
+            return list(self._last)
+
+
+class _Observed(FindExchange):
+    """A query whose answers are counted on their way."""
+
+    def __init__(self, exchange: FindExchange) -> None:
+        self.peer: Peer = exchange.peer
+        self.caller: str = exchange.caller
+        self.request: AssociationRequest = exchange.request
+        self.context: AcceptedContext = exchange.context
+        self.identifier: bytes = exchange.identifier
+        self.explicit_vr: bool = exchange.explicit_vr
+        self.sent = 0
+        self.pending_status: int | None = None
+        self.ending: Ending | None = None
+        self._exchange = exchange
+
+    def send(self, identifiers: Sequence[bytes], status: int) -> None:
+        self.sent += len(identifiers)
+        self.pending_status = status
+        self._exchange.send(identifiers, status)
+
+    def conclude(self, ending: Ending) -> bool:
+        is_sent = self._exchange.conclude(ending)
+        self.ending = ending if is_sent else None
+        return is_sent
+
+    def is_cancelled(self) -> bool:
+        return self._exchange.is_cancelled()
+
+    def is_over(self) -> bool:
+        return self._exchange.is_over()
+
+
+def _describe(query: _Observed, asked_at: datetime.datetime) -> dict[str, object]:
+    request, ending = query.request, query.ending
+    is_kept = len(query.identifier) <= MAX_IDENTIFIER_BYTES
+    return {
+        "at": asked_at.isoformat(timespec="seconds"),
+        "address": query.peer.host,
+        "calling": request.calling,
+        "called": request.called,
+        "implementation_class": request.implementation_class,
+        "implementation_version": request.implementation_version,
+        "max_length": request.max_length,
+        "transfer_syntax": query.context.transfer_syntax,
+        "explicit_vr": query.explicit_vr,
+        "identifier": base64.b64encode(query.identifier).decode("ascii") if is_kept else None,
+        "matches": query.sent,
+        "pending_status": query.pending_status,
+        "status": ending.status if ending else None,
+        "comment": ending.comment if ending else "the scanner did not wait for the end",
+    }

@@ -1,0 +1,83 @@
+"""What the server tells the supervisor for `status`: whether the worklist can be read, and what was refused.
+
+Lives in the server process. Association threads note, which rings a bell; the main loop tells, at a rate that no
+stranger sets.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.errors import StoreError
+from workers.child.channel import Channel
+
+TELL_EVERY_S = 0.5
+
+
+class News:
+    """The state that `status` shows.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.trouble: str | None = None
+        self._clock = clock
+        self._told_at = float("-inf")
+        self._is_due = True
+        self._news, self._bell = socket.socketpair()
+        self._news.setblocking(False)
+        self._bell.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor for a selector: readable when somebody has rung."""
+        return self._news.fileno()
+
+    def ring(self) -> None:
+        """Say that there is something to tell. For any thread."""
+        # If the pipe is full, the loop is awake already.
+        with suppress(BlockingIOError):
+            self._bell.send(b"!")
+
+    def notice(self) -> None:
+        """Take note that somebody has rung."""
+        self._is_due = True
+        with suppress(BlockingIOError):
+            while self._news.recv(512):
+                pass
+
+    def pause_s(self) -> float | None:
+        """Seconds until there is something to tell; None: nothing."""
+        return max(0.0, self._told_at + TELL_EVERY_S - self._clock()) if self._is_due else None
+
+    def tell(self, channel: Channel, refusals: Mapping[str, int]) -> None:
+        """Report to the supervisor, if it is time to."""
+        if self.pause_s() == 0:
+            self._is_due, self._told_at = False, self._clock()
+            channel.report({"database": self.trouble, "refusals": dict(refusals)})
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Notice whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
+        try:
+            yield
+        except (SQLAlchemyError, StoreError) as error:
+            reason = str(error) if isinstance(error, StoreError) else f"it cannot be read ({type(error).__name__})"
+            self._note(f"the worklist is not served: {reason}")
+            if isinstance(error, StoreError):
+                raise
+            msg = f"the worklist: {reason}"
+            raise StoreError(msg) from None
+        else:
+            self._note(None)
+
+    def _note(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self.ring()
