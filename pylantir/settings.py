@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pylantir.certificates import WantedCertificate
 from pylantir.printing import inline_secrets
 
 TYPE_CHECKING = False
@@ -156,6 +157,7 @@ class ScannerProfile:
         modalities: It gets items of these; none: all.
         max_answers: At most so many answers to a query; None: any number.
         required_empty: Attributes that were asked for and have no value are sent empty, else left out.
+        certificates: It has to show one of these; none: any.
     """
 
     hosts: tuple[str, ...] = ()
@@ -164,6 +166,7 @@ class ScannerProfile:
     modalities: tuple[str, ...] = ()
     max_answers: int | None = None
     required_empty: bool = True
+    certificates: tuple[WantedCertificate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +214,15 @@ class DicomSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MppsSettings:
-    """What scanners' reports (MPPS) have to hold (`lenient` or `strict`), and how long they wait for the writer."""
+    """What scanners' reports (MPPS) have to hold (`lenient` or `strict`), and how long they wait for the writer.
+
+    Attributes:
+        own_only: A step is changed and retrieved by the AE title alone that created it.
+    """
 
     mode: str = "lenient"
     timeout_s: float = 10.0
+    own_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ port, runs no plugin, and changes neither the environment nor the working direct
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, s
 from pylantir.config.models import Configuration, MappedField, NotListed, OldExtract
 from pylantir.config.scanners import EVERY_OTHER, check_scanners, scanner_profiles
 from pylantir.config.sources import check_sources, source_settings
-from pylantir.config.tls import check_tls, tls_settings
+from pylantir.config.tls import check_tls, tls_settings, tls_warnings
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
     Catalogue,
@@ -89,6 +90,7 @@ def load_settings(
     source_errors, source_warnings = check_sources(listed, catalogue, environment)
     errors += [*source_errors, *check_scanners(document), *check_tls(document, base_dir)]
     warnings += source_warnings
+    warnings += tls_warnings(document, base_dir, datetime.datetime.now(datetime.UTC)) if configuration else ()
     if errors or configuration is None:
         lines = [finding.line(config_path.name, renamed) for finding in sorted(errors, key=_source_position)]
         raise ConfigurationError(list(dict.fromkeys(lines)))
@@ -107,7 +109,11 @@ def load_settings(
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
         dicom=_dicom_settings(configuration, base_dir),
-        mpps=MppsSettings(mode=configuration.mpps.mode, timeout_s=configuration.mpps.timeout),
+        mpps=MppsSettings(
+            mode=configuration.mpps.mode,
+            timeout_s=configuration.mpps.timeout,
+            own_only=configuration.mpps.own_only,
+        ),
         deduplication=DeduplicationSettings(
             match_on=tuple(configuration.deduplication.match_on),
             max_minutes=configuration.deduplication.max_minutes,

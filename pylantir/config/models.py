@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstrai
 from pylantir.config.messages import MANY, OBJECT, ONE
 from pylantir.config.values import (
     AeTitle,
+    Certificates,
     Charset,
     Codes,
     Constant,
@@ -278,6 +279,10 @@ class Scanner(_Section):
     )
     modality: Codes | None = Field(default=None, description="It gets items of this modality, or of these.")
     max_answers: Count | None = Field(default=None, description="The most answers that it takes to one query.")
+    certificate: Certificates | None = Field(
+        default=None,
+        description="Its client certificate, or a list: SHA-256 fingerprint or RFC 4514 subject. Needs `dicom.tls.ca`.",
+    )
     required_empty: Flag | None = Field(
         default=None, description="false: attributes without a value are left out of its answers, not sent empty."
     )
@@ -308,6 +313,9 @@ class Mpps(_Section):
     )
     timeout: Seconds = Field(
         default=10, description="Seconds that a report waits for the database before the scanner is told to try again."
+    )
+    own_only: Flag = Field(
+        default=False, description="true: a step is changed and retrieved only by the AE title that created it (0124)."
     )
 
 

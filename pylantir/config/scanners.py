@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pylantir.certificates import read_wanted
 from pylantir.config.messages import Finding
 from pylantir.config.models import Scanner
 from pylantir.settings import ScannerProfile
@@ -27,6 +28,18 @@ def check_scanners(document: Mapping[str, object]) -> Iterator[Finding]:
             yield Finding(place=place, text=f'"{title}" has an entry already: modalities[{first[title]}]')
         elif isinstance(allowed, list) and allowed and title not in (EVERY_OTHER, *allowed):
             yield Finding(place=place, text=f'"{title}" is not in allowed_aet, so it would be refused: add it there')
+        if isinstance(entry, dict) and entry.get("certificate") is not None:
+            yield from _check_certificate(document, position, title)
+
+
+def _check_certificate(document: Mapping[str, object], position: int, title: str) -> Iterator[Finding]:
+    place = ("modalities", position, "certificate")
+    dicom = document.get("dicom")
+    tls = dicom.get("tls") if isinstance(dicom, dict) else None
+    if not (isinstance(tls, dict) and tls.get("ca")):
+        yield Finding(place=place, text="needs dicom.tls.ca: without it no scanner's certificate is looked at")
+    if title == EVERY_OTHER:
+        yield Finding(place=place, text='"*" stands for many scanners: name the certificate at each scanner')
 
 
 def scanner_profiles(entries: Sequence[Scanner]) -> dict[str, ScannerProfile]:
@@ -52,4 +65,5 @@ def _profile(entry: Scanner, common: Scanner) -> ScannerProfile:
         modalities=tuple(entry.modality or common.modality or ()),
         max_answers=max_answers if isinstance(max_answers, int) else None,
         required_empty=chosen("required_empty") is not False,
+        certificates=tuple(read_wanted(text) for text in entry.certificate or ()),
     )

@@ -5,10 +5,14 @@ Lives in the configuration check. What is in them the server finds out, with the
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pylantir.certificates import judge_validity, read_validity
 from pylantir.config.locate import resolve_path
 from pylantir.config.messages import Finding, Place
 from pylantir.config.models import Tls
@@ -34,6 +38,28 @@ def check_tls(document: Mapping[str, object], base_dir: Path) -> Iterator[Findin
     if section.get("require_client_certificate") is True and section.get("ca") is None:
         text = 'needs "ca": the authority that signs the scanners\' certificates'
         yield Finding(place=(*_PLACE, "require_client_certificate"), text=text)
+
+
+def tls_warnings(document: Mapping[str, object], base_dir: Path, now: datetime.datetime) -> Iterator[Finding]:
+    """Say what is wrong with the server's certificate and key, with which it starts all the same."""
+    dicom = document.get("dicom")
+    section = dicom.get("tls") if isinstance(dicom, dict) else None
+    if not isinstance(section, dict):
+        return
+    with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
+        # A file that cannot be read is an error already, and what is no certificate the server says.
+        pem = resolve_path(section["certificate"], base_dir).read_text(encoding="ascii")
+        verdict = judge_validity(read_validity(pem), now)
+        if verdict.text:
+            yield Finding(place=(*_PLACE, "certificate"), text=verdict.text)
+    with contextlib.suppress(OSError):
+        key = resolve_path(section["key"], base_dir)
+        status = key.stat()
+        # Root lends a key to a group on purpose, as Debian's ssl-cert does.
+        others = stat.S_IRWXO if status.st_uid == 0 else stat.S_IRWXO | stat.S_IRWXG
+        if status.st_mode & others:
+            text = f"others can read {key}: chmod 600 {key}"
+            yield Finding(place=(*_PLACE, "key"), text=text)
 
 
 def tls_settings(section: Tls | None, base_dir: Path) -> TlsSettings | None:

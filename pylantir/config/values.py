@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from pylantir.certificates import read_wanted
 from pylantir.config.database import EXPECTED_URL, URL_FORM
 from pylantir.config.messages import EXPECTED, RULE, suggestion
 from pylantir.entry import STATUSES, WORKLIST_FIELDS
@@ -111,6 +112,14 @@ def _check_status(name: str) -> str:
     return name
 
 
+def _check_certificate(text: str) -> str:
+    try:
+        read_wanted(text)
+    except ValueError as error:
+        raise _broken(str(error)) from None
+    return text
+
+
 def _check_network(text: str) -> str:
     import ipaddress
 
@@ -196,6 +205,11 @@ Days = Annotated[int, Field(ge=0, le=36500), expected("a whole number of days >=
 Status = Annotated[str, expected("the name of a status"), AfterValidator(_check_status)]
 Network = Annotated[str, expected("an address or a network"), AfterValidator(_check_network)]
 Networks = Annotated[list[Network], _one_or_several(",")]
+Certificates = Annotated[
+    list[Annotated[str, expected("a fingerprint or a subject"), AfterValidator(_check_certificate)]],
+    Field(min_length=1),
+    _one_or_several("\n"),
+]
 Charset = Annotated[list[str], _one_or_several("\\"), AfterValidator(_check_charset)]
 Code = Annotated[
     str, StringConstraints(pattern=r"^[A-Z0-9_][A-Z0-9_ ]{0,15}$"), expected('a code of capital letters, as "MR"')

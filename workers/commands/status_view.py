@@ -79,6 +79,8 @@ def _print_tables(console: Console, status: Frame) -> None:
             )
         console.print(table)
     for process in processes:
+        if process.get("warning"):
+            console.print(f"{process['name']}: {process['warning']}", style="yellow", highlight=False, markup=False)
         if process.get("last_error"):
             console.print(f"{process['name']}: {process['last_error']}", style="red", highlight=False, markup=False)
 

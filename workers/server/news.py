@@ -6,6 +6,7 @@ stranger sets.
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +14,11 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from pylantir.certificates import Verdict
 from pylantir.errors import StoreError
 from workers.child.channel import Channel
+
+logger = logging.getLogger(__name__)
 
 TELL_EVERY_S = 0.5
 
@@ -28,6 +32,7 @@ class News:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.trouble: str | None = None
+        self._certificate = Verdict()
         self._clock = clock
         self._told_at = float("-inf")
         self._is_due = True
@@ -60,7 +65,18 @@ class News:
         """Report to the supervisor, if it is time to."""
         if self.pause_s() == 0:
             self._is_due, self._told_at = False, self._clock()
-            channel.report({"database": self.trouble, "refusals": dict(refusals)})
+            verdict = self._certificate
+            tls = verdict.text if verdict.is_unusable else None
+            warning = verdict.text if verdict.text and not verdict.is_unusable else None
+            channel.report({"database": self.trouble or tls, "warning": warning, "refusals": dict(refusals)})
+
+    def note_certificate(self, verdict: Verdict) -> None:
+        """Log what there is to say of the server's certificate when that changes, and let `status` show it."""
+        if verdict != self._certificate:
+            self._certificate = verdict
+            if verdict.text:
+                logger.warning("dicom.tls: %s", verdict.text)
+            self.ring()
 
     @contextmanager
     def watched(self) -> Iterator[None]:

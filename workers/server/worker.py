@@ -7,6 +7,7 @@ query.
 
 from __future__ import annotations
 
+import datetime
 import selectors
 import socket
 from collections.abc import Generator, Sequence
@@ -23,7 +24,7 @@ from pylantir.errors import StoreError
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings, MppsSettings
-from pylantir.store.read.mpps import find_instance
+from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import find_item, find_values
 from pylantir.store.schema.engine import open_for_reading
 from workers.child.bootstrap import Context
@@ -62,6 +63,10 @@ def run(
             instance = find_instance(connection, sop_instance_uid)
         return instance.attributes if instance else None
 
+    def creator(sop_instance_uid: str) -> str | None:
+        with news.watched(), engine.connect() as connection:
+            return find_creator(connection, sop_instance_uid)
+
     def look_again() -> None:
         with suppress(StoreError), news.watched(), engine.connect() as connection:
             find_item(connection, 0)
@@ -70,9 +75,8 @@ def run(
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, on_failure=news.ring)
     last_queries = LastQueries(QueryService(settings, find).answer)
-    services = Services(
-        query=last_queries.answer, report=MppsService(MppsPorts(report=reports.report, retrieve=retrieve)).answer
-    )
+    ports = MppsPorts(report=reports.report, retrieve=retrieve, creator=creator if mpps.own_only else None)
+    services = Services(query=last_queries.answer, report=MppsService(ports).answer)
     server = DicomServer(listener, settings, services, on_refusal=news.ring)
 
     with selectors.DefaultSelector() as selector:
@@ -88,6 +92,7 @@ def run(
                 key.data()
             server.accept_pending()
             reports.check()
+            news.note_certificate(server.certificate_verdict(datetime.datetime.now(datetime.UTC)))
             if news.trouble:
                 look_again()
             news.tell(context.channel, server.refusals)

@@ -33,7 +33,7 @@ REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
     "waits_for_window",
 )  # fmt: skip
-_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals"}
+_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals", "warning"}
 """What a child may tell about itself for `status`."""
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
@@ -105,7 +105,7 @@ class Child:
             self.last_exit = f"not started: {error}"
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
-        for passing in ("database", "queue_depth", "refusals"):
+        for passing in ("database", "queue_depth", "refusals", "warning"):
             self.reports.pop(passing, None)
         self._first_due = None
         self.last_sign_at = now

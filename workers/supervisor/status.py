@@ -65,6 +65,7 @@ class StatusReporter:
                 description["queue_depth"] = child.reports.get("queue_depth", 0)
             if child.role.role == "mwl-scp":
                 description["refusals"] = child.reports.get("refusals", {})
+                description["warning"] = child.reports.get("warning")
         else:
             description |= {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
             description |= {

@@ -33,10 +33,13 @@ class MppsPorts:
     Attributes:
         report: Gives a request to the writer and waits for its answer. May raise WriterUnavailable.
         retrieve: The attributes of a stored instance, or None. May raise StoreError.
+        creator: Who created a stored instance, or None; a step is then only for that AE title. May raise StoreError.
+            None in place of the function: a step is for everybody.
     """
 
     report: Callable[[MppsRequest], MppsAnswer]
     retrieve: Callable[[str], Attributes | None]
+    creator: Callable[[str], str | None] | None = None
 
 
 class MppsService:
@@ -50,6 +53,7 @@ class MppsService:
         started = time.monotonic()
         attributes: Attributes | None = None
         try:
+            self._check_owner(request)
             if request.operation is Operation.N_GET:
                 answer, attributes = self._retrieve(request)
             else:
@@ -64,6 +68,14 @@ class MppsService:
             _log_failure(request, error)
         _log_answer(request, answer, (time.monotonic() - started) * 1000)
         return _ending(request, answer, attributes)
+
+    def _check_owner(self, request: ReportRequest) -> None:
+        if self._ports.creator is None or request.operation is Operation.N_CREATE:
+            return
+        creator = self._ports.creator(request.instance_uid or "")
+        if creator not in {None, request.caller}:
+            comment = "the step is another AE title's (mpps.own_only)"
+            raise MppsRefused(DimseStatus.NOT_AUTHORISED, ErrorId.NOT_OWN, comment)
 
     def _retrieve(self, request: ReportRequest) -> tuple[MppsAnswer, Attributes]:
         attributes = self._ports.retrieve(request.instance_uid or "")

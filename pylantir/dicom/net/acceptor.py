@@ -6,11 +6,13 @@ listener; without an association nothing here runs. It knows no database, no que
 
 from __future__ import annotations
 
+import datetime
 import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
 
+from pylantir.certificates import PeerCertificate, Verdict
 from pylantir.dicom.net.admission import Admission, Occupant, Place, Refusal
 from pylantir.dicom.net.association import Association
 from pylantir.dicom.net.bridge import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
@@ -59,13 +61,14 @@ class DicomServer:
         self._admission = Admission(settings)
         self._associations: list[Association] = []
         self._refusals = Refusals(logger, on_change=on_refusal)
+        self._tls = ServerTls(settings.tls) if settings.tls else None
         self._reception = Reception(
             listener,
             self._admission,
             self._refusals,
             decide=self._decide,
             hand_over=self._begin_association,
-            secure=ServerTls(settings.tls).secure if settings.tls else None,
+            secure=self._tls.secure if self._tls else None,
         )
 
     def fileno(self) -> int:
@@ -95,6 +98,10 @@ class DicomServer:
         """Reason -> how many associations and messages were refused or aborted for it."""
         return self._refusals.counts
 
+    def certificate_verdict(self, now: datetime.datetime) -> Verdict:
+        """Say whether the server's certificate is good, and for how long."""
+        return self._tls.verdict(now) if self._tls else Verdict()
+
     def stop(self, grace_s: float) -> None:
         """Accept nothing more, let associations end by themselves for `grace_s` seconds, then abort them.
 
@@ -111,14 +118,14 @@ class DicomServer:
         self._associations = [association for association in self._associations if association.is_alive()]
         return self._associations
 
-    def _decide(self, request: AssociationRequest, host: str) -> Place | Refusal:
+    def _decide(self, request: AssociationRequest, host: str, certificate: PeerCertificate | None) -> Place | Refusal:
         """Decide on a request; whoever has to give way to it is told to."""
         associations = [association for association in self._alive() if not association.is_leaving]
         occupants = [
             Occupant(host=association.peer.host, is_known=association.is_known, idle_since=association.idle_since)
             for association in associations
         ]
-        verdict = self._admission.decide(request, host, occupants)
+        verdict = self._admission.decide(request, host, occupants, certificate)
         if isinstance(verdict, Place) and verdict.gives_way is not None:
             association = associations[verdict.gives_way]
             association.request_abort(Reason.GAVE_WAY, "it was idle longest, and a configured scanner needs its place")

@@ -12,6 +12,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pylantir.certificates import PeerCertificate
 from pylantir.dicom.net.negotiation import APPLICATION_CONTEXT, SHORTEST_REQUEST, AssociationRequest
 from pylantir.dicom.net.pdus import ABORT, ASSOCIATE_RQ, HEADER_BYTES, abort, reject
 from pylantir.dicom.net.refusals import Reason, shown
@@ -104,15 +105,23 @@ class Admission:
             return Refusal(reply=abort(0), reason=Reason.UNREADABLE_REQUEST, text=text)
         return length
 
-    def decide(self, request: AssociationRequest, host: str, occupants: Sequence[Occupant]) -> Place | Refusal:
+    def decide(
+        self,
+        request: AssociationRequest,
+        host: str,
+        occupants: Sequence[Occupant],
+        certificate: PeerCertificate | None = None,
+    ) -> Place | Refusal:
         """Decide on an association request.
 
         Args:
             request: In one form.
             host: Its sender's address.
             occupants: The associations that there are.
+            certificate: What its sender has shown.
         """
         refusal = self._check_protocol(request) or self._check_titles(request, host)
+        refusal = refusal or self._check_certificate(request.calling, certificate)
         return refusal or self._find_place(request.calling, host, occupants)
 
     def _check_protocol(self, request: AssociationRequest) -> Refusal | None:
@@ -138,6 +147,16 @@ class Admission:
             text = f'"{shown(calling)}" has another host in modalities'
             return _rejected(_CALLING_TITLE_UNKNOWN, Reason.CALLING_TITLE, text)
         return None
+
+    def _check_certificate(self, calling: str, shown_one: PeerCertificate | None) -> Refusal | None:
+        """A title that is bound to certificates is for whoever shows one of them."""
+        profile = self._settings.profiles.get(calling)
+        wanted = profile.certificates if profile else ()
+        if not wanted or (shown_one and any(certificate.fits(shown_one) for certificate in wanted)):
+            return None
+        found = f"it shows another one (SHA-256 {shown_one.fingerprint})" if shown_one else "it shows none"
+        text = f'"{shown(calling)}" is bound to a certificate in modalities, and {found}'
+        return _rejected(_CALLING_TITLE_UNKNOWN, Reason.CERTIFICATE, text)
 
     def _find_place(self, calling: str, host: str, occupants: Sequence[Occupant]) -> Place | Refusal:
         """A scanner with `host` in `modalities` always gets a place: whoever has been idle longest gives way to it."""

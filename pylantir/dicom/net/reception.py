@@ -18,10 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pylantir.certificates import PeerCertificate
 from pylantir.dicom.net.admission import Admission, Place, Refusal
 from pylantir.dicom.net.negotiation import AssociationRequest, read_request, titles_of
 from pylantir.dicom.net.pdus import HEADER_BYTES, abort
 from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
+from pylantir.dicom.net.tls import certificate_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ _TITLES_READ_BYTES = HEADER_BYTES + 36
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Secure = Callable[[socket.socket], ssl.SSLSocket]
-Decide = Callable[[AssociationRequest, str], Place | Refusal]
+Decide = Callable[[AssociationRequest, str, PeerCertificate | None], Place | Refusal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ class Reception:
             listener: Bound and listening; becomes non-blocking.
             admission: Which addresses may connect, and what is an association request.
             refusals: Gets to know who was refused, and why.
-            decide: Decides on a whole request from an address.
+            decide: Decides on a whole request from an address, with the certificate that was shown.
             hand_over: Gets what was admitted.
             secure: Begins a TLS handshake on a new connection; may raise OSError. None: no TLS.
         """
@@ -269,7 +271,7 @@ class Reception:
             refusal = Refusal(reply=abort(), reason=error.reason, text=f"aborted: {error}")
             self._refuse(guest, refusal, now)
             return
-        verdict = self._decide(request, guest.host)
+        verdict = self._decide(request, guest.host, certificate_of(guest.socket))
         if isinstance(verdict, Refusal):
             self._refuse(guest, verdict, now)
             return

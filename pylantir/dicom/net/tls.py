@@ -8,11 +8,13 @@ Source: DICOM PS3.15 B.12 (BCP 195 TLS profile); RFC 9325 (TLS 1.2 and 1.3, forw
 
 from __future__ import annotations
 
+import datetime
 import logging
 import socket
 import ssl
 from pathlib import Path
 
+from pylantir.certificates import PeerCertificate, Validity, Verdict, judge_validity, read_validity, shown_certificate
 from pylantir.errors import ConfigurationError, DicomPeerError
 from pylantir.settings import TlsSettings
 
@@ -36,6 +38,11 @@ class ServerTls:
             self._context = make_context(settings)
         except OSError as error:
             raise ConfigurationError([_describe(settings, error)]) from None
+        self._validity = _read_validity(settings)
+
+    def verdict(self, now: datetime.datetime) -> Verdict:
+        """Say whether the certificate in use is good, and for how long."""
+        return judge_validity(self._validity, now) if self._validity else Verdict()
 
     def secure(self, connection: socket.socket) -> ssl.SSLSocket:
         """Put TLS on an accepted connection; the handshake is left to the caller."""
@@ -44,6 +51,7 @@ class ServerTls:
             self._stamp = stamp
             try:
                 self._context = make_context(self._settings)
+                self._validity = _read_validity(self._settings)
                 logger.info("the TLS certificates have changed and are in use")
             except OSError as error:
                 logger.error("%s; those from before stay in use", _describe(self._settings, error))  # noqa: TRY400
@@ -51,6 +59,16 @@ class ServerTls:
 
     def _current_stamp(self) -> tuple[object, ...]:
         return tuple(_stamp(file) for file in _files(self._settings))
+
+
+def certificate_of(connection: socket.socket) -> PeerCertificate | None:
+    """Read the certificate that a peer has shown, if `ca` vouches for it."""
+    if not isinstance(connection, ssl.SSLSocket):
+        return None
+    names, encoded = connection.getpeercert(), connection.getpeercert(binary_form=True)
+    if not names or encoded is None:
+        return None
+    return shown_certificate(encoded, names.get("subject", ()))  # type: ignore[arg-type]
 
 
 def make_context(settings: TlsSettings) -> ssl.SSLContext:
@@ -96,6 +114,14 @@ def make_client_context(settings: TlsSettings) -> ssl.SSLContext:
 
 def _files(settings: TlsSettings) -> list[str]:
     return [file for file in (settings.certificate, settings.key, settings.ca) if file is not None]
+
+
+def _read_validity(settings: TlsSettings) -> Validity | None:
+    """The context has been made of the file, so it holds a certificate; one that we cannot read is not judged."""
+    try:
+        return read_validity(Path(settings.certificate).read_text(encoding="latin-1"))
+    except (OSError, ValueError):
+        return None
 
 
 def _stamp(file: str) -> tuple[int, int, int] | None:

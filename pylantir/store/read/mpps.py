@@ -35,6 +35,12 @@ def find_instance(connection: Connection, sop_instance_uid: str) -> MppsInstance
     )
 
 
+def find_creator(connection: Connection, sop_instance_uid: str) -> str | None:
+    """The AE title that created the performed procedure step with this UID, if there is one."""
+    this = _COLUMNS.sop_instance_uid == sop_instance_uid
+    return connection.execute(select(_COLUMNS.scanner).where(this)).scalar_one_or_none()
+
+
 def find_reported(connection: Connection, *, patient_id: str | None = None) -> Iterator[Mapping[str, Any]]:
     """Yield all performed procedure steps, or one patient's, the oldest first, `item_ids` and `attributes` decoded.
 

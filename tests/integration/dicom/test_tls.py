@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from dicom_server import Served, serving, wait_until
 from fuzz.seeds import associate_request
 
+from pylantir.certificates import read_wanted
 from pylantir.dicom.client import Peer, echo, find_scheduled
 from pylantir.dicom.net import reception
 from pylantir.dicom.net.tls import ServerTls
 from pylantir.errors import ConfigurationError, DicomPeerError
-from pylantir.settings import TlsSettings
+from pylantir.settings import ScannerProfile, TlsSettings
 from workers.supervisor.probe import PROBE_EVERY_S, ServerWatch
 
 pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
@@ -181,3 +184,50 @@ def test_the_supervisor_hears_a_server_that_wants_a_certificate_and_nobody_compl
     watch.serve(17, PROBE_EVERY_S)
     wait_until(lambda: not watch.serve(17, PROBE_EVERY_S) and watch.deadline() == 2 * PROBE_EVERY_S, "it answers")
     assert caplog.text == ""
+
+
+def fingerprint_of(certificates: Path, name: str) -> str:
+    command = ["openssl", "x509", "-in", f"{name}.pem", "-noout", "-fingerprint", "-sha256"]
+    shown = subprocess.run(command, cwd=certificates, check=True, capture_output=True, text=True, timeout=60)
+    return shown.stdout.strip().partition("=")[2]
+
+
+@pytest.mark.parametrize("by", ["fingerprint", "subject"])
+@pytest.mark.parametrize("is_required", [True, False])
+def test_a_title_that_is_bound_to_a_certificate_is_for_its_owner_alone(
+    bound: socket.socket,
+    tls: TlsSettings,
+    ask: Ask,
+    certificates: Path,
+    caplog: pytest.LogCaptureFixture,
+    by: str,
+    is_required: bool,
+) -> None:
+    issue(certificates, "ct1")
+    wanted = read_wanted(fingerprint_of(certificates, "ct1") if by == "fingerprint" else "CN=ct1")
+    settings = replace(tls, require_client_certificate=is_required)
+    profiles = {"CT1": ScannerProfile(certificates=(wanted,))}
+    with serving(bound, lambda _query: (), tls=settings, profiles=profiles) as served:
+        assert ask(served, "-aet", "CT1", certificate="ct1").returncode == 0
+        assert ask(served, "-aet", "MR1", certificate="scanner").returncode == 0
+        assert ask(served, "-aet", "CT1", certificate="scanner").returncode != 0
+        if not is_required:
+            assert ask(served, "-aet", "CT1", certificate=None).returncode != 0
+        assert served.server.refusals == {"certificate": 1 if is_required else 2}
+    assert (
+        '(CT1 calls ANY-SCP): refused: "CT1" is bound to a certificate in modalities, and it shows another'
+        in caplog.text
+    )
+
+
+def test_the_certificate_in_use_is_judged_also_after_its_renewal(
+    served: Served, ask: Ask, certificates: Path, tls: TlsSettings
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    assert "in 1 days" in served.server.certificate_verdict(now).text
+    assert served.server.certificate_verdict(now + datetime.timedelta(days=3)).is_unusable
+    issue(certificates, "renewed", days=400)
+    for kind in ("pem", "key"):
+        shutil.copy(certificates / f"renewed.{kind}", Path(tls.certificate).with_name(f"server.{kind}"))
+    assert ask(served, certificate="scanner").returncode == 0
+    assert served.server.certificate_verdict(now).text == ""

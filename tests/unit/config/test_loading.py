@@ -249,6 +249,31 @@ def test_wrong_source_is_told_with_its_place(load: Load, change: dict[str, objec
             {"dicom": {"tls": {"certificate": "c", "key": "k", "require_client_certificate": True}}},
             'dicom.tls.require_client_certificate: needs "ca"',
         ),
+        (
+            {"modalities": [{"ae_title": "MR1", "certificate": "ab" * 32}]},
+            "modalities[0].certificate: needs dicom.tls.ca: without it no scanner's certificate is looked at",
+        ),
+        (
+            {"modalities": [{"ae_title": "*", "certificate": "ab" * 32}]},
+            'modalities[0].certificate: "*" stands for many scanners',
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "certificate": []}]},
+            "modalities[0].certificate: expected a list that is",
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "certificate": "MR1"}]},
+            "modalities[0].certificate[0]: expected a SHA-256",
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "certificate": ["ab"]}]},
+            "modalities[0].certificate[0]: expected a SHA-256",
+        ),
+        (
+            {"modalities": [{"ae_title": "MR1", "certificate": "XX=1"}]},
+            "modalities[0].certificate[0]: expected names as",
+        ),
+        ({"mpps": {"own_only": "perhaps"}}, 'mpps.own_only: expected true or false, got "perhaps"'),
         ({"modalities": [{}]}, 'modalities[0]: the key "ae_title" is missing'),
         ({"modalities": [{"ae_title": "MR1"}] * 2}, 'modalities[1].ae_title: "MR1" has an entry already: modalities['),
         (
@@ -547,3 +572,28 @@ def test_processes_that_stay_import_no_pydantic() -> None:
 def test_misspelt_key_for_the_sources_is_pointed_at(load: Load) -> None:
     (problem,) = problems_of(load, {"data_source": [SOURCE]})
     assert problem == 'pylantir.json: data_sources: is missing: is "data_source" meant?'
+
+
+@pytest.mark.parametrize(
+    ("days", "mode", "warned"),
+    [
+        ("365", 0o600, []),
+        ("20", 0o600, ["dicom.tls.certificate: the server's certificate expires on "]),
+        ("-1", 0o600, ["dicom.tls.certificate: the server's certificate has expired on "]),
+        ("365", 0o644, ["dicom.tls.key: others can read "]),
+    ],
+)
+def test_a_certificate_near_its_end_and_a_key_for_everybody_are_warnings(
+    load: Load, tmp_path: Path, days: str, mode: int, warned: list[str]
+) -> None:
+    keyed = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "k.pem"]
+    for command in (
+        ["req", *keyed, "-out", "c.csr", "-subj", "/CN=x"],
+        ["x509", "-req", "-in", "c.csr", "-signkey", "k.pem", "-days", days, "-out", "c.pem"],
+    ):
+        subprocess.run(["openssl", *command], cwd=tmp_path / "site", check=True, capture_output=True, timeout=60)
+    (tmp_path / "site/k.pem").chmod(mode)
+    settings = load({"data_sources": [SOURCE], "dicom": {"tls": {"certificate": "c.pem", "key": "k.pem"}}})
+    told = [warning for warning in settings.warnings if "dicom.tls" in warning]
+    assert len(told) == len(warned)
+    assert all(text in line for text, line in zip(warned, told, strict=True))
