@@ -1,4 +1,4 @@
-"""`pylantir init`: a first configuration that works as it stands, or the new form of an old one."""
+"""`pylantir init`: a first configuration that works as it stands, the new form of an old one, or one for an export."""
 
 from __future__ import annotations
 
@@ -8,29 +8,37 @@ import datetime
 import io
 import json
 import os
+import shlex
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from pylantir.cli.output import print_table
 from pylantir.config import legacy
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
 from pylantir.config.loading import convert_old
 from pylantir.config.locate import resolve_path
+from pylantir.config.sources import PROCESS_NAMES
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
+from pylantir.printing import printable
 
 DEFAULT_FILE = "pylantir.json"
 SAMPLE_FILE = "bookings.csv"
+_KEYS_OF_CONFIGURATIONS = ("redcap2wl", "data_sources")
+_LARGEST_CONFIGURATION = 8 << 20
 _PATHS = ("db_path", "runtime_dir")
 
 
 def write_configuration(options: argparse.Namespace) -> int:
-    """Write a starter configuration with a sample of data, or convert an old configuration.
+    """Write a starter configuration with a sample of data, convert an old configuration, or propose one for an export.
 
     Raises:
         PylantirError: A file of that name exists already; nothing is overwritten.
     """
     target = options.file or options.config
     if options.old:
-        return _convert(Path(options.old), target)
+        old = Path(options.old)
+        return _convert(old, target) if is_configuration(old) else _propose(old, Path(target or DEFAULT_FILE))
     path = Path(target or DEFAULT_FILE)
     sample = path.with_name(SAMPLE_FILE)
     _refuse_existing(path, sample)
@@ -89,6 +97,74 @@ def sample_bookings(today: datetime.date) -> str:
         ]
     )
     return text.getvalue()
+
+
+def is_configuration(path: Path) -> bool:
+    """Say whether a file is a configuration, old or new, rather than an export of bookings."""
+    try:
+        text = "" if path.stat().st_size > _LARGEST_CONFIGURATION else path.read_text(encoding="utf-8-sig")
+        document = json.loads(text)
+    except (OSError, UnicodeDecodeError):
+        return False
+    except ValueError:
+        # A configuration with a mistake is told as such, not as an export.
+        return any(f'"{key}"' in text for key in _KEYS_OF_CONFIGURATIONS)
+    return isinstance(document, dict) and any(key in document for key in _KEYS_OF_CONFIGURATIONS)
+
+
+def _propose(data: Path, path: Path) -> int:
+    """Write a configuration for an export, and say what was thought of each column."""
+    from pylantir.cli.proposal.propose import propose
+    from pylantir.cli.proposal.sample import read_sample
+
+    _refuse_existing(path)
+    sample = read_sample(data)
+    proposal = propose(sample)
+    notes = [*sample.notes, *proposal.unknown]
+    zone = _local_zone() if proposal.has_offsets else ""
+    if zone:
+        notes.append(f"times with an offset are converted to {zone}")
+    source: dict[str, object] = {
+        "_comment": "Proposed from the header and the first records; look at it with pylantir preview.",
+        "_look_at": notes,
+        "name": data.stem if data.stem not in PROCESS_NAMES else f"{data.stem}_source",
+        "type": sample.kind,
+        "sync_interval": 60,
+        "config": {
+            "file_path": os.path.relpath(data.absolute(), path.absolute().parent),
+            **sample.options,
+            "watch_for_changes": True,
+        },
+        "field_mapping": proposal.field_mapping,
+    }
+    if proposal.empty_values:
+        source["empty_values"] = proposal.empty_values
+    if zone:
+        source["timezone"] = zone
+    if "modality" not in {guess.target for guess in proposal.guesses}:
+        source["defaults"] = {"modality": "MR"}
+    _write_new(path, _as_text({**starter_configuration(), "data_sources": [source]}))
+    rows = [
+        {"field": one.target, "columns": ", ".join(one.columns), "sure": one.confidence, "remark": one.remark}
+        for one in proposal.guesses
+    ]
+    print_table({"field": "WORKLIST FIELD", "columns": "COLUMN", "sure": "HOW SURE", "remark": "REMARK"}, rows)
+    for text in notes:
+        print(f"look at: {printable(text)}")
+    print(f"written: {path}\nnext: pylantir preview {shlex.quote(str(source['name']))} --config {path}")
+    return ExitStatus.OK
+
+
+def _local_zone() -> str:
+    """Name this machine's time zone, or ""."""
+    for name in (os.environ.get("TZ", "").lstrip(":"), os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]):
+        if name:
+            try:
+                ZoneInfo(name)
+            except (ValueError, OSError, LookupError):
+                continue
+            return name
+    return ""
 
 
 def _convert(old: Path, target: str | None) -> int:

@@ -191,7 +191,10 @@ def _add_configuration(add: Add) -> None:
     add("schema", _schema, "print the JSON Schema of the configuration file, for editors", json=False)
     init = add("init", _init, "write a first configuration with sample data beside it", json=False)
     init.add_argument("file", metavar="FILE", nargs="?", help="where to; default: pylantir.json")
-    init.add_argument("--from", metavar="OLD", dest="old", help="convert this old configuration; default: to stdout")
+    told = (
+        "an export (CSV, JSON) to propose a configuration for, or an old configuration to convert (default: to stdout)"
+    )
+    init.add_argument("--from", metavar="FILE", dest="old", help=told)
 
 
 def _port(text: str) -> int:
