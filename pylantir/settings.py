@@ -238,7 +238,7 @@ class RetentionSettings:
     """How many days of the audit log and of `sync_runs` are kept; None keeps all."""
 
     audit_days: int | None = None
-    runs_days: int | None = None
+    runs_days: int | None = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,15 +172,18 @@ def _add_changes(add: Add) -> None:
     accept.add_argument("--show", action="store_true", help="list every held record; changes nothing")
     _add_dry_run(accept)
     forget = add(
-        "forget", _forget, "withdraw all that a source taken out of the configuration still claims", json=False
+        "forget", _forget, "withdraw all that a source which is disabled or taken out still claims", json=False
     )
-    forget.add_argument("source", metavar="SOURCE", help="the name that it had")
+    forget.add_argument("source", metavar="SOURCE", help="its name")
+    _add_dry_run(forget)
     status = add("set-status", _set_status, "set an item's status, for scanners that do not report", json=False)
     status.add_argument("item", metavar="ITEM", type=_positive, help="the item, by the number that query-db shows")
     status.add_argument("status", metavar="STATUS", choices=STATUSES, help=f"one of {', '.join(STATUSES)}")
     status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
+    _add_dry_run(status)
     purge = add("purge", _purge, "delete old items that no source gives any more; the audit log stays", json=False)
     purge.add_argument("--before", metavar="DAY", required=True, help="scheduled before this day (2026-08-03)")
+    _add_dry_run(purge)
 
 
 def _add_dry_run(command: argparse.ArgumentParser) -> None:
@@ -226,11 +229,11 @@ def _accept(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
-    return _change(options, {"command": "forget", "name": options.source})
+    return _change(options, {"command": "forget", "name": options.source, "dry_run": options.dry_run})
 
 
 def _set_status(options: argparse.Namespace) -> int:
-    arguments = {"item": options.item, "status": options.status, "reason": options.reason}
+    arguments = {"item": options.item, "status": options.status, "reason": options.reason, "dry_run": options.dry_run}
     return _change(options, {"command": "set-status", **arguments})
 
 
@@ -241,7 +244,7 @@ def _purge(options: argparse.Namespace) -> int:
 
     today = datetime.datetime.now().astimezone().date()
     day, _ = read_days(options.before, today)
-    return _change(options, {"command": "purge", "before": day})
+    return _change(options, {"command": "purge", "before": day, "dry_run": options.dry_run})
 
 
 def _change(options: argparse.Namespace, request: dict[str, object]) -> int:

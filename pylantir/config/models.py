@@ -324,7 +324,7 @@ class Retention(_Section):
 
     audit_days: Days | None = Field(default=None, description="Days that the audit log is kept; default: for ever.")
     runs_days: Days | None = Field(
-        default=None, description="Days that `sync_runs` is kept, besides each source's last run; default: for ever."
+        default=400, description="Days that `sync_runs` is kept, besides each source's last run; null: for ever."
     )
 
 

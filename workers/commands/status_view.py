@@ -86,6 +86,8 @@ def _print_tables(console: Console, status: Frame) -> None:
 
 
 def _describe_state(process: dict[str, object]) -> str:
+    if "only_items" in process:
+        return f"{process['state']} ({process['only_items']} items)"
     retry_in_s = process.get("retry_in_s")
     return f"{process['state']} {retry_in_s:.0f}s" if isinstance(retry_in_s, float) else str(process["state"])
 

@@ -287,8 +287,9 @@ class Supervisor:
     def _describe(self) -> Mapping[str, object]:
         now = time.monotonic()
         described = self._status.describe(
-            self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping
-        )
+            self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping,
+            disabled=[source.name for source in self._settings.sources if not source.enabled],
+        )  # fmt: skip
         return {
             "config": self._settings.config_path,
             "reload_problems": list(self._reloads.problems),

@@ -64,7 +64,7 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
     writer = WriterSettings(
         db_url=settings.db_url,
         db_echo=settings.db_echo,
-        ranks={source.name: rank for rank, source in enumerate(settings.sources)},
+        ranks={source.name: rank for rank, source in enumerate(settings.enabled_sources)},
         match_on=settings.deduplication.match_on,
         max_minutes=settings.deduplication.max_minutes,
         keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),

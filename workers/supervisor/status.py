@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import psutil
 
@@ -18,7 +18,13 @@ class StatusReporter:
         self._handles: dict[int, psutil.Process] = {}
 
     def describe(
-        self, children: Iterable[Child], *, now: float, started_at: float, stopping: bool
+        self,
+        children: Iterable[Child],
+        *,
+        now: float,
+        started_at: float,
+        stopping: bool,
+        disabled: Collection[str] = (),
     ) -> dict[str, object]:
         """Describe the whole instance.
 
@@ -27,7 +33,9 @@ class StatusReporter:
             now: Monotonic seconds.
             started_at: When the supervisor began, on the same clock.
             stopping: Whether it is about to end.
+            disabled: Sources that the configuration has, but not enabled.
         """
+        children = list(children)
         processes = [self._describe_child(child, now) for child in children]
         own: dict[str, object] = {
             "name": "supervisor",
@@ -39,7 +47,9 @@ class StatusReporter:
         }
         alive = {own["pid"], *(process["pid"] for process in processes)}
         self._handles = {pid: handle for pid, handle in self._handles.items() if pid in alive}
-        return {"health": _judge(processes, stopping=stopping), "processes": [own, *processes]}
+        left = next((child.reports.get("left_behind") for child in children if child.role.role == "writer"), None)
+        silent = _describe_left_behind(disabled, left if isinstance(left, dict) else {})
+        return {"health": _judge(processes, stopping=stopping), "processes": [own, *processes, *silent]}
 
     def _describe_child(self, child: Child, now: float) -> dict[str, object]:
         life = child.life
@@ -94,6 +104,20 @@ class StatusReporter:
             }
         except (psutil.Error, OSError):
             return {"cpu_percent": None, "memory_mb": None}
+
+
+def _describe_left_behind(disabled: Collection[str], left: Mapping[str, object]) -> list[dict[str, object]]:
+    """Describe the sources without a process: those that are disabled, and those that only the database knows."""
+    states = dict.fromkeys(left, "NOT CONFIGURED") | dict.fromkeys(disabled, "DISABLED")
+    return [
+        {
+            "name": name, "role": "source", "state": state, "ready": True, "pid": None, "uptime_s": None,
+            "restarts": 0, "wanted": "STOPPED", "last_exit": None, "last_words": [], "retry_in_s": None,
+            "heartbeat_age_s": None, "cpu_percent": None, "memory_mb": None, "last_error": None,
+            "only_items": left.get(name, 0),
+        }
+        for name, state in sorted(states.items())
+    ]  # fmt: skip
 
 
 def _judge(processes: Iterable[dict[str, object]], *, stopping: bool) -> str:

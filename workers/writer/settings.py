@@ -14,7 +14,7 @@ class WriterSettings:
 
     Attributes:
         db_url: SQLAlchemy URL of the database.
-        ranks: Configured source -> its place in the order of priority, 0 first.
+        ranks: Enabled source -> its place in the order of priority, 0 first.
         match_on: Fields by which records of two sources are recognised as one step.
         max_minutes: Longest difference of start times under that rule.
         keep_missing: Sources whose missing records stay.

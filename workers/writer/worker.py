@@ -6,7 +6,6 @@ starts without a usable database and goes on without one: what is not committed 
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 import socket
@@ -18,10 +17,9 @@ from contextlib import suppress
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.errors import AlreadyRunning, CommandRefused, ProtocolError, StoreError
+from pylantir.errors import AlreadyRunning, ProtocolError, StoreError
 from pylantir.ipc.frames import Frame
-from pylantir.store.change.commands import apply_rules, carry_out
-from pylantir.store.change.retention import prune_history
+from pylantir.store.change.commands import apply_rules, restore_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.schema.engine import open_for_writing, sqlite_path
@@ -29,6 +27,7 @@ from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.supervisor.locks import FileLock
 from workers.writer.checkpoints import Checkpoints
+from workers.writer.chores import Chores
 from workers.writer.frames import MAX_TRIES, FrameIntake
 from workers.writer.queue import EntryQueue, Producer
 from workers.writer.settings import WriterSettings
@@ -42,7 +41,6 @@ HANG_AFTER_S = 300.0
 """The longest transaction: the end of a snapshot that removes very many records."""
 UPGRADE_MAY_TAKE_S = 3600.0
 """Copying a large file of an earlier version, and deciding anew about everything in it."""
-PRUNE_EVERY_S = 24 * 3600.0
 _RETRY_CAP_S = 5.0
 _FRAME_RETRY_S = 0.25
 
@@ -67,7 +65,6 @@ class Writer:
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
-        self._prune_at = 0.0
         self._told_depth = 0
         self._tell_depth_at = 0.0
         self._file: tuple[int, int] | None = None
@@ -76,6 +73,9 @@ class Writer:
         """Open the database, however long that takes, and serve until told to stop."""
         self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
         self._frames = FrameIntake(self._engine, self._settings, self._rules)
+        self._chores = Chores(
+            self._engine, self._rules, self._settings, self._frames, self._context.channel, self._note_trouble
+        )
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         queue.watch(self._context.stop, self._context.stop.drain)
         queue.watch(self._context.channel, self._obey)
@@ -100,6 +100,8 @@ class Writer:
                 self._claim_database()
                 prepare_database(self._engine)
                 changed = apply_rules(self._engine, self._rules)
+                restored = restore_items(self._engine, self._rules)
+                self._chores.tell_left_behind(warn=True)
                 self._file = self._identify_file()
             except (SQLAlchemyError, StoreError, OSError, AlreadyRunning) as error:
                 self._note_trouble(error)
@@ -109,6 +111,8 @@ class Writer:
                 self._note_recovery()
                 if changed:
                     logger.info("priorities have changed: %d items decided anew", changed)
+                if restored:
+                    logger.warning("%d items were missing from the database, and are there again", restored)
                 return True
         return False
 
@@ -124,7 +128,8 @@ class Writer:
     def _serve(self, queue: EntryQueue) -> None:
         end_at: float | None = None
         while True:
-            self._prune()
+            if not self._trouble:
+                self._chores.go_on()
             self._wait(queue)
             self._check_file()
             while time.monotonic() >= self._retry_at:
@@ -180,7 +185,7 @@ class Writer:
         else:
             # Frames may have come while the database was being prepared. A depth that was not told yet is told soon.
             is_told = queue.depth == self._told_depth
-            queue.wait(0 if queue.depth else BEAT_EVERY_S if is_told else BUSY_BEAT_EVERY_S)
+            queue.wait(0 if queue.depth or self._chores.waiting else BEAT_EVERY_S if is_told else BUSY_BEAT_EVERY_S)
 
     def _must_end(self) -> bool:
         return self._context.stop.is_set or self._context.channel.supervisor_gone
@@ -231,50 +236,7 @@ class Writer:
     def _obey(self) -> None:
         for message in self._context.channel.receive():
             if message.get("kind") == "command":
-                self._carry_out(message)
-
-    def _carry_out(self, command: Frame) -> None:
-        """Do what an operator asked for; the command waits for the answer."""
-        channel, number = self._context.channel, command.get("id")
-        try:
-            if command.get("command") == "accept":
-                ingest = self._frames.ingest_of(str(command.get("name")))
-                text = ingest.accept_removal(dry_run=command.get("dry_run") is True)
-            else:
-                text = carry_out(self._engine, self._rules, command)
-                if command.get("command") == "forget":
-                    self._frames.forget(str(command.get("name")))
-        except CommandRefused as error:
-            channel.answer(number, error=str(error))
-        except SQLAlchemyError as error:
-            channel.answer(number, error=f"the database takes nothing just now: {describe_failure(error)}")
-        # One command that fails is its own failure only.
-        except Exception as error:
-            logger.exception("a command cannot be carried out")
-            channel.answer(number, error=f"it failed ({type(error).__name__}); the writer's log says why")
-        else:
-            logger.info("%s", text)
-            channel.answer(number, text=text)
-
-    def _prune(self) -> None:
-        """Let go of history that is older than the configuration keeps, once a day."""
-        now = time.monotonic()
-        if now < self._prune_at or self._trouble:
-            return
-        retention = self._settings.retention
-        try:
-            deleted = prune_history(
-                self._engine,
-                audit_days=retention.audit_days,
-                runs_days=retention.runs_days,
-                now=datetime.datetime.now(datetime.UTC),
-            )
-        except SQLAlchemyError as error:
-            self._note_trouble(error)
-            return
-        self._prune_at = now + PRUNE_EVERY_S
-        if deleted:
-            logger.info("%d rows of old history deleted, as configured", deleted)
+                self._chores.carry_out(message)
 
     def _note_trouble(self, error: Exception) -> None:
         """Remember that the database takes nothing; said once in the log, shown in `status` until it is over."""

@@ -1,6 +1,8 @@
 """What operators may change in the worklist, and deciding anew what is stored when the configuration has changed.
 
-Lives in the writer, which carries the commands out between two batches. Everything is audited under the command's name.
+Lives in the writer, which carries the commands out between two batches. Every change of an item goes through the same
+decision as a sync (`WorkingSet`), so what a command frees another record takes at once, and what nobody gives is not
+revived. Everything is audited under the command's name.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, o
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
-from pylantir.store.change.retention import purge_items
 from pylantir.store.decide.claims import STATUS, Rules
-from pylantir.store.decide.records import REFUSED, WITHDRAWN
+from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import utc_now
 from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (
     audit_log,
     rejected_entries,
@@ -40,29 +42,31 @@ def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> st
     Raises:
         CommandRefused: It cannot be carried out, or is malformed.
     """
-    item, before = command.get("item"), command.get("before")
+    item, dry_run = command.get("item"), command.get("dry_run") is True
     match command.get("command"):
         case "forget":
-            return forget_source(engine, str(command.get("name")), rules)
+            return forget_source(engine, str(command.get("name")), rules, dry_run=dry_run)
         case "set-status" if type(item) is int:
-            return set_status(engine, item, str(command.get("status")), str(command.get("reason") or ""), rules)
-        case "purge" if isinstance(before, str) and len(before) == 8 and before.isdecimal():
-            return purge_items(engine, before)
+            status, reason = str(command.get("status")), str(command.get("reason") or "")
+            return set_status(engine, item, status, reason, rules, dry_run=dry_run)
     raise CommandRefused("a command that the writer does not know, or without its arguments")
 
 
-def forget_source(engine: Engine, source: str, rules: Rules) -> str:
-    """Withdraw everything that a source without configuration still claims.
+def forget_source(engine: Engine, source: str, rules: Rules, *, dry_run: bool = False) -> str:
+    """Withdraw everything that a source still claims which is disabled or no longer configured.
 
     Returns:
         What was done, for the operator.
 
     Raises:
-        CommandRefused: The source is configured, or has left nothing.
+        CommandRefused: The source is enabled, or has left nothing.
     """
     if source in rules.ranks:
-        raise CommandRefused(f"{source} is configured; take it out of the configuration and reload, then forget it")
-    with engine.begin() as connection:
+        raise CommandRefused(
+            f"{source} is configured and enabled; take it out of the configuration or disable it, and reload; "
+            "then forget it"
+        )
+    with transaction(engine, dry_run=dry_run) as connection:
         patients = _patients(
             connection, select(_ENTRIES.patient_id).where(_ENTRIES.data_source == source, _ENTRIES.state != WITHDRAWN)
         )
@@ -70,16 +74,17 @@ def forget_source(engine: Engine, source: str, rules: Rules) -> str:
             raise CommandRefused(f"there is nothing of a source named {source}")
         working = WorkingSet(connection, rules, actor="command:forget", now=utc_now())
         working.load(patients)
-        claims = [record for record in working.records.values() if record.data_source == source]
+        claims = [one for one in working.records.values() if one.data_source == source and one.state != WITHDRAWN]
         for record in claims:
             working.enter(record, WITHDRAWN)
         working.write()
         for table in (rejected_entries, source_warnings, source_states):
             connection.execute(delete(table).where(table.c.data_source == source))
-    return f"{source}: {len(claims)} records withdrawn, {len(working.events.cancelled)} items cancelled"
+    would = "would be " if dry_run else ""
+    return f"{source}: {len(claims)} records {would}withdrawn, {len(working.events.cancelled)} items {would}cancelled"
 
 
-def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Rules) -> str:
+def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Rules, *, dry_run: bool = False) -> str:
     """Set an item's status by hand, for scanners that do not report.
 
     As after a scanner's report no source changes the item any more; SCHEDULED gives it back to its sources.
@@ -88,29 +93,38 @@ def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Ru
         What was done, for the operator.
 
     Raises:
-        CommandRefused: No such item or status, or no reason was given.
+        CommandRefused: No such item or status, no reason was given, or the item would not keep the status: then nothing
+            has changed.
     """
     if status not in SETTABLE_STATUSES:
         raise CommandRefused(f'no status "{status}"; there are: {", ".join(SETTABLE_STATUSES)}')
     if not reason.strip():
         raise CommandRefused("a reason is needed: it goes into the audit log")
     now = utc_now()
-    with engine.begin() as connection:
-        item = connection.execute(select(worklist_items).where(_ITEMS.id == item_id)).one_or_none()
+    this = _ITEMS.id == item_id
+    with transaction(engine, dry_run=dry_run) as connection:
+        item = connection.execute(select(worklist_items).where(this)).mappings().one_or_none()
         if item is None:
             raise CommandRefused(f"no item {item_id}; `pylantir query-db --all` shows them")
-        before = item._mapping[STATUS]  # noqa: SLF001 - the documented way to a column by its name
+        before = item[STATUS]
         connection.execute(
-            update(worklist_items).where(_ITEMS.id == item_id),
+            update(worklist_items).where(this),
             {STATUS: status, "scanner_touched": int(status != SCHEDULED), "updated_at": now},
         )
         changes = {STATUS: [before, status], "reason": [None, reason]}
         note = {"at": now, "actor": "command:set-status", "action": "status", "item_id": item_id}
-        note |= {"patient_id": item.patient_id, "changes": json.dumps(changes, ensure_ascii=False)}
+        note |= {"patient_id": item["patient_id"], "changes": json.dumps(changes, ensure_ascii=False)}
         connection.execute(insert(audit_log), note)
-        if status == SCHEDULED:
-            _decide_anew(connection, [item.patient_id], rules, actor="command:set-status", now=now)
-    return f"item {item_id}: {before} -> {status}"
+        working = WorkingSet(connection, rules, actor="command:set-status", now=now)
+        working.load([item["patient_id"]])
+        working.free(item)
+        working.touch_all()
+        working.write()
+        after = connection.scalar(select(_ITEMS[STATUS]).where(this))
+        if after != status:
+            why = "no source gives it" if after == CANCELED else "its sources say otherwise"
+            raise CommandRefused(f"item {item_id} stays {before}: {why}, so it would be {after} at once")
+    return f"item {item_id}: {before} -> {status}" + (" (not done: a dry run)" if dry_run else "")
 
 
 def apply_rules(engine: Engine, rules: Rules) -> int:
@@ -148,11 +162,28 @@ def apply_rules(engine: Engine, rules: Rules) -> int:
     return changed
 
 
+def restore_items(engine: Engine, rules: Rules) -> int:
+    """Decide anew about live records whose item is not there: the file was repaired, or cleaned by somebody.
+
+    Returns:
+        How many items were changed.
+    """
+    lost = (
+        select(_ENTRIES.patient_id)
+        .select_from(source_entries.outerjoin(worklist_items, _ITEMS.id == _ENTRIES.item_id))
+        .where(_ENTRIES.state == LIVE, _ITEMS.id.is_(None))
+    )
+    with engine.begin() as connection:
+        patients = _patients(connection, lost)
+        return sum(
+            _decide_anew(connection, chunk, rules, actor="command:start", now=utc_now()) for chunk in chunks(patients)
+        )
+
+
 def _decide_anew(connection: Connection, patients: Iterable[str], rules: Rules, *, actor: str, now: str) -> int:
     working = WorkingSet(connection, rules, actor=actor, now=now)
     working.load(patients)
-    for record in list(working.records.values()):
-        working.touch(record)
+    working.touch_all()
     working.write()
     events = working.events
     return len(events.inserted) + len(events.changed) + len(events.cancelled)

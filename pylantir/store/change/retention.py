@@ -1,46 +1,89 @@
-"""Letting go of what is old: items by an operator's word, history by the configuration. Lives in the writer."""
+"""Letting go of what is old: items by an operator's word, history by the configuration. Lives in the writer.
+
+Everything goes in portions, each a transaction of its own, so that a scanner's report is answered between two of them.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, RowMapping, Select, delete, func, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, select
 
-from pylantir.store.decide.records import WITHDRAWN
+from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.changes import NOT_AUDITED
-from pylantir.store.intake.records import chunks
+from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
 from pylantir.store.intake.state import utc_now
+from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
 from pylantir.store.schema.bulk import insert_rows
-from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items
+from pylantir.store.schema.tables import NOT_LIVE, audit_log, source_entries, sync_runs, worklist_items
 
+PORTION = 10 * CHUNK
 _ITEMS = worklist_items.c
 _ENTRIES = source_entries.c
 
 
-def purge_items(engine: Engine, before: str) -> str:
+def purge_items(engine: Engine, before: str, rules: Rules, *, dry_run: bool = False) -> Generator[None, None, str]:
     """Delete the items scheduled before a day that no source gives any more; what was audited about them stays.
+
+    What they kept from other patients' records (an accession number, a study UID) those records get at once.
 
     Args:
         engine: The database.
         before: The day, YYYYMMDD.
+        rules: Priorities and the matching rule.
+        dry_run: Only count.
+
+    Yields:
+        After each portion.
 
     Returns:
         What was done, for the operator.
     """
-    given = select(_ENTRIES.item_id).where(_ENTRIES.state != WITHDRAWN, _ENTRIES.item_id.is_not(None))
+    # By the patient, which has an index; a look-up in the list of all items that are given would never end.
+    given = (
+        select(_ENTRIES.id)
+        .where(_ENTRIES.patient_id == _ITEMS.patient_id, _ENTRIES.item_id == _ITEMS.id, _ENTRIES.state != WITHDRAWN)
+        .exists()
+    )
+    is_old = (_ITEMS.scheduled_start_date < before, ~given)
+    if dry_run:
+        with engine.connect() as connection:
+            count = connection.scalar(select(func.count()).select_from(worklist_items).where(*is_old))
+        return f"{count} items scheduled before {before} would be deleted"
+    deleted, last = 0, 0
+    while True:
+        with engine.begin() as connection:
+            portion = select(worklist_items).where(*is_old, _ITEMS.id > last).order_by(_ITEMS.id).limit(PORTION)
+            rows = connection.execute(portion).mappings().all()
+            if rows:
+                _delete_items(connection, rows, rules)
+        if not rows:
+            return f"{deleted} items scheduled before {before} deleted"
+        deleted, last = deleted + len(rows), rows[-1]["id"]
+        yield
+
+
+def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rules) -> None:
     now = utc_now()
-    with engine.begin() as connection:
-        old = connection.scalars(
-            select(_ITEMS.id).where(_ITEMS.scheduled_start_date < before, _ITEMS.id.not_in(given))
-        ).all()
-        for chunk in chunks(old):
-            rows = connection.execute(select(worklist_items).where(_ITEMS.id.in_(chunk))).mappings()
-            insert_rows(connection, audit_log, [_last_words(row, now) for row in rows])
-            connection.execute(delete(source_entries).where(_ENTRIES.item_id.in_(chunk)))
-            connection.execute(delete(worklist_items).where(_ITEMS.id.in_(chunk)))
-    return f"{len(old)} items scheduled before {before} deleted"
+    insert_rows(connection, audit_log, [_last_words(row, now) for row in rows])
+    for chunk in chunks(rows):
+        ids = [row["id"] for row in chunk]
+        patients = {row["patient_id"] for row in chunk}
+        connection.execute(delete(source_entries).where(_ENTRIES.patient_id.in_(patients), _ENTRIES.item_id.in_(ids)))
+        connection.execute(delete(worklist_items).where(_ITEMS.id.in_(ids)))
+    if connection.scalar(select(_ENTRIES.id).where(NOT_LIVE, _ENTRIES.state == REFUSED).limit(1)) is None:
+        return
+    working = WorkingSet(connection, rules, actor="command:purge", now=now)
+    for column in IDENTIFIERS:
+        values = sorted({str(row[column]) for row in rows if row[column]})
+        working.load(find_holding_patients(connection, column, values, (REFUSED,)))
+    for row in rows:
+        working.free(row)
+    working.write()
 
 
 def _last_words(item: RowMapping, now: str) -> dict[str, object]:
@@ -56,33 +99,52 @@ def _last_words(item: RowMapping, now: str) -> dict[str, object]:
     }
 
 
-def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | None, now: datetime) -> int:
-    """Delete what the configuration does not keep of the audit log and of `sync_runs`; tells how many rows.
+def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | None, now: datetime) -> Iterator[int]:
+    """Delete what the configuration does not keep of the audit log and of `sync_runs`.
 
     Args:
         engine: The database.
         audit_days: So many days of the audit log are kept; None keeps all.
         runs_days: So many days of `sync_runs` are kept, and in any case each source's last run; None keeps all.
         now: The time, in UTC.
+
+    Yields:
+        How many rows went, after each portion.
     """
-    deleted = 0
+    while audit_days is not None and (count := _prune_audit(engine, _days_before(now, audit_days))):
+        yield count
+    while runs_days is not None and (count := _prune_runs(engine, _days_before(now, runs_days))):
+        yield count
+
+
+def _prune_audit(engine: Engine, before: str) -> int:
+    """Delete a portion of the oldest lines; they are numbered as they came."""
+    oldest = select(audit_log.c.id, audit_log.c.at).order_by(audit_log.c.id).limit(PORTION)
     with engine.begin() as connection:
-        if audit_days is not None:
-            old = audit_log.c.at < _days_before(now, audit_days)
-            if connection.scalar(select(audit_log.c.id).where(old).limit(1)) is not None:
-                allow_deletion(connection)
-                deleted += connection.execute(delete(audit_log).where(old)).rowcount
-                forbid_changes(connection)
-        if runs_days is not None:
-            old = sync_runs.c.started_at < _days_before(now, runs_days)
-            deleted += connection.execute(delete(sync_runs).where(old, sync_runs.c.id.not_in(_last_runs()))).rowcount
-    return deleted
+        ids = [number for number, at in connection.execute(oldest).all() if at < before]
+        if ids:
+            allow_deletion(connection)
+            for chunk in chunks(ids):
+                connection.execute(delete(audit_log).where(audit_log.c.id.in_(chunk)))
+            forbid_changes(connection)
+    return len(ids)
 
 
-def _last_runs() -> Select[tuple[int]]:
-    """The last successful run of each source: where an incremental one goes on from."""
+def _prune_runs(engine: Engine, before: str) -> int:
     runs = sync_runs.c
-    return select(func.max(runs.id)).where(runs.error.is_(None)).group_by(runs.data_source)
+    with engine.begin() as connection:
+        kept = connection.scalars(_LAST_RUNS).all()
+        oldest = select(runs.id, runs.started_at).where(runs.id.not_in(kept)).order_by(runs.id).limit(PORTION)
+        ids = [number for number, at in connection.execute(oldest).all() if at < before]
+        for chunk in chunks(ids):
+            connection.execute(delete(sync_runs).where(runs.id.in_(chunk)))
+    return len(ids)
+
+
+_LAST_RUNS: Select[tuple[int]] = (
+    select(func.max(sync_runs.c.id)).where(sync_runs.c.error.is_(None)).group_by(sync_runs.c.data_source)
+)
+"""The last successful run of each source: where an incremental one goes on from."""
 
 
 def _days_before(now: datetime, days: int) -> str:

@@ -24,7 +24,7 @@ class Rules:
     """What the configuration says about merging.
 
     Attributes:
-        ranks: Configured source -> its place in the order of priority, 0 first.
+        ranks: Enabled source -> its place in the order of priority, 0 first; all others come last.
         match_on: Fields that make two sources' records the same step when no UID or accession number does.
         max_minutes: Longest difference of start times under that rule; None for any.
     """
@@ -34,7 +34,7 @@ class Rules:
     max_minutes: float | None = None
 
     def rank(self, data_source: str, record_key: str) -> tuple[int, str, str]:
-        """The place of a record in the order of priority; sources that are not configured come last, by name."""
+        """The place of a record in the order of priority; sources that are not enabled come last, by name."""
         return (self.ranks.get(data_source, len(self.ranks)), data_source, record_key)
 
 

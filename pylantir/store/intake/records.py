@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
-from pylantir.store.decide.claims import STUDY_UID, Item, Rules
+from pylantir.entry import CANCELED
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Rules
 from pylantir.store.decide.records import LIVE, RECORD_COLUMNS, REFUSED, STORED_COLUMNS, Record, given_fields
 from pylantir.store.schema.bulk import select_among, select_among_new
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
@@ -97,11 +98,11 @@ def find_holding_patients(
 
 
 def find_started_holders(connection: Connection, column: str, values: Sequence[str]) -> dict[str, str]:
-    """For each value on an item that a scanner has reported on: the item's patient."""
+    """For each value on an item that a scanner has reported on: the item's patient. A cancelled one holds nothing."""
     # Study UIDs of those items have an index of their own, and the others' have none.
-    wanted = (column, "patient_id", "scanner_touched")
+    wanted = (column, "patient_id", "scanner_touched", STATUS)
     if column == STUDY_UID:
         rows = select_among(connection, worklist_items, wanted, column, values, condition="scanner_touched = 1")
     else:
         rows = select_among_new(connection, worklist_items, wanted, column, values)
-    return {value: patient for value, patient, touched in rows if touched}
+    return {value: patient for value, patient, touched, status in rows if touched and status != CANCELED}

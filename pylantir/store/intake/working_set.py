@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -17,7 +18,7 @@ from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.decide.identifiers import settle_identifiers
 from pylantir.store.decide.reconcile import decide_group
-from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN, Record
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.intake.changes import NOT_AUDITED, AuditTrail, RowChanges, encode
 from pylantir.store.intake.quarantine import add_rejections, remove_rejections
 from pylantir.store.intake.records import next_ids, read_items, read_records
@@ -123,6 +124,16 @@ class WorkingSet:
         """Decide anew about the record's patient and about the identifiers that it has."""
         self._dirty.add(record.patient_id)
         self._identifiers.update(record.identifiers())
+
+    def touch_all(self) -> None:
+        """Decide anew about everybody who is loaded."""
+        self._dirty.update(self._patients)
+        for record in self.records.values():
+            self.touch(record)
+
+    def free(self, item: Mapping[Any, Any]) -> None:
+        """Judge anew who may have the identifiers of an item that has changed hands or is gone."""
+        self._identifiers.update((column, str(item[column])) for column in IDENTIFIERS if item[column])
 
     def write(self) -> None:
         """Decide about all patients touched, and write everything back."""

@@ -5,16 +5,24 @@ Lives in the commands. A connection for reading and conditions come in, rows go 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from pylantir.entry import SCHEDULED
 from pylantir.errors import StoreError
+from pylantir.store.decide.claims import STATUS
 from pylantir.store.decide.records import LIVE
 from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
-from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries, source_warnings
+from pylantir.store.schema.tables import (
+    audit_log,
+    rejected_entries,
+    source_entries,
+    source_warnings,
+    worklist_items,
+)
 
 _MAX_IDS = 500
 
@@ -84,6 +92,29 @@ def find_warnings(connection: Connection, *, source: str | None = None) -> Itera
     if source is not None:
         statement = statement.where(columns.data_source == source)
     return _stream(connection, statement.order_by(columns.data_source, columns.field, columns.reason))
+
+
+def find_left_behind(connection: Connection, enabled: Collection[str]) -> dict[str, object]:
+    """Count what sources that are not enabled still give.
+
+    Returns:
+        Source -> how many scheduled items it alone gives; sources without a live record are missing.
+    """
+    entries, items, others = source_entries.c, worklist_items.c, source_entries.alias()
+    known = connection.scalars(select(entries.data_source).distinct()).all()
+    left: dict[str, object] = {}
+    for source in sorted(set(known) - set(enabled)):
+        live = (entries.data_source == source, entries.state == LIVE)
+        if connection.scalar(select(entries.id).where(*live).limit(1)) is None:
+            continue
+        shared = select(others.c.id).where(
+            others.c.patient_id == entries.patient_id, others.c.item_id == items.id, others.c.state == LIVE,
+            others.c.data_source != source,
+        )  # fmt: skip
+        alone = (items.data_source == source, items[STATUS] == SCHEDULED, ~shared.exists())
+        given = source_entries.join(worklist_items, items.id == entries.item_id)
+        left[source] = connection.scalar(select(func.count()).select_from(given).where(*live, *alone))
+    return left
 
 
 def find_audited(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, insert, select
@@ -14,11 +15,12 @@ from worklist_store import in_columns
 
 from pylantir.errors import CommandRefused
 from pylantir.ipc.batch import CycleEnd, EntryBatch
-from pylantir.store.change.commands import apply_rules, carry_out
-from pylantir.store.change.retention import prune_history
+from pylantir.store.change.commands import apply_rules, carry_out, restore_items
+from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.intake.state import utc_now
+from pylantir.store.read.listings import find_left_behind
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
@@ -45,6 +47,19 @@ def sync(engine: Engine, source: str, *records: Mapping[str, str], rules: Rules 
 def record(number: int, **fields: str) -> dict[str, str]:
     basis = {"source_record_id": str(number), "patient_id": f"P{number}", "scheduled_start_date": "20261201"}
     return {**basis, "modality": "MR", **fields}
+
+
+def purge(engine: Engine, before: str, **options: bool) -> str:
+    steps = purge_items(engine, before, BOTH, **options)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return str(end.value)
+
+
+def prune(engine: Engine, **days: Any) -> int:
+    return sum(prune_history(engine, **days))
 
 
 def items(engine: Engine) -> list[dict[str, object]]:
@@ -129,7 +144,8 @@ def test_purge_takes_old_items_that_nobody_gives(engine: Engine) -> None:
     )
     sync(engine, "ris", old, given, recent)
     sync(engine, "ris", given, recent)
-    assert carry_out(engine, BOTH, {"command": "purge", "before": "20250101"}).startswith("1 items")
+    assert purge(engine, "20250101", dry_run=True) == "1 items scheduled before 20250101 would be deleted"
+    assert purge(engine, "20250101").startswith("1 items")
     assert [item["patient_id"] for item in items(engine)] == ["P2", "P3"]
     with engine.connect() as connection:
         assert connection.scalars(select(source_entries.c.patient_id)).all() == ["P2", "P3"]
@@ -139,7 +155,7 @@ def test_purge_takes_old_items_that_nobody_gives(engine: Engine) -> None:
 def test_number_of_a_purged_item_is_not_given_again(engine: Engine) -> None:
     sync(engine, "ris", record(1), record(2, scheduled_start_date="20200101"))
     sync(engine, "ris", record(1))
-    carry_out(engine, BOTH, {"command": "purge", "before": "20250101"})
+    purge(engine, "20250101")
     sync(engine, "ris", record(1), record(3))
     assert [(item["id"], item["patient_id"]) for item in items(engine)] == [(1, "P1"), (3, "P3")]
 
@@ -169,8 +185,8 @@ def test_audit_log_refuses_deletion_but_lets_retention_prune(engine: Engine) -> 
     }
     with engine.begin() as connection:
         connection.execute(insert(audit_log), ancient)
-    assert prune_history(engine, audit_days=None, runs_days=None, now=now) == 0
-    assert prune_history(engine, audit_days=30, runs_days=None, now=now) == 1
+    assert prune(engine, audit_days=None, runs_days=None, now=now) == 0
+    assert prune(engine, audit_days=30, runs_days=None, now=now) == 1
     assert [note["action"] for note in audited(engine, "changed")] == []
     assert len(audited(engine, "created")) == 1
     with pytest.raises(DatabaseError, match="append-only"), engine.begin() as connection:
@@ -181,7 +197,100 @@ def test_last_successful_run_of_a_source_is_never_pruned(engine: Engine) -> None
     sync(engine, "ris", record(1))
     sync(engine, "ris", record(1))
     later = datetime.now(UTC) + timedelta(days=400)
-    assert prune_history(engine, audit_days=None, runs_days=30, now=later) == 1
+    assert prune(engine, audit_days=None, runs_days=30, now=later) == 1
     with engine.connect() as connection:
         assert len(connection.execute(select(sync_runs)).all()) == 1
     assert SourceIngest(engine, "ris", BOTH).find_last_success() is not None
+
+
+def test_set_status_is_refused_where_the_item_would_not_keep_it(engine: Engine) -> None:
+    sync(engine, "ris", record(1, accession_number="A1"))
+    sync(engine, "ris", record(1, patient_id="P9", accession_number="A1"))
+    assert [one["performed_procedure_step_status"] for one in items(engine)] == ["CANCELED", "SCHEDULED"]
+    before = items(engine), audited(engine, "status")
+    with pytest.raises(CommandRefused, match="item 1 stays CANCELED: no source gives it"):
+        carry_out(engine, BOTH, {"command": "set-status", "item": 1, "status": "SCHEDULED", "reason": "please"})
+    assert (items(engine), audited(engine, "status")) == before
+
+
+def test_set_status_dry_run_changes_nothing(engine: Engine) -> None:
+    sync(engine, "ris", record(1))
+    before = items(engine)
+    command = {"command": "set-status", "item": 1, "status": "COMPLETED", "reason": "done", "dry_run": True}
+    assert carry_out(engine, BOTH, command).startswith("item 1: SCHEDULED -> COMPLETED (not done")
+    assert (items(engine), audited(engine, "status")) == (before, [])
+
+
+def served_with(engine: Engine, accession: str) -> list[object]:
+    return [
+        one["patient_id"]
+        for one in items(engine)
+        if one["accession_number"] == accession and one["performed_procedure_step_status"] == "SCHEDULED"
+    ]
+
+
+@pytest.fixture
+def waiting(engine: Engine) -> Engine:
+    """P1's exam with A1 is done and given by nobody; P2's record with A1 waits in quarantine."""
+    old = {"scheduled_start_date": "20240101"}
+    sync(engine, "ris", record(1, accession_number="A1", **old), record(3))
+    carry_out(engine, BOTH, {"command": "set-status", "item": 1, "status": "COMPLETED", "reason": "done"})
+    sync(engine, "ris", record(3))
+    sync(engine, "csv", record(2, accession_number="A1"), record(4))
+    assert served_with(engine, "A1") == []
+    return engine
+
+
+def test_what_a_purged_item_kept_a_waiting_record_takes_at_once(waiting: Engine) -> None:
+    assert purge(waiting, "20250101").startswith("1 items")
+    assert served_with(waiting, "A1") == ["P2"]
+
+
+def test_what_a_cancelled_item_kept_a_waiting_record_takes_at_once(waiting: Engine) -> None:
+    carry_out(waiting, BOTH, {"command": "set-status", "item": 1, "status": "CANCELED", "reason": "never done"})
+    assert served_with(waiting, "A1") == ["P2"]
+
+
+def test_what_a_forgotten_source_kept_a_waiting_record_takes_at_once(engine: Engine) -> None:
+    sync(engine, "ris", record(1, accession_number="A1"))
+    sync(engine, "csv", record(2, accession_number="A1"))
+    assert served_with(engine, "A1") == ["P1"]
+    alone = Rules(ranks={"csv": 0})
+    tried = carry_out(engine, alone, {"command": "forget", "name": "ris", "dry_run": True})
+    assert tried == "ris: 1 records would be withdrawn, 1 items would be cancelled"
+    assert served_with(engine, "A1") == ["P1"]
+    carry_out(engine, alone, {"command": "forget", "name": "ris"})
+    assert served_with(engine, "A1") == ["P2"]
+
+
+def test_purge_of_very_many_items_takes_seconds_and_pauses_in_between(engine: Engine) -> None:
+    sync(engine, "ris", *(record(n, scheduled_start_date="20240101") for n in range(12_000)))
+    sync(engine, "ris", record(20_000))
+    carry_out(engine, Rules(), {"command": "forget", "name": "ris"})
+    steps = purge_items(engine, "20250101", BOTH)
+    assert len(list(steps)) == 3
+    assert [one["patient_id"] for one in items(engine)] == ["P20000"]
+
+
+def test_a_live_record_whose_item_is_gone_is_decided_anew_at_the_start(engine: Engine) -> None:
+    sync(engine, "ris", *(record(n) for n in range(5)))
+    uids = {one["study_instance_uid"] for one in items(engine)}
+    with engine.begin() as connection:
+        connection.execute(delete(worklist_items).where(worklist_items.c.id < 4))
+    assert restore_items(engine, BOTH) == 3
+    assert {one["study_instance_uid"] for one in items(engine)} == uids
+    assert restore_items(engine, BOTH) == 0
+
+
+def test_sources_that_are_not_enabled_are_counted_by_what_they_alone_give(engine: Engine) -> None:
+    sync(engine, "ris", record(1), record(2), record(3))
+    sync(engine, "csv", record(1), record(9))
+    with engine.connect() as connection:
+        assert find_left_behind(connection, {"ris", "csv"}) == {}
+        assert find_left_behind(connection, {"csv"}) == {"ris": 2}
+    apply_rules(engine, Rules(ranks={"csv": 0}))
+    with engine.connect() as connection:
+        assert find_left_behind(connection, {"csv"}) == {"ris": 2}
+    carry_out(engine, Rules(ranks={"csv": 0}), {"command": "forget", "name": "ris"})
+    with engine.connect() as connection:
+        assert find_left_behind(connection, {"csv"}) == {}

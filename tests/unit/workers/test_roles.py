@@ -43,13 +43,13 @@ def test_a_writer_a_server_and_a_worker_per_enabled_source(sockets: tuple[socket
     assert [role.role for role in roles.values()] == ["writer", "mwl-scp", "source", "source"]
 
 
-def test_the_order_of_sources_is_their_rank_disabled_ones_included(
+def test_the_order_of_enabled_sources_is_their_rank_and_a_disabled_one_has_none(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     roles = plan(sockets, source("a"), source("b", enabled=False), source("c", missing_entries="keep"))
     (settings, _) = roles["writer"].arguments
     assert isinstance(settings, WriterSettings)
-    assert settings.ranks == {"a": 0, "b": 1, "c": 2}
+    assert settings.ranks == {"a": 0, "c": 1}
     assert settings.keep_missing == {"c"}
 
 

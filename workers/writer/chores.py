@@ -1,0 +1,160 @@
+"""What the writer does besides taking in frames: operators' commands, retention, telling what is left of old sources.
+
+Lives in the writer. What may take long goes in portions: the writer's loop takes frames in between two of them, so that
+a scanner's report is answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.errors import CommandRefused
+from pylantir.ipc.frames import Frame
+from pylantir.store.change.commands import carry_out
+from pylantir.store.change.retention import prune_history, purge_items
+from pylantir.store.decide.claims import Rules
+from pylantir.store.failures import describe_failure
+from pylantir.store.read.listings import find_left_behind
+from workers.child.channel import Channel
+from workers.writer.frames import FrameIntake
+from workers.writer.settings import WriterSettings
+
+PRUNE_EVERY_S = 24 * 3600.0
+PRUNE_AGAIN_S = 60.0
+LOOK_EVERY_S = 30.0
+"""How often it is looked what sources that are not enabled still give."""
+_DAY = re.compile(r"\d{8}", re.ASCII)
+
+logger = logging.getLogger(__name__)
+
+
+class Chores:
+    """Commands and whatever else is to be done between two frames.
+
+    Args:
+        engine: The database, opened for writing.
+        rules: Priorities and the matching rule.
+        settings: What the writer needs of the configuration.
+        frames: The sources' places in the writer.
+        channel: To the supervisor.
+        note_trouble: Told when the database takes nothing.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        rules: Rules,
+        settings: WriterSettings,
+        frames: FrameIntake,
+        channel: Channel,
+        note_trouble: Callable[[Exception], None],
+    ) -> None:
+        self._engine = engine
+        self._rules = rules
+        self._settings = settings
+        self._frames = frames
+        self._channel = channel
+        self._note_trouble = note_trouble
+        self._steps: deque[tuple[Frame | None, Iterator[object]]] = deque()
+        self._left_behind: dict[str, object] = {}
+        self._look_at = self._prune_at = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a portion of something is to be done."""
+        return bool(self._steps)
+
+    def carry_out(self, command: Frame) -> None:
+        """Do what an operator asked for; the command waits for the answer."""
+        number, before, dry_run = command.get("id"), command.get("before"), command.get("dry_run") is True
+        if command.get("command") == "purge" and isinstance(before, str) and _DAY.fullmatch(before):
+            self._steps.append((command, purge_items(self._engine, before, self._rules, dry_run=dry_run)))
+            return
+        name = str(command.get("name"))
+        try:
+            if command.get("command") == "accept":
+                text = self._frames.ingest_of(name).accept_removal(dry_run=dry_run)
+            else:
+                text = carry_out(self._engine, self._rules, command)
+                if command.get("command") == "forget" and not dry_run:
+                    self._frames.forget(name)
+                    self._look_at = 0.0
+        except CommandRefused as error:
+            self._channel.answer(number, error=str(error))
+        except SQLAlchemyError as error:
+            self._channel.answer(number, error=f"the database takes nothing just now: {describe_failure(error)}")
+        # One command that fails is its own failure only.
+        except Exception as error:
+            logger.exception("a command cannot be carried out")
+            self._channel.answer(number, error=f"it failed ({type(error).__name__}); the writer's log says why")
+        else:
+            logger.info("%s", text)
+            self._channel.answer(number, text=text)
+
+    def go_on(self) -> None:
+        """Do the next portion of what takes long, and what is due now."""
+        self._begin_pruning()
+        if time.monotonic() >= self._look_at:
+            self.tell_left_behind()
+        if not self._steps:
+            return
+        command, steps = self._steps[0]
+        number = command.get("id") if command else None
+        try:
+            next(steps)
+        except StopIteration as end:
+            if command:
+                logger.info("%s", end.value)
+                self._channel.answer(number, text=end.value)
+        except SQLAlchemyError as error:
+            if command:
+                text = f"the database takes nothing just now: {describe_failure(error)}; what is done stays done"
+                self._channel.answer(number, error=text)
+            else:
+                self._prune_at = time.monotonic() + PRUNE_AGAIN_S
+            self._note_trouble(error)
+        # One command that fails is its own failure only.
+        except Exception as error:
+            logger.exception("a command or the retention of history cannot be carried out")
+            if command:
+                text = f"it failed ({type(error).__name__}); the writer's log says why"
+                self._channel.answer(number, error=text)
+        else:
+            return
+        self._steps.popleft()
+
+    def tell_left_behind(self, *, warn: bool = False) -> None:
+        """Tell the supervisor what disabled sources, and those no longer configured, still give."""
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        try:
+            with self._engine.connect() as connection:
+                left = find_left_behind(connection, self._rules.ranks)
+        except SQLAlchemyError as error:
+            self._note_trouble(error)
+            return
+        if left != self._left_behind:
+            self._left_behind = left
+            self._channel.report({"left_behind": left})
+        for source, only_items in left.items() if warn else ():
+            logger.warning(
+                "source %s is not enabled, but its records still count: %s items are given by it alone; "
+                "`pylantir forget %s` withdraws them", source, only_items, source,
+            )  # fmt: skip
+
+    def _begin_pruning(self) -> None:
+        """Let go of history that is older than the configuration keeps, once a day."""
+        now = time.monotonic()
+        if now < self._prune_at:
+            return
+        self._prune_at = now + PRUNE_EVERY_S
+        retention, moment = self._settings.retention, datetime.datetime.now(datetime.UTC)
+        days = {"audit_days": retention.audit_days, "runs_days": retention.runs_days}
+        self._steps.append((None, prune_history(self._engine, **days, now=moment)))
