@@ -11,6 +11,7 @@ from pathlib import Path
 from pylantir.entry import STATUSES
 from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError
 from pylantir.settings import DicomSettings, Settings
+from pylantir.streams import complete_standard_streams
 
 _DESCRIPTION = """\
 See what is in the worklist, where it comes from and what became of it. The processes are run by pylantir-supervisor;
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     import logging
 
+    complete_standard_streams()
     options = make_parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
     command: Run = options.run

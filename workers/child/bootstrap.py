@@ -19,7 +19,6 @@ import sys
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import TextIO
 
 import setproctitle
 
@@ -109,7 +108,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     """Run a body in this process and end it; the target of every spawned child."""
     # Looking for garbage among what is being imported would be a sixth of the server's start.
     gc.disable()
-    log_stream = _redirect_output(output)
+    log_fd = _redirect_output(output)
     # A terminal's Ctrl-C goes to the whole group; stopping in order is the supervisor's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -122,7 +121,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     channel = Channel(sock)
     configure_logging(
         spec.log, process=spec.role, source=spec.source, secrets=spec.secrets,
-        stream=log_stream, tell_errors=channel.say_last_words,
+        fd=log_fd, tell_errors=channel.say_last_words,
     )  # fmt: skip
     status = _run_body(spec, Context(spec, channel, stop), arguments)
     logging.shutdown()
@@ -132,7 +131,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     os._exit(status)
 
 
-def _redirect_output(output: Connection) -> TextIO:
+def _redirect_output(output: Connection) -> int:
     """Give the log a way of its own, so that it needs no supervisor; all other output goes to the supervisor's pipe."""
     log_fd = os.dup(2)
     for fd in (1, 2):
@@ -140,7 +139,7 @@ def _redirect_output(output: Connection) -> TextIO:
     output.close()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
-    return os.fdopen(log_fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    return log_fd
 
 
 def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+from workers.child.log_output import dropped_lines
 
 _BACKLOG_LIMIT_BYTES = 256 * 1024
 _LAST_WORDS = 4000
@@ -31,6 +32,7 @@ class Channel:
         self._lock = threading.Lock()
         self._last_beat = float("-inf")
         self._promised_s = 0.0
+        self._told_dropped = 0
 
     def fileno(self) -> int:
         """The descriptor for a selector: readable when the supervisor has said something, or has gone."""
@@ -55,6 +57,9 @@ class Channel:
         if within_s != self._promised_s or now - self._last_beat >= at_most_every_s:
             self._last_beat, self._promised_s = now, within_s
             self._send({"kind": "beat", "within_s": within_s})
+            if (dropped := dropped_lines()) != self._told_dropped:
+                self._told_dropped = dropped
+                self.report({"log_dropped": dropped})
 
     def report(self, values: Mapping[str, object]) -> None:
         """Tell what `status` shows for this process."""

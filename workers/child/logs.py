@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TextIO
 
 from pylantir.printing import make_redactor, printable
 from pylantir.settings import LogSettings
+from workers.child.log_output import LogOutput
 
 _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "urllib3": logging.WARNING}
 
@@ -82,7 +81,7 @@ def configure_logging(
     process: str,
     source: str | None = None,
     secrets: Sequence[str] = (),
-    stream: TextIO | None = None,
+    fd: int = 2,
     tell_errors: Callable[[str], None] | None = None,
 ) -> None:
     """Send this process's log to stderr.
@@ -92,11 +91,11 @@ def configure_logging(
         process: `supervisor`, `writer`, `mwl-scp` or `source`.
         source: The source's name in a source worker.
         secrets: Values that no line may show.
-        stream: Where it goes instead.
+        fd: The descriptor that it is written to.
         tell_errors: Hears, as text, of every error besides.
     """
     formatter = JsonFormatter if settings.format == "json" else TextFormatter
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = LogOutput(fd)
     handler.setFormatter(formatter(process, source, secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]

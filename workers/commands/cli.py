@@ -21,6 +21,7 @@ from pylantir.errors import (
     PylantirError,
     SocketGone,
 )
+from pylantir.streams import complete_standard_streams
 
 _ORDER_TIMEOUT_S = 60.0
 _DESCRIPTION = """\
@@ -42,6 +43,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    complete_standard_streams()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:

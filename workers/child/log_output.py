@@ -1,0 +1,158 @@
+"""Where the log goes: stderr, without ever waiting for whoever reads it. Lives in every process.
+
+A reader may stall: a terminal after Ctrl-S, a pager, a log driver. Nothing here blocks: what cannot be written at once
+is kept, up to a bound, and written by a thread when the reader takes it; what is beyond is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import socket
+import stat
+import threading
+import time
+from collections import deque
+
+KEPT_BYTES = 256 * 1024
+"""So much is kept for a reader that stalls."""
+FLUSH_S = 0.5
+"""How long the end of a process waits for the reader."""
+_PIECE_BYTES = 4096
+"""What a pipe takes whole or not at all (POSIX: PIPE_BUF)."""
+_PAUSE_S = 0.02
+
+
+class _Descriptor:
+    """A descriptor that is written to without blocking, whatever it is, and whoever else has it open."""
+
+    def __init__(self, fd: int) -> None:
+        mode = os.fstat(fd).st_mode
+        self._fd = fd
+        self._socket = socket.socket(fileno=os.dup(fd)) if stat.S_ISSOCK(mode) else None
+        self._asks_first = stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+        if self._asks_first:
+            try:
+                # O_NONBLOCK on the descriptor itself would hold for the shell and everybody else who shares it.
+                self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+                self._asks_first = False
+            except OSError:
+                # Another user's terminal or pipe, or no /proc.
+                pass
+
+    def write(self, data: bytes) -> int:
+        """Write what is taken at once; returns how much that was.
+
+        Raises:
+            OSError: There is no reader any more, or the disk is full.
+        """
+        try:
+            if self._socket:
+                return self._socket.send(data, socket.MSG_DONTWAIT)
+            if self._asks_first and not self.wait(0.0):
+                return 0
+            return os.write(self._fd, data[:_PIECE_BYTES] if self._asks_first else data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something can be written."""
+        poll = select.poll()
+        poll.register(self._socket or self._fd, select.POLLOUT)
+        return bool(poll.poll(timeout_s * 1000))
+
+
+class LogOutput(logging.Handler):
+    """Writes events to a descriptor.
+
+    Args:
+        fd: Where to; it stays open.
+
+    Attributes:
+        dropped: Lines that could not be written.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._told = 0
+        self._descriptor = _Descriptor(fd)
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._access = threading.Lock()
+        self._writes_kept = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write an event now, keep it for later, or drop it."""
+        line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+        with self._access:
+            rest = line if self._kept else self._write(line)
+            if not rest:
+                return
+            if self._kept_bytes + len(rest) > KEPT_BYTES and len(rest) == len(line):
+                self.dropped += 1
+                return
+            self._keep(rest)
+
+    def flush(self) -> None:
+        """Wait for a slow reader, but not for long."""
+        deadline = time.monotonic() + FLUSH_S
+        while self._kept and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Count an event that cannot be formatted; there is nobody to tell."""
+        self.dropped += 1
+
+    def _keep(self, data: bytes) -> None:
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if not self._writes_kept:
+            self._writes_kept = True
+            threading.Thread(target=self._write_kept, name="log", daemon=True).start()
+
+    def _write(self, data: bytes) -> bytes:
+        """Write what is taken at once; returns the rest."""
+        try:
+            while data and (written := self._descriptor.write(data)):
+                data = data[written:]
+        except OSError:
+            self.dropped += 1
+            return b""
+        return data
+
+    def _write_kept(self) -> None:
+        """Write what is kept as soon as the reader takes it, and then tell what was dropped; a thread of its own."""
+        while True:
+            self._descriptor.wait(1.0)
+            with self._access:
+                while self._kept:
+                    first = self._kept.popleft()
+                    self._kept_bytes -= len(first)
+                    rest = self._write(first)
+                    if rest:
+                        self._kept.appendleft(rest)
+                        self._kept_bytes += len(rest)
+                        break
+                else:
+                    rest = self._write(self._tell_dropped())
+                    if not rest:
+                        self._writes_kept = False
+                        return
+                    self._kept.append(rest)
+                    self._kept_bytes += len(rest)
+            time.sleep(_PAUSE_S)
+
+    def _tell_dropped(self) -> bytes:
+        count, self._told = self.dropped - self._told, self.dropped
+        if not count:
+            return b""
+        message = "%d lines of the log were dropped: nobody read it"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (count,), None)
+        return (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+
+
+def dropped_lines() -> int:
+    """How many lines of this process's log could not be written."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogOutput))
