@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pylantir.store.schema.engine import sqlite_path, sqlite_uri
@@ -50,12 +50,17 @@ class Checkpoints:
             self._thread.join()
 
     def _run(self, path: Path) -> None:
+        connection: sqlite3.Connection | None = None
         while self._wanted.wait():
             self._wanted.clear()
             if self._ending:
-                return
+                break
             # Whatever is wrong with the file, the writer's next COMMIT says so.
-            with suppress(sqlite3.Error), closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True)) as connection:
+            with suppress(sqlite3.Error):
+                # One connection for good: were the log removed, a new one would make another.
+                connection = connection or sqlite3.connect(sqlite_uri(path, "rw"), uri=True)
                 # The log is opened by the first reading only.
-                connection.execute("PRAGMA user_version")
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                connection.execute("PRAGMA user_version").fetchone()
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if connection:
+            connection.close()

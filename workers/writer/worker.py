@@ -22,13 +22,14 @@ from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import apply_rules, restore_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure, is_passing
-from pylantir.store.schema.engine import open_for_writing, sqlite_path
+from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
-from workers.supervisor.locks import FileLock
 from workers.writer.checkpoints import Checkpoints
 from workers.writer.chores import Chores
+from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import MAX_TRIES, FrameIntake
+from workers.writer.integrity import IntegrityCheck
 from workers.writer.queue import EntryQueue, Producer
 from workers.writer.settings import WriterSettings
 
@@ -61,17 +62,18 @@ class Writer:
         self._settings = settings
         self._rules = Rules(ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes)
         self._listener = listener
-        self._lock: FileLock | None = None
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
         self._told_depth = 0
         self._tell_depth_at = 0.0
-        self._file: tuple[int, int] | None = None
+        self._damage: str | None = None
+        self._integrity: IntegrityCheck | None = None
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until told to stop."""
         self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
+        self._file = DatabaseFile(self._engine)
         self._frames = FrameIntake(self._engine, self._settings, self._rules)
         self._chores = Chores(
             self._engine, self._rules, self._settings, self._frames, self._context.channel, self._note_trouble
@@ -83,26 +85,29 @@ class Writer:
         try:
             if self._prepare(queue):
                 self._context.channel.ready()
+                if path := sqlite_file(self._engine):
+                    self._integrity = IntegrityCheck(path, self._note_damage)
                 self._serve(queue)
         finally:
             queue.close()
+            if self._integrity:
+                self._integrity.close()
             self._checkpoints.close()
             _checkpoint(self._engine)
             self._engine.dispose()
-            if self._lock:
-                self._lock.release()
+            self._file.release()
 
     def _prepare(self, queue: EntryQueue) -> bool:
         """Make the database ready; producers wait in the listener's backlog meanwhile."""
         while not self._must_end():
             self._context.channel.beat(UPGRADE_MAY_TAKE_S)
             try:
-                self._claim_database()
+                self._file.claim()
                 prepare_database(self._engine)
                 changed = apply_rules(self._engine, self._rules)
                 restored = restore_items(self._engine, self._rules)
                 self._chores.tell_left_behind(warn=True)
-                self._file = self._identify_file()
+                self._file.note_opened()
             except (SQLAlchemyError, StoreError, OSError, AlreadyRunning) as error:
                 self._note_trouble(error)
                 while not self._must_end() and time.monotonic() < self._retry_at:
@@ -115,15 +120,6 @@ class Writer:
                     logger.warning("%d items were missing from the database, and are there again", restored)
                 return True
         return False
-
-    def _claim_database(self) -> None:
-        """Make the folder of a SQLite file, and see that no other writer uses the file."""
-        path = sqlite_path(self._settings.db_url)
-        if path and self._lock is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_name(path.name + ".lock"))
-            lock.acquire("another writer uses this database")
-            self._lock = lock
 
     def _serve(self, queue: EntryQueue) -> None:
         end_at: float | None = None
@@ -153,25 +149,18 @@ class Writer:
             self._told_depth, self._tell_depth_at = queue.depth, now + BUSY_BEAT_EVERY_S
             channel.report({"queue_depth": self._told_depth})
 
-    def _identify_file(self) -> tuple[int, int] | None:
-        path = sqlite_path(self._settings.db_url)
-        if path is None:
-            return None
-        with suppress(OSError):
-            status = path.stat()
-            return status.st_dev, status.st_ino
-        return (0, 0)
-
     def _check_file(self) -> None:
-        """See that what is committed goes into the file that others see.
+        try:
+            self._file.check()
+        except StoreError as error:
+            self._context.channel.report({"database": str(error)})
+            raise
 
-        Raises:
-            StoreError: It was removed or replaced: our successor opens the one that is there, or makes a new one.
-        """
-        if self._identify_file() != self._file:
-            msg = "the database file was removed or replaced; it is opened anew"
-            self._context.channel.report({"database": msg})
-            raise StoreError(msg)
+    def _note_damage(self, what: str) -> None:
+        """Tell what the integrity check has found; a thread's call."""
+        self._damage = f"the database file is damaged: {what}; put a backup in its place while there is one"
+        logger.error("%s", self._damage)
+        self._context.channel.report({"database": self._damage})
 
     def _wait(self, queue: EntryQueue) -> None:
         """Wait for frames, commands or a signal, or for the moment of the next attempt."""
@@ -246,6 +235,7 @@ class Writer:
             self._context.channel.report({"database": what})
         self._trouble = what
         # A file that is mended in its place is to be looked at afresh.
+        self._file.forget_sides()
         self._engine.dispose()
         self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
         self._retry_at = time.monotonic() + self._retry_delay_s
@@ -253,7 +243,7 @@ class Writer:
     def _note_recovery(self) -> None:
         if self._trouble:
             logger.info("the database works again")
-            self._context.channel.report({"database": None})
+            self._context.channel.report({"database": self._damage})
         self._trouble = None
         self._retry_delay_s = self._retry_at = 0.0
 

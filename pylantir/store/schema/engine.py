@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -29,6 +29,25 @@ def sqlite_path(db_url: str) -> Path | None:
     """The file behind a SQLite URL; None for another database."""
     url = make_url(db_url)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """The file behind an engine that was opened for writing; None for another database than SQLite."""
+    return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
+
+
+def side_files(path: Path) -> tuple[Path, Path]:
+    """The write-ahead log of a SQLite file and the index of it, which processes share."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another that has taken its name; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sqlite_uri(path: Path, mode: str) -> str:
@@ -116,8 +135,9 @@ def open_for_reading(db_url: str) -> Engine:
             connect_args={"options": "-c default_transaction_read_only=on"},
         )
     # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
+    # Not as text: SQLAlchemy would decode the path of a URL once more.
     engine = create_engine(
-        f"sqlite:///{sqlite_uri(path, 'ro')}&uri=true",
+        URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}),
         **_QUIET,
         poolclass=QueuePool,
         pool_size=KEPT_READERS,
@@ -127,7 +147,7 @@ def open_for_reading(db_url: str) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def remember_file(_dialect: object, record: ConnectionPoolEntry, _args: object, _keywords: object) -> None:
-        record.info["file"] = _identity(path)
+        record.info["file"], record.info["sides"] = identity_of(path), None
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
@@ -136,19 +156,15 @@ def open_for_reading(db_url: str) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def notice_another_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        if record.info["file"] != _identity(path):
-            raise DisconnectionError("the database file is another one")
+        sides = tuple(map(identity_of, side_files(path)))
+        if record.info["file"] != identity_of(path) or record.info["sides"] not in {None, sides}:
+            # All of them: connections of one process share the log's index, as long as one of them has it open.
+            engine.dispose()
+            raise DisconnectionError("the database file, or its write-ahead log, is another one")
+        # SQLite makes them at the first transaction.
+        record.info["sides"] = sides if all(sides) else None
 
     return engine
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another that has taken its name; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}

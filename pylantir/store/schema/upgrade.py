@@ -24,7 +24,7 @@ from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.intake.state import utc_now
 from pylantir.store.schema.adoption import claim_old_items
 from pylantir.store.schema.audit_guard import forbid_changes
-from pylantir.store.schema.engine import sqlite_path, sqlite_uri
+from pylantir.store.schema.engine import sqlite_file, sqlite_uri
 from pylantir.store.schema.tables import metadata
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def prepare_database(engine: Engine) -> None:
         StoreError, OSError: The file or the copy beside it cannot be written just now.
         SchemaMismatch: It has a table of one of our names that cannot be completed.
     """
-    path = sqlite_path(engine.url.render_as_string(hide_password=False))
+    path = sqlite_file(engine)
     if path:
         create_private_file(path)
     with engine.connect() as connection:
@@ -85,7 +85,7 @@ def _blaming(table: str, engine: Engine) -> Iterator[None]:
     except SQLAlchemyError as error:
         if is_passing(error):
             raise
-        where = sqlite_path(engine.url.render_as_string(hide_password=False)) or "the database"
+        where = sqlite_file(engine) or "the database"
         msg = (
             f"{where}: table {table} cannot be brought to the form that Pylantir needs ({describe_failure(error)}); "
             "it may be another program's: rename it there, or set another db_path"

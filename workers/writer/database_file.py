@@ -1,0 +1,132 @@
+"""The SQLite file that the writer works on: one writer per file, and nobody may take it away unnoticed.
+
+Lives in the writer. The file is locked, not its name: another configuration may reach it through a link. Names are
+looked at before every frame: what is committed must go into the file, and into the write-ahead log, that others see.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.errors import AlreadyRunning, StoreError
+from pylantir.store.schema.engine import identity_of, side_files, sqlite_file
+from workers.supervisor.locks import FileLock
+
+RESCUE_S = 3.0
+"""How long readers may delay the rescue of what stands in a log that was removed; each of them takes milliseconds."""
+_PAUSE_S = 0.05
+
+Identity = tuple[int, int]
+
+
+class DatabaseFile:
+    """The file of a SQLite database; does nothing for another database.
+
+    Args:
+        engine: The database, opened for writing.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._path = sqlite_file(engine)
+        self._name_lock: FileLock | None = None
+        self._file_lock: int | None = None
+        self._file: Identity | None = None
+        self._sides: tuple[Identity | None, ...] | None = None
+
+    def claim(self) -> None:
+        """Make the folder and the file, and see that no other writer uses the file, whatever name it uses.
+
+        Raises:
+            AlreadyRunning: Another one does.
+            OSError: The folder or the file cannot be used just now.
+        """
+        if self._path is None:
+            return
+        if self._name_lock is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._path.with_name(self._path.name + ".lock"))
+            lock.acquire("another writer uses this database")
+            self._name_lock = lock
+        # Elsewhere, this lock and those of SQLite itself are of one kind, and would shut readers out.
+        if sys.platform == "linux":
+            self._lock_file(self._path)
+
+    def note_opened(self) -> None:
+        """Remember which files are open."""
+        if self._path:
+            self._file = identity_of(self._path)
+            self._sides = None
+
+    def check(self) -> None:
+        """See that what is committed goes into the files that others see.
+
+        Raises:
+            StoreError: One was removed or replaced: our successor opens what is there. What stood in a write-ahead log
+                that has no name any more is in the database file by then.
+        """
+        if self._path is None:
+            return
+        if identity_of(self._path) != self._file:
+            raise StoreError("the database file was removed or replaced; it is opened anew")
+        sides = tuple(identity_of(side) for side in side_files(self._path))
+        if self._sides is None:
+            # SQLite makes them at the first transaction.
+            self._sides = sides if all(sides) else None
+        elif sides != self._sides:
+            self._rescue()
+            raise StoreError("the database's -wal or -shm file was removed or replaced; the database is opened anew")
+
+    def forget_sides(self) -> None:
+        """The connections are about to be closed: SQLite may make new side files at the next transaction."""
+        self._sides = None
+
+    def release(self) -> None:
+        """Let go, after the last connection was closed: closing a descriptor ends all of SQLite's locks on the file."""
+        if self._file_lock is not None:
+            os.close(self._file_lock)
+            self._file_lock = None
+        if self._name_lock:
+            self._name_lock.release()
+            self._name_lock = None
+
+    def _lock_file(self, path: Path) -> None:
+        if self._file_lock is not None:
+            status = os.fstat(self._file_lock)
+            if (status.st_dev, status.st_ino) == identity_of(path):
+                return
+            os.close(self._file_lock)
+            self._file_lock = None
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            msg = f"another writer uses this database: the file {path} is locked, perhaps under another name"
+            raise AlreadyRunning(msg) from None
+        except OSError:
+            # A file system without such locks: the lock file beside has to do.
+            os.close(fd)
+            return
+        self._file_lock = fd
+
+    def _rescue(self) -> None:
+        """Move what is committed from the open log into the database file."""
+        deadline = time.monotonic() + RESCUE_S
+        while True:
+            try:
+                with self._engine.connect() as connection:
+                    driver = connection.connection.driver_connection
+                    is_busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
+            except SQLAlchemyError as error:
+                raise StoreError("the database's -wal file was removed, and its contents cannot be kept") from error
+            if not is_busy or time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE_S)

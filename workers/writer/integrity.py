@@ -1,0 +1,86 @@
+"""A look at the database file now and then, while there is still a copy of what it held.
+
+Lives in the writer, in a thread of its own that only reads. A broken page is otherwise noticed when somebody needs it,
+or at the next start. Tables are looked at one after another; for a hundredth of the time at most.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from pylantir.store.schema.engine import identity_of, side_files, sqlite_uri
+from workers.child.threads import start_thread
+
+PAUSE_S = 10.0
+"""Between two turns, at least."""
+TURN_S = 0.1
+"""When so much time was spent on small tables, the others wait for the next turn."""
+_SHARE = 100
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class IntegrityCheck:
+    """The thread that looks.
+
+    Args:
+        path: The database file.
+        tell: Hears what is broken, once for each thing.
+        pause_s: Between two turns.
+    """
+
+    def __init__(self, path: Path, tell: Callable[[str], None], pause_s: float = PAUSE_S) -> None:
+        self._path = path
+        self._tell = tell
+        self._pause_s = pause_s
+        self._told: set[str] = set()
+        self._last_table = ""
+        self._ending = threading.Event()
+        self._thread = start_thread(self._run, name="integrity")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause_s = self._pause_s
+        while not self._ending.wait(pause_s):
+            began = time.monotonic()
+            try:
+                self._look(began + TURN_S)
+            except sqlite3.Error as error:
+                # A lock, or no file: the writer itself says so.
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+                    self._note(str(error))
+            pause_s = max(self._pause_s, _SHARE * (time.monotonic() - began))
+
+    def _look(self, until: float) -> None:
+        """Look at the next tables, with a new connection: an old one would see what it has in memory."""
+        if not all(map(identity_of, side_files(self._path))):
+            # Somebody has removed one: the writer is about to notice, and we must not make another.
+            return
+        with closing(sqlite3.connect(sqlite_uri(self._path, "ro"), uri=True)) as connection:
+            connection.set_progress_handler(self._ending.is_set, 100_000)
+            tables = [name for (name,) in connection.execute(_TABLES)]
+            for table in [name for name in tables if name > self._last_table]:
+                quoted = table.replace('"', '""')
+                for (found,) in connection.execute(f'PRAGMA quick_check("{quoted}")'):
+                    if found != "ok":
+                        self._note(f"table {table}: {found}")
+                        break
+                self._last_table = table
+                if time.monotonic() > until:
+                    return
+            self._last_table = ""
+
+    def _note(self, found: str) -> None:
+        what = found.splitlines()[0]
+        if what not in self._told:
+            self._told.add(what)
+            self._tell(what)
