@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.intake.cycle import SourceIngest
 from workers.child.bootstrap import Context
-from workers.writer import checkpoints
+from workers.writer import checkpoints, chores
 from workers.writer import worker as writer
 from workers.writer.queue import EntryQueue
 from workers.writer.settings import WriterSettings
@@ -53,5 +53,5 @@ def run(context: Context, settings: WriterSettings, listener: socket.socket) -> 
     SourceIngest.apply_batch = apply  # type: ignore[method-assign]
     SourceIngest.finish_cycle = finish  # type: ignore[method-assign]
     EntryQueue.take = next_frame  # type: ignore[method-assign]
-    writer.carry_out = refuse  # type: ignore[assignment]
+    chores.carry_out = refuse  # type: ignore[assignment]
     writer.run(context, settings, listener)
