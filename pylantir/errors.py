@@ -61,6 +61,10 @@ class ProtocolError(PylantirError):
     """A peer that does not keep to the protocol of a local socket; its connection is closed."""
 
 
+class BadRequest(PylantirError):
+    """A request over HTTP that breaks a rule; the text says which, without any value of it."""
+
+
 class InvalidQuery(PylantirError):
     """A C-FIND identifier that breaks the rules of its SOP class.
 

@@ -213,6 +213,38 @@ class DicomSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Where and to whom pages, DICOMweb and metrics are served.
+
+    Attributes:
+        users: Name -> password, or its scrypt hash (see `pylantir.web.passwords`).
+        tokens: Bearer tokens.
+        secret_env: The variables that the passwords and tokens were read from.
+        tls: With it, connections are encrypted.
+        behind_proxy: Somebody else encrypts, and says in X-Forwarded-* who asks.
+        stations: User -> AE title of the scanner whose profile applies.
+        pages, dicomweb, metrics: What is served.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4280
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    secret_env: tuple[str, ...] = ()
+    tls: TlsSettings | None = None
+    behind_proxy: bool = False
+    stations: Mapping[str, str] = field(default_factory=dict)
+    pages: bool = True
+    dicomweb: bool = True
+    metrics: bool = True
+
+    @property
+    def needs_login(self) -> bool:
+        """Whether somebody who asks has to say who he is."""
+        return bool(self.users or self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MppsSettings:
     """What scanners' reports (MPPS) have to hold (`lenient` or `strict`), and how long they wait for the writer.
 
@@ -258,6 +290,7 @@ class Settings:
         base_dir: Absolute folder that relative paths in the file (and in plugins) start from.
         db_url: SQLAlchemy URL; holds a password perhaps, so it is never logged.
         runtime_dir: Absolute folder of sockets and locks.
+        http: None: nothing is served over HTTP.
         sources: In the order of priority, lowest number first; disabled ones included.
         warnings: What `check` says about a configuration that can be used.
     """
@@ -268,6 +301,7 @@ class Settings:
     db_echo: bool = False
     runtime_dir: str
     dicom: DicomSettings = DicomSettings()
+    http: HttpSettings | None = None
     mpps: MppsSettings = MppsSettings()
     deduplication: DeduplicationSettings = DeduplicationSettings()
     retention: RetentionSettings = RetentionSettings()

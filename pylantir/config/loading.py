@@ -16,6 +16,7 @@ from pylantir.config import legacy
 from pylantir.config.database import database_url
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
+from pylantir.config.http import check_http, http_settings
 from pylantir.config.locate import default_runtime_dir, resolve_path
 from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
 from pylantir.config.models import Configuration, MappedField, NotListed, OldExtract
@@ -89,6 +90,7 @@ def load_settings(
         errors.append(Finding(place=("redcap2wl",), text="is missing, but legacy_mode needs it"))
     source_errors, source_warnings = check_sources(listed, catalogue, environment)
     errors += [*source_errors, *check_scanners(document), *check_tls(document, base_dir)]
+    errors += check_http(document, base_dir, environment)
     warnings += source_warnings
     warnings += tls_warnings(document, base_dir, datetime.datetime.now(datetime.UTC)) if configuration else ()
     if errors or configuration is None:
@@ -109,6 +111,7 @@ def load_settings(
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
         dicom=_dicom_settings(configuration, base_dir),
+        http=http_settings(configuration.http, configuration.modalities, base_dir, environment),
         mpps=MppsSettings(
             mode=configuration.mpps.mode,
             timeout_s=configuration.mpps.timeout,

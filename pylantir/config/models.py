@@ -244,6 +244,41 @@ class Dicom(_Section):
     tls: Tls | None = Field(default=None, description="Serve over TLS; default: unencrypted.")
 
 
+class HttpTls(_Section):
+    """Encrypted HTTP."""
+
+    certificate: Text = Field(description="PEM file with the certificate, intermediate ones behind it.")
+    key: Text = Field(description="PEM file with its key, not encrypted; readable for nobody else, best.")
+
+
+class HttpUser(_Section):
+    """Somebody who may log in."""
+
+    password_env: Text = Field(
+        description="Environment variable that holds the password, or its hash as `scrypt$…` (see the how-to)."
+    )
+
+
+class Http(_Section):
+    """Pages, DICOMweb and metrics; without this section there is no such process."""
+
+    host: Text = Field(
+        default="127.0.0.1", description="Address to listen on; any but this machine's own needs a login and TLS."
+    )
+    port: Port = Field(default=4280, description="TCP port to listen on.")
+    users: dict[str, HttpUser] = Field(default={}, description="Name → where the password is.")
+    tokens_env: list[Text] = Field(
+        default=[], description="Environment variables that hold a bearer token each, for programs."
+    )
+    tls: HttpTls | None = Field(default=None, description="Serve over TLS; default: unencrypted.")
+    behind_proxy: Flag = Field(
+        default=False, description="true: a proxy in front of it encrypts, and says in X-Forwarded-* who asks."
+    )
+    pages: Flag = Field(default=True, description="Serve pages for people.")
+    dicomweb: Flag = Field(default=True, description="Serve the worklist and MPPS by DICOMweb.")
+    metrics: Flag = Field(default=True, description="Serve `/metrics` for Prometheus.")
+
+
 class Mwl(_Section):
     """What scanners get to see."""
 
@@ -286,6 +321,7 @@ class Scanner(_Section):
     required_empty: Flag | None = Field(
         default=None, description="false: attributes without a value are left out of its answers, not sent empty."
     )
+    user: Text | None = Field(default=None, description="User of `http` who asks as this scanner over DICOMweb.")
 
 
 class Deduplication(_Section):
@@ -364,6 +400,7 @@ class Configuration(_Section):
         description="Folder of sockets and locks, this user's alone; default: a folder of the login session.",
     )
     dicom: Dicom = Field(default=Dicom(), description="Where and as whom the worklist is served.")
+    http: Http | None = Field(default=None, description="Pages, DICOMweb and metrics over HTTP; default: none.")
     allowed_aet: list[AeTitle] = Field(
         default=[], description="AE titles of the scanners that are served; an empty list serves everybody."
     )

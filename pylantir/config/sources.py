@@ -18,7 +18,7 @@ from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginT
 IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCAP_API_TOKEN"}}
 """Source type -> key that may be left out, with the variable which is read then."""
 
-PROCESS_NAMES = ("supervisor", "writer", "mwl-scp", "check")
+PROCESS_NAMES = ("supervisor", "writer", "mwl-scp", "web", "check")
 """What `status` and `restart` already call something else."""
 
 

@@ -41,7 +41,7 @@ class ChildSpec:
     """What a child needs to know about itself.
 
     Attributes:
-        role: `writer`, `mwl-scp` or `source`.
+        role: `writer`, `mwl-scp`, `web` or `source`.
         source: The source's name, for a source worker.
         generation: Counts the incarnations of this run, so that a newer one supersedes an older one.
         body: `module:function`, imported in the child.

@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sync", "let a source fetch now"),
     ):
         command = add(name, _order(name), text)
-        command.add_argument("name", metavar="NAME", help="writer, mwl-scp or a source's name, as `status` shows it")
+        command.add_argument("name", metavar="NAME", help="writer, mwl-scp, web or a source, as `status` shows it")
     add("check", _check, "validate the configuration, plugins included, without touching database or port")
     return parser
 

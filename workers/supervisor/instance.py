@@ -15,7 +15,7 @@ from pathlib import Path
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
 from workers.child.logs import configure_logging
-from workers.supervisor.listening import listen_for_scanners
+from workers.supervisor.listening import listen_for_browsers, listen_for_scanners
 from workers.supervisor.loop import Supervisor
 from workers.supervisor.names import Names
 from workers.supervisor.notify import Notifier
@@ -39,10 +39,13 @@ def supervise(settings: Settings, overrides: Mapping[str, object], signals: Sign
         names = Names(Path(settings.config_path), Path(settings.runtime_dir), os.environ)
         cleaning.callback(names.give_up)
         dicom = cleaning.enter_context(listen_for_scanners(settings.dicom))
+        http = listen_for_browsers(settings.http)
+        if http:
+            cleaning.enter_context(http)
         notifier = Notifier(os.environ, os.getpid())
         cleaning.callback(notifier.close)
         hear_of_deaths()
-        supervisor = Supervisor(settings, overrides, signals, names=names, dicom=dicom, notifier=notifier)
+        supervisor = Supervisor(settings, overrides, signals, names=names, dicom=dicom, http=http, notifier=notifier)
         status = supervisor.run()
     if status is not ExitStatus.OK:
         logger.error("ended with status %d", status)

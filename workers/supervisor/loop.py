@@ -19,11 +19,11 @@ from pathlib import Path
 
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.ipc.frames import Frame
-from pylantir.settings import Settings
+from pylantir.settings import HttpSettings, Settings
 from workers.supervisor.children import Child
 from workers.supervisor.control import ControlServer, Reply
 from workers.supervisor.lifecycle import State
-from workers.supervisor.listening import listen_for_scanners
+from workers.supervisor.listening import listen_for_browsers, listen_for_scanners
 from workers.supervisor.names import LOOK_EVERY_S, Names
 from workers.supervisor.notify import Notifier
 from workers.supervisor.orphans import end_all_children, reap_orphans
@@ -56,6 +56,7 @@ class Supervisor:
         *,
         names: Names,
         dicom: socket.socket,
+        http: socket.socket | None,
         notifier: Notifier,
     ) -> None:
         self._settings = settings
@@ -64,6 +65,7 @@ class Supervisor:
         self._names = names
         self._look_at = 0.0
         self._dicom = dicom
+        self._http = http
         self._control = ControlServer(names.control.listener, self._obey)
         self._key = secrets.token_bytes(32)
         self._generations = itertools.count(1)
@@ -146,7 +148,7 @@ class Supervisor:
         self._notifier.tell(self._children.values(), now)
 
     def _plan(self) -> dict[str, Role]:
-        return plan_roles(self._settings, self._key, self._names.queue.listener, self._dicom)
+        return plan_roles(self._settings, self._key, self._names.queue.listener, self._dicom, self._http)
 
     def _watch_server(self) -> ServerWatch:
         dicom = self._settings.dicom
@@ -230,6 +232,11 @@ class Supervisor:
             dicom = listen_for_scanners(settings.dicom)
             self._dicom.close()
             self._dicom = dicom
+        if _address(settings.http) != _address(old.http):
+            http = listen_for_browsers(settings.http)
+            if self._http:
+                self._http.close()
+            self._http = http
         self._settings = settings
         self._watch.close()
         self._watch = self._watch_server()
@@ -296,3 +303,7 @@ class Supervisor:
             "names_trouble": self._names.trouble,
             **described,
         }
+
+
+def _address(http: HttpSettings | None) -> tuple[str, int] | None:
+    return (http.host, http.port) if http else None

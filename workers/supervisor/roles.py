@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pylantir.settings import DicomSettings, Settings, SourceSettings
+from pylantir.settings import DicomSettings, HttpSettings, Settings, SourceSettings
 from pylantir.store.decide.removal import SELDOM_S
 from workers.supervisor.probe import probe_title
 from workers.writer.settings import WriterSettings
@@ -22,7 +22,7 @@ class Role:
     """What a child is to be. Two equal roles need no restart between them.
 
     Attributes:
-        role: `writer`, `mwl-scp` or `source`.
+        role: `writer`, `mwl-scp`, `web` or `source`.
         source: The source's name.
         body: `module:function` to run.
         arguments: The body's arguments: frozen values and sockets.
@@ -51,16 +51,21 @@ class Role:
         return self.source or self.role
 
 
-def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: socket.socket) -> dict[str, Role]:
-    """List the children by name: writer, server, and one worker per enabled source.
+def plan_roles(
+    settings: Settings, key: bytes, queue: socket.socket, dicom: socket.socket, http: socket.socket | None = None
+) -> dict[str, Role]:
+    """List the children by name: writer, server, the web process if there is one, and one worker per enabled source.
 
     Args:
         settings: The checked configuration.
         key: This run's key for the producers' tokens.
         queue: The entry queue's listening socket.
         dicom: The worklist's listening socket.
+        http: The web process's listening socket, with `settings.http` only.
     """
     all_secrets = frozenset(name for source in settings.sources for name in source.secret_env)
+    if settings.http:
+        all_secrets |= frozenset(settings.http.secret_env)
     writer = WriterSettings(
         db_url=settings.db_url,
         db_echo=settings.db_echo,
@@ -95,6 +100,8 @@ def plan_roles(settings: Settings, key: bytes, queue: socket.socket, dicom: sock
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
     ]
+    if settings.http and http:
+        roles.append(_plan_web(settings, settings.http, http, all_secrets))
     roles += [_plan_source(settings, source, all_secrets) for source in settings.enabled_sources]
     return {role.name: role for role in roles}
 
@@ -108,6 +115,20 @@ def _admit_probe(dicom: DicomSettings, title: str) -> DicomSettings:
             # Bound to one address of this machine, the server sees us come from there.
             hosts = (*hosts, str(ipaddress.ip_address(dicom.host)))
     return replace(dicom, allowed_aet=titles, allowed_hosts=hosts)
+
+
+def _plan_web(settings: Settings, http: HttpSettings, listener: socket.socket, all_secrets: frozenset[str]) -> Role:
+    return Role(
+        role="web",
+        body="workers.web.worker:run",
+        arguments=(
+            http, settings.dicom, settings.mpps, settings.db_url, _queue_address(settings), settings.runtime_dir,
+            listener,
+        ),
+        hidden=all_secrets,
+        secrets=(*http.users.values(), *http.tokens),
+        retry_cap_s=_SERVICE_RETRY_CAP_S,
+    )  # fmt: skip
 
 
 def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozenset[str]) -> Role:

@@ -44,7 +44,7 @@ def make_token(key: bytes, role: str, source: str | None, generation: int) -> st
 
     Args:
         key: The run's key, known to the supervisor and the writer.
-        role: `source` or `mwl-scp`.
+        role: `source`, `mwl-scp` or `web`.
         source: The source's name.
         generation: The incarnation.
     """
@@ -131,7 +131,7 @@ class EntryQueue:
     def take(self) -> tuple[Producer, Frame] | None:
         """The next frame: a scanner's first, as it waits for its answer, then from each source in turn; else None."""
         for producer in self._producers:
-            if producer.role == "mwl-scp" and producer.waiting:
+            if producer.role in {"mwl-scp", "web"} and producer.waiting:
                 return producer, producer.waiting[0]
         now = time.monotonic()
         for _ in range(len(self._producers)):

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.entry import SCHEDULED
+from pylantir.entry import RECORD_FIELDS, SCHEDULED
 from pylantir.errors import StoreError
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.decide.records import LIVE
@@ -49,6 +49,31 @@ def find_claims(connection: Connection, item_ids: Iterable[int]) -> dict[int, li
         for row in _stream(connection, statement):
             claims.setdefault(row.pop("item_id"), []).append(row)
     return claims
+
+
+def find_statements(connection: Connection, item_id: int) -> list[dict[str, Any]]:
+    """Say what each source gives for an item now.
+
+    Returns:
+        Its live records, the oldest first: `data_source`, `record_key`, and `fields`, by name, those that have a value.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    columns = source_entries.columns
+    statement = (
+        select(columns.data_source, columns.record_key, *(columns[name] for name in RECORD_FIELDS))
+        .where(columns.item_id == item_id, columns.state == LIVE)
+        .order_by(columns.first_seen_at, columns.id)
+    )
+    return [
+        {
+            "data_source": row.pop("data_source"),
+            "record_key": row.pop("record_key"),
+            "fields": {name: value for name, value in row.items() if value},
+        }
+        for row in _stream(connection, statement)
+    ]
 
 
 def find_rejected(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,9 @@ SECTIONS = (
     models.Deduplication,
     models.Retention,
     models.Log,
+    models.Http,
+    models.HttpTls,
+    models.HttpUser,
 )
 EXAMPLES = re.findall(r"```json\n(.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
 VARIABLES = {"REDCAP_API_URL": "https://redcap.example/api/", "REDCAP_API_TOKEN": "A" * 32}

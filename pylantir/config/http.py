@@ -1,0 +1,119 @@
+"""The section `http`: whether what it says is safe and can be served.
+
+Lives in the configuration check. Pages with patients' names are not for everybody: on any address but this machine's
+own, a login and encryption are obligatory.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from pylantir.config.environment import check_variable
+from pylantir.config.locate import resolve_path
+from pylantir.config.messages import Finding, Place
+from pylantir.config.models import Http, Scanner
+from pylantir.settings import HttpSettings, TlsSettings
+
+_PLACE: Place = ("http",)
+_LIBRARIES = ("starlette", "uvicorn", "jinja2", "prometheus_client")
+_EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - it is compared
+
+
+def check_http(document: Mapping[str, object], base_dir: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Find combinations that are refused, and what is missing; values of a wrong form are left to the models."""
+    section = document.get("http")
+    if not isinstance(section, dict):
+        return
+    if not all(map(find_spec, _LIBRARIES)):
+        yield Finding(place=_PLACE, text="needs further libraries: pip install 'pylantir[web]'")
+    yield from _check_login(section, environment)
+    yield from _check_files(section.get("tls"), base_dir)
+    host = section.get("host", "127.0.0.1")
+    if isinstance(host, str) and not is_loopback(host):
+        yield from _check_exposure(section, host)
+    yield from _check_port(section, document.get("dicom", {}))
+    users = section.get("users", {})
+    for position, entry in enumerate(document.get("modalities") or ()):  # type: ignore[arg-type,var-annotated]
+        user = entry.get("user") if isinstance(entry, dict) else None
+        if isinstance(user, str) and not (isinstance(users, dict) and user in users):
+            yield Finding(place=("modalities", position, "user"), text=f'"{user}" is not among http.users')
+
+
+def http_settings(
+    section: Http | None, scanners: list[Scanner], base_dir: Path, environment: Mapping[str, str]
+) -> HttpSettings | None:
+    """Read the passwords and tokens, and make paths absolute."""
+    if section is None:
+        return None
+    variables = [*(user.password_env for user in section.users.values()), *section.tokens_env]
+    tls = None
+    if section.tls:
+        certificate, key = (str(resolve_path(file, base_dir)) for file in (section.tls.certificate, section.tls.key))
+        tls = TlsSettings(certificate=certificate, key=key)
+    return HttpSettings(
+        host=section.host,
+        port=section.port,
+        users={name: environment[user.password_env] for name, user in section.users.items()},
+        tokens=tuple(environment[name] for name in section.tokens_env),
+        secret_env=tuple(variables),
+        tls=tls,
+        behind_proxy=section.behind_proxy,
+        stations={scanner.user: scanner.ae_title for scanner in scanners if scanner.user},
+        pages=section.pages,
+        dicomweb=section.dicomweb,
+        metrics=section.metrics,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_login(section: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Finding]:
+    users, tokens = section.get("users"), section.get("tokens_env")
+    for name, user in users.items() if isinstance(users, dict) else ():
+        if isinstance(user, dict) and "password_env" in user:
+            problem = check_variable(user["password_env"], environment)
+            if problem:
+                yield Finding(place=(*_PLACE, "users", name, "password_env"), text=problem)
+    for position, variable in enumerate(tokens if isinstance(tokens, list) else ()):
+        problem = check_variable(variable, environment)
+        if problem:
+            yield Finding(place=(*_PLACE, "tokens_env", position), text=problem)
+
+
+def _check_files(section: object, base_dir: Path) -> Iterator[Finding]:
+    for key in ("certificate", "key"):
+        file = section.get(key) if isinstance(section, dict) else None
+        if isinstance(file, str) and file:
+            path = resolve_path(file, base_dir)
+            if not path.is_file():
+                yield Finding(place=(*_PLACE, "tls", key), text=f"no such file: {path}")
+            elif not os.access(path, os.R_OK):
+                yield Finding(place=(*_PLACE, "tls", key), text=f"this user may not read {path}")
+
+
+def _check_exposure(section: Mapping[str, object], host: str) -> Iterator[Finding]:
+    if not section.get("users") and not section.get("tokens_env"):
+        text = f'other machines can reach {host}: add "users" or "tokens_env", or set host to 127.0.0.1'
+        yield Finding(place=(*_PLACE, "host"), text=text)
+    if not section.get("tls") and section.get("behind_proxy") is not True:
+        text = f'passwords and names would cross the network in the clear at {host}: add "tls", or "behind_proxy": true'
+        yield Finding(place=(*_PLACE, "host"), text=text)
+
+
+def _check_port(section: Mapping[str, object], dicom: object) -> Iterator[Finding]:
+    other = dicom if isinstance(dicom, dict) else {}
+    hosts = {section.get("host", "127.0.0.1"), other.get("host", "0.0.0.0")}  # noqa: S104
+    if section.get("port", 4280) == other.get("port", 4242) and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
+        yield Finding(place=(*_PLACE, "port"), text="is the port of the DICOM server (dicom.port), too")

@@ -1,0 +1,89 @@
+"""Counts and durations that a process keeps for `/metrics`, and hands to the supervisor with its other news.
+
+Lives in any process; for any thread. A tally begins at zero with its process. It is bounded: of labels that strangers
+choose, the first `MOST_NAMES` are told apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+MOST_NAMES = 64
+OTHER = "other"
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histograms' buckets, in seconds."""
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How often something took at most so long, and how long all together."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+
+class Tally:
+    """Counters and histograms by name and labels."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, Labels], int] = {}
+        self._histograms: dict[tuple[str, Labels], Histogram] = {}
+        self._names: set[str] = set()
+        self._lock = threading.Lock()
+        self._changed = False
+
+    def count(self, name: str, *labels: str) -> None:
+        """Count one more."""
+        with self._lock:
+            key = name, labels
+            self._counts[key] = self._counts.get(key, 0) + 1
+            self._changed = True
+
+    def note(self, name: str, seconds: float, *labels: str) -> None:
+        """Note how long something took."""
+        with self._lock:
+            histogram = self._histograms.setdefault((name, labels), Histogram())
+            histogram.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+            histogram.sum_s += seconds
+            self._changed = True
+
+    def known(self, name: str) -> str:
+        """A name that somebody else chose, as a label: itself, or `other` when there are too many already."""
+        with self._lock:
+            if name not in self._names and len(self._names) >= MOST_NAMES:
+                return OTHER
+            self._names.add(name)
+            return name
+
+    def take_news(self) -> dict[str, object] | None:
+        """The tally as it goes to the supervisor, if anything has changed since it was last asked for."""
+        with self._lock:
+            if not self._changed:
+                return None
+            self._changed = False
+            return {
+                "counts": [[name, list(labels), value] for (name, labels), value in self._counts.items()],
+                "histograms": [
+                    [name, list(labels), list(one.buckets), one.sum_s]
+                    for (name, labels), one in self._histograms.items()
+                ],
+            }
+
+
+def counts_in(tally: Mapping[str, object], name: str) -> Iterator[tuple[Labels, int]]:
+    """The counters of one name in what `take_news` gave."""
+    for one, labels, value in tally.get("counts", ()):  # type: ignore[attr-defined]
+        if one == name:
+            yield tuple(labels), int(value)
+
+
+def histograms_in(tally: Mapping[str, object], name: str) -> Iterator[tuple[Labels, list[int], float]]:
+    """The histograms of one name in what `take_news` gave: labels, counts by bucket, seconds in all."""
+    for one, labels, buckets, sum_s in tally.get("histograms", ()):  # type: ignore[attr-defined]
+        if one == name:
+            yield tuple(labels), list(buckets), float(sum_s)

@@ -1,0 +1,1 @@
+"""The worklist over HTTP: pages for people, DICOMweb for programs, metrics for machines."""

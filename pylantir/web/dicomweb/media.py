@@ -1,0 +1,133 @@
+"""Which form an answer has, and how a body is read: DICOM JSON, native XML, and multipart/related of either.
+
+Pure: headers and bytes in, bytes out.
+
+Source: DICOM PS3.18 8.7 (media types), RFC 9110 12.5.1 (Accept), RFC 2387 (multipart/related).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesParser
+from email.policy import HTTP
+from typing import Any, Literal
+
+from pylantir.errors import BadRequest
+from pylantir.mpps.model import Attributes
+from pylantir.web.dicomweb.native_xml import read_xml, write_xml
+
+JSON, XML, MULTIPART = "application/dicom+json", "application/dicom+xml", "multipart/related"
+MAX_ACCEPT_LENGTH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of an answer: `json` or `xml`, in parts or not."""
+
+    kind: Literal["json", "xml"]
+    in_parts: bool = False
+
+
+def choose_form(accept: str) -> Form | None:
+    """The form that a client likes best of those that there are; None: it takes none of them."""
+    if len(accept) > MAX_ACCEPT_LENGTH:
+        return None
+    wanted = []
+    for position, part in enumerate(accept.split(",") if accept.strip() else ("*/*",)):
+        message = Message()
+        message["content-type"] = part.strip()
+        quality, form = _quality(message), _form_of(message)
+        if form and quality > 0:
+            wanted.append((-quality, position, form))
+    return min(wanted, key=lambda one: one[:2])[2] if wanted else None
+
+
+def write_results(form: Form, results: Sequence[Attributes]) -> tuple[str, bytes]:
+    """Write several data sets: media type and body."""
+    if form.kind == "json" and not form.in_parts:
+        return JSON, _json(list(results))
+    parts = [_json([one]) if form.kind == "json" else write_xml(one) for one in results]
+    kind = JSON if form.kind == "json" else XML
+    boundary = secrets.token_hex(16)
+    head = f"--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode()
+    body = b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+    return f'{MULTIPART}; type="{kind}"; boundary={boundary}', body
+
+
+def write_result(form: Form, result: Attributes) -> tuple[str, bytes]:
+    """Write one data set: media type and body."""
+    if form.in_parts:
+        return write_results(form, [result])
+    return (JSON, _json([result])) if form.kind == "json" else (XML, write_xml(result))
+
+
+def read_body(content_type: str, body: bytes) -> dict[str, dict[str, Any]]:
+    """Read the one data set of a request.
+
+    Raises:
+        BadRequest: It is none, or in a form that is not understood.
+    """
+    message = Message()
+    message["content-type"] = content_type
+    kind = message.get_content_type() if content_type else ""
+    if kind == MULTIPART:
+        return read_body(*_only_part(content_type, body))
+    if kind == XML:
+        return read_xml(body)
+    if kind in {JSON, "application/json"}:
+        return _read_json(body)
+    raise BadRequest(f"content type: expected {JSON} or {XML}")
+
+
+def _read_json(body: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is no JSON in UTF-8") from None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict) or not all(isinstance(element, dict) for element in value.values()):
+        raise BadRequest("the body is no object of the DICOM JSON model: tag -> {vr, Value}")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _only_part(content_type: str, body: bytes) -> tuple[str, bytes]:
+    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
+    parsed = BytesParser(policy=HTTP).parsebytes(head + body)
+    parts = list(parsed.iter_parts()) if parsed.is_multipart() else []
+    if len(parts) != 1 or parts[0].is_multipart():
+        raise BadRequest("expected a body with one part")
+    content = parts[0].get_payload(decode=True)
+    return str(parts[0].get("content-type", "")), content if isinstance(content, bytes) else b""
+
+
+def _form_of(message: Message) -> Form | None:
+    kind = message.get_content_type()
+    if message["content-type"].partition(";")[0].strip().lower() in {"*/*", "application/*", "application/json"}:
+        return Form("json")
+    forms: dict[str, Literal["json", "xml"]] = {JSON: "json", XML: "xml"}
+    if kind in forms:
+        return Form(forms[kind])
+    inner = str(message.get_param("type") or "").lower()
+    if kind == MULTIPART and inner in {*forms, ""}:
+        return Form(forms.get(inner, "xml"), in_parts=True)
+    return None
+
+
+def _quality(message: Message) -> float:
+    try:
+        return float(str(message.get_param("q") or 1))
+    except ValueError:
+        return 0.0
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

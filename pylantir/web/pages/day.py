@@ -1,0 +1,154 @@
+"""The worklist of a day, by scanner: what the first page shows.
+
+Pure but for what it asks of its ports: the query of a form in, the values for the template out.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pylantir.entry import CANCELED, STATUSES
+from pylantir.query import WorklistQuery, pattern_test
+from pylantir.web.ports import Item, Ports
+
+ANY_SCANNER = "any scanner"
+MOST_ITEMS = 2000
+STATUS_WORDS: Mapping[str, str] = {
+    "SCHEDULED": "scheduled",
+    "IN_PROGRESS": "in progress",
+    "COMPLETED": "completed",
+    "DISCONTINUED": "discontinued",
+    "CANCELED": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What the form asks for; empty: everything.
+
+    Attributes:
+        date: The day.
+        scanner: AE title; items that are planned for no scanner in particular are shown as well.
+        patient: A patient ID, or a name with wildcards.
+        status: One of `STATUSES`; empty: all but cancelled ones.
+    """
+
+    date: datetime.date
+    scanner: str = ""
+    modality: str = ""
+    patient: str = ""
+    status: str = ""
+    source: str = ""
+
+    @classmethod
+    def from_form(cls, form: Mapping[str, str], today: datetime.date) -> Filter:
+        """Read the form; what makes no sense is today, or no condition."""
+        try:
+            date = datetime.date.fromisoformat(form.get("date", ""))
+        except ValueError:
+            date = today
+        status = form.get("status", "").upper()
+        given = {name: form.get(name, "").strip() for name in ("scanner", "modality", "patient", "source")}
+        return cls(date=date, status=status if status in STATUSES else "", **given)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether anything but the day is asked for."""
+        return any((self.scanner, self.modality, self.patient, self.status, self.source))
+
+    def query(self) -> WorklistQuery:
+        """What the database can select by."""
+        day = self.date.strftime("%Y%m%d")
+        statuses = (self.status,) if self.status else tuple(one for one in STATUSES if one != CANCELED)
+        equal = {"performed_procedure_step_status": statuses}
+        if self.modality:
+            equal["modality"] = (self.modality.upper(),)
+        station = {"scheduled_station_aetitle": (self.scanner,)} if self.scanner else {}
+        return WorklistQuery(equal=equal, equal_or_unknown=station, ranges={"scheduled_start_date": (day, day)})
+
+    def admits(self, item: Item) -> bool:
+        """Whether an item of the day meets the rest."""
+        if self.source and item.get("data_source") != self.source:
+            return False
+        return not self.patient or is_patient(item, self.patient)
+
+
+def is_patient(item: Item, wanted: str) -> bool:
+    """Whether an item is this patient's, by ID or by name; a name without wildcards is the beginning of one."""
+    if str(item.get("patient_id")) == wanted:
+        return True
+    pattern = wanted if {"*", "?"} & set(wanted) else f"{wanted}*"
+    return pattern_test("patient_name", pattern.replace(" ", "^"))(str(item.get("patient_name") or ""))
+
+
+def lay_out_day(chosen: Filter, ports: Ports, today: datetime.date) -> dict[str, Any]:
+    """Give the template's values: sections by scanner, each with its rows by time.
+
+    Raises:
+        StoreError: The worklist cannot be read just now.
+    """
+    found = [item for item in ports.find_items(chosen.query()) if chosen.admits(item)]
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for item in found[:MOST_ITEMS]:
+        sections.setdefault(str(item.get("scheduled_station_aetitle") or ANY_SCANNER), []).append(show_item(item))
+    day = datetime.timedelta(days=1)
+    return {
+        "chosen": chosen,
+        "sections": sorted(sections.items(), key=lambda section: (section[0] == ANY_SCANNER, section[0])),
+        "count": len(found),
+        "left_out": max(0, len(found) - MOST_ITEMS),
+        "is_today": chosen.date == today,
+        "before": (chosen.date - day).isoformat(),
+        "after": (chosen.date + day).isoformat(),
+        "statuses": STATUS_WORDS,
+    }
+
+
+def show_item(item: Item) -> dict[str, Any]:
+    """Write an item's values as people read them."""
+    status = str(item.get("performed_procedure_step_status") or "")
+    shown = {
+        "id": item["id"],
+        "time": show_time(item.get("scheduled_start_time")),
+        "date": show_date(item.get("scheduled_start_date")),
+        "patient_id": item.get("patient_id") or "",
+        "name": show_name(item.get("patient_name")),
+        "born": show_date(item.get("patient_birth_date")),
+        "sex": item.get("patient_sex") or "",
+        "modality": item.get("modality") or "",
+        "what": item.get("procedure_description") or item.get("protocol_name") or item.get("study_description") or "",
+        "status": STATUS_WORDS.get(status, status.lower()),
+        "status_class": status.lower().replace("_", "-"),
+        "station": item.get("scheduled_station_aetitle") or "",
+    }
+    return {**shown, "version": "|".join(str(value) for value in shown.values())}
+
+
+def show_date(value: object) -> str:
+    """Write YYYYMMDD as YYYY-MM-DD."""
+    text = str(value or "")
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+
+
+def show_time(value: object) -> str:
+    """Write HHMMSS as HH:MM; midnight is what stands for a time that nobody gave."""
+    text = str(value or "")
+    if text in {"", "000000"}:
+        return "-"
+    return f"{text[:2]}:{text[2:4]}" if len(text) == 6 and text.isdigit() else text
+
+
+def show_name(value: object) -> str:
+    """Write a person name as people do: family name, then the others; every script that it has."""
+    groups = str(value or "").split("=")
+    return " = ".join(", ".join(filter(None, _spoken(group))) for group in groups if group)
+
+
+def _spoken(group: str) -> Iterator[str]:
+    family, *others = group.split("^")
+    given, middle, prefix, suffix = [*others, "", "", "", ""][:4]
+    yield family
+    yield " ".join(filter(None, (prefix, given, middle, suffix)))

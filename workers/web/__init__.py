@@ -1,0 +1,1 @@
+"""The web process: pages, DICOMweb and metrics over HTTP."""

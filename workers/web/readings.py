@@ -1,0 +1,82 @@
+"""What the web application asks for, joined with the database and the supervisor.
+
+Lives in the web process; called from its worker threads. The database is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.errors import StoreError
+from pylantir.ipc.control import ask_supervisor
+from pylantir.mpps.model import Attributes, MppsAnswer, MppsRequest
+from pylantir.query import WorklistQuery
+from pylantir.store.read.listings import find_audited, find_statements
+from pylantir.store.read.mpps import find_instance
+from pylantir.store.read.worklist import find_item, find_matching, find_values
+from pylantir.web.ports import Item, Ports, Row
+
+_STATUS_TIMEOUT_S = 3.0
+
+
+def make_ports(engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest], MppsAnswer]) -> Ports:
+    """Join the application with the database, the supervisor, and the writer.
+
+    Args:
+        engine: Opened for reading.
+        runtime_dir: Where the supervisor's control socket is.
+        report: Gives a report to the writer.
+    """
+
+    @contextmanager
+    def reading() -> Iterator[Connection]:
+        try:
+            with engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            msg = f"the worklist cannot be read ({type(error).__name__})"
+            raise StoreError(msg) from None
+
+    def values(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
+        with reading() as connection, closing(find_values(connection, query, fields)) as batches:
+            yield from batches
+
+    def items(query: WorklistQuery) -> Iterable[Item]:
+        with reading() as connection:
+            yield from find_matching(connection, query)
+
+    def item(number: int) -> Item | None:
+        with reading() as connection:
+            return find_item(connection, number)
+
+    def statements(number: int) -> Sequence[Mapping[str, Any]]:
+        with reading() as connection:
+            return find_statements(connection, number)
+
+    def history(number: int) -> Sequence[Mapping[str, Any]]:
+        with reading() as connection:
+            return list(find_audited(connection, item_id=number))
+
+    def retrieve(sop_instance_uid: str) -> Attributes | None:
+        with reading() as connection:
+            instance = find_instance(connection, sop_instance_uid)
+        return instance.attributes if instance else None
+
+    def status() -> Mapping[str, Any]:
+        return ask_supervisor(runtime_dir, {"command": "status"}, _STATUS_TIMEOUT_S)
+
+    def last_queries() -> Mapping[str, Mapping[str, Any]]:
+        answer = ask_supervisor(runtime_dir, {"command": "queries"}, _STATUS_TIMEOUT_S)
+        queries = answer.get("queries")
+        return queries if isinstance(queries, dict) else {}
+
+    return Ports(
+        find_values=values, find_items=items, find_item=item, find_statements=statements, find_history=history,
+        report=report, retrieve=retrieve, status=status, last_queries=last_queries,
+    )  # fmt: skip
