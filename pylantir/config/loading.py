@@ -23,6 +23,7 @@ from pylantir.config.models import Configuration, MappedField, NotListed, OldExt
 from pylantir.config.scanners import EVERY_OTHER, check_scanners, scanner_profiles
 from pylantir.config.sources import check_sources, source_settings
 from pylantir.config.tls import check_tls, tls_settings, tls_warnings
+from pylantir.config.turned import turn_sources
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
     Catalogue,
@@ -75,6 +76,7 @@ def load_settings(
     if not with_sources:
         document["data_sources"] = []
     _override(document, overrides or {}, renamed)
+    warnings += turn_sources(document)
 
     configuration, form_errors = _check_form(document)
     errors += form_errors

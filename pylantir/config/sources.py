@@ -22,6 +22,11 @@ PROCESS_NAMES = ("supervisor", "writer", "mwl-scp", "web", "check")
 """What `status` and `restart` already call something else."""
 
 
+_NOT_BUILT_IN = {
+    "calpendo": ": it is an example now; copy etc/examples/plugins/booking_system.py to plugins/calpendo.py and fit it"
+}
+
+
 def check_sources(
     listed: object, catalogue: Catalogue, environment: Mapping[str, str]
 ) -> tuple[list[Finding], list[Finding]]:
@@ -125,6 +130,7 @@ def _check_type(source: Mapping[str, object], place: Place, catalogue: Catalogue
     if _broken_file(name, catalogue) is None:
         known = ", ".join(sorted(catalogue.types))
         near = suggestion(name, catalogue.types)
+        near += _NOT_BUILT_IN.get(name, "")
         text = f'unknown source type "{name}"{near} (types that exist: {known})'
         yield Finding(place=(*place, "type"), text=text)
 
