@@ -28,6 +28,7 @@ _IDENTITY = frozenset({
     "study_instance_uid", "accession_number", "study_id", "session_id", "family_id",
 })  # fmt: skip
 """A near name is only a guess, and nobody should guess who a patient is."""
+_REPEATED_REPETITION = re.compile(r"\((?:[^()\\]|\\.)*[+*](?:[^()\\]|\\.)*\)(?:[+*]|\{[0-9]*,)")
 _SAME_FIELD: Mapping[str, str] = {f"{PREFIX}Allergies": "allergies", f"{PREFIX}MedicalAlerts": "medical_alerts"}
 
 
@@ -83,6 +84,18 @@ def check_issuer(source: Mapping[str, object], place: Place) -> Iterator[Finding
             normalise_value("issuer_of_patient_id", issuer)
     except RecordRejected as error:
         yield Finding(place=(*place, "issuer_of_patient_id"), text=error.reason)
+
+
+def slow_patterns(source: Mapping[str, object], place: Place) -> Iterator[Finding]:
+    """Warn of expressions that repeat a repetition: on an unlucky text they take longer than anybody waits."""
+    mapping = source.get("field_mapping")
+    for name, said in mapping.items() if isinstance(mapping, dict) else ():
+        for key in ("extract", "_extract") if isinstance(said, dict) else ():
+            given = said.get(key)
+            pattern = given.get("pattern") if isinstance(given, dict) else given
+            if isinstance(pattern, str) and _REPEATED_REPETITION.search(pattern):
+                text = "a repetition within a repetition may take very long on some texts; try it without one of them"
+                yield Finding(place=(*place, "field_mapping", name, key), text=text)
 
 
 def missing_fields(source: Mapping[str, object], place: Place) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pylantir.config.environment import check_variable, variables_named_in
-from pylantir.config.fields import check_defaults, check_issuer, check_mapping, missing_fields
+from pylantir.config.fields import check_defaults, check_issuer, check_mapping, missing_fields, slow_patterns
 from pylantir.config.messages import Finding, Place, suggestion
 from pylantir.config.models import Source, plain_conditions, plain_mapping
 from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
@@ -53,7 +53,7 @@ def check_sources(
         errors += _check_variables(source, place, environment)
         field_errors, field_warnings = _check_fields(source, place, catalogue)
         errors += field_errors
-        warnings += [*field_warnings, *missing_fields(source, place)]
+        warnings += [*field_warnings, *missing_fields(source, place), *slow_patterns(source, place)]
     if sources and not enabled:
         warnings.append(Finding(place=("data_sources",), text="no source is enabled: the worklist gets no entries"))
     warnings += _plugin_problems(enabled, catalogue)

@@ -50,10 +50,16 @@ class KnownValues(dict[str, "str | None"]):
             different: set[str] = set(values)  # type: ignore[arg-type]
             if different.isdisjoint(self._rules.empty_values) and all(map(self._is_clean, different)):
                 return values  # type: ignore[return-value]
-            known = {value: self[value] for value in different}
-            if self.remarks and not different.isdisjoint(self.remarks):
-                for value in values:
-                    warned.update(self.told(self.remarks.get(value, ())))  # type: ignore[call-overload]
+            known: dict[str, str | None] = {}
+            remarks: dict[object, tuple[str, ...]] = {}
+            for text in different:
+                known[text] = self[text]
+                # At once: the next value may be one too many, and let all be forgotten.
+                if text in self.remarks:
+                    remarks[text] = self.remarks[text]
+            if remarks:
+                for given in values:
+                    warned.update(self.told(remarks.get(given, ())))
             return list(map(known.__getitem__, values))  # type: ignore[arg-type]
         found: list[str | None] = []
         for value in values:

@@ -308,3 +308,10 @@ def test_dicom_targets_become_one_field_of_canonical_json() -> None:
 def test_a_default_of_a_dicom_target_has_to_be_right() -> None:
     with pytest.raises(RecordRejected, match="in metres"):
         EntryMapper({"dicom:PatientSize": "175"})
+
+
+def test_no_warning_is_lost_where_there_are_very_many_different_values() -> None:
+    rows = [(f"P{n}", "2026-12-01", f"sex {n}") for n in range(5000)]
+    warned: Warned = Counter()
+    EntryMapper().to_columns(("patient_id", "scheduled_start_date", "patient_sex"), rows, warned)
+    assert sum(warned.values()) == 5000

@@ -597,3 +597,12 @@ def test_a_certificate_near_its_end_and_a_key_for_everybody_are_warnings(
     told = [warning for warning in settings.warnings if "dicom.tls" in warning]
     assert len(told) == len(warned)
     assert all(text in line for text, line in zip(warned, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_told"), [("^(a+)+$", True), ("(x*){2,}", True), ("^([A-Z]+)_(.*)$", False), (r"(\(+)a", False)]
+)
+def test_an_expression_that_may_take_very_long_is_told(load: Load, pattern: str, is_told: bool) -> None:
+    mapping = {"patient_id": {"from": "a", "extract": pattern}, "b": "scheduled_start_date"}
+    warnings = load(with_source(field_mapping=mapping)).warnings
+    assert any("field_mapping.patient_id.extract: a repetition within" in line for line in warnings) is is_told
