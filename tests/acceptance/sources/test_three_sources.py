@@ -56,7 +56,7 @@ class Clinic(DataSourcePlugin):
 def write_sources(installation: Installation, extra: list[str] = []) -> None:  # noqa: B006 - not changed
     rows = [f"P{number:04d};Zyxwname^Table;1961-02-03;F;2030-01-05;10:00" for number in CSV_ROWS]
     rows += [f"{patient};Zyxwname^Table;1961-02-03;F;2030-01-05;10:00" for patient in extra]
-    rows += ["P9999;Zyxwname^Bad;03/02/1961;F;2030-01-05;10:00"]
+    rows += ["P9999;Zyxwname^Bad;1961-02-03;F;05/01/2030;10:00"]
     draft = installation.folder / "table.new"
     draft.write_text("\n".join(["id;name;born;sex;date;time", *rows]) + "\n", encoding="utf-8")
     draft.replace(installation.folder / "table.csv")
@@ -121,7 +121,7 @@ def test_three_sources_one_worklist(installation: Installation, findscu: str) ->
     assert owners(installation) == {"table": 1000, "visits": 800, "clinic": 800}
     claims = installation.rows("select data_source, count(*) from source_entries group by 1")
     assert dict(claims) == {"table": 1000, "visits": 1000, "clinic": 1000}
-    assert installation.rows("select data_source, field from rejected_entries") == [("table", "patient_birth_date")]
+    assert installation.rows("select data_source, field from rejected_entries") == [("table", "scheduled_start_date")]
 
     # Each child is killed in turn; it is replaced, the worklist is whole, and what comes next is taken in.
     supervisor = psutil.Process(installation.status()["processes"][0]["pid"])
@@ -168,4 +168,4 @@ def test_three_sources_one_worklist(installation: Installation, findscu: str) ->
     # One line per conflict (200 patients are in two sources each), not one per cycle.
     assert len(re.findall(r"item \d+: patient_name from table wins over a different one from visits", log)) == 200
     assert len(re.findall(r"item \d+: patient_name from visits wins over a different one from clinic", log)) == 200
-    assert not re.search("zyxwname|19610203|1961-02-03|03/02/1961", log, re.IGNORECASE)
+    assert not re.search("zyxwname|19610203|1961-02-03|05/01/2030", log, re.IGNORECASE)
