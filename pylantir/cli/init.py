@@ -62,6 +62,7 @@ def starter_configuration() -> dict[str, object]:
         },
         "_allowed_aet": 'AE titles of your scanners, as ["MRI_1", "MRI_2"]; an empty list serves everybody.',
         "allowed_aet": [],
+        "mwl": {"_comment": "Undone items are shown until the day after theirs.", "expire_after_days": 1},
         "data_sources": [
             {
                 "_comment": "Put your own file here, with its columns on the left of field_mapping.",

@@ -19,6 +19,7 @@ from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item,
 from pylantir.store.decide.identifiers import settle_identifiers
 from pylantir.store.decide.reconcile import decide_group
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
+from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.changes import NOT_AUDITED, AuditTrail, RowChanges, encode
 from pylantir.store.intake.quarantine import add_rejections, remove_rejections
 from pylantir.store.intake.records import next_ids, read_items, read_records
@@ -180,7 +181,8 @@ class WorkingSet:
             if record.state == WITHDRAWN and record.item_id is not None:
                 former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
         decisions, cancelled = decide_group(claims, self._items[patient], former, self.rules)
-        for item in cancelled:
+        decisions, abandoned = drop_abandoned(decisions, self.rules)
+        for item in (*cancelled, *abandoned):
             self._cancel(item)
         for decision in decisions:
             self._apply(decision)

@@ -294,3 +294,31 @@ def test_sources_that_are_not_enabled_are_counted_by_what_they_alone_give(engine
     carry_out(engine, Rules(ranks={"csv": 0}), {"command": "forget", "name": "ris"})
     with engine.connect() as connection:
         assert find_left_behind(connection, {"csv"}) == {}
+
+
+def test_a_renamed_source_leaves_no_second_item_behind_when_a_booking_moves(engine: Engine) -> None:
+    before, after = Rules(ranks={"csv": 0}), Rules(ranks={"clinic": 0})
+    sync(engine, "csv", record(1), record(2), rules=before)
+    apply_rules(engine, after)
+    sync(engine, "clinic", record(1), record(2), rules=after)
+    sync(engine, "clinic", record(1, scheduled_start_date="20261202"), record(2), rules=after)
+    scheduled = [
+        (one["patient_id"], one["scheduled_start_date"])
+        for one in items(engine)
+        if one["performed_procedure_step_status"] == "SCHEDULED"
+    ]
+    assert sorted(scheduled) == [("P1", "20261202"), ("P2", "20261201")]
+
+
+def test_a_disabled_source_ranks_behind_and_keeps_nobody_whom_an_enabled_one_gave_up(engine: Engine) -> None:
+    sync(engine, "ris", record(1, patient_name="Wrong^Name"), record(2))
+    sync(engine, "csv", record(1, patient_name="Right^Name"), record(2), record(3), record(4), record(5))
+    csv_alone = Rules(ranks={"csv": 0})
+    apply_rules(engine, csv_alone)
+    assert items(engine)[0]["patient_name"] == "Right^Name"
+    sync(engine, "csv", record(1, patient_name="Right^Name"), record(3), record(4), record(5), rules=csv_alone)
+    (second,) = [one for one in items(engine) if one["patient_id"] == "P2"]
+    assert second["performed_procedure_step_status"] == "CANCELED"
+    apply_rules(engine, BOTH)
+    (second,) = [one for one in items(engine) if one["patient_id"] == "P2"]
+    assert second["performed_procedure_step_status"] == "SCHEDULED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from pylantir.store.schema.tables import audit_log, source_entries, worklist_ite
 from pylantir.store.schema.upgrade import prepare_database
 
 NUMBERED = {"id", "item_id", "scheduled_procedure_step_id", "requested_procedure_id"}
+
+ENABLED = replace(RULES, ranks={**RULES.ranks, "o'ris": 9})
 
 
 @st.composite
@@ -89,7 +92,7 @@ def test_together_they_become_what_each_becomes_by_itself(stored: list[Record], 
         prepare_database(singly)
 
         def decide(connection: Connection, records: list[Record]) -> None:
-            working = WorkingSet(connection, RULES, actor="source:o'ris", now=now)
+            working = WorkingSet(connection, ENABLED, actor="source:o'ris", now=now)
             working.load(fields["patient_id"] for _, fields in records)
             for key, fields in records:
                 working.add("o'ris", key, fields, LIVE)
