@@ -33,7 +33,7 @@ REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
     "waits_for_window",
 )  # fmt: skip
-_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals", "warning"}
+_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals", "warning", "left_behind"}
 """What a child may tell about itself for `status`."""
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100

@@ -64,7 +64,7 @@ class Chores:
         self._channel = channel
         self._note_trouble = note_trouble
         self._steps: deque[tuple[Frame | None, Iterator[object]]] = deque()
-        self._left_behind: dict[str, object] = {}
+        self._left_behind: dict[str, object] | None = None
         self._look_at = self._prune_at = 0.0
 
     @property

@@ -153,7 +153,7 @@ def test_reload_restarts_only_what_changed(installation: Installation) -> None:
     )
     assert installation.command("reload").returncode == 0
     wait_until(lambda: installation.patients() == ["Pa", "Pb", "Pc"], "the new source's entry")
-    assert installation.process("b") == {}
+    assert installation.process("b")["state"] == "DISABLED"
     assert {name: installation.process(name)["pid"] for name in ("supervisor", "mwl-scp", "a")} == {
         name: pids[name] for name in ("supervisor", "mwl-scp", "a")
     }
