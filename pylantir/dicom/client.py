@@ -21,7 +21,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from pylantir.dicom.find.attributes import SPS, WORKLIST_ATTRIBUTES, WorklistAttribute
-from pylantir.dicom.net.tls import make_client_context
+from pylantir.dicom.tls import make_client_context
 from pylantir.entry import WEIGHT_KG_FIELD
 from pylantir.errors import DicomPeerError
 from pylantir.settings import TlsSettings

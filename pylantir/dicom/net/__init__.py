@@ -1,1 +1,1 @@
-"""Talking DICOM: associations, presentation contexts, PDUs, TLS."""
+"""Talking DICOM: connections, associations, presentation contexts, messages, and what is refused."""

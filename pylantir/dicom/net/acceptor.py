@@ -20,7 +20,7 @@ from pylantir.dicom.net.negotiation import AssociationRequest, Offer
 from pylantir.dicom.net.reception import Arrival, Reception
 from pylantir.dicom.net.refusals import Reason, Refusals
 from pylantir.dicom.net.services import TRANSFER_SYNTAXES, Services
-from pylantir.dicom.net.tls import ServerTls
+from pylantir.dicom.tls import ServerTls
 from pylantir.settings import DicomSettings
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from pylantir.dicom.net.admission import Admission, Place, Refusal
 from pylantir.dicom.net.negotiation import AssociationRequest, read_request, titles_of
 from pylantir.dicom.net.pdus import HEADER_BYTES, abort
 from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
-from pylantir.dicom.net.tls import certificate_of
+from pylantir.dicom.tls import certificate_of
 
 logger = logging.getLogger(__name__)
 

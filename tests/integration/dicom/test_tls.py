@@ -19,7 +19,7 @@ from fuzz.seeds import associate_request
 from pylantir.certificates import read_wanted
 from pylantir.dicom.client import Peer, echo, find_scheduled
 from pylantir.dicom.net import reception
-from pylantir.dicom.net.tls import ServerTls
+from pylantir.dicom.tls import ServerTls
 from pylantir.errors import ConfigurationError, DicomPeerError
 from pylantir.settings import ScannerProfile, TlsSettings
 from workers.supervisor.probe import PROBE_EVERY_S, ServerWatch
