@@ -1,0 +1,111 @@
+"""Messages are put together from whatever fragments a peer sends, and any bytes are a message or a broken rule."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from corpus.make import IDENTIFIER, MPPS, WORKLIST, command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylantir.dicom.net import messages
+from pylantir.dicom.net.commands import Operation, read_command
+from pylantir.dicom.net.messages import MAX_COMMAND_BYTES, MAX_IDENTIFIER_BYTES, MAX_MESSAGE_BYTES, MessageAssembler
+from pylantir.dicom.net.negotiation import Offer, accept, read_request
+from pylantir.dicom.net.pdus import IS_COMMAND, IS_LAST, presentation_values
+from pylantir.dicom.net.refusals import ProtocolError
+from pylantir.dicom.net.services import refusal_of
+
+CUTS = st.lists(st.integers(1, 40), max_size=40)
+
+
+def fragments(data: bytes, kind: int, cuts: list[int]) -> list[tuple[int, bytes]]:
+    parts = []
+    for cut in cuts:
+        parts.append(data[:cut])
+        data = data[cut:]
+    parts = [part for part in (*parts, data) if part] or [b""]
+    return [(kind | (IS_LAST if number == len(parts) else 0), part) for number, part in enumerate(parts, start=1)]
+
+
+@given(cuts=CUTS, more_cuts=CUTS, data=st.binary(min_size=1, max_size=300))
+def test_a_message_is_the_same_however_it_is_cut(cuts: list[int], more_cuts: list[int], data: bytes) -> None:
+    find = command(0x0020, affected=WORKLIST, data=1, message_id=7)
+    assembler = MessageAssembler()
+    whole = None
+    for control, part in fragments(find, IS_COMMAND, cuts) + fragments(data, 0, more_cuts):
+        assert whole is None
+        whole = assembler.add(3, control, part)
+    assert whole is not None
+    assert (whole.context_id, whole.data, whole.data_bytes) == (3, data, len(data))
+    assert (whole.command.operation, whole.command.message_id) == (Operation.C_FIND, 7)
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 3]), st.integers(0, 3), st.binary(max_size=60)), max_size=20))
+def test_any_fragments_are_messages_or_a_broken_rule(sent: list[tuple[int, int, bytes]]) -> None:
+    assembler = MessageAssembler()
+    with contextlib.suppress(ProtocolError):
+        for context, control, part in sent:
+            assembler.add(context, control, part)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_command_a_pdu_and_a_request_or_a_broken_rule(data: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        refusal_of(read_command(data), WORKLIST)
+    with contextlib.suppress(ProtocolError):
+        list(presentation_values(data))
+    with contextlib.suppress(ProtocolError):
+        offer = Offer(syntaxes={}, implementation_class="1.2", implementation_version="X")
+        accept(read_request(bytes(6 + 68) + data), offer)
+
+
+@given(
+    field=st.sampled_from([0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0100, 0x0110, 0x0120, 0x0130, 0x0140, 0x0150]),
+    affected=st.sampled_from([None, WORKLIST, MPPS, "1.2.3", ""]),
+    requested=st.sampled_from([None, WORKLIST, MPPS]),
+    message_id=st.sampled_from([None, 0, 65535]),
+    context=st.sampled_from(["1.2.840.10008.1.1", WORKLIST, MPPS, "1.2.840.10008.3.1.2.3.4"]),
+)
+def test_every_request_is_served_or_gets_a_status_that_says_why(
+    field: int, affected: str | None, requested: str | None, message_id: int | None, context: str
+) -> None:
+    request = read_command(command(field, affected=affected, requested=requested, message_id=message_id))
+    refusal = refusal_of(request, context)
+    assert refusal is None or (refusal.status in {0x0118, 0x0122, 0x0211} and refusal.comment)
+
+
+def test_what_is_too_long_is_not_kept() -> None:
+    assembler = MessageAssembler()
+    assembler.add(3, IS_COMMAND | IS_LAST, command(0x0020, affected=WORKLIST, data=1))
+    for _ in range(20):
+        assert assembler.add(3, 0, bytes(100_000)) is None
+    whole = assembler.add(3, IS_LAST, IDENTIFIER)
+    assert whole is not None
+    assert whole.data_bytes == 2_000_000 + len(IDENTIFIER)
+    assert len(whole.data) <= MAX_IDENTIFIER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"), [(None, MAX_COMMAND_BYTES), (0x0020, MAX_MESSAGE_BYTES), (0x0140, MAX_MESSAGE_BYTES)]
+)
+def test_a_message_without_end_is_a_broken_rule(field: int | None, limit: int) -> None:
+    assembler = MessageAssembler()
+    kind = IS_COMMAND
+    if field is not None:
+        assembler.add(3, IS_COMMAND | IS_LAST, command(field, affected=WORKLIST, data=1))
+        kind = 0
+    for _ in range(limit // 50_000):
+        assembler.add(3, kind, bytes(50_000))
+    with pytest.raises(ProtocolError, match=f"more than {limit} bytes"):
+        assembler.add(3, kind, bytes(50_000))
+
+
+def test_a_message_may_take_a_minute() -> None:
+    now = [0.0]
+    assembler = MessageAssembler(clock=lambda: now[0])
+    assembler.add(3, IS_COMMAND, b"\0")
+    now[0] = messages.MESSAGE_TIMEOUT_S + 1
+    with pytest.raises(ProtocolError, match="took more than 60 s"):
+        assembler.add(3, IS_COMMAND, b"\0")
