@@ -285,3 +285,30 @@ def test_a_release_during_a_query_waits_for_its_answers(bound: socket.socket) ->
         == 50
     )
     assert answered.endswith(release_request().replace(b"\x05", b"\x06", 1))
+
+
+def test_a_query_that_was_answered_is_complete_though_its_client_closes_at_once(
+    bound: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with serving(bound, lambda _query: [{"id": 1, "patient_id": "P1", "modality": "MR"}]) as served:
+        for _ in range(30):
+            with raw_association(served) as hasty:
+                hasty.sendall(find_request(element(0x0010, 0x0020, b"")))
+                received = b""
+                # Status and data set type of the last response: success, and no data set.
+                while (
+                    b"\x00\x00\x00\x08\x02\x00\x00\x00\x01\x01\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00" not in received
+                ):
+                    received += hasty.recv(4096)
+        wait_until(lambda: served.server.active_associations == 0, "all have ended")
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("query from")]
+    assert len(told) == 30
+    assert all("1 matches, status 0x0000" in line for line in told), told
+
+
+def test_half_a_connection_is_enough_to_be_answered(served: Served) -> None:
+    with raw_association(served) as listener:
+        listener.sendall(find_request(element(0x0010, 0x0020, b"")))
+        listener.shutdown(socket.SHUT_WR)
+        assert b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00" in received_until_the_end(listener)

@@ -56,6 +56,13 @@ def test_the_called_title_counts_only_when_it_is_checked() -> None:
     assert refusal(ae_title="OTHER", check_called_aet=True) == UNKNOWN_CALLED
 
 
+@pytest.mark.parametrize("padding", [" ", "\0", "\0 ", " \0 "])
+def test_the_padding_of_a_title_does_not_count(padding: str) -> None:
+    rules: dict[str, Any] = {"allowed_aet": ("MR1",), "check_called_aet": True}
+    padded = request("MR1" + padding, "PYLANTIR" + padding)
+    assert isinstance(Admission(DicomSettings(**rules)).decide(read_request(padded), "10.0.0.1", []), Place)
+
+
 @pytest.mark.parametrize(
     ("host", "is_admitted"),
     [("10.0.0.1", True), ("::ffff:10.0.0.1", True), ("10.0.1.7", True), ("10.0.0.2", False), ("::1", False)],
