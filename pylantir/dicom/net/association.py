@@ -56,6 +56,8 @@ MAX_WAITING_MESSAGES = 16
 MAX_CANCELS = 10
 IDENTIFIER_MISMATCH = 0xA900
 PROCESSING_FAILURE = 0x0110
+_TOO_LARGE_ID = 15
+"""The Error ID of a report that is larger than can be stored."""
 _REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION})
 """Statuses that say that the peer has asked for what it cannot have; a refused report has an error ID besides."""
 
@@ -351,4 +353,6 @@ def _excess(message: Message, context: AcceptedContext) -> Ending | None:
     if excess is None:
         return None
     comment = f"the data set has {excess}"
-    return Ending(status=PROCESSING_FAILURE, comment=comment, error_id=12, instance_uid=message.command.instance_uid)
+    return Ending(
+        status=PROCESSING_FAILURE, comment=comment, error_id=_TOO_LARGE_ID, instance_uid=message.command.instance_uid
+    )
