@@ -34,7 +34,7 @@ class Bounds:
 
 
 IDENTIFIER_BOUNDS = Bounds(elements=2000, values=1000, nesting=64)
-REPORT_BOUNDS = Bounds(elements=600_000, values=100_000, nesting=64)
+REPORT_BOUNDS = Bounds(elements=1_000_000, values=100_000, nesting=64)
 
 
 class _Excess(Exception):
