@@ -94,8 +94,11 @@ def _limits() -> str:
         ("Elements and items of an identifier", bounds.IDENTIFIER_BOUNDS.elements),
         ("Values of one element of an identifier", bounds.IDENTIFIER_BOUNDS.values),
         ("Nesting of an identifier", f"{matching.MAX_NESTING} levels"),
-        ("Elements and items of a report", bounds.REPORT_BOUNDS.elements),
-        ("Values of one element of a report", bounds.REPORT_BOUNDS.values),
+        (
+            "Elements and items of a report",
+            f"{bounds.REPORT_ELEMENTS}, and one for each {bounds.REPORT_BYTES_PER_ELEMENT} bytes",
+        ),
+        ("Values of one element of a report", bounds.REPORT_VALUES),
     ]
     return _markdown(("limit", "value"), rows)
 

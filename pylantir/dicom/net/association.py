@@ -30,7 +30,7 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 
-from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, REPORT_BOUNDS, excess_of
+from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, excess_of, report_bounds
 from pylantir.dicom.net.commands import Command, Ending, Operation, ResponseWriter
 from pylantir.dicom.net.connection import Connection, ConnectionEnded
 from pylantir.dicom.net.messages import MAX_IDENTIFIER_BYTES, MAX_MESSAGE_BYTES, Message, MessageAssembler
@@ -349,7 +349,7 @@ def _excess(message: Message, context: AcceptedContext) -> Ending | None:
             return Ending(status=IDENTIFIER_MISMATCH, comment=comment)
         excess = excess_of(message.data, IDENTIFIER_BOUNDS, explicit_vr=is_explicit)
         return Ending(status=IDENTIFIER_MISMATCH, comment=f"the identifier has {excess}") if excess else None
-    excess = excess_of(message.data, REPORT_BOUNDS, explicit_vr=is_explicit) if message.data else None
+    excess = excess_of(message.data, report_bounds(len(message.data)), explicit_vr=is_explicit)
     if excess is None:
         return None
     comment = f"the data set has {excess}"

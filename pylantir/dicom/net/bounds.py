@@ -34,7 +34,16 @@ class Bounds:
 
 
 IDENTIFIER_BOUNDS = Bounds(elements=2000, values=1000, nesting=64)
-REPORT_BOUNDS = Bounds(elements=1_000_000, values=100_000, nesting=64)
+REPORT_ELEMENTS = 20_000
+REPORT_BYTES_PER_ELEMENT = 16
+"""A report may have more elements than that, but not emptier ones: an image's reference has 25 bytes an element."""
+REPORT_VALUES = 100_000
+
+
+def report_bounds(data_bytes: int) -> Bounds:
+    """Give the bounds of a report of this length."""
+    elements = REPORT_ELEMENTS + data_bytes // REPORT_BYTES_PER_ELEMENT
+    return Bounds(elements=elements, values=REPORT_VALUES, nesting=64)
 
 
 class _Excess(Exception):

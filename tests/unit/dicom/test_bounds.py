@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pynetdicom.dsutils import encode
 
-from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, Bounds, excess_of
+from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, Bounds, excess_of, report_bounds
 
 LIMIT_BYTES = 256 * 1024
 MANY = Bounds(elements=10**9, values=10**9, nesting=64)
@@ -139,11 +139,14 @@ def test_any_bytes_are_walked_over(data: bytes, is_explicit: bool) -> None:
 
 
 def test_a_report_with_sixty_thousand_images_is_within_its_bounds_and_soon_counted() -> None:
-    from pylantir.dicom.net.bounds import REPORT_BOUNDS
-
     reference = implicit(0x00081150, b"1.2.840.10008.5.1.4.1.1.2") + implicit(0x00081155, b"1.2.3.4.5.6.7.8.9.10.11.12")
     data = implicit(0x00400340, b"", UNDEFINED) + implicit(ITEM, b"", UNDEFINED)
     data += implicit(0x00081140, implicit(ITEM, reference) * 60_000) + implicit(ITEM_END) + implicit(SEQUENCE_END)
     started = time.process_time()
-    assert excess_of(data, REPORT_BOUNDS, explicit_vr=False) is None
+    assert excess_of(data, report_bounds(len(data)), explicit_vr=False) is None
     assert time.process_time() - started < 2
+
+
+def test_a_report_of_nothing_but_empty_elements_is_beyond_its_bounds() -> None:
+    data = b"".join(implicit(0x00110000 + n % 60_000) for n in range(100_000))
+    assert excess_of(data, report_bounds(len(data)), explicit_vr=False)
