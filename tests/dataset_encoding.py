@@ -67,7 +67,8 @@ def _encode_level(row: Row, keys: tuple[RequestedKey, ...], station_aet: str, *,
             value = Sequence(items)
         else:
             value = _value(row, key, station_aet)
-        if send_empty or value:
+        # A pregnancy status of 0 is a value.
+        if send_empty or value or value == 0:
             level.add(DataElement(key.tag, key.vr, value))
     return level
 
