@@ -7,18 +7,20 @@ PORT ?= 4242
 TESTS ?=
 KILLS ?= 1000
 SEED ?= 0
+DURATION ?= 3600
 # Per cent of the lines that the tests have to run.
 LIBRARY_FLOOR := 95
 PROCESSES_FLOOR := 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage chaos bench lint format clean
+.PHONY: help demo test coverage chaos soak bench lint format clean
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
 	@echo "make test    all tests (make test TESTS='tests/unit -x')"
 	@echo "make coverage  all tests, and the share of the code that they run; fails below the floors"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
+	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
@@ -47,7 +49,10 @@ coverage: $(VENV)/installed
 	$(BIN)/coverage report --include='workers/*' --fail-under=$(PROCESSES_FLOOR)
 
 chaos: $(VENV)/installed
-	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/test_kill_campaign.py -k a_campaign
+	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/supervision/test_kill_campaign.py -k a_campaign
+
+soak: $(VENV)/installed
+	$(BIN)/python benchmarks/soak.py --duration $(DURATION)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.sync
@@ -56,6 +61,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.queries
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/supervision.py
+	$(BIN)/python benchmarks/many_sources.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ class ExitStatus(enum.IntEnum):
 
     OK = 0
     FAILURE = 1
+    USAGE = 2
     NOT_RUNNING = 3
     UNREACHABLE = 4
     LOCKED = 73
@@ -111,6 +112,10 @@ class WriterUnavailable(PylantirError):
 
 class CommandRefused(PylantirError):
     """An operator's command that cannot be carried out; says why, and what can."""
+
+
+class WrongUsage(PylantirError):
+    """A command that names something that does not exist, or says what cannot be meant: exit status 2."""
 
 
 class AlreadyRunning(PylantirError):

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.errors import StoreError
+from pylantir.arguments import unknown_name
+from pylantir.config.locate import source_names
+from pylantir.errors import StoreError, WrongUsage
+from pylantir.store.read.listings import find_sources
 from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, sqlite_path
+
+
+def check_source(name: str | None, config_path: str, connection: Connection) -> None:
+    """See that a source that a command names exists: in the configuration, or in the database.
+
+    Raises:
+        WrongUsage: It does not; tells which one is near.
+    """
+    if name is None:
+        return
+    known = find_sources(connection) | source_names(Path(config_path))
+    if name not in known:
+        raise WrongUsage(unknown_name("source", name, sorted(known)))
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pylantir.arguments import ProgramParser, completion, nearest
 from pylantir.entry import STATUSES
-from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError
+from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError, WrongUsage
 from pylantir.settings import DicomSettings, Settings
 from pylantir.streams import complete_standard_streams
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import logging
 
     complete_standard_streams()
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
     command: Run = options.run
     try:
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return ExitStatus.CONFIGURATION
+    except WrongUsage as error:
+        print(f"pylantir: {error}", file=sys.stderr)
+        return ExitStatus.USAGE
     except NotRunning as error:
         print(f"pylantir: {error}", file=sys.stderr)
         return ExitStatus.NOT_RUNNING
@@ -69,18 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> ProgramParser:
     """Make the parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="pylantir",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = ProgramParser("pylantir", description=_DESCRIPTION, epilog=_EPILOG)
 
     def add(name: str, run: Run, text: str, *, json: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command = parser.add_command(name, text)
         command.add_argument("--config", "--pylantir_config", metavar="FILE", help="the configuration file")
         if json:
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -92,7 +90,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sources(add)
     _add_changes(add)
     _add_configuration(add)
+    parser.add_completion().set_defaults(run=lambda options: _complete(parser, options))
     return parser
+
+
+def _complete(parser: ProgramParser, options: argparse.Namespace) -> int:
+    print(completion(parser, options.shell), end="")
+    return ExitStatus.OK
 
 
 def _add_start(add: Add) -> None:
@@ -108,7 +112,9 @@ def _add_worklist(add: Add) -> None:
     query.add_argument("--patient", metavar="ID", help="this patient ID; * and ? are wildcards")
     query.add_argument("--date", metavar="DAYS", help=f"scheduled on {_DAYS}")
     query.add_argument("--source", metavar="NAME", help="given by this source")
-    query.add_argument("--status", metavar="S", action="append", help="with this status; may be given several times")
+    query.add_argument(
+        "--status", metavar="S", type=_status, action="append", help="with this status; may be given several times"
+    )
     query.add_argument("--modality", metavar="M", help="with this modality; * and ? are wildcards")
     query.add_argument("--all", action="store_true", help="everything, not only what a scanner may be shown")
     query.add_argument(
@@ -149,7 +155,7 @@ def _add_sources(add: Add) -> None:
 
     add("plugins", _plugins, "show the source types: where each comes from, or why a file offers none")
     explain = add("explain", _explain, "show why a scanner does or does not get an item")
-    explain.add_argument("item", metavar="ITEM", type=int, help="the item, by the number that query-db shows")
+    explain.add_argument("item", metavar="ITEM", type=_item, help="the item, by the number that query-db shows")
     explain.add_argument("--calling", metavar="T", help="the scanner's AE title; default: the first of allowed_aet")
     explain.add_argument(
         "--key", metavar="K=V", action="append", help="a key of the query, as PatientName=DOE*; may be repeated"
@@ -162,7 +168,7 @@ def _add_sources(add: Add) -> None:
     audit = add("audit", _audit, "show who changed what in the worklist, the oldest first")
     audit.add_argument("--patient", metavar="ID", help="items of this patient ID")
     audit.add_argument("--source", metavar="NAME", help="what this source did")
-    audit.add_argument("--entry", metavar="ITEM", type=int, help="this item, by the number that query-db shows")
+    audit.add_argument("--entry", metavar="ITEM", type=_item, help="this item, by the number that query-db shows")
     audit.add_argument(
         "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
     )
@@ -179,8 +185,10 @@ def _add_changes(add: Add) -> None:
     forget.add_argument("source", metavar="SOURCE", help="its name")
     _add_dry_run(forget)
     status = add("set-status", _set_status, "set an item's status, for scanners that do not report", json=False)
-    status.add_argument("item", metavar="ITEM", type=_positive, help="the item, by the number that query-db shows")
-    status.add_argument("status", metavar="STATUS", choices=STATUSES, help=f"one of {', '.join(STATUSES)}")
+    status.add_argument("item", metavar="ITEM", type=_item, help="the item, by the number that query-db shows")
+    status.add_argument(
+        "status", metavar="STATUS", type=_status, choices=STATUSES, help=f"one of {', '.join(STATUSES)}"
+    )
     status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
     _add_dry_run(status)
     purge = add("purge", _purge, "delete old items that no source gives any more; the audit log stays", json=False)
@@ -203,17 +211,30 @@ def _add_configuration(add: Add) -> None:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError("expected 1-65535")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f'expected a port, 1-65535, got "{text}"')
+    return int(text)
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("expected a number of at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a number of at least 1, got "{text}"')
+    return int(text)
+
+
+def _item(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f'expected the number of an item, as query-db shows it, got "{text}"')
+    return int(text)
+
+
+def _status(text: str) -> str:
+    status = text.upper()
+    if status in STATUSES:
+        return status
+    near = nearest(status, STATUSES)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(STATUSES)}"
+    raise argparse.ArgumentTypeError(f'no status "{text}": {hint}')
 
 
 def _start(options: argparse.Namespace) -> int:

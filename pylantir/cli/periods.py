@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from pylantir.errors import PylantirError
+from pylantir.errors import WrongUsage
 
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
@@ -18,7 +18,7 @@ def read_days(text: str, today: datetime.date) -> tuple[str | None, str | None]:
         The first and the last day as YYYYMMDD; None is open.
 
     Raises:
-        PylantirError: The text is none of these.
+        WrongUsage: The text is none of these.
     """
     low, dots, high = text.strip().partition("..")
     if not dots and _DAY.fullmatch(low) is None:
@@ -28,7 +28,7 @@ def read_days(text: str, today: datetime.date) -> tuple[str | None, str | None]:
     if not dots:
         last = first
     if first is None and last is None:
-        raise PylantirError(_advice(text))
+        raise WrongUsage(_advice(text))
     return first, last
 
 
@@ -43,7 +43,7 @@ def read_moment(text: str, now: datetime.datetime) -> str:
         The moment as the database writes it: ISO 8601, UTC, microseconds.
 
     Raises:
-        PylantirError: The text is none of these.
+        WrongUsage: The text is none of these.
     """
     if text in _DAYS:
         moment = datetime.datetime.combine(now.date() + datetime.timedelta(days=_DAYS[text]), datetime.time())
@@ -51,9 +51,7 @@ def read_moment(text: str, now: datetime.datetime) -> str:
         try:
             moment = datetime.datetime.fromisoformat(text)
         except ValueError:
-            raise PylantirError(
-                f'"{text}": expected a day or a moment, such as 2026-08-03 or 2026-08-03T14:30'
-            ) from None
+            raise WrongUsage(f'"{text}": expected a day or a moment, such as 2026-08-03 or 2026-08-03T14:30') from None
     # A naive moment is local time, with the offset of that day, which `now` may not have.
     return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")
 
@@ -62,11 +60,11 @@ def _read_day(text: str, today: datetime.date) -> str:
     if text in _DAYS:
         return (today + datetime.timedelta(days=_DAYS[text])).strftime("%Y%m%d")
     if _DAY.fullmatch(text) is None:
-        raise PylantirError(_advice(text))
+        raise WrongUsage(_advice(text))
     try:
         return datetime.date.fromisoformat(text).strftime("%Y%m%d")
     except ValueError:
-        raise PylantirError(f'"{text}": there is no such day') from None
+        raise WrongUsage(f'"{text}": there is no such day') from None
 
 
 def _advice(text: str) -> str:

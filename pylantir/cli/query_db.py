@@ -6,7 +6,7 @@ import argparse
 import datetime
 from collections.abc import Mapping, Sequence
 
-from pylantir.cli.database import reading
+from pylantir.cli.database import check_source, reading
 from pylantir.cli.output import local_time, print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.find.serving import STATUS_FIELD, limited, serving_limits
@@ -36,6 +36,7 @@ def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     """Print the items that the options select, in the order in which a scanner gets them."""
     query = make_query(options, settings.dicom.serving, datetime.date.today())  # noqa: DTZ011 - the operator's day
     with reading(settings.db_url) as connection:
+        check_source(options.source, settings.config_path, connection)
         items = list(find_matching(connection, query))
         claims = find_claims(connection, [int(str(item["id"])) for item in items])
     rows: list[dict[str, object]] = [{**item, "sources": _attribution(item, claims)} for item in items]

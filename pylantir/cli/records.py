@@ -7,7 +7,7 @@ import datetime
 import json
 from collections.abc import Mapping
 
-from pylantir.cli.database import reading
+from pylantir.cli.database import check_source, reading
 from pylantir.cli.output import local_time, print_json, print_rows, readable_item
 from pylantir.cli.periods import read_moment
 from pylantir.errors import ExitStatus
@@ -52,6 +52,7 @@ _AUDITED = {
 def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
     """Print the records that could not become worklist items."""
     with reading(settings.db_url) as connection:
+        check_source(options.source, settings.config_path, connection)
         rows = [dict(row) for row in find_rejected(connection, source=options.source)]
     if options.json:
         print_json(rows)
@@ -89,6 +90,7 @@ def show_audit(settings: Settings, options: argparse.Namespace) -> int:
     """Print what happened to the items, the oldest first."""
     since = read_moment(options.since, datetime.datetime.now().astimezone()) if options.since else None
     with reading(settings.db_url) as connection:
+        check_source(options.source, settings.config_path, connection)
         found = find_audited(
             connection, patient_id=options.patient, source=options.source, item_id=options.entry, since=since
         )

@@ -57,11 +57,19 @@ def find_named(argument: str | None) -> Path:
     return Path(argument).absolute() if argument else find_configuration(None, os.environ)
 
 
-def ask_instance(config_path: Path, request: Mapping[str, object], timeout_s: float = 5.0) -> Frame:
+def ask_instance(
+    config_path: Path, request: Mapping[str, object], timeout_s: float = 5.0, *, wait_for_names: bool = True
+) -> Frame:
     """Ask the supervisor that runs with this configuration.
 
     An instance whose socket was swept away (a temporary folder that was cleaned, a login session that ended) is found
     by the lock that it holds; it makes its names anew, and is asked then.
+
+    Args:
+        config_path: The configuration file.
+        request: What to ask.
+        timeout_s: How long the answer may take.
+        wait_for_names: Whether to wait for an instance that has made no names yet, or whose names have gone.
 
     Raises:
         NotRunning: There is none.
@@ -70,7 +78,7 @@ def ask_instance(config_path: Path, request: Mapping[str, object], timeout_s: fl
         CommandRefused: It did, but did not do what was asked.
     """
     folders = find_runtime_dirs(config_path, os.environ)
-    deadline = time.monotonic() + _NAMES_COME_BACK_S
+    deadline = time.monotonic() + (_NAMES_COME_BACK_S if wait_for_names else 0)
     while True:
         for folder in folders:
             try:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pylantir.config.legacy import is_old
+from pylantir.config.legacy import SOURCE_NAME, is_old
 from pylantir.errors import ConfigurationError, PylantirError
 
 CONFIG_VARIABLE = "PYLANTIR_CONFIG"
@@ -150,6 +150,17 @@ def supervisor_pids() -> list[int]:
                 if Path(f"/proc/{name}/comm").read_bytes() == b"pyl:supervisor\n":
                     found.append(int(name))
     return found
+
+
+def source_names(config_path: Path) -> set[str]:
+    """List the sources of a configuration file by name, as far as it can be read; it need not be valid."""
+    try:
+        document = json.loads(config_path.read_text(encoding="utf-8-sig"))
+        if is_old(document):
+            return {SOURCE_NAME}
+        return {str(source["name"]) for source in document["data_sources"] if "name" in source}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
 
 
 def resolve_path(path: str, base_dir: Path) -> Path:

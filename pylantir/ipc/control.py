@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pylantir.errors import CommandRefused, ControlError, ProtocolError
+from pylantir.errors import CommandRefused, ControlError, ProtocolError, WrongUsage
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.ipc.sockets import connect_to
 
@@ -28,6 +28,7 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
         FileNotFoundError, ConnectionRefusedError: None runs there.
         ControlError: It did not answer.
         CommandRefused: It did, but did not do it.
+        WrongUsage: There is nothing of the name that was given.
     """
     try:
         frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)
@@ -40,6 +41,8 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
             frames.send(encode_frame(request))
             while selector.select(max(0.0, deadline - time.monotonic())):
                 for answer in frames.receive():
+                    if answer.get("wrong_usage"):
+                        raise WrongUsage(str(answer.get("error")))
                     if "error" in answer:
                         raise CommandRefused(str(answer["error"]))
                     return answer

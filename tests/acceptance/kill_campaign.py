@@ -1,7 +1,8 @@
-"""A campaign of kills at random moments, with sources of known content, and the oracle that judges what is left.
+"""A campaign of kills and other disturbances at random moments, and the oracle that judges what is left.
 
-What is to happen is decided by a seed: the same seed kills the same processes after the same pauses. When exactly that
-hits them is up to the machine.
+Processes are killed, crash with SIGSEGV, are stopped for a while; the names of the sockets are swept away; the disk is
+full for the writer. What is to happen is decided by a seed: the same seed does the same to the same processes after the
+same pauses. When exactly that hits them is up to the machine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import threading
 import time
@@ -26,6 +28,9 @@ from pylantir.ipc.control import ask_supervisor
 ENTRIES = 400
 TARGETS = {"a": 5, "b": 5, "stream": 4, "writer": 10, "mwl-scp": 4, "supervisor": 2}
 """Who is killed how often, in proportion."""
+ACTIONS = {"kill": 30, "segfault": 4, "pause": 4, "sweep": 1, "full disk": 2}
+"""What is done how often, in proportion."""
+LONGEST_PAUSE_S = 1.5
 SLOWEST_REPLACEMENT_S = 75.0
 IMPATIENCE_S = 3.0
 """How long the scanner waits for an answer that may have died with its server."""
@@ -112,7 +117,7 @@ class Campaign:
             for _ in range(kills):
                 self._change_a_source()
                 time.sleep(self._chance.choice((0.0, 0.02, 0.1, 0.3, 0.6, 4.0)) * self._chance.random())
-                self._kill(self._chance.choices(list(TARGETS), list(TARGETS.values()))[0])
+                self._disturb()
             self._settle()
         finally:
             self._scanner.is_over = True
@@ -144,7 +149,7 @@ class Campaign:
         """What happened, for people."""
         kills = ", ".join(f"{name} {times}" for name, times in sorted(self.kills.items()))
         return (
-            f"{self.kills.total()} kills ({kills}); slowest return {self.slowest_s:.2f} s; {len(self._expected())} "
+            f"{self.kills.total()} disturbances ({kills}); slowest return {self.slowest_s:.2f} s; {len(self._expected())} "
             f"entries; {len(self._scanner.created)} scans reported, {len(self._scanner.completed)} to their end"
         )
 
@@ -169,12 +174,37 @@ class Campaign:
         draft.write_text(json.dumps(patients), encoding="utf-8")
         draft.replace(self.installation.folder / "stream.json")
 
-    def _kill(self, name: str) -> None:
-        """Kill one process, in whatever state it is; its successor may be hit by the next kill."""
-        self.kills[name] += 1
-        if name == "supervisor":
+    def _disturb(self) -> None:
+        """Do one thing to one process or to all; what follows comes whatever has become of it."""
+        action = self._chance.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+        name = self._chance.choices(list(TARGETS), list(TARGETS.values()))[0]
+        length_s = self._chance.random() * LONGEST_PAUSE_S
+        if action == "sweep":
+            self.kills["sweep"] += 1
+            for path in self.installation.runtime_dir.glob("*.sock"):
+                path.unlink(missing_ok=True)
+        elif action == "full disk":
+            self.kills["full disk"] += 1
+            self._fill_disk(length_s)
+        elif name == "supervisor":
+            self.kills[name] += 1
             self._kill_supervisor()
-            return
+        else:
+            self.kills[name if action == "kill" else f"{name} {action}"] += 1
+            self._hit(name, action, length_s)
+
+    def _fill_disk(self, length_s: float) -> None:
+        """Let the writer write nothing more for a while: to it, every file has reached the largest size."""
+        pid = self.installation.process("writer").get("pid")
+        with suppress(ProcessLookupError):
+            if pid:
+                _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
+                time.sleep(length_s)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+    def _hit(self, name: str, action: str, length_s: float) -> None:
+        """Kill one process, in whatever state it is, or stop it for a while; its successor may be hit by the next."""
         if (self.installation.process(name).get("retry_in_s") or 0) > 2:
             # It was killed so often before it could be of use that it waits for long: as an operator would.
             ask_supervisor(self.installation.runtime_dir, {"command": "restart", "name": name})
@@ -182,7 +212,10 @@ class Campaign:
         pid = wait_until(lambda: self.installation.process(name).get("pid"), f"{name} has a process")
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, {"kill": signal.SIGKILL, "segfault": signal.SIGSEGV, "pause": signal.SIGSTOP}[action])
+            if action == "pause":
+                time.sleep(length_s)
+                os.kill(pid, signal.SIGCONT)
 
     def _kill_supervisor(self) -> None:
         supervisor = self.installation.supervisor

@@ -28,6 +28,8 @@ _MASKS = (
     (r"^ *\d+ pyl:|^ *\d+ grep", "PID "),
     (r"(RUNNING +)\d+", r"\1PID"),
     (r"\b\d+\.\d\b", "SHARE"),
+    # The page's reader sees the log in the terminal; here it goes to a file.
+    (r"^log: .*\n", ""),
     (r"[ \t]+", " "),
     (r" ?$", ""),
 )

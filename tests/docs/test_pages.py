@@ -13,7 +13,7 @@ from pages import PAGES, REPOSITORY, read_blocks, read_commands
 from pylantir.cli.main import make_parser
 from workers.commands import cli as supervisor_cli
 
-PARSERS = {"pylantir": make_parser, "pylantir-supervisor": supervisor_cli._parser}
+PARSERS = {"pylantir": make_parser, "pylantir-supervisor": supervisor_cli.make_parser}
 SHOWN = sorted(
     {
         command.line

@@ -6,6 +6,7 @@ Lives in each child. In: a `ChildSpec` and the body's arguments; out: an exit st
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -18,13 +19,16 @@ import socket
 import sys
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FrameType
 
 import setproctitle
 
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
+from pylantir.programs import SAFE_PATH, SET_BY_US
 from pylantir.settings import LogSettings
 from workers.child.channel import Channel
+from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
 
 SOURCE_NICENESS = 5
@@ -49,6 +53,7 @@ class ChildSpec:
         token: What this incarnation shows the writer.
         secrets: Values that its log must not show.
         first_due: When a source is to fetch first (monotonic seconds); None: at once.
+        log_path: The log file, if there is one.
     """
 
     role: str
@@ -60,6 +65,7 @@ class ChildSpec:
     log: LogSettings
     secrets: tuple[str, ...] = field(default=(), repr=False)
     first_due: float | None = None
+    log_path: str | None = None
 
     @property
     def name(self) -> str:
@@ -108,6 +114,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     """Run a body in this process and end it; the target of every spawned child."""
     # Looking for garbage among what is being imported would be a sixth of the server's start.
     gc.disable()
+    restore_import_path()
     log_fd = _redirect_output(output)
     # A terminal's Ctrl-C goes to the whole group; stopping in order is the supervisor's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -115,10 +122,14 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     stop = StopFlag()
     die_with_parent(spec.parent_pid)
     if spec.source:
-        os.nice(SOURCE_NICENESS)
+        # A service manager may forbid it.
+        with contextlib.suppress(OSError):
+            os.nice(SOURCE_NICENESS)
     faulthandler.enable()
     set_names(spec.role, spec.source)
     channel = Channel(sock)
+    if spec.log_path:
+        channel.reopen_log = LogFile(Path(spec.log_path), log_fd).open
     configure_logging(
         spec.log, process=spec.role, source=spec.source, secrets=spec.secrets,
         fd=log_fd, tell_errors=channel.say_last_words,
@@ -163,6 +174,12 @@ def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) 
         logger.exception("stopped by an unexpected error; it will be restarted")
         return ExitStatus.FAILURE
     return ExitStatus.OK
+
+
+def restore_import_path() -> None:
+    """Let what a plugin starts find its modules as usual: only our own processes ignore the working directory."""
+    if os.environ.get(SAFE_PATH) == SET_BY_US:
+        del os.environ[SAFE_PATH]
 
 
 def die_with_parent(parent_pid: int) -> None:

@@ -24,6 +24,9 @@ class Channel:
     Args:
         sock: This child's end of the pair that the supervisor made.
         clock: Monotonic time in seconds.
+
+    Attributes:
+        reopen_log: Called when the supervisor says that the log file was moved away.
     """
 
     def __init__(self, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,6 +36,7 @@ class Channel:
         self._last_beat = float("-inf")
         self._promised_s = 0.0
         self._told_dropped = 0
+        self.reopen_log: Callable[[], object] | None = None
 
     def fileno(self) -> int:
         """The descriptor for a selector: readable when the supervisor has said something, or has gone."""
@@ -44,8 +48,11 @@ class Channel:
         return self._frames.closed
 
     def receive(self) -> list[Frame]:
-        """What the supervisor has said."""
-        return self._frames.receive()
+        """What the supervisor has said to the body."""
+        messages = self._frames.receive()
+        if self.reopen_log and any(message.get("kind") == "reopen-log" for message in messages):
+            self.reopen_log()
+        return [message for message in messages if message.get("kind") != "reopen-log"]
 
     def ready(self) -> None:
         """Say that this process does its work from now on."""

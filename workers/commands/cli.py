@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from pylantir.arguments import ProgramParser, completion
 from pylantir.errors import (
     AlreadyRunning,
     ConfigurationError,
@@ -20,6 +21,7 @@ from pylantir.errors import (
     NotRunning,
     PylantirError,
     SocketGone,
+    WrongUsage,
 )
 from pylantir.streams import complete_standard_streams
 
@@ -44,7 +46,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     complete_standard_streams()
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AlreadyRunning as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)
         return ExitStatus.LOCKED
+    except WrongUsage as error:
+        print(f"pylantir-supervisor: {error}", file=sys.stderr)
+        return ExitStatus.USAGE
     except NotRunning:
         print("pylantir-supervisor: not running with this configuration", file=sys.stderr)
         return ExitStatus.NOT_RUNNING
@@ -69,17 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.FAILURE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pylantir-supervisor",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def make_parser() -> ProgramParser:
+    """Make the parser of all commands."""
+    parser = ProgramParser("pylantir-supervisor", description=_DESCRIPTION, epilog=_EPILOG)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command = parser.add_command(name, text)
         command.add_argument("--config", metavar="FILE", help="the configuration file")
         command.set_defaults(run=run)
         return command
@@ -89,8 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
     start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
     start.add_argument("--port", metavar="N", type=int, help="port to listen on, instead of dicom.port")
+    start.add_argument("--log-file", metavar="FILE", help="write the log there, and anew when the file is moved away")
     status = add("status", _status, "show processes and sources")
     status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.add_argument("--problems", action="store_true", help="what is wrong first, a line a source")
     status.add_argument("--watch", action="store_true", help="show it again every second until Ctrl-C")
     stop = add("stop", _stop, "stop everything, and wait until it is gone")
     stop.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds to wait (default: 30)")
@@ -102,47 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, _order(name), text)
         command.add_argument("name", metavar="NAME", help="writer, mwl-scp, web or a source, as `status` shows it")
     add("check", _check, "validate the configuration, plugins included, without touching database or port")
+    log = add("log", _log, "show the log, or one process's lines of it")
+    log.add_argument("name", metavar="NAME", nargs="?", help="supervisor, writer, mwl-scp or a source's name")
+    log.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    parser.add_completion().set_defaults(run=lambda options: _complete(parser, options))
     return parser
-
-
-def _start(options: argparse.Namespace) -> int:
-    path = _find(options.config)
-    overrides = {
-        name: value
-        for name, value in (("ae_title", options.ae_title), ("host", options.host), ("port", options.port))
-        if value is not None
-    }
-    if options.detach:
-        from workers.commands.detach import start_detached
-
-        return start_detached(path, overrides)
-    import gc
-    import signal
-
-    # Of what is imported here nothing is garbage.
-    gc.disable()
-    # One that comes while the modules are loaded waits for its handler, instead of ending us with another status.
-    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, asking)
-    # Before setproctitle is first imported: it would overwrite the environment as /proc shows it.
-    os.environ.setdefault("SPT_NOENV", "1")
-    from workers.child.bootstrap import set_names
-    from workers.supervisor.configuration import ConfigurationCheck, wait_for_settings
-    from workers.supervisor.signals import Signals
-
-    signals = Signals()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
-    set_names("supervisor")
-    check = ConfigurationCheck(path, overrides)
-    # Loaded while the child checks: a scanner is waiting.
-    from workers.supervisor.instance import supervise
-
-    gc.freeze()
-    gc.enable()
-    settings = wait_for_settings(check, signals)
-    if settings is None:
-        return ExitStatus.OK
-    return supervise(settings, overrides, signals)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -151,8 +117,8 @@ def _status(options: argparse.Namespace) -> int:
 
     path = find_named(options.config)
     if options.watch:
-        return watch_status(path)
-    return show_status(path, as_json=options.json)
+        return watch_status(path, problems=options.problems)
+    return show_status(path, as_json=options.json, problems=options.problems)
 
 
 def _stop(options: argparse.Namespace) -> int:
@@ -185,7 +151,14 @@ def _reload(options: argparse.Namespace) -> int:
     if problems:
         print(*problems, "refused; the configuration before stays in force", sep="\n", file=sys.stderr)
         return ExitStatus.CONFIGURATION
-    print("the configuration is in force")
+    for warning in cast("list[str]", answer["warnings"]):
+        print(f"warning: {warning}", file=sys.stderr)
+    changes = [
+        f"{what}: {', '.join(cast('list[str]', answer[key]))}"
+        for key, what in (("restarted", "restarted"), ("added", "added"), ("removed", "taken out"))
+        if answer[key]
+    ]
+    print("the configuration is in force;", "; ".join(changes) or "nothing has changed")
     return ExitStatus.OK
 
 
@@ -203,19 +176,54 @@ def _order(command: str) -> Callable[[argparse.Namespace], int]:
 def _check(options: argparse.Namespace) -> int:
     from workers.commands.last_run import warnings_of_last_run
     from workers.supervisor.check import check_configuration
+    from workers.supervisor.listening import find_host
 
     path = _find(options.config)
     checked = check_configuration(path, os.environ, {})
-    if checked.settings is None:
-        print(*checked.problems, sep="\n", file=sys.stderr)
-        return ExitStatus.CONFIGURATION
-    for warning in checked.settings.warnings:
+    for warning in checked.settings.warnings if checked.settings else checked.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    problems = list(checked.problems)
+    sections = {"dicom": checked.settings.dicom, "http": checked.settings.http} if checked.settings else {}
+    for section, listening in sections.items():
+        if listening and (problem := find_host(listening.host, section)):
+            problems.append(f"{path.name}: {section}.host: {problem}")
+    if problems or checked.settings is None:
+        print(*problems, sep="\n", file=sys.stderr)
+        return ExitStatus.CONFIGURATION
     for line in warnings_of_last_run(checked.settings):
         print(f"warning: {line}", file=sys.stderr)
     sources = checked.settings.enabled_sources
     print(f"{path}: valid; {len(sources)} source{'' if len(sources) == 1 else 's'} enabled")
     return ExitStatus.OK
+
+
+def _log(options: argparse.Namespace) -> int:
+    from pylantir.cli.supervisor import find_named
+    from workers.commands.log_view import show_log
+
+    return show_log(find_named(options.config), options.name, follow=options.follow)
+
+
+def _complete(parser: ProgramParser, options: argparse.Namespace) -> int:
+    print(completion(parser, options.shell), end="")
+    return ExitStatus.OK
+
+
+def _start(options: argparse.Namespace) -> int:
+    from workers.commands.start import start
+
+    path = _find(options.config)
+    overrides = {
+        name: value
+        for name, value in (("ae_title", options.ae_title), ("host", options.host), ("port", options.port))
+        if value is not None
+    }
+    log_path = Path(options.log_file).absolute() if options.log_file else None
+    if options.detach:
+        from workers.commands.detach import start_detached
+
+        return start_detached(path, overrides, log_path)
+    return start(path, overrides, log_path)
 
 
 def _find(argument: str | None) -> Path:

@@ -9,53 +9,110 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
+from urllib.parse import unquote
 
-from pylantir.config.locate import find_runtime_dir
-from pylantir.errors import ConfigurationError, ControlError, ExitStatus
-from pylantir.ipc.control import ask_supervisor
+from pylantir.cli.supervisor import ask_instance
+from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError
+from pylantir.settings import Settings
 from workers.supervisor.check import check_configuration
 
 READY_TIMEOUT_S = 60.0
+"""A large database of an earlier version is converted meanwhile."""
+CRASHING_S = 12.0
+"""When a process has crashed, the others may take so long: whoever started it is told within 20 seconds."""
 _POLL_S = 0.05
 _OPTIONS = {"ae_title": "--AEtitle", "host": "--ip", "port": "--port"}
 
+Process = dict[str, object]
 
-def start_detached(path: Path, overrides: Mapping[str, object]) -> int:
-    """Start an instance that outlives this command; return once every process is ready.
+
+def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path | None = None) -> int:
+    """Start an instance that outlives this command; return once every process is ready, or one cannot become so.
 
     Raises:
         ConfigurationError: With all problems; nothing was started.
+        PylantirError: The log file cannot be written.
     """
     checked = check_configuration(path, os.environ, overrides)
     if checked.settings is None:
         raise ConfigurationError(checked.problems)
-    log_path = Path(checked.settings.runtime_dir).parent / f"{Path(checked.settings.runtime_dir).name}.log"
-    command = [sys.executable, "-m", "workers.commands.cli", "start", "--config", str(path)]
+    log_path = log_path or default_log_path(checked.settings, os.environ)
+    command = [sys.executable, "-P", "-m", "workers.commands.cli", "start", "--config", str(path)]
     for name, value in overrides.items():
         command += [_OPTIONS[name], str(value)]
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline:
+    command += ["--log-file", str(log_path)]
+    process = _spawn(command, log_path)
+    began = time.monotonic()
+    while time.monotonic() < began + READY_TIMEOUT_S:
         code = process.poll()
         if code is not None:
             print(f"pylantir-supervisor: it ended with status {code}; see {log_path}", file=sys.stderr)
             return code or ExitStatus.FAILURE
-        if _is_ready(path, process.pid):
+        children = _children(path, process.pid)
+        waiting = [child for child in children if not child["ready"]]
+        if children and not waiting:
             print(f"running as process {process.pid}; log: {log_path}")
             return ExitStatus.OK
+        crashing = [child for child in waiting if has_crashed(child)]
+        if crashing and (len(crashing) == len(waiting) or time.monotonic() > began + CRASHING_S):
+            print(f"running as process {process.pid}; log: {log_path}")
+            for child in crashing:
+                print(f"pylantir-supervisor: {describe_crash(child)}; see {log_path}", file=sys.stderr)
+            return ExitStatus.FAILURE
         time.sleep(_POLL_S)
-    print(f"pylantir-supervisor: started, but not everything is ready; see `status` and {log_path}", file=sys.stderr)
+    names = ", ".join(str(child["name"]) for child in _children(path, process.pid) if not child["ready"])
+    print(f"pylantir-supervisor: started, but not ready: {names}; see `status` and {log_path}", file=sys.stderr)
     return ExitStatus.FAILURE
 
 
-def _is_ready(path: Path, pid: int) -> bool:
+def default_log_path(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """Say where the log of a detached instance is: beside the database, else in the state folder.
+
+    The runtime folder is no place for it: that may be in memory, and gone when a login session ends.
+    """
+    if settings.db_url.startswith("sqlite:///"):
+        database = unquote(settings.db_url.removeprefix("sqlite:///").partition("?")[0])
+        return Path(database).with_suffix(".log")
+    state = environ.get("LOGS_DIRECTORY") or environ.get("STATE_DIRECTORY")
+    if state:
+        return Path(state.partition(":")[0]) / "pylantir.log"
+    home = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "pylantir" / f"{Path(settings.config_path).stem}.log"
+
+
+def has_crashed(child: Process) -> bool:
+    """Whether a process that is not ready has ended unexpectedly, and more than once or for good.
+
+    The first crash is followed by another start at once, which may go well.
+    """
+    restarts = child["restarts"]
+    return child["state"] == "FATAL" or (isinstance(restarts, int) and restarts >= 1 and child["last_exit"] is not None)
+
+
+def describe_crash(child: Process) -> str:
+    """Name a process that does not become ready, and how it ended."""
+    words = cast("list[str]", child.get("last_words") or [])
+    last = f": {words[-1].strip()}" if words else ""
+    return f"{child['name']} does not become ready; it ended with {child['last_exit']}{last}"
+
+
+def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
     try:
-        status = ask_supervisor(find_runtime_dir(path, os.environ), {"command": "status"})
-    except (OSError, ControlError):
-        return False
-    own, *children = cast("list[dict[str, object]]", status["processes"])
-    return own["pid"] == pid and all(child["ready"] for child in children)
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise PylantirError(f"the log file {log_path} cannot be written: {error.strerror}") from None
+    with os.fdopen(log, "ab") as stream:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
+
+
+def _children(path: Path, pid: int) -> list[Process]:
+    """The processes of the instance that we have started; none while it does not answer."""
+    try:
+        status = ask_instance(path, {"command": "status"}, wait_for_names=False)
+    except (OSError, ControlError, NotRunning):
+        return []
+    own, *children = cast("list[Process]", status["processes"])
+    return children if own["pid"] == pid else []

@@ -7,9 +7,11 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ControlError, ExitStatus, NotRunning
@@ -17,18 +19,20 @@ from pylantir.ipc.frames import Frame
 
 _WATCH_EVERY_S = 1.0
 
+Process = dict[str, object]
 
-def show_status(config_path: Path, *, as_json: bool) -> int:
+
+def show_status(config_path: Path, *, as_json: bool, problems: bool = False) -> int:
     """Print the status once; the exit status says whether all is well."""
     status = ask_instance(config_path, {"command": "status"})
     if as_json:
         print(json.dumps(status, indent=2, ensure_ascii=False))
     else:
-        _print_tables(Console(), status)
+        print_status(Console(), status, problems=problems)
     return ExitStatus.OK if status["health"] == "healthy" else ExitStatus.FAILURE
 
 
-def watch_status(config_path: Path) -> int:
+def watch_status(config_path: Path, *, problems: bool = False) -> int:
     """Print the status every second until Ctrl-C, or until the instance has gone."""
     console = Console()
     try:
@@ -39,15 +43,52 @@ def watch_status(config_path: Path) -> int:
                 print(f"pylantir-supervisor: gone ({error})", file=sys.stderr)
                 return ExitStatus.NOT_RUNNING
             console.clear()
-            _print_tables(console, status)
+            print_status(console, status, problems=problems)
             time.sleep(_WATCH_EVERY_S)
     except KeyboardInterrupt:
         return ExitStatus.OK
 
 
-def _print_tables(console: Console, status: Frame) -> None:
-    processes: list[dict[str, object]] = status["processes"]  # type: ignore[assignment]
+def print_status(console: Console, status: Frame, *, problems: bool) -> None:
+    """Print what `status` shows: tables, or with `problems` one line each, the worst first."""
+    processes = cast("list[Process]", status["processes"])
     console.print(f"Pylantir is [bold]{status['health']}[/bold]  ({status['config']})", highlight=False)
+    if problems:
+        _print_problems(console, processes)
+    else:
+        _print_tables(console, processes)
+    for problem in cast("list[str]", status.get("reload_problems") or []):
+        console.print(f"the last reload was refused: {problem}", style="red", highlight=False, markup=False)
+    if status.get("log_dropped"):
+        console.print(f"{status['log_dropped']} lines of the log are lost: whoever reads it has stalled", markup=False)
+    if status.get("log"):
+        console.print(f"log: {status['log']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_problems(console: Console, processes: list[Process]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading, is_number in (("NAME", False), ("STATE", False), ("LAST SYNC", True), ("ENTRIES", True)):
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
+    table.add_column("PROBLEM", no_wrap=True, overflow="ellipsis", ratio=1)
+    for process in worst_first(processes):
+        problem = process.get("problem")
+        table.add_row(
+            Text(str(process["name"])),
+            _describe_state(process),
+            _ago(process["last_success"]) if "entries" in process else "",
+            _or_dash(process["entries"]) if "entries" in process else "",
+            Text(" ".join(str(problem or "").split())),
+            style="red" if problem else None,
+        )
+    console.print(table)
+
+
+def worst_first(processes: list[Process]) -> list[Process]:
+    """Sort processes: those with a problem, then those that are not ready, then the others, each as configured."""
+    return sorted(processes, key=lambda process: (not process.get("problem"), bool(process["ready"])))
+
+
+def _print_tables(console: Console, processes: list[Process]) -> None:
     table = Table(box=None, header_style="bold")
     for heading in ("PROCESS", "STATE", "PID", "UPTIME", "RESTARTS", "CPU %", "MEMORY"):
         table.add_column(heading, justify="left" if heading in {"PROCESS", "STATE"} else "right", no_wrap=True)
@@ -81,11 +122,11 @@ def _print_tables(console: Console, status: Frame) -> None:
     for process in processes:
         if process.get("warning"):
             console.print(f"{process['name']}: {process['warning']}", style="yellow", highlight=False, markup=False)
-        if process.get("last_error"):
-            console.print(f"{process['name']}: {process['last_error']}", style="red", highlight=False, markup=False)
+        if process.get("problem"):
+            console.print(f"{process['name']}: {process['problem']}", style="red", highlight=False, markup=False)
 
 
-def _describe_state(process: dict[str, object]) -> str:
+def _describe_state(process: Process) -> str:
     if "only_items" in process:
         return f"{process['state']} ({process['only_items']} items)"
     retry_in_s = process.get("retry_in_s")

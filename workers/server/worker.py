@@ -33,7 +33,7 @@ from workers.server.last_queries import LastQueries
 from workers.server.news import News
 from workers.server.report_client import ReportClient
 
-BEAT_EVERY_S = 10.0
+BEAT_EVERY_S = 5.0
 LOOK_AGAIN_EVERY_S = 1.0
 """How soon a database that could not be read is tried again, with or without a scanner's question."""
 HANG_AFTER_S = 60.0

@@ -99,6 +99,7 @@ class CycleTelling:
             logger.warning("%s", trouble)
         self._last_trouble = trouble
         report: dict[str, object] = {
+            "progress": None,
             "last_error": trouble,
             "last_counts": dict(result.counts),
             "last_duration_s": round(elapsed_s, 3),
@@ -128,6 +129,10 @@ class CycleTelling:
         elif snapshot and self._told_kinds and not kinds:
             logger.info("no value is left out or changed any more")
         self._told_kinds = kinds if snapshot else kinds | self._told_kinds
+
+    def tell_progress(self, fetched: int) -> None:
+        """Report that a fetch is under way, and how many records it has given so far."""
+        self._channel.report({"progress": {"fetched": fetched}})
 
     def tell_next(self, in_s: float, *, on_time: bool, waits_for_window: bool) -> None:
         """Report when the next cycle begins.

@@ -32,7 +32,8 @@ from workers.source.passages import KnownPassages
 from workers.source.telling import CycleTelling, RejectionLog
 from workers.source.timetable import WATCH_EVERY_S, Timetable
 
-BEAT_EVERY_S = 10.0
+BEAT_EVERY_S = 5.0
+PROGRESS_EVERY_S = 0.5
 HANG_AFTER_S = 60.0
 _CLOCK_CHECK_S = 30.0
 """How often a waiting source looks at the clock: somebody may have set it."""
@@ -250,6 +251,7 @@ class SourceWorker:
     def _fetch(self, started: datetime.datetime) -> Iterator[object]:
         """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
         interval = look_back_s(self._last_success, started, self._settings.sync_interval_s)
+        self._telling.tell_progress(0)
         self._context.channel.beat(self._settings.fetch_timeout_s)
         fetched = self._with_beats(self._plugin.fetch_entries(dict(self._settings.field_mapping), interval))
         yield from without_left_out(fetched) if self._settings.where else fetched
@@ -260,10 +262,13 @@ class SourceWorker:
         The writer gets what it takes, too: a frame is larger than a socket's buffer, and would wait for the next one.
         """
         beat, timeout_s = self._context.channel.beat, self._settings.fetch_timeout_s
-        due = 0.0
-        for one in given:
+        due, progress_at = 0.0, time.monotonic() + PROGRESS_EVERY_S
+        for count, one in enumerate(given, 1):
             yield one
             now = time.monotonic()
+            if now >= progress_at:
+                progress_at = now + PROGRESS_EVERY_S
+                self._telling.tell_progress(count)
             if now >= due:
                 due = now + _SERVICE_EVERY_S
                 self._writer.service()

@@ -23,7 +23,7 @@ from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor
 from pylantir.settings import Settings, SourceSettings
-from workers.child.bootstrap import die_with_parent, set_names
+from workers.child.bootstrap import die_with_parent, restore_import_path, set_names
 
 WHOLE_CHECK_S = 1.4
 """When plugins' own checks are to be over: what is wrong is to be said within 2 seconds of the start."""
@@ -35,10 +35,11 @@ BEGIN_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What a check came to: settings, or problems."""
+    """What a check came to: settings, or problems; warnings beside problems are those of the form."""
 
     settings: Settings | None = None
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def check_in_child(
@@ -65,7 +66,7 @@ def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mappi
         return Checked(problems=error.problems)
     problems, warnings = _check_plugins(settings, answer_at)
     if problems:
-        return Checked(problems=tuple(problems))
+        return Checked(problems=tuple(problems), warnings=(*settings.warnings, *warnings))
     return Checked(settings=replace(settings, warnings=(*settings.warnings, *warnings)))
 
 
@@ -177,6 +178,7 @@ def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, s
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent_pid)
     set_names("check")
+    restore_import_path()
     os.environ.update(source.env_values)
     os.chdir(base_dir)
     sock.setblocking(True)

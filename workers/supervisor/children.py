@@ -22,8 +22,8 @@ from pylantir.settings import LogSettings
 from workers.child.bootstrap import ChildSpec, run_child
 from workers.supervisor import lifecycle
 from workers.supervisor.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
-from workers.supervisor.memory import MEASURE_EVERY_S, is_far_over, resident_mb
 from workers.supervisor.output import ChildOutput
+from workers.supervisor.resources import MEASURE_EVERY_S, is_far_over, keep_reserve, resident_mb
 from workers.supervisor.roles import Role
 from workers.writer.queue import make_token
 
@@ -31,9 +31,9 @@ USEFUL_AFTER_S = 5.0
 RECYCLE_GRACE_S = 3.0
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
-    "waits_for_window",
+    "waits_for_window", "progress",
 )  # fmt: skip
-_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals", "warning", "left_behind"}
+_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals", "warning", "left_behind", "log_dropped"}
 """What a child may tell about itself for `status`."""
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
@@ -53,9 +53,18 @@ class Child:
         generations: Numbers for the incarnations, shared by all children of this run: a source that is taken out of
             the configuration and comes back must not look older to the writer than it was before.
         now: Monotonic seconds.
+        log_path: The log file, if there is one.
     """
 
-    def __init__(self, role: Role, key: bytes, log: LogSettings, generations: Iterator[int], now: float) -> None:
+    def __init__(
+        self,
+        role: Role,
+        key: bytes,
+        log: LogSettings,
+        generations: Iterator[int],
+        now: float,
+        log_path: str | None = None,
+    ) -> None:
         self.role = role
         self.life = Lifecycle(since=now)
         self.reports: dict[str, object] = {}
@@ -63,6 +72,8 @@ class Child:
         self.last_words: tuple[str, ...] = ()
         self.last_sign_at = now
         self.expected_at: float | None = None
+        self.wanted_since = now
+        self.start_error: str | None = None
         self.recycled = 0
         self._first_due: float | None = None
         self._measure_at: float | None = None
@@ -70,6 +81,7 @@ class Child:
         self._results: list[Frame] = []
         self._key = key
         self._log = log
+        self._log_path = log_path
         self._generations = generations
         self._process: SpawnProcess | None = None
         self._frames: FrameSocket | None = None
@@ -102,10 +114,11 @@ class Child:
         except Exception as error:  # last resort: what one child lacks is no other's affair
             unexpected = not isinstance(error, OSError)
             logger.error("%s cannot be started: %s", self.role.name, error, exc_info=unexpected)  # noqa: TRY400
-            self.last_exit = f"not started: {error}"
+            self.start_error = str(error)
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
-        for passing in ("database", "queue_depth", "refusals", "warning"):
+        self.start_error = None
+        for passing in ("database", "queue_depth", "refusals", "warning", "left_behind", "progress", "log_dropped"):
             self.reports.pop(passing, None)
         self._first_due = None
         self.last_sign_at = now
@@ -127,11 +140,13 @@ class Child:
             log=self._log,
             secrets=role.secrets,
             first_due=self._first_due,
+            log_path=self._log_path,
         )
         ours, theirs = socket.socketpair()
         output, their_output = _spawn.Pipe(duplex=False)
         process = _spawn.Process(target=run_child, args=(spec, theirs, their_output, role.arguments), name=role.name)
         try:
+            keep_reserve(their_output.fileno())
             # Ours are closed afterwards: this side must see the end of the file when the child dies.
             with theirs, their_output, _without(role.hidden):
                 process.start()

@@ -14,25 +14,37 @@ from pathlib import Path
 
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
+from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
 from workers.supervisor.listening import listen_for_browsers, listen_for_scanners
 from workers.supervisor.loop import Supervisor
 from workers.supervisor.names import Names
 from workers.supervisor.notify import Notifier
 from workers.supervisor.orphans import hear_of_deaths
+from workers.supervisor.resources import raise_descriptor_limit
 from workers.supervisor.signals import Signals
 
 logger = logging.getLogger(__name__)
 
 
-def supervise(settings: Settings, overrides: Mapping[str, object], signals: Signals) -> ExitStatus:
+def supervise(
+    settings: Settings, overrides: Mapping[str, object], signals: Signals, log_path: Path | None = None
+) -> ExitStatus:
     """Run an instance until it is told to stop.
+
+    Args:
+        settings: The checked configuration.
+        overrides: From the command line.
+        signals: What was heard since the start.
+        log_path: The file that the log goes to, instead of standard error.
 
     Raises:
         AlreadyRunning: Another instance of this configuration runs.
         PylantirError: The port or the runtime directory cannot be used.
     """
     configure_logging(settings.log, process="supervisor")
+    log_file = LogFile(log_path, 1, 2) if log_path else None
+    raise_descriptor_limit()
     for warning in settings.warnings:
         logger.warning("%s", warning)
     with ExitStack() as cleaning:
@@ -45,7 +57,9 @@ def supervise(settings: Settings, overrides: Mapping[str, object], signals: Sign
         notifier = Notifier(os.environ, os.getpid())
         cleaning.callback(notifier.close)
         hear_of_deaths()
-        supervisor = Supervisor(settings, overrides, signals, names=names, dicom=dicom, http=http, notifier=notifier)
+        supervisor = Supervisor(
+            settings, overrides, signals, names=names, log_file=log_file, dicom=dicom, http=http, notifier=notifier
+        )
         status = supervisor.run()
     if status is not ExitStatus.OK:
         logger.error("ended with status %d", status)

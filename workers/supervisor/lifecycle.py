@@ -33,6 +33,7 @@ that its end leads to BACKOFF with a delay of nothing. A STOP that comes meanwhi
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pylantir.schedule import backoff_delay
@@ -45,6 +46,8 @@ LATE_S = 0.5
 ABORT_S = 1.0
 """How long a process that is aborted may take to write where it stands."""
 KILL_AGAIN_S = 1.0
+START_TAKES_S = 3.0
+"""A process that is not ready after so long gives way: the next ones are started whatever becomes of it."""
 
 
 class State(enum.StrEnum):
@@ -129,6 +132,11 @@ class Lifecycle:
     kill_at: float | None = None
     is_replaced: bool = False
 
+    @property
+    def is_to_come(self) -> bool:
+        """Whether it has not been started yet, and nobody has said that it should not be."""
+        return self.state is State.STOPPED and self.restarts < 0
+
 
 def spawned(life: Lifecycle, now: float) -> Lifecycle:
     """An incarnation has been started; it may take `START_GRACE_S` until its first sign of life."""
@@ -197,6 +205,20 @@ def ended(
         return life
     delay = backoff_delay(life.failures + 1, cap_s=cap_s, jitter=jitter)
     return replace(life, failures=life.failures + 1, retry_at=now + delay)
+
+
+def may_start(lives: Iterable[Lifecycle], now: float, at_once: int) -> int:
+    """Say how many more processes may be started for the first time now.
+
+    With hundreds of them on a few processors, each would wait for all; a scanner waits for the server.
+
+    Args:
+        lives: All processes.
+        now: Monotonic seconds.
+        at_once: How many may be on their way to being ready.
+    """
+    starting = sum(life.state is State.STARTING and now - life.since < START_TAKES_S for life in lives)
+    return max(0, at_once - starting)
 
 
 def prove_useful(life: Lifecycle) -> Lifecycle:

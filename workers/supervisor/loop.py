@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import random
+import resource
 import secrets
 import signal
 import socket
@@ -17,12 +19,15 @@ from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from pylantir.arguments import unknown_name
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.ipc.frames import Frame
 from pylantir.settings import HttpSettings, Settings
+from workers.child.log_file import LogFile, log_of
+from workers.child.log_output import dropped_lines
 from workers.supervisor.children import Child
 from workers.supervisor.control import ControlServer, Reply
-from workers.supervisor.lifecycle import State
+from workers.supervisor.lifecycle import State, may_start
 from workers.supervisor.listening import listen_for_browsers, listen_for_scanners
 from workers.supervisor.names import LOOK_EVERY_S, Names
 from workers.supervisor.notify import Notifier
@@ -30,6 +35,7 @@ from workers.supervisor.orphans import end_all_children, reap_orphans
 from workers.supervisor.probe import ServerWatch, probe_title
 from workers.supervisor.relay import SERVER_COMMANDS, WRITER_COMMANDS, Relay
 from workers.supervisor.reloading import Changes, Reloads
+from workers.supervisor.resources import describe_shortage
 from workers.supervisor.roles import Role, plan_roles
 from workers.supervisor.signals import Signals
 from workers.supervisor.status import StatusReporter
@@ -41,6 +47,11 @@ WRITER_GRACE_S = 5.0
 HURRY_GRACE_S = 0.5
 _LONGEST_PAUSE_S = 3600.0
 _JITTER = 0.2
+_AT_ONCE = 4 + 2 * (os.cpu_count() or 1)
+"""So many processes may be starting at the same time."""
+_STARTED_FIRST = {"mwl-scp": 0, "writer": 1}
+_LOOK_AGAIN_S = 0.5
+"""While processes wait for their first start."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +66,7 @@ class Supervisor:
         signals: Signals,
         *,
         names: Names,
+        log_file: LogFile | None,
         dicom: socket.socket,
         http: socket.socket | None,
         notifier: Notifier,
@@ -63,6 +75,7 @@ class Supervisor:
         self._signals = signals
         self._notifier = notifier
         self._names = names
+        self._log_file = log_file
         self._look_at = 0.0
         self._dicom = dicom
         self._http = http
@@ -71,6 +84,7 @@ class Supervisor:
         self._generations = itertools.count(1)
         self._status = StatusReporter()
         self._started_at = time.monotonic()
+        self._shortage: str | None = None
         self._stopping = False
         self._hurried = False
         self._reloads = Reloads(Path(settings.config_path), overrides, self._take_over, notifier)
@@ -100,6 +114,8 @@ class Supervisor:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
+        if self._log_file and not self._log_file.is_named:
+            self._reopen_log()
         renewed = self._names.renew()
         if "control" in renewed:
             self._control.listen_on(self._names.control.listener)
@@ -115,11 +131,20 @@ class Supervisor:
             self._settings.dicom.port, len(self._settings.enabled_sources),
         )  # fmt: skip
         now = time.monotonic()
-        for role in self._plan().values():
+        roles = self._plan()
+        self._tell_shortage(len(roles))
+        for role in roles.values():
             self._add(role)
-        # The server has the most to load, and a scanner is waiting for it.
-        for child in sorted(self._children.values(), key=lambda child: child.role.role != "mwl-scp"):
-            child.spawn(now)
+        self._start_waiting(now)
+
+    def _start_waiting(self, now: float) -> None:
+        """Start those that have not been started yet, a few at a time: the server first, as a scanner is waiting."""
+        waiting = [child for child in self._children.values() if child.life.is_to_come]
+        if waiting and not self._stopping:
+            free = may_start((child.life for child in self._children.values()), now, _AT_ONCE)
+            waiting.sort(key=lambda child: _STARTED_FIRST.get(child.role.role, 2))
+            for child in waiting[:free]:
+                child.spawn(now)
 
     def _turn(self) -> None:
         """Wait until something happens, and do what it asks for."""
@@ -137,6 +162,7 @@ class Supervisor:
             if done.get("command") == "accept" and source:
                 source.say({"kind": "sync"})
         self._server_relay.deliver(self._children["mwl-scp"])
+        self._start_waiting(now)
         self._probe_server(now)
         self._look_at_names(now)
         self._control.service()
@@ -146,6 +172,17 @@ class Supervisor:
             self._stop_writer_last(now)
         self._leaving = [child for child in self._leaving if child.life.state is not State.STOPPED]
         self._notifier.tell(self._children.values(), now)
+
+    def _tell_shortage(self, children: int) -> None:
+        self._shortage = describe_shortage(children, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        if self._shortage:
+            logger.warning("%s", self._shortage)
+
+    def _reopen_log(self) -> None:
+        """Write into the file that has the log's name, and let the children do so, too."""
+        if self._log_file and self._log_file.open():
+            for child in self._everybody():
+                child.say({"kind": "reopen-log"})
 
     def _plan(self) -> dict[str, Role]:
         return plan_roles(self._settings, self._key, self._names.queue.listener, self._dicom, self._http)
@@ -163,7 +200,12 @@ class Supervisor:
 
     def _add(self, role: Role) -> Child:
         child = self._children[role.name] = Child(
-            role, self._key, self._settings.log, self._generations, time.monotonic()
+            role,
+            self._key,
+            self._settings.log,
+            self._generations,
+            time.monotonic(),
+            str(self._log_file.path) if self._log_file else None,
         )
         return child
 
@@ -186,6 +228,8 @@ class Supervisor:
             self._control.deadline(),
         )  # fmt: skip
         deadlines += [moment for moment in others if moment is not None]
+        if not self._stopping and any(child.life.is_to_come for child in self._children.values()):
+            deadlines.append(now + _LOOK_AGAIN_S)
         return min(max(0.0, min(deadlines) - now), _LONGEST_PAUSE_S) if deadlines else None
 
     def _is_over(self) -> bool:
@@ -193,6 +237,7 @@ class Supervisor:
 
     def _receive(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
+            self._reopen_log()
             if not self._stopping:
                 self._reloads.begin()
         elif not self._stopping:
@@ -241,6 +286,7 @@ class Supervisor:
         self._watch.close()
         self._watch = self._watch_server()
         roles = self._plan()
+        self._tell_shortage(len(roles))
         removed = [name for name in self._children if name not in roles]
         for name in removed:
             child = self._children.pop(name)
@@ -250,7 +296,7 @@ class Supervisor:
         for name, role in roles.items():
             known = self._children.get(name)
             if known is None:
-                self._add(role).spawn(now)
+                self._add(role)
                 added.append(name)
             elif known.role != role or known.life.state is State.FATAL or settings.log != old.log:
                 logger.info("%s: its configuration has changed; it is restarted", name)
@@ -278,7 +324,8 @@ class Supervisor:
         elif command in SERVER_COMMANDS:
             self._server_relay.pass_on(self._children["mwl-scp"], request, reply)
         elif child is None:
-            reply({"error": f'no process "{name}"; there are: {", ".join(self._children)}'})
+            # Whatever a request has for a name, it is shown as a text.
+            reply({"error": unknown_name("process", str(name), self._children), "wrong_usage": True})
         elif command == "restart":
             logger.info("%s: restart asked for", name)
             self._restart(child, time.monotonic())
@@ -294,13 +341,18 @@ class Supervisor:
     def _describe(self) -> Mapping[str, object]:
         now = time.monotonic()
         described = self._status.describe(
-            self._children.values(), now=now, started_at=self._started_at, stopping=self._stopping,
+            self._children.values(),
+            now=now,
+            started_at=self._started_at,
+            stopping=self._stopping,
+            log_dropped=dropped_lines(),
+            troubles=[trouble for trouble in (self._names.trouble, self._shortage) if trouble],
             disabled=[source.name for source in self._settings.sources if not source.enabled],
-        )  # fmt: skip
+        )
         return {
             "config": self._settings.config_path,
             "reload_problems": list(self._reloads.problems),
-            "names_trouble": self._names.trouble,
+            "log": str(self._log_file.path) if self._log_file else log_of(2),
             **described,
         }
 

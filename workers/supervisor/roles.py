@@ -29,6 +29,7 @@ class Role:
         hidden: Environment variables that it must not see.
         secrets: Values that its log must not show.
         retry_cap_s: Longest delay before a restart.
+        sync_interval_s: Of a source: how often it fetches.
         max_memory_mb: Over this it is recycled.
         max_restarts: After so many a remark is made.
         plugin: Whose code runs in it, and from which file, for the log.
@@ -41,6 +42,7 @@ class Role:
     hidden: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     retry_cap_s: float = 60.0
+    sync_interval_s: float = 0.0
     max_memory_mb: int | None = None
     max_restarts: int | None = None
     plugin: str | None = None
@@ -138,6 +140,7 @@ def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozen
         body="workers.source.worker:run",
         arguments=(source, settings.base_dir, _queue_address(settings)),
         hidden=all_secrets - set(source.secret_env),
+        sync_interval_s=source.sync_interval_s,
         max_memory_mb=source.max_memory_mb,
         max_restarts=source.max_restarts,
         secrets=source.secrets,

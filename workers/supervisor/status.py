@@ -1,4 +1,9 @@
-"""What `pylantir-supervisor status` shows, as one plain value. Lives in the supervisor; made when asked for."""
+"""What `pylantir-supervisor status` shows, as one plain value, and what of it is a problem.
+
+Lives in the supervisor; made when asked for. Health is judged from work done, not from the states of processes: a
+source whose success is overdue, a sign of life that is too old and a database that does not answer are problems
+whatever the states say; a source that waits for its operation window is none.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,13 @@ import psutil
 
 from workers.supervisor.children import REPORTED_BY_SOURCES, Child
 from workers.supervisor.lifecycle import State
+
+SILENT_AFTER_S = 15.0
+"""A sign of life that is older is a problem: every process gives one every 5 seconds, except inside a plugin."""
+OVERDUE_INTERVALS = 3
+OVERDUE_AT_LEAST_S = 10.0
+
+Description = dict[str, object]
 
 
 class StatusReporter:
@@ -25,7 +37,9 @@ class StatusReporter:
         started_at: float,
         stopping: bool,
         disabled: Collection[str] = (),
-    ) -> dict[str, object]:
+        troubles: Iterable[str] = (),
+        log_dropped: int = 0,
+    ) -> Description:
         """Describe the whole instance.
 
         Args:
@@ -34,35 +48,48 @@ class StatusReporter:
             started_at: When the supervisor began, on the same clock.
             stopping: Whether it is about to end.
             disabled: Sources that the configuration has, but not enabled.
+            troubles: What keeps the supervisor itself from its work.
+            log_dropped: Lines that its own log could not take.
         """
         children = list(children)
         processes = [self._describe_child(child, now) for child in children]
-        own: dict[str, object] = {
+        own: Description = {
             "name": "supervisor",
+            "role": "supervisor",
             "state": State.STOPPING if stopping else State.RUNNING,
+            "ready": True,
             "pid": os.getpid(),
             "uptime_s": round(now - started_at, 1),
             "restarts": 0,
+            "last_exit": None,
+            "heartbeat_age_s": 0.0,
+            "last_error": "; ".join(troubles) or None,
             **self._measure(os.getpid()),
         }
+        own["problem"] = own["last_error"]
         alive = {own["pid"], *(process["pid"] for process in processes)}
         self._handles = {pid: handle for pid, handle in self._handles.items() if pid in alive}
         left = next((child.reports.get("left_behind") for child in children if child.role.role == "writer"), None)
         silent = _describe_left_behind(disabled, left if isinstance(left, dict) else {})
-        return {"health": _judge(processes, stopping=stopping), "processes": [own, *processes, *silent]}
+        dropped = [child.reports.get("log_dropped") for child in children]
+        return {
+            "health": judge([own, *processes], stopping=stopping),
+            "log_dropped": log_dropped + sum(count for count in dropped if isinstance(count, int)),
+            "processes": [own, *processes, *silent],
+        }
 
-    def _describe_child(self, child: Child, now: float) -> dict[str, object]:
+    def _describe_child(self, child: Child, now: float) -> Description:
         life = child.life
         running = life.state in {State.RUNNING, State.STARTING, State.STOPPING}
-        description: dict[str, object] = {
+        description: Description = {
             "name": child.role.name,
             "role": child.role.role,
-            "state": life.state,
+            "state": State.STARTING if life.is_to_come else life.state,
             "ready": life.state is State.RUNNING,
             "pid": child.pid,
             "uptime_s": round(now - life.since, 1) if running else None,
             "restarts": max(0, life.restarts),
-            "wanted": "STOPPED" if life.state in {State.STOPPING, State.STOPPED} else "RUNNING",
+            "wanted": "STOPPED" if life.state in {State.STOPPING, State.STOPPED} and not life.is_to_come else "RUNNING",
             "last_exit": child.last_exit,
             "last_words": list(child.last_words),
             "retry_in_s": round(max(0.0, life.retry_at - now), 1) if life.retry_at is not None else None,
@@ -77,18 +104,12 @@ class StatusReporter:
                 description["refusals"] = child.reports.get("refusals", {})
                 description["warning"] = child.reports.get("warning")
         else:
-            description |= {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
-            description |= {
-                "max_memory_mb": child.role.max_memory_mb,
-                "max_restarts": child.role.max_restarts,
-                "recycled": child.recycled,
-            }
-            expected_at = child.expected_at
-            is_left_alone = description["waits_for_window"] and expected_at is not None and now < expected_at
-            lag_s = None if expected_at is None or is_left_alone else round(max(0.0, now - expected_at), 1)
-            description["lag_s"] = lag_s
-        if life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
+            description |= _describe_source(child, now)
+        if child.start_error and life.state is State.BACKOFF:
+            description["last_error"] = f"cannot be started: {child.start_error}"
+        elif life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
             description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
+        description["problem"] = find_problem(description)
         return description
 
     def _measure(self, pid: int | None) -> dict[str, object]:
@@ -113,20 +134,58 @@ def _describe_left_behind(disabled: Collection[str], left: Mapping[str, object])
         {
             "name": name, "role": "source", "state": state, "ready": True, "pid": None, "uptime_s": None,
             "restarts": 0, "wanted": "STOPPED", "last_exit": None, "last_words": [], "retry_in_s": None,
-            "heartbeat_age_s": None, "cpu_percent": None, "memory_mb": None, "last_error": None,
+            "heartbeat_age_s": None, "cpu_percent": None, "memory_mb": None, "last_error": None, "problem": None,
             "only_items": left.get(name, 0),
         }
         for name, state in sorted(states.items())
     ]  # fmt: skip
 
 
-def _judge(processes: Iterable[dict[str, object]], *, stopping: bool) -> str:
+def _describe_source(child: Child, now: float) -> Description:
+    description: Description = {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
+    expected_at, interval_s = child.expected_at, child.role.sync_interval_s
+    is_left_alone = bool(description["waits_for_window"]) and expected_at is not None and now < expected_at
+    lag_s = None if expected_at is None or is_left_alone else round(max(0.0, now - expected_at), 1)
+    # The last success was due an interval before the next one.
+    last_due = child.wanted_since if expected_at is None else expected_at - interval_s
+    return description | {
+        "max_memory_mb": child.role.max_memory_mb,
+        "max_restarts": child.role.max_restarts,
+        "recycled": child.recycled,
+        "lag_s": lag_s,
+        "overdue_s": None if is_left_alone else overdue_s(now - last_due, interval_s),
+    }
+
+
+def overdue_s(since_success_s: float, interval_s: float) -> float | None:
+    """Say for how long a source has had no success, if that is longer than it may be; else None."""
+    is_overdue = since_success_s > max(OVERDUE_INTERVALS * interval_s, OVERDUE_AT_LEAST_S)
+    return round(since_success_s, 1) if is_overdue else None
+
+
+def find_problem(process: Mapping[str, object]) -> str | None:
+    """Say in one line why a process, as it is described, is not as it should be; None if it is."""
+    error, age_s, overdue = process["last_error"], process["heartbeat_age_s"], process.get("overdue_s")
+    if error:
+        return str(error)
+    if process["state"] in {State.BACKOFF, State.FATAL, State.STOPPED}:
+        return f"{process['state']}; it ended with {process['last_exit']}"
+    # While a plugin has control, its worker cannot give signs: `fetch_timeout` bounds that.
+    is_silent = isinstance(age_s, float) and age_s > SILENT_AFTER_S and not process.get("progress")
+    if is_silent and process["state"] is State.RUNNING:
+        return f"no sign of life for {age_s:.0f} s"
+    if isinstance(overdue, float):
+        return f"no successful fetch for {overdue:.0f} s"
+    return None
+
+
+def judge(processes: Iterable[Mapping[str, object]], *, stopping: bool) -> str:
     """`healthy`, `starting`, `degraded` or `stopping`."""
     if stopping:
         return "stopping"
     health = "healthy"
     for process in processes:
-        if process["state"] in {State.BACKOFF, State.FATAL, State.STOPPED} or process["last_error"]:
+        if process["problem"]:
             return "degraded"
         is_to_come = "last_sync" in process and process["last_sync"] is None and not process["waits_for_window"]
         if process["state"] is not State.RUNNING or is_to_come:

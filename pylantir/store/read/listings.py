@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, select, union
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.entry import RECORD_FIELDS, SCHEDULED
@@ -20,7 +20,9 @@ from pylantir.store.schema.tables import (
     audit_log,
     rejected_entries,
     source_entries,
+    source_states,
     source_warnings,
+    sync_runs,
     worklist_items,
 )
 
@@ -174,6 +176,13 @@ def find_audited(
     if since is not None:
         statement = statement.where(columns.at >= since)
     return _stream(connection, statement.order_by(columns.id))
+
+
+def find_sources(connection: Connection) -> set[str]:
+    """The names of all sources that the database has ever heard of."""
+    tables = (source_states, source_entries, rejected_entries, sync_runs)
+    known = select(worklist_items.c.data_source).where(worklist_items.c.data_source.is_not(None))
+    return {name for (name,) in connection.execute(union(known, *(select(table.c.data_source) for table in tables)))}
 
 
 def _stream(connection: Connection, statement: Select[Any]) -> Iterator[dict[str, Any]]:

@@ -25,15 +25,15 @@ def sweep_sockets(installation: Installation) -> None:
 
 
 def sweep_lock(installation: Installation) -> None:
-    (installation.runtime_dir / "supervisor.lock").unlink()
+    (installation.runtime_dir / "supervisor.lock").unlink(missing_ok=True)
 
 
 def sweep_folder(installation: Installation) -> None:
-    shutil.rmtree(installation.runtime_dir)
+    shutil.rmtree(installation.runtime_dir, ignore_errors=True)
 
 
 def sweep_everything(installation: Installation) -> None:
-    shutil.rmtree(installation.runtime_dir)
+    shutil.rmtree(installation.runtime_dir, ignore_errors=True)
     shutil.rmtree(installation.folder / "tmp")
     (installation.folder / "tmp").mkdir()
 

@@ -15,6 +15,7 @@ from workers.supervisor.lifecycle import (
     LATE_S,
     LONGEST_PROMISE_S,
     START_GRACE_S,
+    START_TAKES_S,
     TRANSITIONS,
     Action,
     Event,
@@ -27,6 +28,7 @@ from workers.supervisor.lifecycle import (
     found_hanging,
     gave_sign,
     killed,
+    may_start,
     next_action,
     next_deadline,
     prove_useful,
@@ -167,6 +169,21 @@ def test_a_stop_wins_over_a_restart_and_keeps_the_earlier_deadline() -> None:
         assert (both.state, both.is_replaced) == (State.STOPPING, False)
         assert ended(both, 3.0).state is State.STOPPED
     assert asked_to_stop(asked_to_restart(life, 2.0, 1.0), 2.0, 9.0).kill_at == 3.0
+
+
+def test_of_many_processes_a_few_are_started_at_a_time_and_none_waits_for_one_that_hangs() -> None:
+    starting = [spawned(Lifecycle(), 10.0) for _ in range(3)]
+    ready = [became_ready(spawned(Lifecycle(), 10.0), 10.5) for _ in range(100)]
+    assert may_start([*starting, *ready, Lifecycle()], 11.0, at_once=4) == 1
+    assert may_start(starting, 11.0, at_once=2) == 0
+    assert may_start(starting, 10.0 + START_TAKES_S, at_once=2) == 2
+
+
+def test_a_process_is_to_come_until_it_is_started_for_the_first_time() -> None:
+    life = Lifecycle()
+    assert life.is_to_come
+    assert not spawned(life, 0.0).is_to_come
+    assert not ended(asked_to_stop(spawned(life, 0.0), 1.0, 3.0), 2.0).is_to_come
 
 
 def test_nothing_is_started_any_more_once_everything_is_to_stop() -> None:

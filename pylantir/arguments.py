@@ -1,0 +1,174 @@
+"""How both programs read their command lines: version, near names, each other's commands, completion for shells.
+
+Imported by every command, so it imports nothing that is slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+COMMANDS = {
+    "pylantir": (
+        "start", "query-db", "test-client", "test-mpps", "preview", "plugins", "explain", "rejects", "audit", "accept",
+        "forget", "set-status", "purge", "schema", "init", "conflicts", "access", "copy-db", "new-plugin",
+        "forget-host",
+    ),
+    "pylantir-supervisor": (
+        "start", "status", "stop", "reload", "restart", "sync", "check", "log", "install-unit",
+    ),
+}  # fmt: skip
+"""What each program can do, so that the other one can say so."""
+SHELLS = ("bash", "zsh", "fish")
+WRONG_USAGE = 2
+
+
+class ProgramParser(argparse.ArgumentParser):
+    """The parser of a whole program: it knows near names, and what the other program does.
+
+    Its parsers of commands are made with `add_command`.
+    """
+
+    def __init__(self, prog: str, *, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        self.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
+        self._commands = self.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+
+    @property
+    def commands(self) -> dict[str, argparse.ArgumentParser]:
+        """The commands' own parsers, by name."""
+        return dict(self._commands.choices)
+
+    def add_command(self, name: str, text: str) -> argparse.ArgumentParser:
+        """Add a command; `text` says what it does, without a full stop."""
+        return self._commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+
+    def add_completion(self) -> argparse.ArgumentParser:
+        """Add the command that prints a shell's completion."""
+        command = self.add_command("completion", "print what a shell needs to complete commands and options")
+        for option in ("--config", "--pylantir_config")[: 2 if self.prog == "pylantir" else 1]:
+            command.add_argument(option, metavar="FILE", dest="config", help="accepted, and without effect")
+        command.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
+        return command
+
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Parse a command line; whatever is wrong with it is said on stderr, and ends the program with status 2."""
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        if given and not given[0].startswith("-") and given[0] not in self._commands.choices:
+            self._complain(given[0])
+        return self.parse_args(given)
+
+    def _complain(self, word: str) -> NoReturn:
+        other = next(program for program in COMMANDS if program != self.prog)
+        if word in COMMANDS[other]:
+            self.error(f"that is `{other} {word}`")
+        near = nearest(word, [*self._commands.choices, *COMMANDS[other]])
+        if near is None:
+            hint = f"`{self.prog} --help` lists the commands"
+        elif near in self._commands.choices:
+            hint = f'did you mean "{near}"?'
+        else:
+            hint = f"did you mean `{other} {near}`?"
+        self.error(f'unknown command "{word}": {hint}')
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed package."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it and end."""
+        from importlib.metadata import version
+
+        print(version("pylantir"))
+        parser.exit()
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Find the name that somebody who typed `word` may have meant."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, list(names), 1)), None)
+
+
+def unknown_name(kind: str, word: str, names: Iterable[str]) -> str:
+    """Say that there is no such thing, and which one is near, or which there are."""
+    known = list(names)
+    near = nearest(word, known)
+    hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(known) or 'none'}"
+    return f'no {kind} "{word}": {hint}'
+
+
+def completion(program: ProgramParser, shell: str) -> str:
+    """Write a shell's completion for a program: its commands, and each command's options."""
+    texts = {action.dest: action.help or "" for action in program._commands._choices_actions}  # noqa: SLF001
+    commands = {
+        name: sorted(option for action in parser._actions for option in action.option_strings)  # noqa: SLF001
+        for name, parser in program.commands.items()
+    }
+    write = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell]
+    return write(program.prog, commands, texts)
+
+
+def _function(prog: str) -> str:
+    return "_" + prog.replace("-", "_")
+
+
+def _bash(prog: str, commands: dict[str, list[str]], _texts: dict[str, str]) -> str:
+    cases = "\n".join(f'        {name}) words="{" ".join(options)}" ;;' for name, options in commands.items())
+    return f"""\
+# source <({prog} completion bash)
+{_function(prog)}() {{
+    local words="{" ".join(commands)} --version --help"
+    if [ "$COMP_CWORD" -gt 1 ]; then
+        case "${{COMP_WORDS[1]}}" in
+{cases}
+        esac
+        case "${{COMP_WORDS[COMP_CWORD]}}" in
+            -*) ;;
+            *) COMPREPLY=($(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}")); return ;;
+        esac
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+}}
+complete -F {_function(prog)} {prog}
+"""
+
+
+def _zsh(prog: str, commands: dict[str, list[str]], texts: dict[str, str]) -> str:
+    described = "\n".join(f"        '{name}:{texts[name].replace(chr(39), '')}'" for name in commands)
+    cases = "\n".join(f"        {name}) compadd -- {' '.join(options)} ;;" for name, options in commands.items())
+    return f"""\
+#compdef {prog}
+# Save it as {_function(prog)} in a folder of $fpath, or: source <({prog} completion zsh)
+{_function(prog)}() {{
+    local -a commands=(
+{described}
+    )
+    if (( CURRENT == 2 )); then
+        _describe command commands
+        return
+    fi
+    case $words[2] in
+{cases}
+    esac
+    _files
+}}
+compdef {_function(prog)} {prog}
+"""
+
+
+def _fish(prog: str, commands: dict[str, list[str]], texts: dict[str, str]) -> str:
+    lines = [f"# {prog} completion fish | source"]
+    for name, options in commands.items():
+        text = texts[name].replace("'", "")
+        lines.append(f"complete -c {prog} -n __fish_use_subcommand -f -a {name} -d '{text}'")
+        lines += [
+            f"complete -c {prog} -n '__fish_seen_subcommand_from {name}' -l {option.removeprefix('--')}"
+            for option in options
+            if option.startswith("--")
+        ]
+    return "\n".join(lines) + "\n"

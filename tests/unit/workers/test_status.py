@@ -1,0 +1,100 @@
+"""Health is judged from work done: what of a process's description is a problem, and what is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.commands.detach import describe_crash, has_crashed
+from workers.commands.log_view import wanted_lines
+from workers.commands.status_view import worst_first
+from workers.supervisor.lifecycle import State
+from workers.supervisor.resources import PER_CHILD, RESERVED, describe_shortage
+from workers.supervisor.status import find_problem, judge, overdue_s
+
+WELL: dict[str, Any] = {
+    "name": "a", "state": State.RUNNING, "ready": True, "last_error": None, "heartbeat_age_s": 1.0, "last_exit": None,
+    "last_sync": "2026-01-01T00:00:00+00:00", "waits_for_window": False, "overdue_s": None, "progress": None,
+    "restarts": 0,
+}  # fmt: skip
+
+
+def health(**changes: Any) -> str:
+    process = {**WELL, **changes}
+    return judge([{**process, "problem": find_problem(process)}], stopping=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "healthy"),
+        ({"last_error": "the disk is full"}, "degraded"),
+        ({"heartbeat_age_s": 15.1}, "degraded"),
+        ({"heartbeat_age_s": 14.9}, "healthy"),
+        ({"heartbeat_age_s": 200.0, "progress": {"fetched": 0}}, "healthy"),
+        ({"heartbeat_age_s": 20.0, "state": State.STARTING}, "starting"),
+        ({"overdue_s": 11.0}, "degraded"),
+        ({"state": State.BACKOFF}, "degraded"),
+        ({"state": State.FATAL}, "degraded"),
+        ({"last_sync": None}, "starting"),
+        ({"last_sync": None, "waits_for_window": True}, "healthy"),
+        ({"last_sync": None, "overdue_s": 11.0}, "degraded"),
+    ],
+)
+def test_health_follows_the_work_not_the_state(changes: dict[str, Any], expected: str) -> None:
+    assert health(**changes) == expected
+
+
+@given(st.floats(1, 100_000), st.floats(0, 1_000_000))
+def test_a_success_may_be_three_intervals_and_ten_seconds_old(interval_s: float, age_s: float) -> None:
+    assert (overdue_s(age_s, interval_s) is None) == (age_s <= max(3 * interval_s, 10))
+
+
+def test_problems_come_first_then_what_is_not_ready_then_the_others_in_their_order() -> None:
+    processes = [
+        {**WELL, "name": name, "problem": problem, "ready": ready}
+        for name, problem, ready in (
+            ("a", None, True),
+            ("b", None, False),
+            ("c", "x", True),
+            ("d", "x", False),
+            ("e", None, True),
+        )
+    ]
+    assert [process["name"] for process in worst_first(processes)] == ["d", "c", "b", "a", "e"]
+
+
+def test_a_first_crash_may_be_an_accident_the_second_is_told() -> None:
+    crashed = {**WELL, "ready": False, "state": State.STARTING, "last_exit": "status 7", "last_words": ["no licence"]}
+    assert not has_crashed({**crashed, "restarts": 0})
+    assert has_crashed({**crashed, "restarts": 1})
+    assert has_crashed({**crashed, "state": State.FATAL})
+    assert describe_crash(crashed) == "a does not become ready; it ended with status 7: no licence"
+
+
+TEXT = """\
+2026-01-26T08:00:00.123Z INFO    supervisor: serving
+2026-01-26T08:00:00.123Z ERROR   source a: fetch failed:
+    Traceback
+2026-01-26T08:00:00.123Z WARNING source a: b: held back
+2026-01-26T08:00:00.123Z INFO    writer: source a: new items 1
+{"time": "2026", "process": "source", "source": "a", "message": "json"}
+{"time": "2026", "process": "writer", "source": null, "message": "json"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [(None, 7), ("a", 4), ("supervisor", 1), ("writer", 2), ("source", 0)],
+)
+def test_a_processes_lines_are_its_events_with_all_their_lines(name: str | None, expected: int) -> None:
+    is_wanted = wanted_lines(name)
+    assert len([line for line in TEXT.splitlines(keepends=True) if is_wanted(line)]) == expected
+
+
+def test_too_few_descriptors_are_told_with_both_numbers() -> None:
+    assert describe_shortage(10, PER_CHILD * 10 + RESERVED) is None
+    assert "need 88 open files, and the limit is 87" in (describe_shortage(10, 87) or "")

@@ -1,0 +1,56 @@
+"""The log as a file: opened, looked at, and opened anew when it was moved away or removed.
+
+Lives in the supervisor, which decides when, and in each child, which is told. Every process has a descriptor of its
+own: the file is put onto the number that the process writes to, so that nothing else notices.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def log_of(descriptor: int) -> str | None:
+    """Say which file a descriptor writes to; None if it is no file (a terminal, a pipe, /dev/null)."""
+    try:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        return None
+    return str(name) if name.is_file() else None
+
+
+class LogFile:
+    """A log file behind one or more descriptors.
+
+    Args:
+        path: Where it is.
+        descriptors: What writes to it.
+    """
+
+    def __init__(self, path: Path, *descriptors: int) -> None:
+        self.path = path
+        self._descriptors = descriptors
+
+    @property
+    def is_named(self) -> bool:
+        """Whether what is written is found under the name."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptors[0]), self.path.stat())
+        except OSError:
+            return False
+
+    def open(self) -> bool:
+        """Open it, anew if need be; tells whether that worked. If not, what is open stays so."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            logger.warning("the log file %s cannot be opened: %s", self.path, error.strerror)
+            return False
+        for descriptor in self._descriptors:
+            os.dup2(fd, descriptor)
+        os.close(fd)
+        return True

@@ -1,0 +1,50 @@
+"""`start` in the foreground: the process of this command becomes the supervisor."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from pylantir.errors import ExitStatus, PylantirError
+
+
+def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) -> int:
+    """Check the configuration and run an instance of it until it is told to stop.
+
+    Raises:
+        ConfigurationError: With all problems; nothing was started.
+        AlreadyRunning: Another instance of this configuration runs.
+        PylantirError: The port, the runtime folder or the log file cannot be used.
+    """
+    # Of what is imported here nothing is garbage.
+    gc.disable()
+    # One that comes while the modules are loaded waits for its handler, instead of ending us with another status.
+    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, asking)
+    # Before setproctitle is first imported: it would overwrite the environment as /proc shows it.
+    os.environ.setdefault("SPT_NOENV", "1")
+    if log_path:
+        from workers.child.log_file import LogFile
+
+        if not LogFile(log_path, 1, 2).open():
+            raise PylantirError(f"the log file {log_path} cannot be written")
+    from workers.child.bootstrap import set_names
+    from workers.supervisor.configuration import ConfigurationCheck, wait_for_settings
+    from workers.supervisor.signals import Signals
+
+    signals = Signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
+    set_names("supervisor")
+    check = ConfigurationCheck(path, overrides)
+    # Loaded while the child checks: a scanner is waiting.
+    from workers.supervisor.instance import supervise
+
+    gc.freeze()
+    gc.enable()
+    settings = wait_for_settings(check, signals)
+    if settings is None:
+        return ExitStatus.OK
+    return supervise(settings, overrides, signals, log_path)
