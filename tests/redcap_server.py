@@ -68,6 +68,7 @@ class RedcapServer:
         self.connections = 0
         self.faults: list[str] = []
         self.hidden: set[str] = set()
+        self.missing_data_codes: str | None = None  # as old versions of REDCap, which do not know the question
         self.most_records: int | None = None
         self.clock_offset_s = 0.0
         self.time_zone: datetime.tzinfo | None = None
@@ -138,6 +139,7 @@ class RedcapServer:
             if "dateRangeBegin" in request
             else "ids"
             for request in self.requests
+            if request["content"] != "project"
         ]
 
     def export(self, form: dict[str, str]) -> list[Row]:
@@ -202,7 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         form = {key: values[0] for key, values in parse_qs(body, keep_blank_values=True).items()}
         project.requests.append(form)
-        fault = project.faults.pop(0) if project.faults else ""
+        is_about_the_project = form.get("content") == "project"
+        fault = project.faults.pop(0) if project.faults and not is_about_the_project else ""
         try:
             status, answer = 200, json.dumps(self._answer(project, form, fault)).encode()
         except _RefusedError as refusal:
@@ -223,6 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(project, 200, b"[]")
         elif fault == "html":
             self._send(project, 200, b"<!DOCTYPE html><title>Maintenance</title>", kind="text/html")
+        elif fault.startswith("page "):
+            self._send(project, int(fault[5:]), b"<html>Blocked by the firewall</html>", kind="text/html")
         elif fault == "redirect":
             self._send(project, 302, b"", extra={"Location": "http://127.0.0.1:1/elsewhere/"})
         elif fault.isdecimal():
@@ -237,6 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
             return {"error": f"The token {TOKEN} is tired"}
         if form["content"] == "metadata":
             return project.metadata
+        if form["content"] == "project" and project.missing_data_codes is not None:
+            return {"project_id": 1, "missing_data_codes": project.missing_data_codes}
         if form["content"] == "record":
             return project.export(form)
         raise _RefusedError(400, 'The value of the parameter "content" is not valid')

@@ -33,6 +33,7 @@ from pylantir.data_sources.redcap.answers import (
 )
 from pylantir.data_sources.redcap.ids import RecordIds
 from pylantir.data_sources.redcap.options import RedcapAccess
+from pylantir.data_sources.redcap.project import VALIDATION, read_choices
 from pylantir.errors import SourceUnavailable
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ T = TypeVar("T")
 _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
 _CHUNK_BYTES = 65536
-_METADATA_KEYS = ("field_name", "form_name", "field_type", "select_choices_or_calculations")
+_METADATA_KEYS = ("field_name", "form_name", "field_type", "select_choices_or_calculations", VALIDATION)
 
 
 class _PyCapProject(Project):
@@ -95,6 +96,15 @@ class RedcapClient:
         if not fields:
             raise RedcapRefused(self._message("shows no fields: the project is empty, or the token's user sees none"))
         return fields
+
+    def missing_codes(self) -> frozenset[str]:
+        """Name the project's missing data codes; none where REDCap does not tell them, as old versions do not."""
+        payload = {"token": self._access.token, "content": "project", "format": "json", "returnFormat": "json"}
+        try:
+            (about,) = self._send(payload, lambda chunks: read_rows([b"[", *chunks, b"]"]))
+        except RedcapRefused:
+            return frozenset()
+        return frozenset(read_choices(str(about.get("missing_data_codes") or "")))
 
     def forget_metadata(self) -> None:
         """Ask for the metadata again at the next request."""
@@ -215,17 +225,21 @@ class RedcapClient:
     def _refuse(self, response: requests.Response, chunks: Iterator[bytes]) -> None:
         body = next(chunks, b"")
         status = response.status_code
-        told = f"HTTP {status}" + (f": {text}" if (text := error_text(body)) else "")
+        text = error_text(body)
+        told = f"HTTP {status}" + (f": {text}" if text else "")
         if OUT_OF_MEMORY.search(body):
             raise TooMuchError(f"{told}; out of memory")
         if status in _RETRIED_STATUSES:
             raise TransientError(told, _seconds(response.headers.get("Retry-After")))
         if response.is_redirect:
             advice = "redirects elsewhere; set api_url to the address that it redirects to"
-        elif status in {401, 403}:
+        elif status in {401, 403} and text:
             advice = (
                 f"refuses the token in {self._access.token_env}; check that it is current and has API Export rights"
             )
+        elif status in {401, 403}:
+            # REDCap says in JSON or XML why it refuses; a page is somebody else's.
+            advice = "is not reached: a page that is not REDCap's refuses the request (a firewall, a proxy, a login?)"
         elif status == 404:
             advice = "does not know this address; check api_url"
         else:

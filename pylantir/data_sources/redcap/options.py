@@ -30,6 +30,8 @@ KEYS = (
     "verify",
     "ca_bundle",
     "legacy",
+    "labels",
+    "missing_codes",
 )
 _TOKEN_LENGTH = 32
 
@@ -106,6 +108,8 @@ def read_options(config: Mapping[str, object], environ: Mapping[str, str]) -> tu
             events=options.texts("events"),
             legacy=options.flag("legacy", default=False),
             protocols=_read_protocols(options, config.get("protocol")),
+            labels=_read_labels(options, config.get("labels", False)),
+            missing_codes=frozenset(options.texts("missing_codes")),
         ),
         server_timezone=options.time_zone("server_timezone"),
         reconcile_interval_s=options.number("reconcile_interval", 3600.0, 1.0),
@@ -133,6 +137,15 @@ def _token_problem(token: str, token_env: str) -> str:
         expected = f"expected a project's token of {_TOKEN_LENGTH} letters and digits"
         return f"{token_env}: {expected}, got {len(token)} characters"
     return ""
+
+
+def _read_labels(options: Options, labels: object) -> bool | frozenset[str]:
+    if isinstance(labels, bool):
+        return labels
+    if isinstance(labels, list) and all(isinstance(name, str) and name for name in labels):
+        return frozenset(labels)
+    options.problems.append("labels: expected true, or a list of fields whose answers are taken by their labels")
+    return False
 
 
 def _read_protocols(options: Options, protocol: object) -> Protocols:

@@ -11,15 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pylantir.columns import RecordMapping, read_field_mapping
 from pylantir.data_sources.options import near_name
 from pylantir.data_sources.redcap.naming import REQUIRED_ROLES, ROLES, Protocols
 from pylantir.data_sources.redcap.project import GROUP, STRUCTURE, RedcapProject
-from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD
+from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, START_FIELD
 from pylantir.errors import SourceUnavailable
+from pylantir.settings import EMPTY_VALUES
 
 Row = Mapping[str, Any]
 
 _COMPOSED = frozenset({"patient_id", "patient_name"})
+_PARTS_OF_START = ("scheduled_start_date", "scheduled_start_time")
 _OF_PATIENT = ("study_id", "family_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex")
 """Targets that hold for the record as a whole, in whichever row they stand."""
 
@@ -33,12 +36,16 @@ class RecordRules:
         events: Events whose scans count; empty: all.
         legacy: Names are put together as old installations do, whatever is mapped.
         protocols: Site and protocols.
+        labels: Coded answers are taken by their labels: all, or those of these fields.
+        missing_codes: Values that mean nothing, beside those that the project knows itself.
     """
 
     instrument: str = "mri"
     events: tuple[str, ...] = ()
     legacy: bool = False
     protocols: Protocols = field(default_factory=Protocols)
+    labels: bool | frozenset[str] = False
+    missing_codes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,11 @@ class RecordPlan:
         own: Repeating instrument ("" for rows of none) -> the fields that describe the scan itself: another row's
             value of these is another scan's.
         boxes: Checkbox field -> its columns with their labels.
-        choices: Field -> code -> label, where the patient's sex is coded.
+        choices: Field -> code -> label, for fields with choices.
+        readers: Targets that are made of several fields, or by extraction or a table -> how.
+        labelled: Targets that take coded answers by their labels.
+        where: Which scans count.
+        missing: Values that mean nothing.
         composite: Patient ID and name are put together from roles.
         unknown: Mapped fields that the project does not have, with a near name if there is one.
         rules: The configuration.
@@ -70,6 +81,10 @@ class RecordPlan:
     choices: Mapping[str, Mapping[str, str]]
     composite: bool
     unknown: tuple[str, ...]
+    readers: Mapping[str, RecordMapping] = field(default_factory=dict)
+    labelled: frozenset[str] = frozenset()
+    where: RecordMapping | None = None
+    missing: frozenset[str] = frozenset()
     rules: RecordRules = field(default_factory=RecordRules)
 
     @property
@@ -98,10 +113,16 @@ class MappedFields:
     Attributes:
         sources: Target -> the REDCap fields mapped to it that the project has, in the order of the mapping.
         unknown: Mapped fields that the project does not have, with a near name if there is one.
+        named: All targets of the mapping, with the fields that it names.
+        made: Targets whose value is more than the first field that is not empty.
+        labelled: Targets that are mapped with `"labels": true`.
     """
 
     sources: Mapping[str, tuple[str, ...]]
     unknown: tuple[str, ...]
+    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    made: frozenset[str] = frozenset()
+    labelled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,18 +140,35 @@ class WantedTargets:
     sources: Mapping[str, tuple[str, ...]]
 
 
-def plan_records(metadata: Sequence[Row], field_mapping: Mapping[str, str], rules: RecordRules) -> RecordPlan:
+def plan_records(
+    metadata: Sequence[Row],
+    field_mapping: Mapping[str, Any],
+    rules: RecordRules,
+    *,
+    where: RecordMapping | None = None,
+    empty_values: Sequence[str] = EMPTY_VALUES,
+    missing_codes: frozenset[str] = frozenset(),
+) -> RecordPlan:
     """Find out how the project's fields give what the configuration wants.
+
+    Args:
+        metadata: The project's fields.
+        field_mapping: As configured, in all its forms.
+        rules: The other keys of `config`.
+        where: The source's `where`.
+        empty_values: The source's words for nothing.
+        missing_codes: The project's own.
 
     Raises:
         SourceUnavailable: A field is missing without which there is no entry; the message names it.
     """
     project = RedcapProject(metadata)
     mapped = resolve_mapping(project, field_mapping)
-    wanted = choose_composite(project, mapped, field_mapping, legacy=rules.legacy)
+    wanted = choose_composite(project, mapped, legacy=rules.legacy)
     own = choose_forms(project, wanted, rules.instrument)
-    every = {source for names in wanted.sources.values() for source in names}
-    keys = _sources_of(wanted, wanted.required)
+    asked = [source for source in (where.columns if where else ()) if project.has(source)]
+    every = {source for names in wanted.sources.values() for source in names} | set(asked)
+    keys = _sources_of(wanted, wanted.required) | set(asked)
     return RecordPlan(
         record_field=project.names[0],
         sources=wanted.sources,
@@ -139,28 +177,47 @@ def plan_records(metadata: Sequence[Row], field_mapping: Mapping[str, str], rule
         required=wanted.required,
         own=own,
         boxes={source: project.boxes(source) for source in every if project.is_box(source)},
-        choices={source: project.choices(source) for source in wanted.sources.get("patient_sex", ())},
+        choices={source: labels for source in every if (labels := project.choices(source))},
         composite=wanted.composite,
         unknown=mapped.unknown,
+        readers={
+            target: RecordMapping({target: field_mapping[target]}, empty_values=empty_values)
+            for target in mapped.made & wanted.sources.keys()
+        },
+        labelled=mapped.labelled | choose_labelled(wanted, rules.labels),
+        where=where if asked else None,
+        missing=missing_codes | rules.missing_codes,
         rules=rules,
     )
 
 
-def resolve_mapping(project: RedcapProject, field_mapping: Mapping[str, str]) -> MappedFields:
-    """Find the mapped fields in the project."""
+def resolve_mapping(project: RedcapProject, field_mapping: Mapping[str, Any]) -> MappedFields:
+    """Find the mapped fields in the project.
+
+    A field with date and time that is mapped to the date alone, while nothing gives the time, gives both.
+    """
+    rules = read_field_mapping(field_mapping)
+    named = {rule.target: rule.columns for rule in rules}
     sources: dict[str, tuple[str, ...]] = {}
     unknown = []
-    for source, target in field_mapping.items():
-        if project.has(source):
-            sources[target] = (*sources.get(target, ()), source)
-        else:
-            unknown.append(f'"{source}"{near_name(source, project.names)}')
-    return MappedFields(sources=sources, unknown=tuple(unknown))
+    for rule in rules:
+        found = tuple(source for source in rule.columns if project.has(source))
+        unknown += [f'"{one}"{near_name(one, project.names)}' for one in rule.columns if one not in found]
+        target = rule.target
+        if target == "scheduled_start_date" and found and not {START_FIELD, "scheduled_start_time"} & named.keys():
+            target = START_FIELD if rule.is_plain and project.has_time(found[0]) else target
+        if found:
+            sources[target] = found
+    return MappedFields(
+        sources=sources,
+        unknown=tuple(unknown),
+        named=named,
+        made=frozenset(rule.target for rule in rules if not rule.is_plain and not rule.alternatives),
+        labelled=frozenset(rule.target for rule in rules if rule.labels),
+    )
 
 
-def choose_composite(
-    project: RedcapProject, mapped: MappedFields, field_mapping: Mapping[str, str], *, legacy: bool
-) -> WantedTargets:
+def choose_composite(project: RedcapProject, mapped: MappedFields, *, legacy: bool) -> WantedTargets:
     """Decide whether patient IDs are put together from roles, and which fields give each target then.
 
     Patient IDs are put together unless a field is mapped to `patient_id`. Each role that nobody mapped is read from
@@ -170,23 +227,35 @@ def choose_composite(
     Raises:
         SourceUnavailable: No field of the project gives a target without which there is no entry.
     """
-    named = frozenset() if legacy else frozenset(field_mapping.values())
+    named = frozenset() if legacy else frozenset(mapped.named)
     composite = "patient_id" not in named
     sources = dict(mapped.sources)
+    whole_start = START_FIELD in sources
     if composite:
         for target, source in ROLES.items():
+            if whole_start and target in _PARTS_OF_START:
+                continue
             if target not in named and project.has(source) and source not in sources.get(target, ()):
                 sources[target] = (*sources.get(target, ()), source)
-    required = REQUIRED_ROLES if composite else ("scheduled_start_date",)
+    required: tuple[str, ...] = REQUIRED_ROLES if composite else ("scheduled_start_date",)
+    if whole_start:
+        required = (*(role for role in required if role not in _PARTS_OF_START), START_FIELD)
     for target in required if composite else ("patient_id", *required):
         if target not in sources:
-            raise SourceUnavailable(_missing(target, field_mapping, composite=composite))
+            raise SourceUnavailable(_missing(target, mapped, composite=composite))
     known = MAPPING_TARGETS - _COMPOSED | ROLES.keys() if composite else MAPPING_TARGETS
     return WantedTargets(
         composite=composite,
         required=required,
-        sources={target: names for target, names in sources.items() if target in known},
+        sources={name: found for name, found in sources.items() if name in known or name.startswith("dicom:")},
     )
+
+
+def choose_labelled(wanted: WantedTargets, labels: bool | frozenset[str]) -> frozenset[str]:
+    """Decide which targets take coded answers by their labels; `labels` names fields of REDCap or of the worklist."""
+    if isinstance(labels, bool):
+        return frozenset(wanted.sources) if labels else frozenset()
+    return frozenset(target for target, names in wanted.sources.items() if labels & {target, *names})
 
 
 def choose_forms(project: RedcapProject, wanted: WantedTargets, instrument: str) -> dict[str, frozenset[str]]:
@@ -197,7 +266,8 @@ def choose_forms(project: RedcapProject, wanted: WantedTargets, instrument: str)
     of_patient = _sources_of(wanted, _OF_PATIENT)
     every = {source for names in wanted.sources.values() for source in names} - of_patient
     keys = _sources_of(wanted, wanted.required) - of_patient
-    dated = project.form(wanted.sources["scheduled_start_date"][0])
+    start = next(target for target in (START_FIELD, "scheduled_start_date") if target in wanted.sources)
+    dated = project.form(wanted.sources[start][0])
     form = instrument if instrument in project.forms else dated
     own = {
         name: frozenset(source for source in every if project.form(source) == name) or frozenset(keys)
@@ -210,10 +280,9 @@ def _sources_of(wanted: WantedTargets, targets: Iterable[str]) -> set[str]:
     return {source for target in targets for source in wanted.sources.get(target, ())}
 
 
-def _missing(target: str, field_mapping: Mapping[str, str], *, composite: bool) -> str:
-    mapped = [source for source, name in field_mapping.items() if name == target]
-    if mapped:
-        return f'REDCap: the project has no field "{mapped[0]}", which field_mapping maps to {target}'
+def _missing(target: str, mapped: MappedFields, *, composite: bool) -> str:
+    if named := mapped.named.get(target):
+        return f'REDCap: the project has no field "{named[0]}", which field_mapping maps to {target}'
     if composite and target in ROLES:
         advice = f'map a field to {target}, or to "patient_id" if patient IDs are not to be put together'
         return f'REDCap: the project has no field "{ROLES[target]}"; {advice}'

@@ -5,6 +5,8 @@ Lives in the worker of a REDCap source. Pure: metadata in; forms, checkbox colum
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +15,11 @@ GROUP = "redcap_data_access_group"
 STRUCTURE = frozenset({EVENT, INSTRUMENT, INSTANCE, GROUP})
 """Columns that come by themselves; asking for them as fields is an error."""
 
+VALIDATION = "text_validation_type_or_show_slider_number"
+
 _BOX = "___"
+_FIXED_CHOICES = {"yesno": {"1": "Yes", "0": "No"}, "truefalse": {"1": "True", "0": "False"}}
+_TAG = re.compile(r"<[^<>]*>")
 
 
 class RedcapProject:
@@ -49,9 +55,17 @@ class RedcapProject:
 
     def choices(self, source: str) -> dict[str, str]:
         """Give the labels of a field by their codes."""
-        text = str(self._fields.get(source, {}).get("select_choices_or_calculations") or "")
-        pairs = (choice.partition(",") for choice in text.split("|"))
-        return {code.strip(): label.strip() for code, comma, label in pairs if comma}
+        field = self._fields.get(source, {})
+        kind = field.get("field_type")
+        if kind in _FIXED_CHOICES:
+            return dict(_FIXED_CHOICES[str(kind)])
+        if kind in {"calc", "slider", "sql", "text"}:
+            return {}
+        return read_choices(str(field.get("select_choices_or_calculations") or ""))
+
+    def has_time(self, source: str) -> bool:
+        """Tell whether a field holds a date together with a time of day."""
+        return str(self._fields.get(source, {}).get(VALIDATION) or "").startswith("datetime")
 
     def requestable(self, sources: Iterable[str]) -> tuple[str, ...]:
         """Name what the API accepts as `fields`: no single checkboxes, and none of its own columns."""
@@ -64,3 +78,14 @@ class RedcapProject:
     def _base(self, source: str) -> str:
         base = source.partition(_BOX)[0]
         return base if source not in self._fields and base in self._fields else source
+
+
+def read_choices(text: str) -> dict[str, str]:
+    """Read "1, Male | 2, Female" as labels by code, without the HTML that labels may hold."""
+    pairs = (choice.partition(",") for choice in text.split("|"))
+    return {code.strip(): plain_label(label) for code, comma, label in pairs if comma}
+
+
+def plain_label(label: str) -> str:
+    """Give a label as a reader sees it."""
+    return " ".join(html.unescape(_TAG.sub(" ", label)).split())

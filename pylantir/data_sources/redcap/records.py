@@ -42,7 +42,7 @@ def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
         if instrument not in plan.own or (not instrument and (event in repeated or not _carries(plan, row))):
             continue
         scan = Scan(row=row, bases=_bases(rows, row))
-        if all(_value(plan, target, scan) for target in plan.required):
+        if all(_value(plan, target, scan) for target in plan.required) and _admits(plan, scan):
             yield scan
 
 
@@ -82,7 +82,7 @@ def to_fields(plan: RecordPlan, scan: Scan, note: Callable[[str], None]) -> dict
         note: Called with what was left out, and why.
     """
     name = scan_id(plan, scan)
-    values = {target: _value(plan, target, scan) for target in plan.sources}
+    values = {target: _made_value(plan, target, scan, note) for target in plan.sources}
     protocols = plan.rules.protocols
     if plan.composite:
         study, session, family = (values.pop(role, "") for role in ("study_id", "session_id", "family_id"))
@@ -91,18 +91,36 @@ def to_fields(plan: RecordPlan, scan: Scan, note: Callable[[str], None]) -> dict
         given = composite_fields(study=study, session=session, family=family, protocols=protocols)
     else:
         given = {"protocol_name": protocols.name, "hisris_coding_designator": protocols.designator}
-    if values.get("patient_sex"):
-        values["patient_sex"] = _sex(plan, values["patient_sex"], note)
     if "patient_birth_date" in values:
         values["patient_birth_date"] = whole_number(values["patient_birth_date"])
     entry = {**given, **{target: value for target, value in values.items() if value}}
     return {RECORD_LABEL: f"record {name}", **{k: v for k, v in entry.items() if v}, RECORD_ID_FIELD: name}
 
 
-def _sex(plan: RecordPlan, code: str, note: Callable[[str], None]) -> str:
-    """Translate a coded sex by the label that the project gives it; unknown if that says neither M, F nor O."""
-    labels = [labels[code] for labels in plan.choices.values() if code in labels]
-    for text in (*labels, code):
+def _made_value(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str], None]) -> str:
+    """Give the value of a target as the mapping makes it."""
+    by_label = target in plan.labelled
+    reader = plan.readers.get(target)
+    if reader is not None:
+        record = {source: _answer(plan, source, scan, by_label=by_label) for source in plan.sources[target]}
+        made = reader.apply(record).get(target)
+        return "" if made is None else str(made)
+    for source in plan.sources[target]:
+        if answer := _answer(plan, source, scan, by_label=by_label):
+            return _sex(plan, source, answer, note) if target == "patient_sex" else answer
+    return ""
+
+
+def _answer(plan: RecordPlan, source: str, scan: Scan, *, by_label: bool) -> str:
+    """Give what a field says for a scan: its code, or the label that the same field gives it."""
+    code = _text(plan, source, scan)
+    return plan.choices.get(source, {}).get(code, code) if by_label and source not in plan.boxes else code
+
+
+def _sex(plan: RecordPlan, source: str, code: str, note: Callable[[str], None]) -> str:
+    """Translate a coded sex by the label that its own field gives it; unknown if that says neither M, F nor O."""
+    labels = plan.choices.get(source, {})
+    for text in (labels[code], code) if code in labels else (code,):
         try:
             normalise_value("patient_sex", text)
         except RecordRejected:
@@ -110,9 +128,14 @@ def _sex(plan: RecordPlan, code: str, note: Callable[[str], None]) -> str:
         return text
     if not labels and not plan.composite:
         return code
-    told = labels[0] if labels else "a value that is no choice"
+    told = labels.get(code, "a value that is no choice")
     note(f'the sex "{told}" is none that DICOM knows (M, F, O); left out')
     return ""
+
+
+def _admits(plan: RecordPlan, scan: Scan) -> bool:
+    """Tell whether the source's `where` lets a scan in."""
+    return plan.where is None or plan.where.admits({source: _text(plan, source, scan) for source in plan.where.columns})
 
 
 def _carries(plan: RecordPlan, row: Row) -> bool:
@@ -132,13 +155,15 @@ def _bases(rows: Sequence[Row], row: Row) -> tuple[Row, ...]:
 
 
 def _value(plan: RecordPlan, target: str, scan: Scan) -> str:
+    """Give the first answer that is not empty, as it stands."""
+    return next(filter(None, (_text(plan, source, scan) for source in plan.sources.get(target, ()))), "")
+
+
+def _text(plan: RecordPlan, source: str, scan: Scan) -> str:
+    """Give what a field says for a scan, in its own row or in one that it may take values from."""
     own = plan.own[scan.row.get(INSTRUMENT) or ""]
-    for source in plan.sources.get(target, ()):
-        rows = (scan.row,) if source in own else (scan.row, *scan.bases)
-        for row in rows:
-            if value := _read(plan, source, row):
-                return value
-    return ""
+    rows = (scan.row,) if source in own else (scan.row, *scan.bases)
+    return next(filter(None, (_read(plan, source, row) for row in rows)), "")
 
 
 def _read(plan: RecordPlan, source: str, row: Row) -> str:
@@ -147,4 +172,4 @@ def _read(plan: RecordPlan, source: str, row: Row) -> str:
         return ", ".join(label for column, label in boxes if row.get(column) == "1")
     value = row.get(source)
     text = "" if value is None else str(value).strip()
-    return "" if text.lower() == "nan" else text
+    return "" if text.lower() == "nan" or text in plan.missing else text

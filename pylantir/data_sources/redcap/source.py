@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pylantir.columns import RecordMapping
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin
 from pylantir.data_sources.redcap.answers import RedcapRefused
 from pylantir.data_sources.redcap.ids import SeenIds
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_DESCRIPTIONS = frozenset({"modality", "procedure_description", "protocol_name", "study_description", "allergies"})
 METADATA_LIFETIME_S = 86400.0
 COMPLETE_S = 10 * 365 * 86400.0
 """From this look-back on every record is fetched, whenever it changed."""
@@ -149,11 +151,27 @@ class RedcapPlugin(DataSourcePlugin):
         client.renew_patience()
         if self._plan is None or self._mapping != field_mapping or now - self._planned_at >= METADATA_LIFETIME_S:
             client.forget_metadata()
-            self._plan = plan_records(client.metadata(), field_mapping, self._configured.rules)
+            self._plan = plan_records(
+                client.metadata(),
+                field_mapping,
+                self._configured.rules,
+                where=RecordMapping({}, where=self.where) if self.where else None,
+                empty_values=self.empty_values,
+                missing_codes=client.missing_codes(),
+            )
             self._mapping, self._planned_at = dict(field_mapping), now
             for name in self._plan.unknown:
                 self._note(f"the project has no field {name}; it is left out")
+            self._note_codes(self._plan)
         return client, self._plan
+
+    def _note_codes(self, plan: RecordPlan) -> None:
+        """Warn of descriptions that are codes: a scanner would show "1"."""
+        for target in sorted(_DESCRIPTIONS & plan.sources.keys() - plan.labelled - plan.readers.keys()):
+            for source in plan.sources[target]:
+                if source in plan.choices and source not in plan.boxes:
+                    told = f'"{source}" gives codes for {target}; set "labels": ["{source}"] in config for their labels'
+                    self._note(told)
 
     def _records(
         self, client: RedcapClient, plan: RecordPlan, fields: Sequence[str], since: datetime.datetime | None

@@ -459,3 +459,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 def test_pauses_double_up_to_half_a_minute() -> None:
     assert [retry_delay_s(attempt) for attempt in (1, 2, 3, 7, 60)] == [0.5, 1.0, 2.0, 30.0, 30.0]
+
+
+def test_missing_data_codes_of_the_project_are_nothing(server: RedcapServer) -> None:
+    server.missing_data_codes = "UNK, Unknown | -999, Not asked"
+    server.put(*participant("101", youth_dob_y="-999", family_id="UNK"))
+    (entry,) = [one for one in fetch(make_plugin()) if one["_record"].startswith("record 101:")]
+    assert "patient_birth_date" not in entry
+    assert "fam" not in entry["patient_id"]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_that_is_not_redcaps_is_no_refused_token(server: RedcapServer, status: int) -> None:
+    server.faults = [f"page {status}"] * 9
+    with pytest.raises(RedcapRefused, match="a page that is not REDCap's refuses the request") as caught:
+        fetch(make_plugin())
+    assert "token" not in str(caught.value)

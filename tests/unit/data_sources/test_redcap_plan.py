@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pylantir.data_sources.redcap.plan import (
-    MappedFields,
     WantedTargets,
     choose_composite,
     choose_forms,
@@ -27,15 +26,14 @@ KEYS = {"mrn": "patient_id", "day": "scheduled_start_date"}
 
 
 def choose(where: RedcapProject, mapping: dict[str, str], *, legacy: bool = False) -> WantedTargets:
-    return choose_composite(where, resolve_mapping(where, mapping), mapping, legacy=legacy)
+    return choose_composite(where, resolve_mapping(where, mapping), legacy=legacy)
 
 
 def test_mapping_is_resolved_in_its_own_order_and_unknown_fields_are_named_with_a_near_one() -> None:
     mapping = {"note": "allergies", "mrm": "patient_id", "acc": "allergies", "day": "scheduled_start_date"}
-    assert resolve_mapping(DIRECT, mapping) == MappedFields(
-        sources={"allergies": ("note", "acc"), "scheduled_start_date": ("day",)},
-        unknown=('"mrm": did you mean "mrn"?',),
-    )
+    found = resolve_mapping(DIRECT, mapping)
+    assert found.sources == {"allergies": ("note", "acc"), "scheduled_start_date": ("day",)}
+    assert found.unknown == ('"mrm": did you mean "mrn"?',)
 
 
 def test_a_mapped_patient_id_is_never_put_together() -> None:

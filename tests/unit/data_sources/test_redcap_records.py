@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pylantir.columns import RecordMapping
 from pylantir.data_sources.base import BadRecord
 from pylantir.data_sources.redcap.naming import Protocols, composite_fields
 from pylantir.data_sources.redcap.plan import RecordRules, plan_records
@@ -237,3 +238,103 @@ def test_possible_ids_include_those_of_deleted_rows() -> None:
     assert {scan_id(plan, scan) for scan in find_scans(plan, rows)} <= names
     assert {"9:mri#1", "9:mri#2", "9:mri#3"} <= names
     assert "9:mri#1" in set(possible_ids(plan, rows[:1]))
+
+
+def coded(name: str, form: str, choices: str = "", kind: str = "dropdown", validation: str = "") -> dict[str, str]:
+    return {
+        "field_name": name,
+        "form_name": form,
+        "field_type": kind,
+        "select_choices_or_calculations": choices,
+        "text_validation_type_or_show_slider_number": validation,
+    }
+
+
+def test_a_sex_is_translated_by_the_labels_of_its_own_field() -> None:
+    fields = [*OLD[:-4], coded("demo_sex", "demographics", "1, Female | 2, Male"), *OLD[-4:]]
+    fields = [row for row in fields if row != {"field_name": "demo_sex", "form_name": "demographics"}]
+    fields.append(coded("gender", "demographics", "1, Male | 2, Female"))
+    rows = old_rows({}, demo_sex="1", gender="")
+    (entry,) = read(rows, fields, {"gender": "patient_sex"}, LEGACY)
+    assert entry["patient_sex"] == "Female"
+    (entry,) = read(old_rows({}, demo_sex="1", gender="1"), fields, {"gender": "patient_sex"}, LEGACY)
+    assert entry["patient_sex"] == "Male"
+
+
+EXAM = coded("exam", "mri", "1, <b>Head</b> &amp; neck | 2, MR")
+ROW = {"mrn": "P1", "day": "2026-12-01", "exam": "1", "acc": "", "note": ""}
+
+
+@pytest.mark.parametrize(
+    ("said", "labels", "expected"),
+    [
+        ("procedure_description", False, "1"),
+        ("procedure_description", True, "Head & neck"),
+        ("procedure_description", frozenset({"exam"}), "Head & neck"),
+        ("procedure_description", frozenset({"procedure_description"}), "Head & neck"),
+        ("procedure_description", frozenset({"acc"}), "1"),
+    ],
+)
+def test_coded_answers_are_taken_by_their_labels_where_that_is_said(
+    said: str, labels: bool | frozenset[str], expected: str
+) -> None:
+    rules = RecordRules(labels=labels)
+    (entry,) = read([ROW], [*VISITS, EXAM], {**DIRECT, "exam": said}, rules)
+    assert entry[said] == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"from": "exam", "labels": True}, "Head & neck"),
+        ({"from": "exam", "values": {"1": "Skull"}}, "Skull"),
+        ({"from": "exam", "labels": True, "extract": r"^\w+"}, "Head"),
+        ({"from": ["mrn", "exam"], "join": "/"}, "P1/1"),
+    ],
+)
+def test_the_object_form_of_the_mapping_is_understood(rule: dict[str, Any], expected: str) -> None:
+    mapping: dict[str, Any] = {**DIRECT, "procedure_description": rule}
+    (entry,) = read([ROW], [*VISITS, EXAM], mapping)
+    assert entry["procedure_description"] == expected
+
+
+def test_yes_and_no_have_labels_and_numbers_that_are_calculated_have_none() -> None:
+    fields = [*VISITS, coded("pregnant", "mri", "", "yesno"), coded("score", "mri", "round([a],2)", "calc")]
+    mapping = {**DIRECT, "pregnant": "patient_state", "score": "special_needs"}
+    (entry,) = read([{**ROW, "pregnant": "1", "score": "2"}], fields, mapping, RecordRules(labels=True))
+    assert (entry["patient_state"], entry["special_needs"]) == ("Yes", "2")
+
+
+def test_missing_data_codes_are_nothing() -> None:
+    row = {**ROW, "note": "UNK", "acc": "-999"}
+    plan = plan_records(
+        VISITS, DIRECT, RecordRules(missing_codes=frozenset({"-999"})), missing_codes=frozenset({"UNK"})
+    )
+    (scan,) = find_scans(plan, [{"record_id": "9", **row}])
+    entry = to_fields(plan, scan, lambda _: None)
+    assert isinstance(entry, dict)
+    assert not {"allergies", "accession_number"} & entry.keys()
+    assert not list(find_scans(plan, [{"record_id": "9", **row, "mrn": "P1", "day": "UNK"}]))
+
+
+@pytest.mark.parametrize("target", ["scheduled_start", "scheduled_start_date"])
+def test_a_field_with_date_and_time_gives_both(target: str) -> None:
+    fields = [*metadata(person="mrn"), coded("slot", "mri", kind="text", validation="datetime_ymd")]
+    (entry,) = read([{"mrn": "P1", "slot": "2026-12-01 09:30"}], fields, {"mrn": "patient_id", "slot": target})
+    assert entry["scheduled_start"] == "2026-12-01 09:30"
+
+
+def test_a_whole_start_stands_for_date_and_time_in_composed_records() -> None:
+    fields = [*OLD, coded("slot", "mri", kind="text", validation="datetime_ymd")]
+    (entry,) = read(old_rows({"slot": "2026-12-24 09:30", "mri_time": ""}), fields, {"slot": "scheduled_start"})
+    assert entry["scheduled_start"] == "2026-12-24 09:30"
+    assert "scheduled_start_date" not in entry
+
+
+def test_where_decides_which_scans_count() -> None:
+    where = RecordMapping({}, where={"exam": ["1"]})
+    plan = plan_records([*VISITS, EXAM], DIRECT, RecordRules(), where=where)
+    assert "exam" in plan.fields
+    assert "exam" in plan.id_fields
+    rows = [{"record_id": "9", **ROW}], [{"record_id": "8", **ROW, "exam": "2"}]
+    assert [len(list(find_scans(plan, one))) for one in rows] == [1, 0]
