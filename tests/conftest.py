@@ -34,3 +34,9 @@ def pytest_configure() -> None:
     # An example that waits for a busy processor is no failure.
     settings.register_profile("pylantir", deadline=None)
     settings.load_profile("pylantir")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--export-expectations", action="store_true", help="write what becomes of tests/corpus/exports anew"
+    )
