@@ -137,8 +137,9 @@ class JsonPlugin(DataSourcePlugin):
         for place, record in read_records(text, self._where, around.fields):
             label = prefix + place
             count += 1
-            if self._where.next_path:
-                contents = hash((contents, repr(record)))
+            if self._where.next_path and isinstance(record, dict):
+                own = {name: value for name, value in record.items() if name not in around.fields}
+                contents = hash((contents, repr(own)))
             if isinstance(record, BadRecord):
                 yield record
                 continue
@@ -154,10 +155,8 @@ class JsonPlugin(DataSourcePlugin):
     def _map(self, label: str, record: object, field_mapping: Mapping[str, Any]) -> Mapping[str, Any] | BadRecord:
         if not isinstance(record, dict):
             return BadRecord(record=label, field="", reason=f"expected an object, got {type(record).__name__}")
-        if field_mapping:
-            entry = self.map_record(record, field_mapping)
-        else:
-            entry = {name: value for name, value in record.items() if name in MAPPING_TARGETS}
+        mapping = field_mapping or {name: name for name in record if name in MAPPING_TARGETS}
+        entry = self.map_record(record, mapping)
         if not entry:
             hint = error_words(tuple(record)) or (
                 'if the records lie deeper, set "records_path"'

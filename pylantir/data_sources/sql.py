@@ -97,10 +97,13 @@ class SqlPlugin(DataSourcePlugin):
             since = partial(look_back, datetime.datetime.now(datetime.UTC), interval, self._time_zone)
         # Closed here: a generator that is forgotten half-way keeps its connection.
         with contextlib.closing(stream_rows(access, query, since)) as rows:
-            names = name_columns(next(rows), self.record_mapping(field_mapping).columns)
+            columns, read = next(rows), self.record_mapping(field_mapping).columns
+            if not field_mapping:
+                read = (*read, *(name for name in map(str.lower, columns) if name in MAPPING_TARGETS))
+            names = name_columns(columns, read)
+            mapping = field_mapping or dict(zip(names, names, strict=True))
             for number, row in enumerate(rows, 1):
-                record = dict(zip(names, map(plain_value, row), strict=True))
-                entry = self.map_record(record, field_mapping) if field_mapping else record
+                entry = self.map_record(dict(zip(names, map(plain_value, row), strict=True)), mapping)
                 entry[RECORD_LABEL] = f"row {number}"
                 yield entry
 
@@ -123,8 +126,7 @@ def name_columns(columns: Sequence[str], mapped: Sequence[str]) -> list[str]:
 
     Args:
         columns: As the database gives them.
-        mapped: The columns that the mapping reads, perhaps with a path into one; none if the columns are named like
-            worklist fields.
+        mapped: The columns that the mapping reads, perhaps with a path into one.
 
     Raises:
         SourceUnavailable: A mapped column is missing, or stands twice; all are named.
@@ -138,17 +140,16 @@ def name_columns(columns: Sequence[str], mapped: Sequence[str]) -> list[str]:
             missing.append(f'"{name}"{near_name(name, columns)}')
         elif heads.setdefault(head.lower(), head) != head:
             raise SourceUnavailable(f'"{heads[head.lower()]}" and "{head}" are one column; write it in one way')
-    wanted = heads if mapped else {field: field for field in MAPPING_TARGETS}
     twice = [
         f'"{columns[places[0] - 1]}" stands at the positions {" and ".join(map(str, places))}'
         for name, places in repeated_names(columns, ignore_case=True).items()
-        if name.lower() in wanted
+        if name.lower() in heads
     ]
     if missing:
         raise SourceUnavailable(f"the query gives no column {', '.join(missing)}; it gives {', '.join(columns)}")
     if twice:
         raise SourceUnavailable(f"the query gives a column twice: {'; '.join(twice)}; name each with AS, or select one")
-    return [wanted.get(column.lower(), column) for column in columns]
+    return [heads.get(column.lower(), column) for column in columns]
 
 
 def plain_value(value: object) -> object:

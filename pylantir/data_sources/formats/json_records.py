@@ -197,7 +197,7 @@ def _survey(scanner: Scanner, path: Sequence[str], next_path: Sequence[str], fou
         value = scanner.value()
         if leads_on:
             found.next_page = _at(value, next_path[1:])
-        if by_name:
+        elif by_name:
             found.fields |= _plain_fields({name: value})
 
 

@@ -116,7 +116,8 @@ def test_a_page_that_comes_twice_fails_the_fetch(server: HttpServer, circle: str
 
 def test_pages_that_differ_in_their_address_only_fail_the_fetch(server: HttpServer) -> None:
     def answer_anything(handler: Any) -> None:
-        answer_json({"items": [booking(1)], "next": f"/?page={len(server.requests) + 1}"})(handler)
+        number = len(server.requests)
+        answer_json({"items": [booking(1)], "page": number, "next": f"/?page={number + 1}"})(handler)
 
     server.routes["/"] = answer_anything
     with pytest.raises(SourceUnavailable, match="same records"):

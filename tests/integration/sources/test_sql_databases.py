@@ -32,6 +32,7 @@ def run(url: str, *statements: str) -> None:
 @pytest.fixture(params=["postgresql", "mariadb", "sqlite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
+        (tmp_path / "bookings.db").touch()
         return f"sqlite:///{tmp_path / 'bookings.db'}"
     return str(request.getfixturevalue(f"{request.param}_url"))
 
@@ -55,6 +56,26 @@ def test_a_mapped_column_that_stands_twice_fails_the_fetch(url: str) -> None:
             fetch(url, capitals, mapping)
     # Of no consequence where nobody maps it.
     assert fetch(url, query.replace("*", "patient.mrn, patient.name AS a, doctor.name AS a"), {"mrn": "patient_id"})
+
+
+def test_columns_named_as_worklist_fields_need_no_mapping_whatever_their_capitals(url: str) -> None:
+    (entry,) = fetch(
+        url, "SELECT 'P1' AS \"Patient_ID\"" if not url.startswith("mysql") else "SELECT 'P1' AS Patient_ID", {}
+    )
+    assert entry["patient_id"] == "P1"
+    with pytest.raises(SourceUnavailable, match='"patient_id" stands at the positions 1 and 2'):
+        fetch(url, "SELECT 'P1' AS patient_id, 'P2' AS patient_id", {})
+
+
+def test_rows_may_be_left_out_by_a_column_that_is_not_mapped(url: str) -> None:
+    plugin = SqlPlugin()
+    plugin.where = {"room": ["3"]}
+    query = "SELECT 'P1' AS patient_id, 3 AS room UNION SELECT 'P2', 4 ORDER BY 1"
+    assert plugin.validate_config({"url": url, "query": query}) == (True, "")
+    for mapping in ({}, {"patient_id": "patient_id"}):
+        kept, left_out = plugin.fetch_entries(mapping, 60)
+        assert kept["patient_id"] == "P1"  # type: ignore[index]
+        assert "patient_id" not in left_out  # type: ignore[operator]
 
 
 def test_moments_keep_the_zone_of_the_server_or_get_that_of_the_source(postgresql_url: str) -> None:

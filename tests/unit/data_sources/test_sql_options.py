@@ -61,7 +61,6 @@ def test_query_file_that_is_absent_is_no_mistake_of_form() -> None:
         (["Patient", "day"], ["patient.id", "day"], ["patient", "day"]),
         (["ID", "DAY", "other"], ["id", "Day"], ["id", "Day", "other"]),
         (["patient.id"], ["patient.id"], ["patient.id"]),
-        (["PATIENT_ID", "note"], [], ["patient_id", "note"]),
         (["id", "note", "NOTE"], ["id"], ["id", "note", "NOTE"]),
     ],
 )
@@ -75,7 +74,6 @@ def test_columns_are_called_as_the_mapping_writes_them(columns: list[str], mappe
         (["id", "name", "day", "name"], ["id", "name"], '"name" stands at the positions 2 and 4'),
         (["id", "Name", "NAME"], ["name"], '"Name" stands at the positions 2 and 3'),
         (["id", "person", "Person"], ["person.id"], '"person" stands at the positions 2 and 3'),
-        (["patient_id", "PATIENT_ID"], [], '"patient_id" stands at the positions 1 and 2'),
         (["id"], ["id", "nmae"], 'no column "nmae"'),
         (["id"], ["id", "ID"], "are one column"),
     ],
