@@ -130,7 +130,7 @@ def test_a_byte_order_mark_says_which_encoding_it_is(path: Path, encoding: str) 
 def workbook(name: str) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(name, "x")
+        archive.writestr(zipfile.ZipInfo(name), "x")
     return packed.getvalue()
 
 
@@ -146,6 +146,7 @@ def workbook(name: str) -> bytes:
         (b"\xef\xbb\xbf<html>", "is an HTML page"),
         (b'<?xml version="1.0"?><rows/>', "is XML"),
     ],
+    ids=["workbook", "zip", "zip within gzip", "old workbook", "pdf", "page", "page with a mark", "xml"],
 )
 def test_what_is_no_csv_is_called_by_its_name(path: Path, content: bytes, told: str) -> None:
     with pytest.raises(SourceUnavailable, match=told):
