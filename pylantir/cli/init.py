@@ -13,12 +13,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pylantir.cli.output import print_table
-from pylantir.config import legacy
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
 from pylantir.config.loading import convert_old
 from pylantir.config.locate import resolve_path
-from pylantir.config.sources import PROCESS_NAMES
+from pylantir.config.sections import legacy
+from pylantir.config.sections.sources import PROCESS_NAMES
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.printing import printable
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from pylantir.config import legacy
-from pylantir.config.database import database_url
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
-from pylantir.config.http import check_http, http_settings
 from pylantir.config.locate import default_runtime_dir, resolve_path
 from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
 from pylantir.config.models import Configuration, MappedField, NotListed, OldExtract
-from pylantir.config.scanners import EVERY_OTHER, check_scanners, scanner_profiles
-from pylantir.config.sources import check_sources, source_settings
-from pylantir.config.tls import check_tls, tls_settings, tls_warnings
-from pylantir.config.turned import turn_sources
+from pylantir.config.sections import legacy
+from pylantir.config.sections.database import database_url
+from pylantir.config.sections.http import check_http, http_settings
+from pylantir.config.sections.scanners import EVERY_OTHER, check_scanners, scanner_profiles
+from pylantir.config.sections.sources import check_sources, source_settings
+from pylantir.config.sections.tls import check_tls, tls_settings, tls_warnings
+from pylantir.config.sections.turned import turn_sources
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
     Catalogue,

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pylantir.config.legacy import SOURCE_NAME, is_old
+from pylantir.config.sections.legacy import SOURCE_NAME, is_old
 from pylantir.errors import ConfigurationError, PylantirError
 
 CONFIG_VARIABLE = "PYLANTIR_CONFIG"

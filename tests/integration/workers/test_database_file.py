@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running_writer import RunningWriter, batch, end, record, wait_until
 
-from pylantir.config.database import database_url
+from pylantir.config.sections.database import database_url
 from pylantir.errors import AlreadyRunning, StoreError
 from pylantir.store.schema.engine import open_for_reading, open_for_writing, side_files, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database

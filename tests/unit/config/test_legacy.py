@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pylantir.config.legacy import convert, is_old
 from pylantir.config.loading import load_settings
+from pylantir.config.sections.legacy import convert, is_old
 from pylantir.data_sources.registry import discover
 from pylantir.errors import ConfigurationError
 from pylantir.settings import OperationWindow, Settings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pylantir.config.loading import load_settings
-from pylantir.config.turned import turn_mapping
+from pylantir.config.sections.turned import turn_mapping
 from pylantir.data_sources.registry import discover
 from pylantir.errors import ConfigurationError
 from pylantir.settings import Settings

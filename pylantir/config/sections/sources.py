@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pylantir.config.environment import check_variable, variables_named_in
-from pylantir.config.fields import check_defaults, check_issuer, check_mapping, missing_fields, slow_patterns
 from pylantir.config.messages import Finding, Place, suggestion
 from pylantir.config.models import Source, plain_conditions, plain_mapping
+from pylantir.config.sections.fields import check_defaults, check_issuer, check_mapping, missing_fields, slow_patterns
 from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
 
 IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCAP_API_TOKEN"}}
