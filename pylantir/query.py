@@ -29,6 +29,7 @@ class WorklistQuery:
         equal_or_unknown: As `equal`, but an item without a value meets it too.
         like: Worklist field -> DICOM pattern with `*` and `?`. Person names match case-insensitively.
         ranges: Date or time field -> inclusive bounds in stored form (YYYYMMDD, HHMMSS); None is open.
+        unknown_like: Fields of `like` whose condition an item without a value meets too.
         period: Inclusive bounds YYYYMMDDHHMMSS of scheduled start date and time together; None is open.
 
     Source: DICOM PS3.4 C.2.2.2 (attribute matching), K.4.1.1.3 (worklist keys).
@@ -37,6 +38,7 @@ class WorklistQuery:
     equal: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     equal_or_unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     like: Mapping[str, str] = field(default_factory=dict)
+    unknown_like: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     period: tuple[str | None, str | None] | None = None
 
@@ -83,7 +85,8 @@ def item_matches(query: WorklistQuery, item: Mapping[str, object]) -> bool:
         all(value_of(name) != "" and value_of(name) in accepted for name, accepted in query.equal.items())
         and all(value_of(name) in ("", *accepted) for name, accepted in query.equal_or_unknown.items())
         and all(
-            value_of(name) != "" and pattern_test(name, pattern)(value_of(name)) for name, pattern in query.like.items()
+            pattern_test(name, pattern)(value_of(name)) if value_of(name) else name in query.unknown_like
+            for name, pattern in query.like.items()
         )
         and all(within(value_of(name), low, high) for name, (low, high) in query.ranges.items())
         and (query.period is None or (date != "" and time != "" and within(date + time, *query.period)))
@@ -114,7 +117,7 @@ def single_conditions(query: WorklistQuery) -> Iterator[tuple[str, WorklistQuery
     for name, accepted in query.equal_or_unknown.items():
         yield name, WorklistQuery(equal_or_unknown={name: accepted})
     for name, pattern in query.like.items():
-        yield name, WorklistQuery(like={name: pattern})
+        yield name, WorklistQuery(like={name: pattern}, unknown_like=query.unknown_like & {name})
     for name, bounds in query.ranges.items():
         yield name, WorklistQuery(ranges={name: bounds})
     if query.period is not None:

@@ -12,7 +12,7 @@ from pylantir.cli.database import reading
 from pylantir.cli.output import print_json, print_rows
 from pylantir.dicom.find.explanation import Reason, explain_item, make_identifier
 from pylantir.dicom.find.matching import parse_query
-from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.settings import DicomSettings, Settings
 from pylantir.store.read.worklist import find_item, find_matching
@@ -32,7 +32,7 @@ def explain(settings: Settings, options: argparse.Namespace) -> int:
             raise PylantirError(f"no item {options.item}; `pylantir query-db --all` lists them")
         reasons = explain_item(item, keys, caller, settings.dicom, today)
         if all(reason.is_met for reason in reasons):
-            query = parse_query(make_identifier(keys)).query
+            query = for_station(parse_query(make_identifier(keys)).query, caller)
             limits = serving_limits(query, settings.dicom.serving, today)
             limits += profile_limits(settings.dicom.profile_of(caller), caller)
             matches = (row["id"] for row in find_matching(connection, limited(query, limits)))

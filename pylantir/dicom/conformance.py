@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from pylantir.dicom.find import matching
 from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
 from pylantir.dicom.net import admission, bounds, bridge, connection, messages, negotiation, reception, services
 from pylantir.settings import CHARACTER_SETS, DicomSettings
@@ -93,7 +92,7 @@ def _limits() -> str:
         ("Longest identifier of a C-FIND", f"{messages.MAX_IDENTIFIER_BYTES} bytes"),
         ("Elements and items of an identifier", bounds.IDENTIFIER_BOUNDS.elements),
         ("Values of one element of an identifier", bounds.IDENTIFIER_BOUNDS.values),
-        ("Nesting of an identifier", f"{matching.MAX_NESTING} levels"),
+        ("Nesting of an identifier", f"{bounds.IDENTIFIER_BOUNDS.nesting} levels"),
         (
             "Elements and items of a report",
             f"{bounds.REPORT_ELEMENTS}, and one for each {bounds.REPORT_BYTES_PER_ELEMENT} bytes",

@@ -19,7 +19,7 @@ from pynetdicom.dsutils import decode
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, Row
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
-from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.dicom.net.commands import Ending
 from pylantir.dicom.net.services import FindExchange
 from pylantir.dicom.text.charset import CharacterSet, Loss, charset_name
@@ -133,7 +133,7 @@ class _Answering:
         )
         encoder = ResponseEncoder(parsed, writing)
         pending = PENDING_UNSUPPORTED_KEYS if parsed.unsupported else PENDING
-        batches = find(limited(parsed.query, limits), encoder.fields)
+        batches = find(limited(for_station(parsed.query, exchange.caller), limits), encoder.fields)
         try:
             for batch in batches:
                 rows = batch

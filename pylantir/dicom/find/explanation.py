@@ -16,7 +16,7 @@ from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUT
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import encode_item
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
-from pylantir.dicom.find.serving import Limit, profile_limits, serving_limits
+from pylantir.dicom.find.serving import Limit, for_station, profile_limits, serving_limits
 from pylantir.dicom.text.charset import CharacterSet, charset_name
 from pylantir.entry import WORKLIST_FIELDS
 from pylantir.errors import PylantirError
@@ -82,7 +82,7 @@ def explain_item(
     """
     parsed = parse_query(make_identifier(keys))
     reasons = list(_explain_admission(caller, settings))
-    for field, condition in single_conditions(parsed.query):
+    for field, condition in single_conditions(for_station(parsed.query, caller)):
         fields = (field, "scheduled_start_time") if condition.period else (field,)
         given = [(keyword, keys[keyword]) for keyword in keys if _QUERYABLE[keyword].fields[0] in fields]
         reasons.append(_reason(" and ".join(keyword for keyword, _ in given), condition, fields, item, given))

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
-from pylantir.dicom.find.attributes import WIRE_STATUSES, WorklistAttribute, attributes_by_place
+from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WorklistAttribute, attributes_by_place
 from pylantir.dicom.find.datetimes import (
     Bounds,
     combined_period,
@@ -28,7 +29,6 @@ from pylantir.dicom.find.datetimes import (
 from pylantir.errors import InvalidQuery
 from pylantir.query import WorklistQuery, pattern_test
 
-MAX_NESTING = 64
 MAX_VALUES = 1000
 MAX_VALUE_LENGTH = 1024
 SPECIFIC_CHARACTER_SET = 0x00080005
@@ -77,7 +77,7 @@ def parse_query(identifier: Dataset) -> ParsedQuery:
     Source: DICOM PS3.4 C.2.2.2 (attribute matching), K.4.1.1.3 (keys), K.4.1.3 (statuses).
     """
     reading = _Reading()
-    requested = reading.read_level(identifier, path=(), depth=1)
+    requested = reading.read_level(identifier, path=())
     if not requested:
         raise InvalidQuery(reading.places[(), 0x00400100].tag, "the identifier asks for nothing")
     return ParsedQuery(query=reading.query(), requested=requested, unsupported=tuple(reading.unsupported))
@@ -100,7 +100,17 @@ class _Reading:
             period = combined_period(ranges.pop("scheduled_start_date"), ranges.pop("scheduled_start_time"))
         return WorklistQuery(equal=self.equal, like=self.like, ranges=ranges, period=period)
 
-    def read_level(self, level: Dataset, *, path: tuple[str, ...], depth: int) -> tuple[RequestedKey, ...]:
+    def read_level(
+        self, level: Dataset, *, path: tuple[str, ...], is_declared: bool = False
+    ) -> tuple[RequestedKey, ...]:
+        """Read the keys of the identifier or of an item.
+
+        Args:
+            level: Their data set.
+            path: Keywords of the sequences around it.
+            is_declared: A character set is declared around it.
+        """
+        is_declared = is_declared or _declares_character_set(level)
         requested = []
         # keys() does not decode: an element that cannot be decoded is found out one by one.
         for tag in sorted(level.keys()):
@@ -109,40 +119,55 @@ class _Reading:
                 if tag.is_private:
                     self.unsupported.append(int(tag))
                 continue
-            requested.append(self._read_key(_element(level, tag), path=path, depth=depth))
+            attribute = self.places.get((path, int(tag)))
+            if attribute is None:
+                self.unsupported.append(int(tag))
+                requested.append(RequestedKey(tag=int(tag), vr=_unknown_vr(level, tag)))
+            elif attribute.matching == "none" and attribute.vr != "SQ":
+                # What selects nothing need not be understood.
+                if not _is_universal(level, tag):
+                    self.unsupported.append(int(tag))
+                requested.append(RequestedKey(tag=int(tag), vr=attribute.vr, attribute=attribute))
+            else:
+                element = _element(level, tag)
+                requested.append(self._read_key(element, attribute, path, is_declared=is_declared))
         return tuple(requested)
 
-    def _read_key(self, element: DataElement, *, path: tuple[str, ...], depth: int) -> RequestedKey:
+    def _read_key(
+        self,
+        element: DataElement,
+        attribute: WorklistAttribute,
+        path: tuple[str, ...],
+        *,
+        is_declared: bool,
+    ) -> RequestedKey:
         tag = int(element.tag)
-        attribute = self.places.get((path, tag))
         is_sequence = element.VR == "SQ"
-        if attribute is not None and (attribute.vr == "SQ") != is_sequence:
+        if (attribute.vr == "SQ") != is_sequence:
             expected = "a sequence" if attribute.vr == "SQ" else f"a value of VR {attribute.vr}"
             raise InvalidQuery(tag, f"{attribute.keyword} must be {expected}")
         if is_sequence:
-            return self._read_sequence(element, attribute, path=path, depth=depth)
-        if attribute is None:
-            self.unsupported.append(tag)
-            # "US or SS" and the like: what an attribute without a value is written as does not matter.
-            return RequestedKey(tag=tag, vr=element.VR[:2])
-        self._read_condition(element, attribute)
+            return self._read_sequence(element, attribute, path, is_declared=is_declared)
+        self._read_condition(element, attribute, is_declared=is_declared)
         return RequestedKey(tag=tag, vr=attribute.vr, attribute=attribute)
 
     def _read_sequence(
-        self, element: DataElement, attribute: WorklistAttribute | None, *, path: tuple[str, ...], depth: int
+        self,
+        element: DataElement,
+        attribute: WorklistAttribute,
+        path: tuple[str, ...],
+        *,
+        is_declared: bool,
     ) -> RequestedKey:
         tag = int(element.tag)
-        if depth > MAX_NESTING:
-            raise InvalidQuery(tag, f"nested deeper than {MAX_NESTING} levels")
         items = element.value or ()
         if len(items) > 1:
-            raise InvalidQuery(tag, "a sequence in a query has one item at most")
-        if attribute is None:
+            if attribute.keyword == SPS:
+                raise InvalidQuery(tag, "a sequence in a query has one item at most")
+            # Nothing in the others selects.
             self.unsupported.append(tag)
-        inner_path = (*path, attribute.keyword if attribute else "")
-        children = self.read_level(items[0], path=inner_path, depth=depth + 1) if items else ()
-        if attribute is None:
-            return RequestedKey(tag=tag, vr="SQ")
+        inner_path = (*path, attribute.keyword)
+        children = self.read_level(items[0], path=inner_path, is_declared=is_declared) if items else ()
         return RequestedKey(tag=tag, vr="SQ", attribute=attribute, children=children or self._everything_in(inner_path))
 
     def _everything_in(self, path: tuple[str, ...]) -> tuple[RequestedKey, ...]:
@@ -158,13 +183,10 @@ class _Reading:
             if around == path
         )
 
-    def _read_condition(self, element: DataElement, attribute: WorklistAttribute) -> None:
+    def _read_condition(self, element: DataElement, attribute: WorklistAttribute, *, is_declared: bool) -> None:
         tag = attribute.tag
-        values = _texts(element)
+        values = _texts(element, is_declared=is_declared)
         if not values:
-            return
-        if attribute.matching == "none":
-            self.unsupported.append(tag)
             return
         name = attribute.fields[0]
         if attribute.matching == "uid":
@@ -173,40 +195,77 @@ class _Reading:
             self.equal[name] = _stored_statuses(values)
         elif attribute.matching == "text" and not any(_has_wildcard(value) for value in values):
             self.equal[name] = tuple(values)
+        elif attribute.matching in ("date", "time"):
+            self._read_moments(values, attribute)
         elif len(values) > 1:
             raise InvalidQuery(tag, f"{attribute.keyword} must have one value")
-        elif attribute.matching in ("date", "time"):
-            self._read_moment(values[0], attribute)
         else:
             self.like[name] = values[0]
 
-    def _read_moment(self, value: str, attribute: WorklistAttribute) -> None:
+    def _read_moments(self, values: list[str], attribute: WorklistAttribute) -> None:
+        """Read one value, a range, or a list of values; a `-` alone is a range that is open at both ends."""
         name = attribute.fields[0]
         is_date = attribute.matching == "date"
+        if "-" in values:
+            return
         try:
-            if "-" in value:
-                self.ranges[name] = date_bounds(value) if is_date else time_bounds(value)
+            if len(values) == 1 and "-" in values[0]:
+                self.ranges[name] = date_bounds(values[0]) if is_date else time_bounds(values[0])
+            elif is_date:
+                self.equal[name] = tuple(map(single_date, values))
             else:
-                self.equal[name] = (single_date(value),) if is_date else single_times(value)
+                self.equal[name] = tuple(time for value in values for time in single_times(value))
         except ValueError as error:
             raise InvalidQuery(attribute.tag, f"{attribute.keyword}: {error}") from None
 
 
-def _element(level: Dataset, tag: BaseTag) -> DataElement:
+def _declares_character_set(level: Dataset) -> bool:
+    """Whether a level says in which character set it is; ASCII does not count for what is beyond it."""
+    if SPECIFIC_CHARACTER_SET not in level:
+        return False
+    raw = level.get_item(SPECIFIC_CHARACTER_SET)
+    value = raw.value if raw is not None else None
+    said = value if isinstance(value, bytes) else "\\".join([value] if isinstance(value, str) else value or ()).encode()
+    return said.strip(b" \0\\") not in (b"", b"ISO_IR 6")
+
+
+def _unknown_vr(level: Dataset, tag: BaseTag) -> str:
+    """The value representation to answer in for an attribute that is not known; its value is not looked at."""
+    _check_whole(level, tag)
+    given = getattr(level.get_item(tag), "VR", None)
     try:
-        raw = level.get_item(tag)
-        whole = not (isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length)
-        element = level[tag]
-    except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
-        raise InvalidQuery(int(tag), f"the element cannot be decoded ({type(error).__name__})") from None
-    if not whole:
+        known = dictionary_VR(tag)
+    except KeyError:
+        known = "UN"
+    # "US or SS" and the like: what an attribute without a value is written as does not matter.
+    return str(given if given not in (None, "UN") else known)[:2]
+
+
+def _is_universal(level: Dataset, tag: BaseTag) -> bool:
+    _check_whole(level, tag)
+    value = getattr(level.get_item(tag), "value", None)
+    return not (value.strip(b" *\0") if isinstance(value, bytes) else value)
+
+
+def _check_whole(level: Dataset, tag: BaseTag) -> None:
+    raw = level.get_item(tag)
+    if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
         # pydicom takes what there is: half a patient ID may be somebody else's.
         raise InvalidQuery(int(tag), "the element is cut short")
-    return element
 
 
-def _texts(element: DataElement) -> list[str]:
+def _element(level: Dataset, tag: BaseTag) -> DataElement:
+    _check_whole(level, tag)
+    try:
+        return level[tag]
+    except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
+        raise InvalidQuery(int(tag), f"the element cannot be decoded ({type(error).__name__})") from None
+
+
+def _texts(element: DataElement, *, is_declared: bool) -> list[str]:
     """The values of a key as text, without padding; none for a universal key (no value, or `*` alone).
+
+    Text beyond ASCII whose character set nobody declared is read as UTF-8 where it is valid, else as Latin-1.
 
     Raises:
         InvalidQuery: A value is no text, far too long, or holds control characters.
@@ -221,6 +280,7 @@ def _texts(element: DataElement) -> list[str]:
             raise InvalidQuery(tag, "the value is no text")
         try:
             text = "" if one is None else str(one)
+            text = text if is_declared or text.isascii() else _as_utf_8(text)
             text.encode()
         except (UnicodeError, LookupError):
             raise InvalidQuery(tag, "the value does not fit its character set") from None
@@ -234,6 +294,14 @@ def _texts(element: DataElement) -> list[str]:
         else:
             return []
     return [text for text in values if text]
+
+
+def _as_utf_8(text: str) -> str:
+    """Undo the reading as Latin-1, which is the library's for what is not declared."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _tidy_name(text: str) -> str:

@@ -7,14 +7,15 @@ their own, each with its reason. Pure: the clock is passed in.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
-from pylantir.query import WorklistQuery, narrowed
+from pylantir.query import WorklistQuery, narrowed, pattern_test
 from pylantir.settings import ScannerProfile, ServingSettings
 
 STATUS_FIELD = "performed_procedure_step_status"
 START_FIELD = "scheduled_start_date"
+STATION_FIELD = "scheduled_station_aetitle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +56,30 @@ def profile_limits(profile: ScannerProfile, station_aet: str) -> list[Limit]:
     """
     limits = []
     if profile.only_own_station:
-        own = WorklistQuery(equal_or_unknown={"scheduled_station_aetitle": (station_aet,)})
+        own = WorklistQuery(equal_or_unknown={STATION_FIELD: (station_aet,)})
         limits.append(Limit(origin="modalities.only_own_station", query=own))
     if profile.modalities:
         limits.append(Limit(origin="modalities.modality", query=WorklistQuery(equal={"modality": profile.modalities})))
     return limits
+
+
+def for_station(query: WorklistQuery, station_aet: str) -> WorklistQuery:
+    """Let a scanner that asks for its own AE title find what is planned for no station in particular.
+
+    Such an item is offered to it as its own; another station's title does not find it.
+
+    Args:
+        query: As the scanner put it.
+        station_aet: Its AE title.
+    """
+    equal = dict(query.equal)
+    if station_aet in equal.get(STATION_FIELD, ()):
+        either = {**query.equal_or_unknown, STATION_FIELD: equal.pop(STATION_FIELD)}
+        return replace(query, equal=equal, equal_or_unknown=either)
+    pattern = query.like.get(STATION_FIELD)
+    if pattern is not None and pattern_test(STATION_FIELD, pattern)(station_aet):
+        return replace(query, unknown_like=query.unknown_like | {STATION_FIELD})
+    return query
 
 
 def limited(query: WorklistQuery, limits: list[Limit]) -> WorklistQuery:

@@ -26,14 +26,19 @@ _TAG_AND_LENGTH = struct.Struct("<HHI")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The most that a data set may have. Items of sequences count as elements."""
+    """The most that a data set may have. Items of sequences count as elements.
+
+    Attributes:
+        unique: No element may stand twice in one data set or item: which of them counts would be a guess.
+    """
 
     elements: int
     values: int
     nesting: int
+    unique: bool = False
 
 
-IDENTIFIER_BOUNDS = Bounds(elements=2000, values=1000, nesting=64)
+IDENTIFIER_BOUNDS = Bounds(elements=2000, values=1000, nesting=64, unique=True)
 REPORT_ELEMENTS = 20_000
 REPORT_BYTES_PER_ELEMENT = 16
 """A report may have more elements than that, but not emptier ones: an image's reference has 25 bytes an element."""
@@ -84,11 +89,15 @@ class _Scan:
         """Walk over the elements of a data set or item, until its end or its delimiter; gives the position after it."""
         if depth > self._bounds.nesting:
             raise _Excess(f"sequences nested deeper than {self._bounds.nesting} levels")
+        seen: set[int] = set()
         while start < end:
             tag, vr, length, start = self._header(start, end)
             if tag in {_ITEM_END, _SEQUENCE_END}:
                 return start
             self._count_element()
+            if tag in seen and self._bounds.unique:
+                raise _Excess(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) twice")
+            seen.add(tag)
             if length == _UNDEFINED:
                 start = self._items(start, end, depth)
                 continue

@@ -57,6 +57,7 @@ def find_values(
     Raises:
         StoreError: The database cannot be read just now, or a field is no worklist field.
     """
+    # A condition that an item without a value meets as well is exact in SQL: an AE title is no name.
     tests = [(name, pattern_test(name, pattern)) for name, pattern in query.like.items()]
     columns = [_served_column(name) for name in fields] + [_column(name) for name, _ in tests]
     statement = _statement(query, columns, dialect=connection.dialect.name)
@@ -110,7 +111,7 @@ def describe_error(error: SQLAlchemyError) -> str:
 
 
 def _passes(values: Sequence[Any], tests: Sequence[tuple[str, Callable[[str], bool]]]) -> bool:
-    return all(test(value) for value, (_, test) in zip(values, tests, strict=True))
+    return all(not value or test(value) for value, (_, test) in zip(values, tests, strict=True))
 
 
 def _statement(query: WorklistQuery, columns: Sequence[Column[Any]], *, dialect: str) -> Select[Any]:
@@ -122,7 +123,10 @@ def _statement(query: WorklistQuery, columns: Sequence[Column[Any]], *, dialect:
     for name, accepted in query.equal_or_unknown.items():
         column = _column(name)
         conditions.append(or_(column.is_(None), column.in_(["", *accepted])))
-    conditions += [_superset(_column(name), pattern, dialect) for name, pattern in query.like.items()]
+    for name, pattern in query.like.items():
+        similar = _superset(_column(name), pattern, dialect)
+        is_open = name in query.unknown_like
+        conditions.append(or_(similar, _column(name).is_(None), _column(name) == "") if is_open else similar)
     for name, bounds in query.ranges.items():
         conditions.append(_within(_column(name), *bounds))
     if query.period is not None:

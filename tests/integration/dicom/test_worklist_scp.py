@@ -143,6 +143,31 @@ def test_a_broken_identifier_is_refused_with_its_element_and_the_association_goe
         assert len(ask(opened, query())[0]) == 3
 
 
+@pytest.mark.parametrize(
+    ("calling", "wanted", "expected"),
+    [
+        ("MR1", "MR1", ["P1", "P3"]),
+        ("MR1", "MR2", ["P2"]),
+        ("MR1", "MR*", ["P1", "P2", "P3"]),
+        ("CT1", "MR1", ["P1"]),
+        ("CT1", "MR*", ["P1", "P2"]),
+        ("CT1", "CT1", ["P3"]),
+    ],
+)
+def test_a_scanner_finds_by_its_own_title_what_is_planned_for_no_station(
+    bound: socket.socket, tmp_path: Path, calling: str, wanted: str, expected: list[str]
+) -> None:
+    stations = {"P1": "MR1", "P2": "MR2", "P3": ""}
+    items = [
+        {"patient_id": patient, "scheduled_station_aetitle": station, "scheduled_start_date": "20260105"}
+        for patient, station in stations.items()
+    ]
+    engine = store_items(tmp_path / "worklist.db", items)
+    with serving(bound, find_in(engine)) as served:
+        assert patients(served, query({"ScheduledStationAETitle": wanted}), calling=calling) == expected
+    engine.dispose()
+
+
 NESTED = b"\x08\x00\x10\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
 
 
@@ -154,8 +179,9 @@ NESTED = b"\x08\x00\x10\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
         b"\x40\x00\x00\x01\x04\x00\x00\x00text",
         b"\x10\x00\x20\x00\xff\xff\xff\x7fP1",
         b"\x08\x00",
+        b"\x10\x00\x20\x00\x04\x00\x00\x00P001\x10\x00\x20\x00\x00\x00\x00\x00",
     ],
-    ids=["endless nesting", "deep nesting", "text for a sequence", "cut short", "no element"],
+    ids=["endless nesting", "deep nesting", "text for a sequence", "cut short", "no element", "an element twice"],
 )
 def test_hostile_bytes_are_answered_and_the_association_goes_on(served: Served, identifier: bytes) -> None:
     request = C_FIND()

@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.find.serving import STATION_FIELD, for_station, limited, profile_limits, serving_limits
 from pylantir.query import WorklistQuery, item_matches
 from pylantir.settings import ScannerProfile, ServingSettings
 
@@ -77,3 +77,21 @@ def test_a_scanner_sees_its_modalities_even_when_it_asks_for_another() -> None:
     for query in (EVERYTHING, WorklistQuery(equal={"modality": ("PT", "CT")})):
         assert item_matches(limited(query, limits), {"modality": "PT"})
         assert not item_matches(limited(query, limits), {"modality": "CT"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "station", "stations"),
+    [
+        (WorklistQuery(equal={STATION_FIELD: ("MR1",)}), "MR1", ["MR1", ""]),
+        (WorklistQuery(equal={STATION_FIELD: ("MR2",)}), "MR1", ["MR2"]),
+        (WorklistQuery(equal={STATION_FIELD: ("MR1", "MR2")}), "MR1", ["MR1", "MR2", ""]),
+        (WorklistQuery(like={STATION_FIELD: "MR*"}), "MR1", ["MR1", "MR2", ""]),
+        (WorklistQuery(like={STATION_FIELD: "MR*"}), "CT1", ["MR1", "MR2"]),
+        (WorklistQuery(), "MR1", ["MR1", "MR2", ""]),
+    ],
+)
+def test_an_item_of_no_station_is_found_by_the_callers_own_title(
+    wanted: WorklistQuery, station: str, stations: list[str]
+) -> None:
+    query = for_station(wanted, station)
+    assert [one for one in ("MR1", "MR2", "") if item_matches(query, {STATION_FIELD: one})] == stations
