@@ -20,9 +20,16 @@ UTF_8 = "ISO_IR 192"
 Row = Mapping[str, object]
 
 
-def encode_response(row: Row, parsed: ParsedQuery, *, station_aet: str, send_empty: bool = True) -> Dataset:
+def encode_response(
+    row: Row,
+    parsed: ParsedQuery,
+    *,
+    station_aet: str,
+    charset: CharacterSet | None = None,
+    send_empty: bool = True,
+) -> Dataset:
     """Build the identifier of one pending response; raises RecordRejected for an item that may not be sent."""
-    response = _encode_level(row, parsed.requested, station_aet, send_empty=send_empty)
+    response = _encode_level(row, parsed.requested, station_aet, charset, send_empty=send_empty)
     if not all(element.VR == "SQ" or str(element.value).isascii() for element in response.iterall()):
         response.SpecificCharacterSet = UTF_8
     return response
@@ -57,13 +64,21 @@ def attribute_text(attribute: WorklistAttribute, row: Row) -> str:
     return text
 
 
-def _encode_level(row: Row, keys: tuple[RequestedKey, ...], station_aet: str, *, send_empty: bool) -> Dataset:
+def _encode_level(
+    row: Row, keys: tuple[RequestedKey, ...], station_aet: str, charset: CharacterSet | None, *, send_empty: bool
+) -> Dataset:
     level = Dataset()
     for key in keys:
+        if key.attribute is not None and key.attribute.keyword in ("CodeValue", "LongCodeValue"):
+            # A code stands in one of the two, by its length; the other is not there.
+            if (len(_stored(row, "protocol_name")) > 16) != (key.attribute.keyword == "LongCodeValue"):
+                continue
+            level.add(DataElement(key.tag, key.vr, _stored(row, "protocol_name")))
+            continue
         value: Sequence | str | int | None
         if key.vr == "SQ":
-            present = key.attribute is not None and _has_item(key.attribute, row)
-            items = [_encode_level(row, key.children, station_aet, send_empty=send_empty)] if present else []
+            present = key.attribute is not None and _has_item(key, row, charset)
+            items = [_encode_level(row, key.children, station_aet, charset, send_empty=send_empty)] if present else []
             value = Sequence(items)
         else:
             value = _value(row, key, station_aet)
@@ -86,10 +101,17 @@ def _value(row: Row, key: RequestedKey, station_aet: str) -> str | int | None:
     return text or None
 
 
-def _has_item(sequence: WorklistAttribute, row: Row) -> bool:
-    if sequence.keyword == PROTOCOL_CODE:
-        return bool(_stored(row, "protocol_name") and _stored(row, "hisris_coding_designator"))
-    return sequence.keyword == SPS
+def _has_item(key: RequestedKey, row: Row, charset: CharacterSet | None) -> bool:
+    assert key.attribute is not None
+    if key.attribute.keyword != PROTOCOL_CODE:
+        return key.attribute.keyword == SPS
+    code, scheme = _stored(row, "protocol_name"), _stored(row, "hisris_coding_designator")
+    asked = {child.attribute.keyword for child in key.children if child.attribute}
+    needed = "LongCodeValue" if len(code) > 16 else "CodeValue"
+    if not (code and scheme) or (asked & {"CodeValue", "LongCodeValue"} and needed not in asked):
+        return False
+    texts = [code if needed in asked else "", scheme if "CodingSchemeDesignator" in asked else ""]
+    return all(charset is None or text.isascii() or charset.encode(text, "LO").loss is Loss.NONE for text in texts)
 
 
 def _stored(row: Row, name: str) -> str:

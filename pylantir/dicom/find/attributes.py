@@ -5,11 +5,15 @@ Lives in the server process. Nothing comes in; the table is constant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from pylantir.targets import TARGETS
 
 Matching = Literal["none", "text", "uid", "name", "date", "time", "status"]
 """How a key with a value selects: not at all; single value and wildcard; list of UIDs; person name; date or
@@ -68,7 +72,7 @@ def _attribute(
     )
 
 
-WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
+FIELD_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
     # Scheduled procedure step
     _attribute(SPS, "1", required=True),
     _attribute(f"{SPS}.ScheduledStationAETitle", "1", "scheduled_station_aetitle", matching="text", required=True),
@@ -105,7 +109,6 @@ WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
         "protocol_name",
         "modality",
     ),
-    # A sequence whose parts have no field is always empty.
     _attribute("RequestedProcedureCodeSequence", "1C"),
     _attribute("RequestedProcedureCodeSequence.CodeValue", "1"),
     _attribute("RequestedProcedureCodeSequence.CodingSchemeDesignator", "1"),
@@ -142,12 +145,31 @@ WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (
     _attribute("Allergies", "2", "allergies", matching="text"),
     _attribute("SpecialNeeds", "2", "special_needs", matching="text"),
 )
-"""Every attribute that is known, in the order of PS3.4 table K.6-1."""
+"""What worklist fields hold, in the order of PS3.4 table K.6-1."""
 
 
+def _further_attributes() -> Iterator[WorklistAttribute]:
+    """List what is kept among an item's further attributes (`dicom:` targets), and the parts of its sequences."""
+    known = {(attribute.path, attribute.keyword) for attribute in FIELD_ATTRIBUTES}
+    for target in TARGETS.values():
+        *path, keyword = target.path.split(".")
+        if target.worklist_field is None:
+            places = [(tuple(path), keyword, "3")]
+            parts = target.parts.items()
+            places += [((*path, keyword), name, "1" if part.required else "3") for name, part in parts]
+            for around, name, return_type in places:
+                if (around, name) not in known:
+                    yield WorklistAttribute(keyword=name, return_type=return_type, path=around)
+
+
+WORKLIST_ATTRIBUTES: tuple[WorklistAttribute, ...] = (*FIELD_ATTRIBUTES, *_further_attributes())
+"""Every attribute that is known."""
+
+
+@functools.cache
 def attributes_by_place() -> Mapping[tuple[tuple[str, ...], int], WorklistAttribute]:
     """Index the table: (keywords of the sequences around, tag) -> attribute."""
-    return {(attribute.path, attribute.tag): attribute for attribute in WORKLIST_ATTRIBUTES}
+    return MappingProxyType({(attribute.path, attribute.tag): attribute for attribute in WORKLIST_ATTRIBUTES})
 
 
 # The status of a step in the standard's terms (PS3.3 C.4.10), for the terms that the worklist keeps.

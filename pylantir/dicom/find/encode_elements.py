@@ -9,30 +9,36 @@ Source: DICOM PS3.5 6.2 (padding), 7.1.2 and 7.1.3 (explicit and implicit VR), 7
 
 from __future__ import annotations
 
-import re
+import functools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TypeGuard
 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from pylantir.dicom.find.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
+from pylantir.dicom.find.encode_attributes import (
+    ItemsElement,
+    Notes,
+    TextElement,
+    encode_text,
+    stored_attributes,
+    target_of,
+)
 from pylantir.dicom.find.matching import RequestedKey
 from pylantir.dicom.text.charset import CharacterSet, Encoded, Loss
 from pylantir.dicom.text.identifiers import IDENTIFIERS
-from pylantir.invisible import without_invisible
+from pylantir.entry import ATTRIBUTES_FIELD
 
 KG_PER_LB = 0.45359237
-CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-"""Value representations whose text is written in the Specific Character Set; all others are ASCII."""
 REMEMBERED_VALUES = 256
 UNKNOWN = (None, "")
 _UNSIGNED_MAX = _SHORT_MAX = 0xFFFF
-_CODE_FIELDS = ("protocol_name", "hisris_coding_designator")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
+CODE_FIELDS = ("protocol_name", "hisris_coding_designator")
+_LONGEST_CODE = 16
 _ITEM = struct.Struct("<HHI")
 
 Columns = Mapping[str, Sequence[object]]
@@ -60,8 +66,8 @@ class Writing:
 class Level:
     """The attributes of a data set, or of an item of a sequence."""
 
-    def __init__(self, keys: Iterable[RequestedKey], writing: Writing, *, is_code: bool = False) -> None:
-        compiled = [(key.tag, _compile(key, writing, is_code=is_code)) for key in keys]
+    def __init__(self, keys: Iterable[RequestedKey], writing: Writing, notes: Notes, *, is_code: bool = False) -> None:
+        compiled = [(key.tag, _compile(key, writing, notes, is_code=is_code)) for key in keys]
         # In a data set, the elements stand in the order of their tags.
         self._parts = [part for _, part in sorted(compiled, key=itemgetter(0))]
         self.values: list[Value] = []
@@ -70,9 +76,9 @@ class Level:
             if isinstance(part, Value):
                 self.values.append(part)
                 self.fields += part.fields
-            elif isinstance(part, SequenceItem):
-                self.values += part.level.values
-                self.fields += (*part.level.fields, *(_CODE_FIELDS if part.is_code else ()))
+            elif not isinstance(part, bytes):
+                self.values += part.values
+                self.fields += part.fields
 
     def encode(self, columns: Columns, count: int) -> list[bytes]:
         """Write the level for each of `count` rows."""
@@ -88,14 +94,22 @@ class Level:
                 yield part.encode(columns, count)
 
 
-def _compile(key: RequestedKey, writing: Writing, *, is_code: bool) -> bytes | Value | SequenceItem:
+def _compile(
+    key: RequestedKey, writing: Writing, notes: Notes, *, is_code: bool
+) -> bytes | Value | SequenceItem | FurtherAttribute:
     attribute = key.attribute
-    if key.vr == "SQ":
-        # The other sequences have no source: they are always empty.
-        known = attribute is not None and attribute.keyword in (SPS, PROTOCOL_CODE)
-        return SequenceItem(key, writing) if known else Starts(key.tag, key.vr, writing)[0]
-    if attribute is None or not attribute.fields:
-        return Starts(key.tag, key.vr, writing)[0]
+    empty = Starts(key.tag, key.vr, writing)[0]
+    if attribute is None:
+        return empty
+    if key.vr == "SQ" and attribute.keyword == SPS:
+        return SequenceItem(key, writing, notes)
+    if target_of(attribute.path, attribute.keyword) is not None:
+        return FurtherAttribute(key, writing, notes)
+    if is_code and attribute.keyword == "LongCodeValue":
+        # What fits into Code Value stands there alone.
+        return b""
+    if not attribute.fields:
+        return empty
     kind = Number if key.vr == "US" else Value
     return kind(key.tag, attribute, writing, is_code=is_code)
 
@@ -173,18 +187,15 @@ class Value(dict[object, bytes]):
 
     def _beyond_ascii(self, stored: object, text: str) -> bytes:
         """Write what is not plain: without what nobody sees, and in the scanner's character set."""
-        if self._vr not in CHARACTER_SET_VRS:
-            return text.encode("ascii", "replace")
         if self._is_identifier:
             # It fits, or the row would have been left out.
             data = self._charset.encode_exactly(text) if self._charset else text.encode()
-            encoded = Encoded(data=data, loss=Loss.NONE, is_ascii=text.isascii())
+            encoded: Encoded | None = Encoded(data=data, loss=Loss.NONE, is_ascii=text.isascii())
         else:
-            text = _CONTROLS.sub("", without_invisible(text))
-            utf_8 = Encoded(data=text.encode(errors="replace"), loss=Loss.NONE, is_ascii=text.isascii())
-            encoded = self._charset.encode(text, self._vr) if self._charset else utf_8
-            if self._vr == "PN" and not encoded.data.strip(b" ^="):
-                encoded = Encoded(data=b"?", loss=Loss.INCOMPLETE, is_ascii=True)
+            encoded = encode_text(text, self._vr, self._charset)
+        assert encoded is not None  # noqa: S101 - only an exact text may not be writable
+        if self._vr == "PN" and not encoded.data.strip(b" ^="):
+            encoded = Encoded(data=b"?", loss=Loss.INCOMPLETE, is_ascii=True)
         self.foreign[stored] = encoded
         return encoded.data
 
@@ -202,20 +213,84 @@ class Number(Value):
 class SequenceItem:
     """A sequence with one item, or for a code, none where there is no code."""
 
-    def __init__(self, key: RequestedKey, writing: Writing) -> None:
-        assert key.attribute is not None  # noqa: S101 - see _compile
-        self.is_code = key.attribute.keyword == PROTOCOL_CODE
-        self.level = Level(key.children, writing, is_code=self.is_code)
+    def __init__(self, key: RequestedKey, writing: Writing, notes: Notes, *, is_code: bool = False) -> None:
+        self._is_code = is_code
+        self._level = Level(key.children, writing, notes, is_code=is_code)
         self._starts = Starts(key.tag, "SQ", writing)
+        self.values = self._level.values
+        self.fields = (*self._level.fields, *(CODE_FIELDS if is_code else ()))
 
     def encode(self, columns: Columns, count: int) -> list[bytes]:
         """Write the sequence for each of `count` rows."""
         starts, begin_item = self._starts, _ITEM.pack
-        items = self.level.encode(columns, count)
+        items = self._level.encode(columns, count)
         written = [starts[len(item) + _ITEM.size] + begin_item(0xFFFE, 0xE000, len(item)) + item for item in items]
-        if not self.is_code:
+        if not self._is_code:
             return written
         return [one if there else starts[0] for one, there in zip(written, _has_code(columns), strict=True)]
+
+
+class FurtherAttribute:
+    """An attribute that some rows have among their further attributes; for the others a worklist field may give it."""
+
+    def __init__(self, key: RequestedKey, writing: Writing, notes: Notes) -> None:
+        attribute = key.attribute
+        target = target_of(attribute.path, attribute.keyword) if attribute else None
+        assert attribute is not None  # noqa: S101 - see _compile
+        assert target is not None  # noqa: S101 - see _compile
+        starts = Starts(key.tag, key.vr, writing)
+        self._path, self._notes = target.path, notes
+        self._own: TextElement | ItemsElement
+        self._otherwise: bytes | Value | SequenceItem = starts[0]
+        self._makes_codes = attribute.keyword == PROTOCOL_CODE
+        if key.vr == "SQ":
+            self._own = ItemsElement(
+                [
+                    TextElement(
+                        child.attribute.keyword, child.vr, Starts(child.tag, child.vr, writing), writing.charset
+                    )
+                    for child in sorted(key.children, key=attrgetter("tag"))
+                    if child.attribute is not None
+                ],
+                starts,
+                target,
+            )
+            if self._makes_codes:
+                self._otherwise = SequenceItem(key, writing, notes, is_code=True)
+        else:
+            self._own = TextElement(attribute.keyword, key.vr, starts, writing.charset)
+            if attribute.fields:
+                self._otherwise = Value(key.tag, attribute, writing, is_code=False)
+        other = self._otherwise
+        self.values = [] if isinstance(other, bytes) else [other] if isinstance(other, Value) else other.values
+        self.fields = (ATTRIBUTES_FIELD, *(() if isinstance(other, bytes) else other.fields))
+
+    def encode(self, columns: Columns, count: int) -> list[bytes]:
+        """Write the attribute for each of `count` rows."""
+        other = self._otherwise
+        if isinstance(other, bytes):
+            written = [other] * count
+        elif isinstance(other, Value):
+            written = list(other.write(other.chosen(columns)))
+        else:
+            written = other.encode(columns, count)
+        for row, text in enumerate(columns[ATTRIBUTES_FIELD]):
+            own = stored_attributes(text).get(self._path) if isinstance(text, str) and text else None
+            if own is None and self._makes_codes:
+                own = _special_code(columns, row)
+            if own is not None:
+                written[row] = self._own.encode(own, row, self._notes)
+        return written
+
+
+def _special_code(columns: Columns, row: int) -> list[Mapping[str, str]] | None:
+    """The protocol as a code, where it is too long for Code Value or may not be transliterated."""
+    name, scheme = (columns[field][row] for field in CODE_FIELDS)
+    if name in UNKNOWN or scheme in UNKNOWN or _is_plain_code(name, scheme):
+        return None
+    value, designator = str(name), str(scheme)
+    keyword = "CodeValue" if len(value) <= _LONGEST_CODE else "LongCodeValue"
+    return [{keyword: value, "CodingSchemeDesignator": designator, "CodeMeaning": value}]
 
 
 class Starts(dict[int, bytes]):
@@ -258,8 +333,17 @@ def is_full(column: Sequence[object]) -> bool:
 
 
 def _has_code(columns: Columns) -> list[bool]:
-    value, scheme = (columns[name] for name in _CODE_FIELDS)
-    return [one not in UNKNOWN and other not in UNKNOWN for one, other in zip(value, scheme, strict=True)]
+    """Of each row, whether its protocol is a plain code; `_special_code` is for the others."""
+    value, scheme = (columns[name] for name in CODE_FIELDS)
+    return [_is_plain_code(one, other) for one, other in zip(value, scheme, strict=True)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_plain_code(value: object, scheme: object) -> bool:
+    if value in UNKNOWN or scheme in UNKNOWN:
+        return False
+    text = str(value)
+    return len(text) <= _LONGEST_CODE and (text + str(scheme)).isascii()
 
 
 def _wire_form(attribute: WorklistAttribute) -> Callable[[str], str] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pylantir.dicom.find.encode_attributes import Notes
 from pylantir.dicom.find.encode_elements import UNKNOWN, Columns, Level, Starts, Value, Writing, is_full
 from pylantir.dicom.find.matching import SPECIFIC_CHARACTER_SET, ParsedQuery
 from pylantir.dicom.text.charset import Loss
@@ -54,7 +55,8 @@ class ResponseEncoder:
         first = [key for key in keys if key.tag < SPECIFIC_CHARACTER_SET]
         # Nothing that the worklist knows sorts before Specific Character Set.
         self._head = b"".join(Starts(key.tag, key.vr, writing)[0] for key in first)
-        self._level = Level(keys[len(first) :], writing)
+        self._notes = Notes()
+        self._level = Level(keys[len(first) :], writing, self._notes)
         declared = "\\".join(writing.charset.terms if writing.charset else (UTF_8,)).encode()
         declared += b" " * (len(declared) % 2)
         self._declaration = Starts(SPECIFIC_CHARACTER_SET, "CS", writing)[len(declared)] + declared
@@ -73,9 +75,11 @@ class ResponseEncoder:
             batch.left_out = [(columns["id"][number], name) for number, name in sorted(lacking.items())]
             batch.unfit = [(columns["id"][number], name) for number, name in sorted(unfit.items())]
             return batch
+        self._notes.losses.clear()
+        self._notes.foreign.clear()
         bodies = self._level.encode(columns, len(rows))
         foreign = [value for value in self._level.values if value.foreign]
-        if not foreign:
+        if not foreign and not self._notes.losses:
             return EncodedBatch(identifiers=[self._head + body for body in bodies] if self._head else bodies)
         return self._declared(bodies, columns, foreign)
 
@@ -91,8 +95,8 @@ class ResponseEncoder:
 
     def _declared(self, bodies: list[bytes], columns: Columns, foreign: Iterable[Value]) -> EncodedBatch:
         """Declare the character set in the responses that need it."""
-        declarations = [b""] * len(bodies)
-        worst = [Loss.NONE] * len(bodies)
+        declarations = [self._declaration if row in self._notes.foreign else b"" for row in range(len(bodies))]
+        worst = [self._notes.losses.get(row, Loss.NONE) for row in range(len(bodies))]
         for one in foreign:
             for number, value in enumerate(one.chosen(columns)):
                 encoded = one.foreign.get(value)

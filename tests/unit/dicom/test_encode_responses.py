@@ -18,7 +18,7 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 
 from pylantir.dicom.find import encode_elements as wire_elements
-from pylantir.dicom.find.attributes import WORKLIST_ATTRIBUTES
+from pylantir.dicom.find.attributes import FIELD_ATTRIBUTES
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
 from pylantir.dicom.find.matching import ParsedQuery, RequestedKey, parse_query
@@ -72,7 +72,7 @@ UNKNOWN = [(0x00080001, "UL"), (0x00101020, "DS"), (0x00102180, "SH"), (0x001040
 def identifier(chosen: set[Any], path: tuple[str, ...] = ()) -> Dataset:
     """Empty keys, in sequences where they belong there."""
     level = Dataset()
-    for attribute in WORKLIST_ATTRIBUTES:
+    for attribute in FIELD_ATTRIBUTES:
         if attribute.path != path or (attribute.path, attribute.keyword) not in chosen:
             continue
         if attribute.vr == "SQ":
@@ -83,7 +83,7 @@ def identifier(chosen: set[Any], path: tuple[str, ...] = ()) -> Dataset:
     return level
 
 
-PLACES = [(attribute.path, attribute.keyword) for attribute in WORKLIST_ATTRIBUTES]
+PLACES = [(attribute.path, attribute.keyword) for attribute in FIELD_ATTRIBUTES]
 SPS_KEY = ((), "ScheduledProcedureStepSequence")
 IDENTIFIERS = st.builds(
     lambda chosen, unknown: with_unknown(identifier(chosen | {SPS_KEY}), unknown),
@@ -109,7 +109,7 @@ def by_pydicom(
         if any(asks_for(parsed.requested, one) for one in asked) and text and not can_be_exact(text, field, charset):
             return f"unfit {field}"
     try:
-        response = encode_response(row, parsed, station_aet="ASKING", send_empty=send_empty)
+        response = encode_response(row, parsed, station_aet="ASKING", charset=charset, send_empty=send_empty)
     except RecordRejected as error:
         return error.field
     loss = transcode(response, charset) if charset else Loss.NONE
@@ -156,7 +156,7 @@ def test_the_bytes_are_pydicoms(
     explicit_vr: bool,
     send_empty: bool,
 ) -> None:
-    rows = [{"id": number, **row} for number, row in enumerate(rows * 2, start=1)]
+    rows = [{"id": number, "dicom_attributes": None, **row} for number, row in enumerate(rows * 2, start=1)]
     charset = CharacterSet(terms) if terms else None
     parsed = parse_query(asked)
     writing = Writing(explicit_vr=explicit_vr, station_aet="ASKING", send_empty=send_empty, charset=charset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from typing import Any
 
@@ -20,6 +21,7 @@ from pylantir.entry import WORKLIST_FIELDS
 
 ROW: dict[str, object] = {
     **dict.fromkeys(WORKLIST_FIELDS),
+    "dicom_attributes": None,
     "id": 7,
     "study_instance_uid": "2.25.7",
     "patient_name": "Doe^Jane",
@@ -286,3 +288,116 @@ def test_what_nobody_sees_is_not_sent_in_names_and_descriptions(mark: str, terms
 
 def test_a_name_of_invisible_characters_alone_is_not_empty() -> None:
     assert str(answer(asking("PatientName"), patient_name="\u200b^\u202e").PatientName) == "?"
+
+
+def with_attributes(
+    identifier: Dataset, attributes: dict[str, object], terms: str | None = None, **values: object
+) -> Dataset:
+    """The response for ROW with further attributes."""
+    writing = Writing(explicit_vr=True, station_aet="ASKING", charset=CharacterSet((terms,)) if terms else None)
+    row = {**ROW, **values, "dicom_attributes": json.dumps(attributes)}
+    encoder = ResponseEncoder(parse_query(identifier), writing)
+    (response,) = encoder.encode([[row[name] for name in encoder.fields]]).identifiers
+    return decode(BytesIO(response), False, True)
+
+
+def test_values_of_further_attributes_are_served() -> None:
+    attributes: dict[str, object] = {
+        "PatientSize": ["1.70"],
+        "OtherPatientIDs": ["A1", "B2"],
+        "PatientComments": ["Müller: line\r\nline"],
+        "Allergies": ["Latex", "Nuts"],
+        "ScheduledProcedureStepSequence.CommentsOnTheScheduledProcedureStep": ["claustrophobic"],
+        "ScheduledProcedureStepSequence.ScheduledProcedureStepDescription": ["Knee"],
+    }
+    top = ("PatientSize", "OtherPatientIDs", "PatientComments", "Allergies", "InstitutionName")
+    step = ("CommentsOnTheScheduledProcedureStep", "ScheduledProcedureStepDescription")
+    response = with_attributes(asking(*top, step=step), attributes, allergies="Pollen")
+    assert response.PatientSize == 1.7
+    assert list(response.OtherPatientIDs) == ["A1", "B2"]
+    assert response.PatientComments == "Müller: line\r\nline"
+    assert response.SpecificCharacterSet == "ISO_IR 192"
+    assert list(response.Allergies) == ["Latex", "Nuts"]
+    assert response.InstitutionName in (None, "")
+    assert the_step(response).CommentsOnTheScheduledProcedureStep == "claustrophobic"
+    assert the_step(response).ScheduledProcedureStepDescription == "Knee"
+    assert with_attributes(asking("Allergies"), {}, allergies="Pollen").Allergies == "Pollen"
+
+
+CODE = {"CodeValue": "C1", "CodingSchemeDesignator": "99X", "CodeMeaning": "Head"}
+
+
+def test_codes_and_references_are_served_with_the_parts_that_are_asked_for() -> None:
+    attributes: dict[str, object] = {
+        "RequestedProcedureCodeSequence": [CODE],
+        "ScheduledProcedureStepSequence.ScheduledProtocolCodeSequence": [CODE, {**CODE, "CodeValue": "C2"}],
+        "ReferencedStudySequence": [{"ReferencedSOPClassUID": "1.2", "ReferencedSOPInstanceUID": "1.2.3"}],
+    }
+    asked = asking("ReferencedStudySequence", step=("ScheduledProtocolCodeSequence",))
+    asked.RequestedProcedureCodeSequence = [asking("CodeValue", "CodeMeaning")]
+    response = with_attributes(asked, attributes, protocol_name="P", hisris_coding_designator="S")
+    (code,) = response.RequestedProcedureCodeSequence
+    assert {element.keyword: element.value for element in code} == {"CodeValue": "C1", "CodeMeaning": "Head"}
+    assert [one.CodeValue for one in the_step(response).ScheduledProtocolCodeSequence] == ["C1", "C2"]
+    assert response.ReferencedStudySequence[0].ReferencedSOPInstanceUID == "1.2.3"
+    assert "LongCodeValue" not in the_step(response).ScheduledProtocolCodeSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "terms", "served"),
+    [
+        (CODE, ("CodeValue", "CodeMeaning"), None, True),
+        ({**CODE, "CodeValue": "Ä1"}, ("CodeValue",), "ISO_IR 6", False),
+        ({**CODE, "CodeValue": "Ä1"}, ("CodeValue",), "ISO_IR 100", True),
+        ({**CODE, "CodeMeaning": "Schädel"}, ("CodeValue", "CodeMeaning"), "ISO_IR 6", True),
+        ({"CodeValue": "C1", "CodeMeaning": "Head"}, ("CodeValue",), None, False),
+        ({"CodingSchemeDesignator": "99X", "CodeMeaning": "Head"}, ("CodeMeaning", "CodeValue"), None, False),
+        ({"LongCodeValue": "x" * 30, "CodingSchemeDesignator": "S", "CodeMeaning": "M"}, ("CodeValue",), None, False),
+        (
+            {"LongCodeValue": "x" * 30, "CodingSchemeDesignator": "S", "CodeMeaning": "M"},
+            ("LongCodeValue",),
+            None,
+            True,
+        ),
+    ],
+)
+def test_a_code_is_served_exactly_or_not_at_all(
+    code: dict[str, str], asked: tuple[str, ...], terms: str | None, served: bool
+) -> None:
+    whole = asking("PatientID")
+    whole.RequestedProcedureCodeSequence = [asking(*asked)]
+    response = with_attributes(whole, {"RequestedProcedureCodeSequence": [code]}, terms)
+    assert bool(response.RequestedProcedureCodeSequence) is served
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "expected"),
+    [
+        ("x" * 16, (), {"CodeValue": "x" * 16}),
+        ("x" * 32, (), {"LongCodeValue": "x" * 32}),
+        ("x" * 32, ("CodeValue", "CodeMeaning"), None),
+        ("x" * 32, ("CodeValue", "LongCodeValue"), {"LongCodeValue": "x" * 32}),
+    ],
+)
+def test_a_protocol_name_that_is_too_long_for_code_value_is_a_long_code_value(
+    name: str, asked: tuple[str, ...], expected: dict[str, str] | None
+) -> None:
+    step = asking(step=()).ScheduledProcedureStepSequence[0]
+    step.ScheduledProtocolCodeSequence = [asking(*asked)] if asked else []
+    whole = asking("PatientID")
+    whole.ScheduledProcedureStepSequence = [step]
+    codes = the_step(answer(whole, protocol_name=name, hisris_coding_designator="99X")).ScheduledProtocolCodeSequence
+    if expected is None:
+        assert not codes
+    else:
+        values = {one.keyword: one.value for one in codes[0] if one.keyword in ("CodeValue", "LongCodeValue")}
+        assert values == expected
+
+
+def test_an_identifier_among_the_further_attributes_is_left_empty_where_it_cannot_be_exact() -> None:
+    response = with_attributes(asking("OtherPatientIDs"), {"OtherPatientIDs": ["П1", "A2"]}, "ISO_IR 6")
+    assert response.OtherPatientIDs == "A2"
+
+
+def test_further_attributes_that_are_no_json_are_none() -> None:
+    assert answer(asking("PatientSize", "PatientID"), dicom_attributes="x").PatientSize is None

@@ -181,7 +181,7 @@ def test_an_empty_sequence_is_universal_and_asks_for_everything_in_it(items: lis
 def test_an_unknown_key_is_not_matched_but_reported_and_returned() -> None:
     parsed = parse_query(identifier(PatientID="P1", PatientSize="1.80", OtherPatientIDs=""))
     assert parsed.query.equal == {"patient_id": ("P1",)}
-    assert parsed.unsupported == (0x00101000, 0x00101020)
+    assert parsed.unsupported == (0x00101020,)
     assert {key.tag for key in parsed.requested} == {0x00100020, 0x00101000, 0x00101020}
 
 
@@ -252,8 +252,8 @@ def test_a_sequence_in_place_of_text_is_refused() -> None:
 def test_an_unknown_sequence_is_not_looked_into() -> None:
     inner = Dataset()
     inner.ReferencedSOPInstanceUID = "1.2"
-    parsed = parse_query(identifier(PatientID="P1", OtherPatientIDsSequence=[inner, Dataset()]))
-    assert (parsed.query, parsed.unsupported) == (WorklistQuery(equal={"patient_id": ("P1",)}), (0x00101002,))
+    parsed = parse_query(identifier(PatientID="P1", RequestAttributesSequence=[inner, Dataset()]))
+    assert (parsed.query, parsed.unsupported) == (WorklistQuery(equal={"patient_id": ("P1",)}), (0x00400275,))
 
 
 def test_two_items_in_a_sequence_in_which_nothing_selects_are_not_insisted_on() -> None:
