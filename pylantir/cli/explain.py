@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 
 from pylantir.cli.database import reading
-from pylantir.cli.output import print_json, print_rows
+from pylantir.cli.output import print_json
 from pylantir.dicom.find.explanation import Reason, explain_item, make_identifier
 from pylantir.dicom.find.matching import parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.errors import ExitStatus, PylantirError
+from pylantir.printing import printable
 from pylantir.settings import DicomSettings, Settings
 from pylantir.store.read.worklist import find_item, find_matching
 
-_COLUMNS = {"rule": "RULE", "wanted": "WANTED", "found": "THE ITEM HAS", "verdict": "MET"}
 _ANYBODY = "ANY"
 
 
 def explain(settings: Settings, options: argparse.Namespace) -> int:
-    """Print every rule that the item has to meet; the exit status is 0 if it meets them all."""
+    """Say in one sentence whether a scanner gets an item, and why not; the exit status is 0 if it does.
+
+    With `--json`: every rule that the item has to meet.
+    """
+    # What the library thinks of a key's form is no answer to the question.
+    warnings.simplefilter("ignore")
     today = datetime.date.today()  # noqa: DTZ011 - the site's day
     keys = read_keys(options.key or ())
     caller = options.calling or next(iter(settings.dicom.allowed_aet), _ANYBODY)
@@ -37,15 +42,24 @@ def explain(settings: Settings, options: argparse.Namespace) -> int:
             limits += profile_limits(settings.dicom.profile_of(caller), caller)
             matches = (row["id"] for row in find_matching(connection, limited(query, limits)))
             reasons += explain_place(options.item, matches, caller, settings.dicom)
+    unmet = [reason for reason in reasons if not reason.is_met]
     if options.json:
         print_json([dataclasses.asdict(reason) for reason in reasons])
     else:
-        rows = [{**dataclasses.asdict(reason), "verdict": "yes" if reason.is_met else "NO"} for reason in reasons]
-        print_rows(_COLUMNS, rows, nothing="no rule applies")
-    unmet = [reason.rule for reason in reasons if not reason.is_met]
-    said = f"does not appear: {'; '.join(unmet)}" if unmet else "appears"
-    print(f"item {options.item} {said} for {caller}", file=sys.stderr)
+        print(printable(_sentence(options.item, caller, keys, unmet)))
     return ExitStatus.FAILURE if unmet else ExitStatus.OK
+
+
+def _sentence(item_id: int, caller: str, keys: Mapping[str, str], unmet: Sequence[Reason]) -> str:
+    """Say in one sentence whether an item appears, what was asked, and what is in its way."""
+    asked = " and ".join(f"{name} = {value}" if value else f"{name} (any)" for name, value in keys.items())
+    query = f"the query {asked}" if asked else "a query without keys"
+    if not unmet:
+        return f"item {item_id} appears on {caller} for {query}."
+    why = "; ".join(
+        f"{reason.rule} wants {reason.wanted or 'a value'}, the item has {reason.found or 'none'}" for reason in unmet
+    )
+    return f"item {item_id} does not appear on {caller} for {query}: {why}."
 
 
 def read_keys(written: Sequence[str]) -> dict[str, str]:

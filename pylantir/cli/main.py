@@ -155,7 +155,10 @@ def _add_sources(add: Add) -> None:
 
     add("plugins", _plugins, "show the source types: where each comes from, or why a file offers none")
     explain = add("explain", _explain, "show why a scanner does or does not get an item")
-    explain.add_argument("item", metavar="ITEM", type=_item, help="the item, by the number that query-db shows")
+    explain.add_argument(
+        "item", metavar="ITEM", type=_item, nargs="?", help="the item, by the number that query-db shows"
+    )
+    explain.add_argument("--last", metavar="AE", help="instead of an item: what this scanner has asked last, and got")
     explain.add_argument("--calling", metavar="T", help="the scanner's AE title; default: the first of allowed_aet")
     explain.add_argument(
         "--key", metavar="K=V", action="append", help="a key of the query, as PatientName=DOE*; may be repeated"
@@ -318,6 +321,12 @@ def _plugins(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    if (options.item is None) == (options.last is None):
+        raise WrongUsage("explain takes an ITEM, or --last AE")
+    if options.last is not None:
+        from pylantir.cli.explain_last import explain_last
+
+        return explain_last(_load(options), options)
     from pylantir.cli.explain import explain
 
     return explain(_load(options), options)

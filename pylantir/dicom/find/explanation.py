@@ -80,17 +80,37 @@ def explain_item(
         InvalidQuery: The keys make no query.
         PylantirError: A keyword is not one of the worklist's.
     """
-    parsed = parse_query(make_identifier(keys))
+    return explain_query(item, parse_query(make_identifier(keys)), keys, caller, settings, today)
+
+
+def explain_query(
+    item: Mapping[str, object],
+    parsed: ParsedQuery,
+    keys: Mapping[str, str],
+    caller: str,
+    settings: DicomSettings,
+    today: datetime.date,
+) -> list[Reason]:
+    """As `explain_item`, of a query that has been read already; `keys` are its values as written, where known."""
     reasons = list(_explain_admission(caller, settings))
     for field, condition in single_conditions(for_station(parsed.query, caller)):
         fields = (field, "scheduled_start_time") if condition.period else (field,)
-        given = [(keyword, keys[keyword]) for keyword in keys if _QUERYABLE[keyword].fields[0] in fields]
-        reasons.append(_reason(" and ".join(keyword for keyword, _ in given), condition, fields, item, given))
+        given = [
+            (keyword, keys[keyword])
+            for keyword in keys
+            if _QUERYABLE[keyword].fields[:1] and _QUERYABLE[keyword].fields[0] in fields
+        ]
+        rule = " and ".join(keyword for keyword, _ in given) or " and ".join(map(_keyword_of, fields))
+        reasons.append(_reason(rule, condition, fields, item, given))
     limits = serving_limits(parsed.query, settings.serving, today)
     limits += profile_limits(settings.profile_of(caller), caller)
     reasons += [_explain_limit(limit, item) for limit in limits]
     reasons += _explain_response(item, parsed, caller, settings)
     return reasons
+
+
+def _keyword_of(field: str) -> str:
+    return next((keyword for keyword, attribute in _QUERYABLE.items() if attribute.fields[:1] == (field,)), field)
 
 
 def _explain_admission(caller: str, settings: DicomSettings) -> Iterator[Reason]:
@@ -123,7 +143,9 @@ def _in_words(condition: WorklistQuery) -> str:
         return " or ".join(accepted)
     for accepted in condition.equal_or_unknown.values():
         return " or ".join((*accepted, "none"))
-    for low, high in condition.ranges.values():
+    for pattern in condition.like.values():
+        return pattern
+    for low, high in (*condition.ranges.values(), *((condition.period,) if condition.period else ())):
         return f"{low or ''}-{high or ''}"
     return ""
 

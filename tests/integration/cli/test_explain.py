@@ -31,6 +31,7 @@ def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
         {"patient_id": "P2", "patient_name": "Roe^John", "scheduled_start_date": TODAY},
         {"patient_id": "P3", "scheduled_start_date": "20200101", "performed_procedure_step_status": "COMPLETED"},
         {"patient_id": "P4", "scheduled_start_date": TODAY, "study_instance_uid": None},
+        {"patient_id": "П5", "scheduled_start_date": TODAY},
     ]
     rows = [
         {"id": number, "performed_procedure_step_status": "SCHEDULED", "patient_name": None, **common, **item}
@@ -44,10 +45,13 @@ def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
     def run(*arguments: str, **sections: Any) -> tuple[int, dict[str, Any], str]:
         config = tmp_path / "pylantir.json"
         config.write_text(json.dumps({"db_path": "worklist.db", "data_sources": [source], **sections}))
+        said = main(["explain", *arguments, "--config", str(config)]), capsys.readouterr()
         status = main(["explain", *arguments, "--config", str(config), "--json"])
         printed = capsys.readouterr()
+        assert said[0] == status
         rules = json.loads(printed.out) if printed.out else []
-        return status, {rule["rule"]: rule["is_met"] for rule in rules}, printed.err.strip()
+        assert bool(said[1].out) != bool(said[1].err)
+        return status, {rule["rule"]: rule["is_met"] for rule in rules}, (said[1].out or said[1].err).strip()
 
     return run
 
@@ -55,7 +59,8 @@ def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
 def test_an_item_that_a_scanner_gets_meets_every_rule(explain: Explain) -> None:
     keys = ("--key", "PatientName=DOE*", "--key", "ScheduledProcedureStepSequence.Modality=MR")
     status, rules, said = explain("1", "--calling", "MR1", *keys)
-    assert (status, said) == (0, "item 1 appears for MR1")
+    assert status == 0
+    assert said == "item 1 appears on MR1 for the query PatientName = DOE* and Modality = MR."
     assert rules == {"PatientName": True, "Modality": True, "mwl.serve_statuses": True}
 
 
@@ -75,7 +80,9 @@ def test_what_hides_an_item_is_named(explain: Explain) -> None:
         "mwl.days_ahead": True,
         "modalities.modality": False,
     }
-    assert said == "item 3 does not appear: mwl.serve_statuses; mwl.expire_after_days; modalities.modality for CT1"
+    assert said.startswith("item 3 does not appear on CT1 for the query PatientID = P3: mwl.serve_statuses wants ")
+    assert "modalities.modality wants CT, the item has MR" in said
+    assert "\n" not in said
 
 
 def test_a_key_with_a_range_of_days_and_hours_is_one_rule(explain: Explain) -> None:
@@ -102,7 +109,7 @@ def test_an_item_without_a_value_that_no_answer_may_lack_is_said_to_be(explain: 
     [
         (("99",), "no item 99"),
         (("1", "--key", "PatientID"), "expected KEYWORD=VALUE"),
-        (("1", "--key", "PatientSize=2"), "PatientSize: not a key of the worklist"),
+        (("1", "--key", "PatientColour=2"), "PatientColour: not a key of the worklist"),
         (("1", "--key", "ScheduledProcedureStepStartDate=today"), "expected a date"),
     ],
 )
@@ -110,3 +117,24 @@ def test_what_cannot_be_explained_says_why(explain: Explain, arguments: tuple[st
     status, rules, message = explain(*arguments)
     assert (status, rules) == (1, {})
     assert said in message
+
+
+def test_an_identifier_that_a_scanners_set_cannot_hold_is_said_to_be_the_reason(explain: Explain) -> None:
+    modalities = [{"ae_title": "MR1", "charset": "ISO_IR 6"}]
+    assert explain("5", "--calling", "MR2", modalities=modalities)[0] == 0
+    status, rules, said = explain("5", "--calling", "MR1", modalities=modalities)
+    assert (status, rules["an identifier is sent exactly as it is, or not at all"]) == (1, False)
+    assert "patient_id of at most 64 characters in ISO_IR 6" in said
+
+
+def test_an_item_of_no_station_appears_for_the_scanners_own_title_alone(explain: Explain) -> None:
+    key = ("--key", "ScheduledStationAETitle=MR1")
+    assert explain("1", "--calling", "MR1", *key)[0] == 0
+    status, _, said = explain("1", "--calling", "MR2", *key)
+    assert status == 1
+    assert "ScheduledStationAETitle = MR1" in said
+
+
+@pytest.mark.parametrize("arguments", [(), ("1", "--last", "MR1")])
+def test_explain_takes_an_item_or_a_scanner(explain: Explain, arguments: tuple[str, ...]) -> None:
+    assert "an ITEM, or --last AE" in explain(*arguments)[2]

@@ -1,0 +1,117 @@
+"""`pylantir explain --last AE`: what has a scanner asked last, what did it get, what was left out and why?
+
+The server keeps each scanner's last query in memory; it is asked by way of the running supervisor. The query is read as
+the server read it, and applied to the worklist as it is now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import datetime
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import decode
+
+from pylantir.cli.database import reading
+from pylantir.cli.output import local_time, print_json
+from pylantir.cli.supervisor import ask_instance, find_named
+from pylantir.dicom.find.explanation import Reason, explain_query
+from pylantir.dicom.find.matching import ParsedQuery, parse_query
+from pylantir.errors import CommandRefused, ExitStatus, InvalidQuery
+from pylantir.printing import printable
+from pylantir.query import WorklistQuery
+from pylantir.settings import Settings
+from pylantir.store.read.worklist import find_matching
+
+SHOWN_ITEMS = 20
+
+
+def explain_last(settings: Settings, options: argparse.Namespace) -> int:
+    """Print what is known of a scanner's last query; the exit status is 1 if it has not asked."""
+    request = {"command": "last-query", "title": options.last}
+    try:
+        facts = json.loads(str(ask_instance(find_named(options.config), request)["text"]))
+    except CommandRefused as refusal:
+        print_json({"error": str(refusal)}) if options.json else print(printable(str(refusal)))
+        return ExitStatus.FAILURE
+    told = describe(facts, settings, datetime.date.today())  # noqa: DTZ011 - the site's day
+    if options.json:
+        print_json(told)
+    else:
+        _print(told)
+    return ExitStatus.OK
+
+
+def describe(facts: Mapping[str, Any], settings: Settings, today: datetime.date) -> dict[str, Any]:
+    """Complete what the server remembers by the keys and by what the worklist says to them."""
+    told = {name: value for name, value in facts.items() if name not in ("identifier", "explicit_vr")}
+    told |= {"keys": {}, "not_matched": [], "left_out": []}
+    try:
+        told["keys"] = dict(_keys(_decoded(facts)))
+        parsed = parse_query(_decoded(facts))
+    except InvalidQuery as error:
+        return {**told, "error": str(error)}
+    except (ValueError, KeyError, NotImplementedError, EOFError, OSError, binascii.Error) as error:
+        return {**told, "error": f"the query cannot be decoded ({type(error).__name__})"}
+    told["not_matched"] = [f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in parsed.unsupported]
+    told["left_out"] = _left_out(parsed, str(facts["calling"]), settings, today)
+    return told
+
+
+def _decoded(facts: Mapping[str, Any]) -> Dataset:
+    """Decode the identifier; anew each time, because looking at an element hides that it was cut short."""
+    return decode(BytesIO(base64.b64decode(facts.get("identifier") or "")), not facts["explicit_vr"], True)
+
+
+def _left_out(parsed: ParsedQuery, caller: str, settings: Settings, today: datetime.date) -> list[dict[str, Any]]:
+    """The items that the scanner does not get, each with the reasons; those nearest to a match first."""
+    left_out = []
+    with reading(settings.db_url) as connection:
+        for item in find_matching(connection, WorklistQuery()):
+            unmet = [one for one in explain_query(item, parsed, {}, caller, settings.dicom, today) if not one.is_met]
+            if unmet:
+                left_out.append((len(unmet), item["id"], unmet))
+    left_out.sort(key=lambda one: (one[0], -int(str(one[1]))))
+    return [{"item": number, "reasons": list(map(_reason, unmet))} for _, number, unmet in left_out[:SHOWN_ITEMS]]
+
+
+def _reason(reason: Reason) -> str:
+    return f"{reason.rule} wants {reason.wanted or 'a value'}, the item has {reason.found or 'none'}"
+
+
+def _keys(level: Dataset, path: str = "") -> list[tuple[str, str]]:
+    """Every key with its value as the scanner sent it; an empty one only asks for the attribute."""
+    keys: list[tuple[str, str]] = []
+    for element in level:
+        name = path + (element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})")
+        if element.VR == "SQ":
+            keys.append((name, ""))
+            for item in element.value or ():
+                keys += _keys(item, f"{name}.")
+        else:
+            values = element.value if isinstance(element.value, list) or element.VM > 1 else [element.value]
+            keys.append((name, "\\".join("" if value is None else str(value) for value in values)))
+    return keys
+
+
+def _print(told: Mapping[str, Any]) -> None:
+    print(f"{told['calling']} at {told['address']} called {told['called']}, {local_time(told['at'])}")
+    print(
+        f"implementation {told['implementation_version'] or told['implementation_class'] or 'unknown'}, "
+        f"transfer syntax {told['transfer_syntax']}, maximum length {told['max_length']}"
+    )
+    for name, value in told["keys"].items():
+        print(f"  {name} = {printable(value)}" if value else f"  {name}")
+    if told["not_matched"]:
+        print(f"keys that are not matched: {', '.join(told['not_matched'])}")
+    status = "no end" if told["status"] is None else f"status 0x{told['status']:04X}"
+    said = told.get("error") or told.get("comment") or ""
+    print(f"answered with {told['matches']} items, {status}" + (f": {printable(said)}" if said else ""))
+    for one in told["left_out"]:
+        print(f"item {one['item']} left out: {printable('; '.join(one['reasons']))}")
