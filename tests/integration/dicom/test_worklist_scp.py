@@ -127,9 +127,9 @@ def test_keys_select(served: Served, identifier: Dataset, expected: list[str]) -
 
 def test_an_unknown_key_gives_a_warning_status_and_comes_back_empty(served: Served) -> None:
     with association(served) as opened:
-        found, statuses = ask(opened, query(PatientID="P1", PatientSize=None))
+        found, statuses = ask(opened, query(PatientID="P1", SeriesDescription=None))
     assert [status.Status for status in statuses] == [0xFF01, 0x0000]
-    assert found[0]["PatientSize"].is_empty
+    assert found[0]["SeriesDescription"].is_empty
 
 
 def test_a_broken_identifier_is_refused_with_its_element_and_the_association_goes_on(served: Served) -> None:
