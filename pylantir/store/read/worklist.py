@@ -8,6 +8,8 @@ Nothing here writes.
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -25,6 +27,8 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
+    union_all,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,7 +36,7 @@ from pylantir.entry import RECORD_FIELDS, WORKLIST_FIELDS
 from pylantir.errors import StoreError
 from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, fold_name, pattern_test
 from pylantir.store.read.study_uids import has_study_uid
-from pylantir.store.schema.tables import worklist_items
+from pylantir.store.schema.tables import SPECIAL_NAME, SPECIAL_NAME_POSTGRESQL, worklist_items
 
 ROWS_PER_FETCH = 500
 SERVED_FIELDS = ("id", "data_source", *RECORD_FIELDS)
@@ -170,12 +174,15 @@ def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
     """SQL for a `like` condition: true wherever the exact test is, and rarely elsewhere."""
     if column.name not in PERSON_NAME_FIELDS:
         return and_(column != "", column.like(_like(pattern), escape="\\"))
+    alphabetic = fold_name(pattern).split("=")[0]
+    prefix = re.split(r"[*?]", alphabetic.rstrip("^*"))[0]
+    narrowed_to = [_by_prefix(prefix, dialect)] if column.name == "patient_name" and prefix else []
     # The first group alone: a name of one group has nothing for the others, and those of several are let
     # through.
-    alphabetic = fold_name(pattern).split("=")[0]
     length_bytes = func.length(cast(column, LargeBinary)) if dialect == "sqlite" else func.octet_length(column)
     return and_(
         column != "",
+        *narrowed_to,
         or_(
             # Either side may end in empty components that the other leaves out.
             func.lower(column).like(_like(alphabetic.rstrip("^*") + "*"), escape="\\"),
@@ -184,6 +191,17 @@ def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
             column.contains("="),
         ),
     )
+
+
+def _by_prefix(prefix: str, dialect: str) -> ColumnElement[bool]:
+    """The items whose patient's name begins so, and those whose name is none for SQL: each by its index."""
+    name = func.lower(_COLUMNS.patient_name)
+    if dialect == "sqlite":
+        beginning = and_(name >= prefix, name < prefix + chr(sys.maxunicode))
+        special = text(SPECIAL_NAME)
+    else:
+        beginning, special = name.like(_like(prefix + "*"), escape="\\"), text(SPECIAL_NAME_POSTGRESQL)
+    return _COLUMNS.id.in_(union_all(select(_COLUMNS.id).where(beginning), select(_COLUMNS.id).where(special)))
 
 
 def _like(pattern: str) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     column,
     event,
+    func,
     text,
 )  # fmt: skip
 
@@ -26,6 +27,11 @@ from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, WORKLIST_FIELDS
 
 NOT_LIVE = text("state <> 'live'")
 """Which claims the index of the few unsettled ones holds; a look-up has to say it in these words."""
+
+SPECIAL_NAME = "(instr(patient_name, '=') > 0 OR length(CAST(patient_name AS BLOB)) <> length(patient_name))"
+"""Names of several groups, or that SQL cannot compare whatever their case; a look-up has to say it in these words."""
+SPECIAL_NAME_POSTGRESQL = "(strpos(patient_name, '=') > 0 OR octet_length(patient_name) <> length(patient_name))"
+_BY_PREFIX = {"folded": "text_pattern_ops"}
 
 metadata = MetaData()
 
@@ -41,7 +47,9 @@ def _limit_indexes(_target: MetaData, connection: Connection, **_options: object
     if connection.dialect.name == "postgresql":
         for table in metadata.tables.values():
             for index in table.indexes:
-                index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+                where = index.dialect_options["sqlite"]["where"]
+                is_special = index.name == "ix_worklist_items_special_name"
+                index.dialect_options["postgresql"]["where"] = text(SPECIAL_NAME_POSTGRESQL) if is_special else where
 
 
 worklist_items = Table(
@@ -71,6 +79,9 @@ worklist_items = Table(
     ),
     _partial_index("ix_worklist_items_started", "study_instance_uid", where=text("scanner_touched = 1")),
     _partial_index("ix_worklist_items_accession", "accession_number", where=text("accession_number IS NOT NULL")),
+    # Scanners look for the beginning of a name, whatever its letter case.
+    Index("ix_worklist_items_name", func.lower(column("patient_name")).label("folded"), postgresql_ops=_BY_PREFIX),
+    _partial_index("ix_worklist_items_special_name", "id", where=text(SPECIAL_NAME)),
 )
 """One row per scheduled procedure step: what a scanner sees."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, Table, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from pylantir.errors import SchemaMismatch, StoreError
 from pylantir.store.failures import describe_failure, is_passing
@@ -74,7 +74,8 @@ def _complete_table(connection: Connection, table: Table, missing: Sequence[tupl
         definition = CreateColumn(table.columns[column]).compile(dialect=connection.dialect)
         connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
     for index in table.indexes:
-        index.create(connection, checkfirst=True)
+        # Not `create(checkfirst=True)`: SQLAlchemy does not see an index of an expression.
+        connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 @contextmanager

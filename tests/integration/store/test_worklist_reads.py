@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, insert
+from sqlalchemy import Connection, Engine, create_engine, insert, text
 from sqlalchemy.exc import OperationalError
 
 from pylantir.errors import StoreError
 from pylantir.query import WorklistQuery, item_matches, narrowed, single_conditions
+from pylantir.store.read import worklist
 from pylantir.store.read.worklist import find_matching, find_values
 from pylantir.store.schema.engine import open_for_reading, open_for_writing
 from pylantir.store.schema.tables import metadata, worklist_items
+from pylantir.store.schema.upgrade import prepare_database
 
 # Few and colliding values, with what SQL finds hard: letter case, other scripts, component groups, LIKE's own signs.
 NAMES = st.text(alphabet="aAbB^=ßſéÉe\u0301%_\\", min_size=1, max_size=7)  # noqa: RUF001
@@ -214,3 +216,50 @@ def test_a_kept_connection_is_not_used_for_another_file(tmp_path: Path) -> None:
     make(path, "P3")
     assert read()[1] == ["P3"]
     reader.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def many_names(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    url = f"sqlite:///{tmp_path / 'w.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
+    engine = open_for_writing(url)
+    prepare_database(engine)
+    # A second start finds the indexes there.
+    prepare_database(engine)
+    names = [f"N{number:05}^A" for number in range(5000)] + [
+        "Doe^Jane",
+        "doe^john",
+        "Łęcki^Ż",
+        "X=山田^太郎",
+        "DOE=道^",
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(worklist_items), [{"patient_name": name} for name in names])
+        connection.execute(text("ANALYZE"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("DOE*", {"Doe^Jane", "doe^john", "DOE=道^"}),
+        ("doe^J*n*", {"Doe^Jane", "doe^john"}),
+        ("łĘ*", {"Łęcki^Ż"}),
+        ("山*", {"X=山田^太郎"}),
+        ("n0000?", set()),
+        ("n0000?^a", {f"N0000{number}^A" for number in range(10)}),
+        ("*JOHN", {"doe^john"}),
+    ],
+)
+def test_the_beginning_of_a_name_is_found_by_an_index(many_names: Engine, pattern: str, names: set[str]) -> None:
+    query = WorklistQuery(like={"patient_name": pattern})
+    with many_names.connect() as connection:
+        found = {row[0] for rows in find_values(connection, query, ["patient_name"]) for row in rows}
+        assert found == names
+        statement = worklist._statement(query, [worklist_items.c.id], dialect=connection.dialect.name)
+        written = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        plan = " ".join(str(row) for row in connection.exec_driver_sql(explain + str(written)))
+    if not pattern.startswith("*"):
+        assert "ix_worklist_items_name" in plan
+        assert "ix_worklist_items_special_name" in plan
