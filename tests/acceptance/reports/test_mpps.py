@@ -173,3 +173,35 @@ def test_a_writer_that_does_not_come_back_in_time_is_told_and_the_report_is_not_
         with suppress(ProcessLookupError):
             os.kill(writer, signal.SIGCONT)
     assert installation.rows("select count(*) from mpps_instances") == [(0,)]
+
+
+def test_an_end_with_sixty_thousand_images_is_stored(running: Installation) -> None:
+    images = []
+    for number in range(60_000):
+        image = Dataset()
+        image.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+        image.ReferencedSOPInstanceUID = f"2.25.{10**30 + number}"
+        images.append(image)
+    last = ending("COMPLETED")
+    last.PerformedSeriesSequence[0].ReferencedImageSequence = images
+    with connected(running.port) as association:
+        assert create(association, UID, beginning(study_uid(running, "P1"))).Status == 0x0000
+        assert change(association, UID, last).Status == 0x0000
+    assert status_of(running, "P1") == "COMPLETED"
+
+
+def test_a_report_with_odd_numbers_and_its_study_at_the_top_is_linked(running: Installation) -> None:
+    def element(tag: int, value: bytes) -> bytes:
+        value += b" " * (len(value) % 2)
+        return (
+            (tag >> 16).to_bytes(2, "little")
+            + (tag & 0xFFFF).to_bytes(2, "little")
+            + len(value).to_bytes(4, "little")
+            + value
+        )
+
+    lean = element(0x00101030, b"70kg") + element(0x0020000D, study_uid(running, "P1").encode())
+    lean += element(0x00400252, b"IN PROGRESS")
+    with connected(running.port) as association:
+        assert send_bytes(association, lean) == 0x0000
+    assert status_of(running, "P1") == "IN_PROGRESS"
