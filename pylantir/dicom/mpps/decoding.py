@@ -25,7 +25,16 @@ from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from pylantir.errors import MppsRefused
-from pylantir.mpps.model import SPECIFIC_CHARACTER_SET, DimseStatus, ErrorId, Oddity
+from pylantir.mpps.model import (
+    ACCESSION_NUMBER,
+    PATIENT_ID,
+    SPECIFIC_CHARACTER_SET,
+    STATUS,
+    STUDY_UID,
+    DimseStatus,
+    ErrorId,
+    Oddity,
+)
 
 MAX_NESTING = 16
 MAX_NUMBERS = 1000
@@ -124,9 +133,15 @@ class _Reader:
             start = after
             if name == SPECIFIC_CHARACTER_SET:
                 form = _Form(form.explicit_vr, self._encodings(value), form.depth)
-            elif value is not None and tag & 0xFFFF:
-                attributes[name] = value
+            elif value is not None and tag & 0xFFFF and attributes.setdefault(name, value) != value:
+                self._note_twice(name)
         return attributes, start
+
+    def _note_twice(self, name: str) -> None:
+        """An element that stands twice: the first counts, but which patient or study is meant is not guessed."""
+        if name in {PATIENT_ID, STUDY_UID, ACCESSION_NUMBER, STATUS}:
+            raise _unreadable(name, "it stands twice")
+        self.oddities.append((name, "left out: it stands twice"))
 
     def _header(self, start: int, end: int, form: _Form) -> tuple[int, str, int, int]:
         """Tag, value representation, length of the value, and where it begins."""

@@ -186,3 +186,11 @@ def test_sixty_thousand_references_are_read_in_a_second_or_two() -> None:
     elapsed_s = time.process_time() - started
     assert len(series["00081140"]["Value"]) == 60_000
     assert elapsed_s < 2
+
+
+def test_an_element_that_stands_twice_counts_once_and_never_if_it_names_the_patient() -> None:
+    reading = read(element(0x00400254, "LO", b"one "), element(0x00400254, "LO", b"two "))
+    assert reading.attributes["00400254"]["Value"] == ["one"]
+    assert reading.oddities == (("00400254", "left out: it stands twice"),)
+    with pytest.raises(MppsRefused):
+        read(element(0x00100020, "LO", b"P1"), element(0x00100020, "LO", b"P2"))
