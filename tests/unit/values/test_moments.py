@@ -68,7 +68,8 @@ def test_digits_that_are_read_as_a_time_have_the_whole_width_of_their_format(tex
     except RecordRejected:
         return
     assert found is not None
-    assert text in {found, found[:4]}
+    # Twelve or fourteen digits are DICOM's date and time in one, whatever the format says.
+    assert text in {found, found[:4]} or text[8:] in {found, found[:4]}
     assert len(text) >= Format(form).digits
 
 
