@@ -13,12 +13,15 @@ LIBRARY_FLOOR := 95
 PROCESSES_FLOOR := 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage chaos soak bench lint format clean
+HISTORIES ?= 10000
+MODEL_SEED ?= $(shell date +%s)
+.PHONY: help demo test coverage chaos soak bench lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
 	@echo "make test    all tests (make test TESTS='tests/unit -x')"
 	@echo "make coverage  all tests, and the share of the code that they run; fails below the floors"
+	@echo "make model   try $(HISTORIES) random histories of sources and scanners against the rules (HISTORIES=100 MODEL_SEED=1)"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
 	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
@@ -47,6 +50,10 @@ coverage: $(VENV)/installed
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='pylantir/*' --fail-under=$(LIBRARY_FLOOR)
 	$(BIN)/coverage report --include='workers/*' --fail-under=$(PROCESSES_FLOOR)
+
+model: $(VENV)/installed
+	@echo "seed $(MODEL_SEED)"
+	PYLANTIR_MODEL_EXAMPLES=$(HISTORIES) PYLANTIR_MODEL_STEPS=20 $(VENV)/bin/python -m pytest tests/model -n 0 --hypothesis-seed=$(MODEL_SEED)
 
 chaos: $(VENV)/installed
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/supervision/test_kill_campaign.py -k a_campaign

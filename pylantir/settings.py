@@ -262,7 +262,8 @@ class DeduplicationSettings:
     """How records of two sources are recognised as one step when no accession number or study UID says so."""
 
     match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
-    max_minutes: float | None = None
+    max_minutes: float | None = 240
+    max_minutes_touched: float | None = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

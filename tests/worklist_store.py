@@ -202,7 +202,15 @@ def report_from_scanner(engine: Engine, item_id: int, status: str) -> None:
         connection.execute(insert(audit_log), note)
 
 
-NOT_REPLAYED = {"id", "generated_study_uid", "scanner_touched", "known_conflicts", "created_at", "updated_at"}
+NOT_REPLAYED = {
+    "exam_ended_on",
+    "id",
+    "generated_study_uid",
+    "scanner_touched",
+    "former_study_uids",
+    "created_at",
+    "updated_at",
+}
 
 
 def check_audit(engine: Engine) -> None:

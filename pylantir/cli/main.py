@@ -163,6 +163,9 @@ def _add_sources(add: Add) -> None:
     explain.add_argument(
         "--key", metavar="K=V", action="append", help="a key of the query, as PatientName=DOE*; may be repeated"
     )
+    conflicts = add("conflicts", _conflicts, "show what the sources do not agree about, and what to do")
+    conflicts.add_argument("--source", metavar="NAME", help="in which this source has a part")
+    conflicts.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     rejects = add("rejects", _rejects, "show the records that were refused, and why")
     rejects.add_argument("--source", metavar="NAME", help="of this source")
     rejects.add_argument(
@@ -330,6 +333,12 @@ def _explain(options: argparse.Namespace) -> int:
     from pylantir.cli.explain import explain
 
     return explain(_load(options), options)
+
+
+def _conflicts(options: argparse.Namespace) -> int:
+    from pylantir.cli.conflicts import show_conflicts
+
+    return show_conflicts(_load(options), options)
 
 
 def _rejects(options: argparse.Namespace) -> int:

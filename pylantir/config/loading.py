@@ -16,7 +16,7 @@ from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
 from pylantir.config.locate import default_runtime_dir, resolve_path
 from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
-from pylantir.config.models import Configuration, MappedField, NotListed, OldExtract
+from pylantir.config.models import Configuration, Deduplication, MappedField, NotListed, OldExtract
 from pylantir.config.sections import legacy
 from pylantir.config.sections.database import database_url
 from pylantir.config.sections.http import check_http, http_settings
@@ -119,10 +119,7 @@ def load_settings(
             timeout_s=configuration.mpps.timeout,
             own_only=configuration.mpps.own_only,
         ),
-        deduplication=DeduplicationSettings(
-            match_on=tuple(configuration.deduplication.match_on),
-            max_minutes=configuration.deduplication.max_minutes,
-        ),
+        deduplication=_deduplication_settings(configuration.deduplication),
         retention=RetentionSettings(
             audit_days=configuration.retention.audit_days, runs_days=configuration.retention.runs_days
         ),
@@ -131,6 +128,14 @@ def load_settings(
         sources=tuple(sorted(sources, key=lambda source: source.priority)),
         warnings=tuple(finding.line(config_path.name, renamed) for finding in warnings),
     )
+
+
+def _deduplication_settings(section: Deduplication) -> DeduplicationSettings:
+    match_on = tuple(section.match_on)
+    if "max_minutes" not in section.model_fields_set:
+        return DeduplicationSettings(match_on=match_on)
+    bound = section.max_minutes
+    return DeduplicationSettings(match_on=match_on, max_minutes=bound, max_minutes_touched=bound)
 
 
 def _dicom_settings(configuration: Configuration, base_dir: Path) -> DicomSettings:

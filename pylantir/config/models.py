@@ -333,7 +333,9 @@ class Deduplication(_Section):
         description="Worklist fields that have to be equal.",
     )
     max_minutes: Minutes | None = Field(
-        default=None, description="Largest difference of the start times in minutes; default: any."
+        default=240,
+        description="Largest difference of the start times in minutes; null for any. Without it 240, and 120 from an "
+        "exam that a scanner has started or done.",
     )
 
 

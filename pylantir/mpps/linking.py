@@ -68,11 +68,13 @@ class Candidate:
     """A worklist item that might be meant, empty text where it has no value.
 
     Attributes:
+        former_uids: Study UIDs that it was served with earlier.
         step_id: As a worklist response gives it.
     """
 
     id: int
     study_uids: frozenset[str]
+    former_uids: frozenset[str] = frozenset()
     step_id: str
     accession_number: str
     patient_id: str
@@ -87,11 +89,13 @@ class Link:
 
     Attributes:
         other_patient: The scanner names another patient than the item.
+        former_uid: The study UID that it names, if the item had it earlier only.
     """
 
     item_id: int
     rule: str
     other_patient: bool = False
+    former_uid: str = ""
 
 
 def read_clues(attributes: Attributes, today: str) -> Clues:
@@ -127,35 +131,57 @@ def _only_text(attributes: Attributes, tag: str) -> str:
     return said.pop() if len(said) == 1 else ""
 
 
-def link_items(clues: Clues, candidates: Sequence[Candidate]) -> tuple[Link, ...]:
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """What a report belongs to.
+
+    Attributes:
+        links: The items.
+        ambiguous: The items of which one is meant, where nothing says which: none of them is linked.
+    """
+
+    links: tuple[Link, ...]
+    ambiguous: tuple[int, ...] = ()
+
+
+def link_items(clues: Clues, candidates: Sequence[Candidate]) -> Linked:
     """Find the item of each step that is named: by study UID and step ID, accession number, patient.
 
     A rule never applies where the step ID is present on both sides and differs.
     """
     links: dict[int, Link] = {}
+    ambiguous: set[int] = set()
     for named in clues.steps:
-        link = _link(named, clues, candidates)
-        if link is not None:
-            links.setdefault(link.item_id, link)
-    return tuple(links.values())
+        found = _link(named, clues, candidates)
+        if isinstance(found, Link):
+            links.setdefault(found.item_id, found)
+        else:
+            ambiguous.update(found)
+    return Linked(tuple(links.values()), tuple(sorted(ambiguous)))
 
 
-def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link | None:
+def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link | tuple[int, ...]:
+    """The one item that is named, or the numbers of those between which nothing decides."""
     same_step = [item for item in candidates if not named.step_id or item.step_id == named.step_id]
+    fit: Sequence[Candidate] = ()
     if named.study_uid:
-        found = _single((item for item in same_step if named.study_uid in item.study_uids), clues)
+        fit = _of_study(named.study_uid, clues, same_step)
+        found = _single(fit, clues)
         if found:
             other = bool(clues.patient_id) and found.patient_id != clues.patient_id
-            return Link(item_id=found.id, rule=BY_STUDY, other_patient=other)
+            former = "" if named.study_uid in found.study_uids else named.study_uid
+            return Link(item_id=found.id, rule=BY_STUDY, other_patient=other, former_uid=former)
     # From here on the study UID says nothing: a scanner makes its own for what it did not take from the worklist.
     same_patient = [item for item in same_step if not clues.patient_id or item.patient_id == clues.patient_id]
     if named.accession_number:
         same_order = [item for item in same_patient if item.accession_number == named.accession_number]
         found = _single(same_order, clues)
+        if found:
+            return Link(item_id=found.id, rule=BY_ACCESSION)
         if same_order:
-            return Link(item_id=found.id, rule=BY_ACCESSION) if found else None
+            return tuple(item.id for item in same_order)
     if not clues.patient_id:
-        return None
+        return tuple(item.id for item in fit)
     open_today = [
         item
         for item in same_patient
@@ -164,7 +190,20 @@ def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link |
         and (not clues.modality or item.modality == clues.modality)
         and not (named.accession_number and item.accession_number)
     ]
-    return Link(item_id=open_today[0].id, rule=BY_PATIENT) if len(open_today) == 1 else None
+    if len(open_today) == 1:
+        return Link(item_id=open_today[0].id, rule=BY_PATIENT)
+    return tuple(item.id for item in open_today or fit)
+
+
+def _of_study(uid: str, clues: Clues, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The items with a study UID: those that have it now before those that had it, the patient's own before others."""
+    now = [item for item in candidates if uid in item.study_uids]
+    former = [item for item in candidates if uid in item.former_uids]
+    for fit in (now, former):
+        own = [item for item in fit if item.patient_id == clues.patient_id]
+        if own:
+            return own
+    return now or former
 
 
 def _single(found: Iterable[Candidate], clues: Clues) -> Candidate | None:

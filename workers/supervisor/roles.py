@@ -74,6 +74,7 @@ def plan_roles(
         ranks={source.name: rank for rank, source in enumerate(settings.enabled_sources)},
         match_on=settings.deduplication.match_on,
         max_minutes=settings.deduplication.max_minutes,
+        max_minutes_touched=settings.deduplication.max_minutes_touched,
         keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
         seldom=frozenset(source.name for source in settings.sources if source.sync_interval_s > SELDOM_S),
         retention=settings.retention,

@@ -52,7 +52,7 @@ class FrameIntake:
             Exception: It could not be stored; `pylantir.store.failures` says what that means. Nothing has changed.
         """
         if producer.role in {"mwl-scp", "web"}:
-            return commit_report(self._engine, frame, strict=self._settings.mpps_strict)
+            return commit_report(self._engine, frame, self._rules, strict=self._settings.mpps_strict)
         if producer.role != "source" or producer.source is None:
             msg = f"{producer.role} has nothing to send"
             raise ProtocolError(msg)

@@ -18,12 +18,13 @@ from pylantir.ipc.batch import write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from pylantir.store.change.reports import record_report
+from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import is_passing
 
 logger = logging.getLogger(__name__)
 
 
-def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
+def commit_report(engine: Engine, frame: Frame, rules: Rules, *, strict: bool) -> Frame:
     """Take in one report, and make the acknowledgement that carries its answer.
 
     Raises:
@@ -39,6 +40,7 @@ def commit_report(engine: Engine, frame: Frame, *, strict: bool) -> Frame:
         answer = record_report(
             engine,
             request,
+            rules,
             strict=strict,
             now=now,
             today=now.astimezone().strftime("%Y%m%d"),

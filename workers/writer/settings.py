@@ -17,6 +17,7 @@ class WriterSettings:
         ranks: Enabled source -> its place in the order of priority, 0 first.
         match_on: Fields by which records of two sources are recognised as one step.
         max_minutes: Longest difference of start times under that rule.
+        max_minutes_touched: The same from an exam that a scanner has reported on.
         keep_missing: Sources whose missing records stay.
         seldom: Sources that are fetched less often than every `removal.SELDOM_S` seconds.
         retention: How long history is kept.
@@ -29,6 +30,7 @@ class WriterSettings:
     ranks: Mapping[str, int]
     match_on: tuple[str, ...]
     max_minutes: float | None
+    max_minutes_touched: float | None
     keep_missing: frozenset[str]
     seldom: frozenset[str] = frozenset()
     mpps_strict: bool = False

@@ -60,7 +60,10 @@ class Writer:
     def __init__(self, context: Context, settings: WriterSettings, listener: socket.socket) -> None:
         self._context = context
         self._settings = settings
-        self._rules = Rules(ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes)
+        self._rules = Rules(
+            ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes,
+            max_minutes_touched=settings.max_minutes_touched,
+        )  # fmt: skip
         self._listener = listener
         self._retry_delay_s = 0.0
         self._retry_at = 0.0

@@ -32,6 +32,8 @@ from pylantir.store.schema.tables import (
 
 SETTABLE_STATUSES = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED, CANCELED)
 _RULES_FACT = "rules"
+_DECISION = 2
+"""Which rules of merging the program has: where a database follows earlier ones, it is decided anew at the start."""
 _ENTRIES = source_entries.c
 _ITEMS = worklist_items.c
 
@@ -109,7 +111,12 @@ def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Ru
         before = item[STATUS]
         connection.execute(
             update(worklist_items).where(this),
-            {STATUS: status, "scanner_touched": int(status != SCHEDULED), "updated_at": now},
+            {
+                STATUS: status,
+                "scanner_touched": int(status != SCHEDULED),
+                "updated_at": now,
+                "exam_ended_on": now[:10].replace("-", "") if status == COMPLETED else None,
+            },
         )
         changes = {STATUS: [before, status], "reason": [None, reason]}
         note = {"at": now, "actor": "command:set-status", "action": "status", "item_id": item_id}
@@ -137,7 +144,7 @@ def apply_rules(engine: Engine, rules: Rules) -> int:
         How many items were changed.
     """
     ordered = sorted(rules.ranks, key=lambda source: rules.ranks[source])
-    present = json.dumps([ordered, rules.match_on, rules.max_minutes])
+    present = json.dumps([_DECISION, ordered, rules.match_on, rules.max_minutes, rules.max_minutes_touched])
     facts = store_facts.c
     with engine.begin() as connection:
         if connection.scalar(select(facts.value).where(facts.name == _RULES_FACT)) == present:

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, in
 
 from pylantir.entry import SCHEDULED
 from pylantir.errors import MppsRefused, WriterUnavailable
-from pylantir.mpps.linking import Candidate, Clues, Link, link_items, next_item_status, read_clues
+from pylantir.mpps.linking import Candidate, Clues, Link, Linked, link_items, next_item_status, read_clues
 from pylantir.mpps.model import (
     COMPLETED,
     DISCONTINUED,
@@ -35,7 +35,8 @@ from pylantir.mpps.model import (
     text_of,
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
-from pylantir.store.decide.claims import STATUS, may_be_generated
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules, may_be_generated
+from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.read.mpps import find_instance
 from pylantir.store.read.study_uids import has_supplied_uid
 from pylantir.store.schema.engine import durable_transaction
@@ -52,6 +53,7 @@ logger = logging.getLogger(__name__)
 def record_report(
     engine: Engine,
     request: MppsRequest,
+    rules: Rules,
     *,
     strict: bool,
     now: datetime.datetime,
@@ -63,6 +65,7 @@ def record_report(
     Args:
         engine: The database, opened for writing.
         request: The scanner's request.
+        rules: Priorities and the matching rule.
         strict: As `pylantir.mpps.rules.decide`.
         now: The moment, in UTC.
         today: The local day, YYYYMMDD.
@@ -81,14 +84,19 @@ def record_report(
             return MppsAnswer.from_json(json.loads(known))
         stored = _find_stored(connection, request, strict=strict)
         decision = decide(request, stored, strict=strict)
-        changes = _store(connection, request, stored, decision, moment, today) if decision.instance else []
+        changes: list[_ItemChange] = []
+        unclear: Sequence[int] = ()
+        if decision.instance:
+            changes, unclear = _store(connection, request, stored, decision, moment, today)
+        if changes:
+            _decide_anew(connection, changes, rules, actor=f"scanner:{request.scanner}", now=moment)
         kept_since = (now - ANSWERS_KEPT).isoformat(timespec="microseconds")
         connection.execute(delete(mpps_requests).where(mpps_requests.c.at < kept_since))
         answer = json.dumps(decision.answer.as_json())
         connection.execute(insert(mpps_requests), {"request_id": request.request_id, "answer": answer, "at": moment})
         if not is_awaited():
             raise WriterUnavailable("the report came too late to be stored")
-    _log(request, decision, changes)
+    _log(request, decision, changes, unclear)
     return decision.answer
 
 
@@ -101,6 +109,7 @@ class _ItemChange:
     before: str | None
     after: str
     link: Link | None
+    study_uid: str | None
 
 
 def _find_stored(connection: Connection, request: MppsRequest, *, strict: bool) -> MppsInstance | None:
@@ -118,25 +127,44 @@ def _store(
     decision: Decision,
     now: str,
     today: str,
-) -> list[_ItemChange]:
+) -> tuple[list[_ItemChange], Sequence[int]]:
+    """Store an instance; return what it makes of its items, and the items between which nothing decides."""
     instance = decision.instance
     if instance is None:
-        return []
+        return [], ()
     # What was not in the worklist when the exam began may have come meanwhile.
-    new_links = () if instance.item_ids else _find_links(connection, instance, today)
+    linked = Linked(()) if instance.item_ids else _find_links(connection, instance, today)
+    new_links = linked.links
     instance = replace(instance, item_ids=(*instance.item_ids, *(link.item_id for link in new_links)))
     _write_instance(connection, instance, stored, request.scanner, now)
     if stored is None or new_links or instance.status != stored.status:
-        changes = _set_statuses(connection, instance, new_links, now)
-        _audit(connection, request, instance, _ACTIONS[instance.status], _performed(instance), changes, now)
+        changes = _set_statuses(connection, instance, new_links, now, today)
+        said = _performed(instance)
+        if linked.ambiguous:
+            said["items_that_fit"] = ", ".join(map(str, linked.ambiguous))
+        _audit(connection, request, instance, _ACTIONS[instance.status], said, changes, now)
     else:
         changes = []
         said = {"attributes": ", ".join(decision.changed)}
         _audit(connection, request, instance, "updated", said, changes, now)
-    return changes
+    return changes, linked.ambiguous
 
 
-def _find_links(connection: Connection, instance: MppsInstance, today: str) -> tuple[Link, ...]:
+def _decide_anew(connection: Connection, changes: Sequence[_ItemChange], rules: Rules, *, actor: str, now: str) -> None:
+    """Decide anew about the patients of a report: what it changes may free a number, or follow its sources now."""
+    working = WorkingSet(connection, rules, actor=actor, now=now)
+    working.load(change.patient_id for change in changes if change.patient_id)
+    # A row of an earlier version that no record could be made of is the scanner's concern alone.
+    for record in list(working.records.values()):
+        working.touch(record)
+    items = working.items()
+    for change in changes:
+        if change.item_id in items:
+            working.free(items[change.item_id].values)
+    working.write()
+
+
+def _find_links(connection: Connection, instance: MppsInstance, today: str) -> Linked:
     clues = read_clues(instance.attributes, today)
     candidates = _find_candidates(connection, clues)
     return link_items(clues, candidates)
@@ -149,7 +177,9 @@ def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate
     by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
     indexed: list[ColumnElement[bool]] = [_ITEMS.accession_number.in_(accessions), has_supplied_uid(study_uids)]
     if clues.patient_id:
-        indexed.append((_ITEMS.patient_id == clues.patient_id) & ((_ITEMS.scheduled_start_date == clues.day) | by_uid))
+        formerly = [_ITEMS.former_study_uids.contains(f'"{uid}"', autoescape=True) for uid in study_uids]
+        meant = or_(_ITEMS.scheduled_start_date == clues.day, by_uid, *formerly)
+        indexed.append((_ITEMS.patient_id == clues.patient_id) & meant)
     rows = list(connection.execute(select(worklist_items).where(or_(*indexed))).mappings())
     found = {row[name] for row in rows for name in ("study_instance_uid", "generated_study_uid")}
     if any(may_be_generated(uid) for uid in study_uids - found):
@@ -164,6 +194,7 @@ def _as_candidate(row: RowMapping) -> Candidate:
     return Candidate(
         id=row["id"],
         study_uids=frozenset(uid for uid in (row["study_instance_uid"], row["generated_study_uid"]) if uid),
+        former_uids=frozenset(json.loads(row["former_study_uids"] or "[]")),
         step_id=row["scheduled_procedure_step_id"] or str(row["id"]),
         accession_number=row["accession_number"] or "",
         patient_id=row["patient_id"] or "",
@@ -192,17 +223,23 @@ def _write_instance(
 
 
 def _set_statuses(
-    connection: Connection, instance: MppsInstance, new_links: Sequence[Link], now: str
+    connection: Connection, instance: MppsInstance, new_links: Sequence[Link], now: str, today: str
 ) -> list[_ItemChange]:
     links = {link.item_id: link for link in new_links}
-    columns = (_ITEMS.id, _ITEMS.patient_id, _ITEMS[STATUS])
+    columns = (_ITEMS.id, _ITEMS.patient_id, _ITEMS[STATUS], _ITEMS.study_instance_uid)
     rows = connection.execute(select(*columns).where(_ITEMS.id.in_(instance.item_ids)).order_by(_ITEMS.id)).all()
     changes = [
-        _ItemChange(number, patient, status, next_item_status(status, instance.status), links.get(number))
-        for number, patient, status in rows
+        _ItemChange(number, patient, status, next_item_status(status, instance.status), links.get(number), uid)
+        for number, patient, status, uid in rows
     ]
+    ended_on = text_of(instance.attributes, END_DATE).replace(".", "") or today
     for change in changes:
-        values = {STATUS: change.after, "scanner_touched": 1, "updated_at": now}
+        values: dict[str, object] = {STATUS: change.after, "scanner_touched": 1, "updated_at": now}
+        if instance.status == COMPLETED:
+            values["exam_ended_on"] = ended_on
+        if change.link and change.link.former_uid:
+            # The scanner took the exam from an earlier answer: its images have that study UID.
+            values[STUDY_UID] = change.link.former_uid
         connection.execute(update(worklist_items).where(_ITEMS.id == change.item_id), values)
     return changes
 
@@ -220,7 +257,9 @@ def _audit(
     common = {"mpps": instance.sop_instance_uid, **said}
     rows: list[tuple[int | None, str | None, Mapping[str, object]]] = []
     for change in changes:
-        found = {"linked_by": change.link.rule} if change.link else {}
+        found: dict[str, object] = {"linked_by": change.link.rule} if change.link else {}
+        if change.link and change.link.former_uid:
+            found[STUDY_UID] = [change.study_uid, change.link.former_uid]
         rows.append((change.item_id, change.patient_id, {STATUS: [change.before, change.after], **found, **common}))
     if not rows:
         patient = text_of(instance.attributes, PATIENT_ID) or None
@@ -241,7 +280,7 @@ def _performed(instance: MppsInstance) -> dict[str, str]:
     return {name: value for name, value in moments.items() if value}
 
 
-def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange]) -> None:
+def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange], unclear: Sequence[int]) -> None:
     if decision.answer.forgiven:
         logger.warning("MPPS of %s accepted without %s", request.scanner, ", ".join(decision.answer.forgiven))
     for remark in decision.answer.remarks:
@@ -252,5 +291,8 @@ def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange
         logger.info("item %d: %s -> %s by %s", change.item_id, change.before, change.after, request.scanner)
         if change.link and change.link.other_patient:
             logger.warning("item %d: %s reports it for another patient ID", change.item_id, request.scanner)
-    if request.operation == "create" and not changes:
+    if unclear:
+        fit = ", ".join(map(str, unclear))
+        logger.warning("MPPS of %s belongs to no item: %d items fit (%s)", request.scanner, len(unclear), fit)
+    elif request.operation == "create" and not changes:
         logger.info("MPPS of %s belongs to no item: an unscheduled exam", request.scanner)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, sel
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.changes import NOT_AUDITED
+from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
 from pylantir.store.intake.state import utc_now
 from pylantir.store.intake.working_set import WorkingSet
@@ -75,6 +76,7 @@ def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rul
         patients = {row["patient_id"] for row in chunk}
         connection.execute(delete(source_entries).where(_ENTRIES.patient_id.in_(patients), _ENTRIES.item_id.in_(ids)))
         connection.execute(delete(worklist_items).where(_ITEMS.id.in_(ids)))
+        forget_differences(connection, patients, set(ids))
     if connection.scalar(select(_ENTRIES.id).where(NOT_LIVE, _ENTRIES.state == REFUSED).limit(1)) is None:
         return
     working = WorkingSet(connection, rules, actor="command:purge", now=now)

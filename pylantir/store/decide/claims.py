@@ -15,6 +15,10 @@ _VERSION_5 = 5 << 76 | 0x8000 << 48
 _SEPARATOR = "\x1f"  # no value of DICOM has it
 STATUS = "performed_procedure_step_status"
 STUDY_UID = "study_instance_uid"
+FORMER_UIDS = "former_study_uids"
+"""Study UIDs that sources supplied for an item earlier, as a JSON list: they go on linking a scanner's report."""
+KEPT_DAYS = 90
+"""So many days after its end, an exam that no source gives any more keeps its accession number."""
 SCANNER = "scanner"
 """Who wins every difference about an item that a scanner has touched."""
 
@@ -27,11 +31,13 @@ class Rules:
         ranks: Enabled source -> its place in the order of priority, 0 first; all others come last.
         match_on: Fields that make two sources' records the same step when no UID or accession number does.
         max_minutes: Longest difference of start times under that rule; None for any.
+        max_minutes_touched: The same where one side is an item that a scanner has reported on.
     """
 
     ranks: Mapping[str, int] = field(default_factory=dict)
     match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
-    max_minutes: float | None = None
+    max_minutes: float | None = 240
+    max_minutes_touched: float | None = 120
 
     def rank(self, data_source: str, record_key: str) -> tuple[int, str, str]:
         """The place of a record in the order of priority; sources that are not enabled come last, by name."""

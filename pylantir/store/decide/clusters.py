@@ -1,17 +1,31 @@
 """Which records of one patient describe the same scheduled procedure step. Pure, like all of the decision.
 
-In: the patient's live records and the items that a scanner has touched. Out: groups of records, a step each.
+In: the patient's live records and the items that a scanner has touched. Out: groups of records, a step each, and which
+of them are kept apart although their numbers agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import combinations
 
-from pylantir.entry import with_fallbacks
-from pylantir.store.decide.claims import STUDY_UID, Claim, Item, Rules, uid_begun_by
+from pylantir.entry import COMPLETED
+from pylantir.store.decide.claims import KEPT_DAYS, STATUS, STUDY_UID, Claim, Item, Rules, uid_begun_by
+from pylantir.store.decide.evidence import (
+    ACCESSION,
+    IDENTITY,
+    ISSUER,
+    STEP_ID,
+    WEAK,
+    Description,
+    Sign,
+    find_objections,
+    find_sign,
+)
 
+_DATE = "scheduled_start_date"
 MAX_CANDIDATES = 200
 """More records than this under one matching key are a default value, not one step: they are not matched by it."""
 
@@ -23,7 +37,24 @@ class _Party:
     cluster: int
     sources: frozenset[str]
     order: tuple[int, str, str]
-    values: Mapping[str, str | int | None]
+    values: Description
+    touched: bool
+    claim: Claim | None
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Two clusters whose numbers agree, and that are two steps nevertheless.
+
+    Attributes:
+        first: Number of the one cluster.
+        second: Number of the other one.
+        fields: What speaks against their being one.
+    """
+
+    first: int
+    second: int
+    fields: tuple[str, ...]
 
 
 def cluster_claims(
@@ -31,146 +62,235 @@ def cluster_claims(
     items: Sequence[Item],
     former_sources: Mapping[int, frozenset[str]],
     rules: Rules,
-) -> list[list[Claim]]:
-    """Group records into steps: never two of one source, never against a contradiction, strongest evidence first."""
-    members: dict[int, list[Claim]] = {}
-    parties: dict[int, list[_Party]] = {}
-    pinned: set[int] = set()
+) -> tuple[list[list[Claim]], list[Apart]]:
+    """Group records into steps: never two of one source, never against a contradiction, strongest evidence first.
+
+    Returns:
+        The clusters, those of touched items first, and which of them are kept apart although their numbers agree.
+    """
+    parties = _pin_to_items(ranked, items, former_sources)
+    touched = len(parties)
+    pinned = {party.claim.id for own in parties for party in own if party.claim}
+    for claim in ranked:
+        if claim.id not in pinned:
+            order = rules.rank(claim.data_source, claim.record_key)
+            sources = frozenset((claim.data_source,))
+            parties.append([_Party(len(parties), sources, order, claim.fields, touched=False, claim=claim)])
+    if len(parties) < 2:
+        return [_claims_of(own, rules) for own in parties], []
+    clusters = _Clusters(parties, rules, touched=touched)
+    clusters.merge()
+    return [_claims_of(own, rules) for own in clusters.parties.values()], clusters.find_apart()
+
+
+def _claims_of(own: Iterable[_Party], rules: Rules) -> list[Claim]:
+    claims = (party.claim for party in own if party.claim)
+    return sorted(claims, key=lambda claim: rules.rank(claim.data_source, claim.record_key))
+
+
+def _pin_to_items(
+    ranked: Sequence[Claim], items: Sequence[Item], former_sources: Mapping[int, frozenset[str]]
+) -> list[list[_Party]]:
+    """For each touched item: the item itself, and the records that stay with it."""
     known = {item.id for item in items}
+    parties: list[list[_Party]] = []
     for number, item in enumerate(item for item in items if item.touched):
         former = former_sources.get(item.id, frozenset())
         own = _pin([claim for claim in ranked if claim.item_id == item.id or claim.item_id not in known], item, former)
-        pinned.update(claim.id for claim in own)
-        members[number] = own
         sources = former | {claim.data_source for claim in own} | {str(item.values["data_source"])}
         # Before all records, whatever it has by now: deciding again must come to the same.
         order = (-1, "", str(item.id))
         # What its records say now can speak against another record, but not for it: the item itself is frozen.
-        parties[number] = [
-            _Party(number, sources, order, _given_values(item)),
-            *(_Party(number, sources, order, with_fallbacks(claim.fields)) for claim in own),
-        ]
-    touched = len(members)
-    for claim in ranked:
-        if claim.id in pinned:
-            continue
-        number = len(members)
-        members[number] = [claim]
-        order = rules.rank(claim.data_source, claim.record_key)
-        parties[number] = [_Party(number, frozenset((claim.data_source,)), order, with_fallbacks(claim.fields))]
-    if len(members) > 1:
-        _merge_clusters(members, parties, rules, touched=touched)
-    return list(members.values())
+        parties.append(
+            [
+                _Party(number, sources, order, _given_values(item, own), touched=True, claim=None),
+                *(_Party(number, sources, order, claim.fields, touched=True, claim=claim) for claim in own),
+            ]
+        )
+    return parties
 
 
 def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> list[Claim]:
     """The claims that stay with a touched item: what it had, and the record that it began with; one per source."""
     own: dict[str, Claim] = {}
     for claim in candidates:
-        if claim.item_id == item.id:
+        if claim.item_id == item.id and not _is_reused(claim, item):
             own.setdefault(claim.data_source, claim)
     for claim in candidates:
         begun = uid_begun_by(claim) == item.values["generated_study_uid"]
+        # After the exam, the same record on another day is a new step.
+        begun &= item.values[STATUS] != COMPLETED or claim.fields[_DATE] == item.values[_DATE]
         if begun and claim.data_source not in own and claim.data_source not in former:
             own[claim.data_source] = claim
     return [claim for claim in candidates if own.get(claim.data_source) is claim]
 
 
-def _given_values(item: Item) -> dict[str, str | int | None]:
+def _is_reused(claim: Claim, item: Item) -> bool:
+    """Whether a record that has no ID of its own is a later exam under the number of a done one."""
+    if item.values[STATUS] != COMPLETED or claim.record_key.startswith("id:"):
+        return False
+    done_on = date.fromisoformat(str(item.values.get("exam_ended_on") or item.values[_DATE]))
+    return date.fromisoformat(claim.fields[_DATE]) > done_on + timedelta(days=KEPT_DAYS)
+
+
+def _given_values(item: Item, own: Sequence[Claim]) -> Description:
     """The values of an item that a source gave: what Pylantir made up is no evidence for or against anything."""
     values = dict(item.values)
     if values[STUDY_UID] == values["generated_study_uid"]:
         values[STUDY_UID] = None
     if values["scheduled_procedure_step_id"] == str(item.id):
         values["scheduled_procedure_step_id"] = None
+    if own:
+        # A corrected patient ID does not reach an item that is the scanner's.
+        values["patient_id"] = own[0].fields["patient_id"]
     return values
 
 
-def _merge_clusters(
-    members: dict[int, list[Claim]], parties: dict[int, list[_Party]], rules: Rules, *, touched: int
-) -> None:
-    """Join clusters pair by pair, in the order of the ladder and then of the start times' distance.
+class _Clusters:
+    """Joins clusters pair by pair, in the order of the ladder and then of the start times' distance.
 
     The first `touched` clusters are those of touched items, which stay apart from one another.
     """
-    everyone = [own[0] for own in parties.values()]
-    home = {number: number for number in members}
-    for _, first, second in _candidate_pairs(everyone, rules):
-        left, right = sorted((home[first.cluster], home[second.cluster]))
-        if left == right or right < touched:
-            continue
-        left_sources = frozenset().union(*(party.sources for party in parties[left]))
-        right_sources = frozenset().union(*(party.sources for party in parties[right]))
-        if left_sources & right_sources:
-            continue
-        if any(_evidence(a, b, rules) is None for a in parties[left] for b in parties[right]):
-            continue
-        # The touched item's cluster, if any, has the lower number and stays.
-        members[left].extend(members.pop(right))
-        members[left].sort(key=lambda claim: rules.rank(claim.data_source, claim.record_key))
-        parties[left].extend(parties.pop(right))
-        for number, target in home.items():
-            if target == right:
-                home[number] = left
 
+    def __init__(self, parties: Sequence[list[_Party]], rules: Rules, *, touched: int) -> None:
+        self.parties = dict(enumerate(parties))
+        self._everyone = [own[0] for own in parties]
+        self._home = {number: number for number in self.parties}
+        self._rules = rules
+        self._touched = touched
 
-def _candidate_pairs(everyone: Sequence[_Party], rules: Rules) -> list[tuple[tuple[object, ...], _Party, _Party]]:
-    buckets: dict[tuple[object, ...], list[_Party]] = {}
-    for party in everyone:
-        for key in _matching_keys(party.values, rules):
-            buckets.setdefault(key, []).append(party)
-    pairs = {}
-    for bucket in buckets.values():
-        if not 1 < len(bucket) <= MAX_CANDIDATES:
-            continue
-        for a, b in combinations(bucket, 2):
-            if a.sources & b.sources:
+    def merge(self) -> None:
+        """Join what belongs together: what is clear first, then what has one candidate only."""
+        pairs = self._find_pairs()
+        for pair in pairs:
+            if not pair.sign.vague:
+                self._join(pair)
+        vague = [pair for pair in pairs if pair.sign.vague]
+        while vague:
+            vague = [pair for pair in vague if self._may_join(pair) and not self._speaks_for_a_touched_item(pair)]
+            sole = next((pair for pair in vague if self._is_sole(pair, vague)), None)
+            if sole is None:
+                return
+            self._join(sole)
+
+    def find_apart(self) -> list[Apart]:
+        """Tell which clusters are kept apart although their numbers, or patient ID and day, agree."""
+        found: dict[tuple[int, int], set[str]] = {}
+        members = [party for own in self.parties.values() for party in own]
+        place = {number: position for position, number in enumerate(self.parties)}
+        for a, b in _pairs_within(members, _keys_of_one_day, self._rules):
+            first, second = sorted((place[self._home[a.cluster]], place[self._home[b.cluster]]))
+            if first == second or not (a.claim or b.claim):
                 continue
-            evidence = _evidence(a, b, rules)
-            if evidence:
+            fields = self._told_objections(a, b)
+            if fields:
+                found.setdefault((first, second), set()).update(fields)
+        return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
+
+    def _told_objections(self, a: _Party, b: _Party) -> set[str]:
+        """What keeps two parties apart, unless they are different by their numbers alone."""
+        objections = set(find_objections(a.values, b.values, weak=True))
+        if ISSUER in objections:
+            return set()
+        people = objections & set(IDENTITY)
+        if people:
+            return people
+        sign = find_sign(a.values, b.values, self._rules, self._max_minutes(a, b))
+        return objections if sign and not objections & {STEP_ID, STUDY_UID, ACCESSION} else set()
+
+    def _find_pairs(self) -> list[_Pair]:
+        pairs = []
+        for a, b in _pairs_within(self._everyone, _matching_keys, self._rules):
+            sign = find_sign(a.values, b.values, self._rules, self._max_minutes(a, b))
+            if sign and not find_objections(a.values, b.values, weak=sign.rung == WEAK):
                 first, second = sorted((a, b), key=lambda party: party.order)
-                pairs[first.cluster, second.cluster] = ((*evidence, first.order, second.order), first, second)
-    return sorted(pairs.values(), key=lambda pair: pair[0])
+                pairs.append(_Pair(sign, first.order, second.order, first.cluster, second.cluster))
+        return sorted(pairs)
+
+    def _max_minutes(self, a: _Party, b: _Party) -> float | None:
+        return self._rules.max_minutes_touched if a.touched or b.touched else self._rules.max_minutes
+
+    def _may_join(self, pair: _Pair) -> bool:
+        left, right = sorted((self._home[pair.first], self._home[pair.second]))
+        if left == right or right < self._touched:
+            return False
+        ours, theirs = self.parties[left], self.parties[right]
+        if frozenset().union(*(one.sources for one in ours)) & frozenset().union(*(one.sources for one in theirs)):
+            return False
+        weak = pair.sign.rung == WEAK
+        return not any(find_objections(a.values, b.values, weak=weak) for a in ours for b in theirs)
+
+    def _speaks_for_a_touched_item(self, pair: _Pair) -> bool:
+        """Whether a record that has joined a touched item speaks for it: once it belongs to it, it no longer does."""
+        return any(self._home[end] < self._touched and self._home[end] != end for end in (pair.first, pair.second))
+
+    def _join(self, pair: _Pair) -> None:
+        if not self._may_join(pair):
+            return
+        # The touched item's cluster, if any, has the lower number and stays.
+        left, right = sorted((self._home[pair.first], self._home[pair.second]))
+        self.parties[left] = [*self.parties[left], *self.parties.pop(right)]
+        for number, target in self._home.items():
+            if target == right:
+                self._home[number] = left
+
+    def _is_sole(self, pair: _Pair, others: Iterable[_Pair]) -> bool:
+        """Whether nothing else is as good for either side; the procedure may tell the candidates apart."""
+        ends = {self._home[pair.first], self._home[pair.second]}
+        for other in others:
+            ends_of_other = {self._home[other.first], self._home[other.second]}
+            if len(ends & ends_of_other) == 1 and _likeness(other.sign) <= _likeness(pair.sign):
+                return False
+        return True
 
 
-def _matching_keys(values: Mapping[str, str | int | None], rules: Rules) -> Iterable[tuple[object, ...]]:
-    if values.get(STUDY_UID):
-        yield (STUDY_UID, values[STUDY_UID])
-    if values.get("accession_number"):
-        yield ("accession_number", values["accession_number"])
-    weak = tuple(values.get(name) for name in rules.match_on)
+@dataclass(frozen=True, slots=True, order=True)
+class _Pair:
+    """Two parties that may be one step, by the numbers of their clusters."""
+
+    sign: Sign
+    first_order: tuple[int, str, str]
+    second_order: tuple[int, str, str]
+    first: int
+    second: int
+
+
+def _likeness(sign: Sign) -> tuple[bool, bool]:
+    return sign.other_procedure, sign.procedure_unsaid
+
+
+def _pairs_within(
+    parties: Sequence[_Party], keys: Callable[[Description, Rules], Iterable[tuple[object, ...]]], rules: Rules
+) -> list[tuple[_Party, _Party]]:
+    """All pairs of parties of different sources that have a key in common, each once."""
+    buckets: dict[tuple[object, ...], list[int]] = {}
+    for place, party in enumerate(parties):
+        for key in keys(party.values, rules):
+            buckets.setdefault(key, []).append(place)
+    pairs = {
+        (a, b): None
+        for bucket in buckets.values()
+        if 1 < len(bucket) <= MAX_CANDIDATES
+        for a, b in combinations(bucket, 2)
+        if not parties[a].sources & parties[b].sources
+    }
+    return [(parties[a], parties[b]) for a, b in pairs]
+
+
+def _matching_keys(values: Description, rules: Rules) -> Iterable[tuple[object, ...]]:
+    yield from _strong_keys(values)
+    # A modality that nobody said agrees with any.
+    weak = tuple(values.get(name) for name in rules.match_on if name != "modality")
     if all(weak):
         yield weak
 
 
-def _evidence(a: _Party, b: _Party, rules: Rules) -> tuple[int, float] | tuple[()] | None:
-    """How strongly two parties are the same step: (step of the ladder, minutes apart), () for no sign, None against.
-
-    A rule never applies where a stronger key, or the birth date, is present on both sides and differs.
-    """
-
-    def differ(name: str) -> bool:
-        return bool(a.values.get(name) and b.values.get(name) and a.values[name] != b.values[name])
-
-    def agree(name: str) -> bool:
-        return bool(a.values.get(name) and a.values.get(name) == b.values.get(name))
-
-    if differ("patient_birth_date") or differ("scheduled_procedure_step_id"):
-        return None
-    apart = abs(_minutes(a.values) - _minutes(b.values))
-    same_step = agree("scheduled_procedure_step_id")
-    if agree(STUDY_UID):
-        return (0 if same_step else 1, apart)
-    if differ(STUDY_UID):
-        return None
-    if agree("accession_number"):
-        return (2 if same_step else 3, apart)
-    if differ("accession_number"):
-        return None
-    near = rules.max_minutes is None or apart <= rules.max_minutes
-    return (4, apart) if near and all(agree(name) for name in rules.match_on) else ()
+def _keys_of_one_day(values: Description, rules: Rules) -> Iterable[tuple[object, ...]]:
+    yield from _strong_keys(values)
+    yield ("scheduled_start_date", values.get("scheduled_start_date"))
 
 
-def _minutes(values: Mapping[str, str | int | None]) -> float:
-    time = str(values.get("scheduled_start_time") or "000000")
-    return int(time[:2]) * 60 + int(time[2:4]) + int(time[4:6]) / 60
+def _strong_keys(values: Description) -> Iterable[tuple[object, ...]]:
+    for name in (STUDY_UID, ACCESSION):
+        if values.get(name):
+            yield (name, values[name])

@@ -1,88 +1,103 @@
-"""An accession number or a study UID belongs to one patient: who keeps it, and who is refused.
+"""An accession number or a study UID belongs to one patient: who keeps it, and who is refused. Pure.
 
-The claim of the source with the highest priority stays; one that a scanner has started stays in any case. It is a
-function of all records that claim the value, so it does not matter who came first.
+What a scanner has reported on keeps its numbers. Otherwise the record of the source with the highest priority does: a
+function of all records that claim the number, so it does not matter who came first. A record that is refused for one of
+its numbers goes on claiming the other one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
 
-from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, Record
-from pylantir.store.intake.records import find_best_holders, find_holding_patients, find_started_holders
-
-if TYPE_CHECKING:
-    from pylantir.store.intake.working_set import WorkingSet
+from pylantir.entry import CANCELED, COMPLETED
+from pylantir.store.decide.claims import KEPT_DAYS, STUDY_UID, Rules
+from pylantir.store.decide.evidence import ACCESSION, are_two_patients
+from pylantir.store.decide.records import LIVE, REFUSED, Record
 
 Identifier = tuple[str, str]
+"""Column and value."""
 
 
-def settle_identifiers(working: WorkingSet, identifiers: set[Identifier]) -> list[Record]:
-    """Find the owner of each identifier; refuse its other claimants, and let those in who were refused for it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who has an identifier.
+
+    Attributes:
+        patient: Patient ID, and issuer if known, by field.
+        item_id: The item, if there is one.
+        data_source: Who gives it.
+        started: A scanner has reported on the item.
+    """
+
+    patient: Mapping[str, str | int | None]
+    item_id: int | None
+    data_source: str
+    started: bool = False
+
+
+def find_owners(
+    identifiers: Iterable[Identifier],
+    claims: Mapping[Identifier, Collection[Record]],
+    started: Mapping[Identifier, Holder],
+    rules: Rules,
+) -> dict[Identifier, Holder | None]:
+    """Say who owns some identifiers.
 
     Args:
-        working: The transaction's working set; patients are loaded into it as needed.
-        identifiers: (column, value) pairs that a changed record has or had.
-
-    Returns:
-        The records that changed their state.
+        identifiers: Which.
+        claims: The records that claim each of them.
+        started: The items that keep one whatever the records say.
+        rules: The order of priority.
     """
-    owners: dict[Identifier, str] = {}
-    claimants: dict[Identifier, list[Record]] = {}
-    waiting = set(identifiers)
-    while waiting:
-        started = _load_claimants(working, waiting)
-        claimants = _index_claimants(working)
-        for pair in waiting:
-            holders = claimants.get(pair, [])
-            best = min(holders, key=lambda one: working.rules.rank(one.data_source, one.record_key), default=None)
-            owners[pair] = started.get(pair) or (best.patient_id if best else "")
-        # Whoever may change state now must be judged by its other identifier, too.
-        judged = [record for pair in waiting for record in claimants.get(pair, [])]
-        waiting = {pair for record in judged for pair in record.identifiers()} - owners.keys()
-    moved = []
-    for record in {record.id: record for pair in owners for record in claimants.get(pair, [])}.values():
-        refused = any(owners.get(pair, record.patient_id) != record.patient_id for pair in record.identifiers())
-        state = REFUSED if refused else LIVE
-        if record.state != state:
-            working.enter(record, state)
-            moved.append(record)
-    return moved
+    owners: dict[Identifier, Holder | None] = {}
+    for pair in identifiers:
+        best = min(claims.get(pair, ()), key=lambda one: rules.rank(one.data_source, one.record_key), default=None)
+        owners[pair] = started.get(pair) or (
+            Holder(patient=best.fields, item_id=best.item_id, data_source=best.data_source) if best else None
+        )
+    return owners
 
 
-def _load_claimants(working: WorkingSet, identifiers: set[Identifier]) -> dict[Identifier, str]:
-    """Bring everybody who may win or lose an identifier into memory; tell whom a scanner has decided for.
-
-    Records that stay refused whoever wins are left alone: a default value in a column must not load the whole table.
-    """
-    started = {}
-    for column in IDENTIFIERS:
-        values = [value for name, value in identifiers if name == column]
-        if not values:
+def find_obstacle(record: Record, owners: Mapping[Identifier, Holder | None]) -> tuple[str, Holder] | None:
+    """The column and the holder for whose sake a record is refused, if it is."""
+    for column, value in record.identifiers():
+        owner = owners.get((column, value))
+        if owner is None or not are_two_patients(owner.patient, record.fields):
             continue
-        for value, patient in find_started_holders(working.connection, column, values).items():
-            started[column, value] = patient
-        best = find_best_holders(working.connection, column, values, working.rules)
-        working.load(patient for _, patient in best.values())
-        freed = [value for value, (number, _) in best.items() if not _claims(working.records[number], column, value)]
-        if freed:
-            working.load(find_holding_patients(working.connection, column, freed, (LIVE, REFUSED)))
-        # Whoever was the best before the order of priority changed must go now.
-        promoted = [value for value, (number, _) in best.items() if working.records[number].state == REFUSED]
-        if promoted:
-            working.load(find_holding_patients(working.connection, column, promoted, (LIVE,)))
-    working.load(started.values())
-    return started
+        # The record of a done exam whose patient ID was corrected afterwards: the exam is its own.
+        if not (owner.started and owner.item_id == record.item_id):
+            return column, owner
+    return None
 
 
-def _claims(record: Record, column: str, value: str) -> bool:
-    return record.fields.get(column) == value and record.state in (LIVE, REFUSED)
-
-
-def _index_claimants(working: WorkingSet) -> dict[Identifier, list[Record]]:
+def index_claims(records: Iterable[Record], idle_items: Collection[int]) -> dict[Identifier, list[Record]]:
+    """Identifier -> the records that claim it; those of `idle_items`, cancelled by an operator, claim nothing."""
     index: dict[Identifier, list[Record]] = {}
-    for record in working.records.values():
-        if record.state in (LIVE, REFUSED):
+    for record in records:
+        if record.state in (LIVE, REFUSED) and record.item_id not in idle_items:
             for pair in record.identifiers():
                 index.setdefault(pair, []).append(record)
     return index
+
+
+def keeps_identifier(
+    column: str, status: str | None, *, given: bool, ended_on: str | None, scheduled_on: str | None, today: str
+) -> bool:
+    """Whether an item that a scanner has reported on keeps an identifier for its patient.
+
+    Args:
+        column: Which one.
+        status: The item's status.
+        given: A live record of the item gives the identifier.
+        ended_on: When the exam ended, YYYYMMDD, if that is known.
+        scheduled_on: The day that it was scheduled for.
+        today: YYYYMMDD.
+    """
+    if status == CANCELED:
+        return False
+    if status != COMPLETED or column == STUDY_UID or given:
+        return True
+    day = date.fromisoformat(today) - timedelta(days=KEPT_DAYS)
+    return column == ACCESSION and (ended_on or scheduled_on or today) >= f"{day:%Y%m%d}"

@@ -8,22 +8,63 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from pylantir.entry import ATTRIBUTES_FIELD, CANCELED, RECORD_ID_FIELD, SCHEDULED, with_fallbacks
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, SCHEDULED, with_fallbacks
 from pylantir.store.decide.claims import (
-    SCANNER,
+    FORMER_UIDS,
     STATUS,
     STUDY_UID,
     Claim,
-    Conflict,
     Item,
     ItemDecision,
     Rules,
     uid_begun_by,
 )
 from pylantir.store.decide.clusters import cluster_claims
+from pylantir.store.decide.merging import find_wishes, merge_fields
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+_FOLLOWED = ("scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
+"""What an item whose exam was discontinued takes over from its sources."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptApart:
+    """Two items whose numbers agree, or whose patient ID and day do, and which are not the same step.
+
+    Attributes:
+        first: What was decided about the one.
+        second: What was decided about the other one.
+        fields: What speaks against their being the same.
+    """
+
+    first: ItemDecision
+    second: ItemDecision
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDecision:
+    """What the live records of one patient amount to.
+
+    Attributes:
+        items: A decision per item that is not cancelled.
+        cancelled: The items that no record claims any more and no scanner has finished.
+        apart: Which of `items` are kept apart although their numbers agree.
+    """
+
+    items: list[ItemDecision]
+    cancelled: list[Item]
+    apart: list[KeptApart]
+
+    def only(self, items: list[ItemDecision]) -> GroupDecision:
+        """The decision with some of its `items` alone."""
+        if len(items) == len(self.items):
+            return self
+        kept = {id(one) for one in items}
+        apart = [one for one in self.apart if id(one.first) in kept and id(one.second) in kept]
+        return GroupDecision(items=items, cancelled=self.cancelled, apart=apart)
 
 
 def decide_group(
@@ -31,7 +72,8 @@ def decide_group(
     items: Sequence[Item],
     former_sources: Mapping[int, frozenset[str]],
     rules: Rules,
-) -> tuple[list[ItemDecision], list[Item]]:
+    performed: Mapping[str, str] = MappingProxyType({}),
+) -> GroupDecision:
     """Decide what the live records of one patient amount to.
 
     Args:
@@ -39,30 +81,38 @@ def decide_group(
         items: All items of the patient, cancelled ones included.
         former_sources: Item id -> sources that claimed the item and have withdrawn.
         rules: Priorities and the matching rule.
-
-    Returns:
-        A decision per living item, and the items that no record claims any more and no scanner has touched.
+        performed: Study UIDs of the patient's done exams whose items are gone -> the day of the exam, YYYYMMDD.
     """
-    if len(claims) == 1 and not items:
+    if len(claims) == 1 and not items and not performed:
         # The ordinary case: a patient whom nobody has spoken of yet.
-        return [_decide_item(list(claims), None, set())], []
+        return GroupDecision(items=[_decide_item(list(claims), None, set(), performed)], cancelled=[], apart=[])
     ranked = sorted(claims, key=lambda claim: rules.rank(claim.data_source, claim.record_key))
-    clusters = cluster_claims(ranked, items, former_sources, rules)
+    clusters, apart = cluster_claims(ranked, items, former_sources, rules)
     chosen = _choose_items(clusters, items, rules)
-    decisions = []
-    kept = set()
+    decisions: dict[int, ItemDecision] = {}
     taken = {item.values[name] for item in items for name in (STUDY_UID, "generated_study_uid")}
-    for members, item in zip(clusters, chosen, strict=True):
+    for number, (members, item) in enumerate(zip(clusters, chosen, strict=True)):
         former = former_sources.get(item.id, frozenset()) if item else frozenset()
-        if item and not item.touched and _abandoned(members, former, rules):
+        if item and not _is_frozen(item) and (_abandoned(members, former, rules) or not members):
             continue
-        if item:
-            kept.add(item.id)
-        decisions.append(_decide_item(members, item, taken))
-    cancelled = [
-        item for item in items if item.id not in kept and not item.touched and item.values[STATUS] == SCHEDULED
-    ]
-    return decisions, cancelled
+        decisions[number] = _decide_item(members, item, taken, performed)
+    kept = {decision.item.id for decision in decisions.values() if decision.item}
+    return GroupDecision(
+        items=list(decisions.values()),
+        cancelled=[
+            item for item in items
+            if item.id not in kept and not _is_frozen(item) and item.values[STATUS] in (SCHEDULED, DISCONTINUED)
+        ],
+        apart=[
+            KeptApart(first=decisions[one.first], second=decisions[one.second], fields=one.fields)
+            for one in apart if one.first in decisions and one.second in decisions
+        ],
+    )  # fmt: skip
+
+
+def _is_frozen(item: Item) -> bool:
+    """Whether an item is the scanner's alone: one whose exam was discontinued follows its sources."""
+    return item.touched and item.values[STATUS] != DISCONTINUED
 
 
 def _abandoned(members: Iterable[Claim], former: frozenset[str], rules: Rules) -> bool:
@@ -106,66 +156,32 @@ def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules:
     return chosen
 
 
-def _decide_item(members: list[Claim], item: Item | None, taken: set[str | int | None]) -> ItemDecision:
-    if item and item.touched:
-        return ItemDecision(item=item, claims=tuple(members), values={}, conflicts=_vain_wishes(members, item))
-    owner = members[0]
-    merged = dict(owner.fields)
-    conflicts = _merge_fields(merged, members) if len(members) > 1 else ()
+def _decide_item(
+    members: list[Claim], item: Item | None, taken: set[str | int | None], performed: Mapping[str, str]
+) -> ItemDecision:
+    if item and _is_frozen(item):
+        return ItemDecision(item=item, claims=tuple(members), values={}, conflicts=find_wishes(members, item))
+    merged, conflicts = merge_fields(members)
     merged = with_fallbacks(merged)
-    values: dict[str, str | None] = {STATUS: SCHEDULED, **merged, "data_source": owner.data_source}
+    if item and item.touched and merged["scheduled_start_date"] == item.values["scheduled_start_date"]:
+        followed = {name: merged.get(name) for name in _FOLLOWED}
+        wishes = tuple(wish for wish in find_wishes(members, item) if wish.field not in _FOLLOWED)
+        return ItemDecision(item=item, claims=tuple(members), values=followed, conflicts=wishes)
+    values: dict[str, str | None] = {STATUS: SCHEDULED, **merged, "data_source": members[0].data_source}
+    if item is None:
+        # An exam that was done before this booking was made is another one: it does not lend its UID.
+        taken |= {uid for uid, day in performed.items() if day < merged["scheduled_start_date"]}
     values |= _study_uids(members, merged.get(STUDY_UID), item, taken)
+    if item is None and performed.get(str(values[STUDY_UID]), "") >= merged["scheduled_start_date"]:
+        values |= {STATUS: COMPLETED, "exam_ended_on": performed[str(values[STUDY_UID])]}
     return ItemDecision(item=item, claims=tuple(members), values=values, conflicts=conflicts)
-
-
-def _merge_fields(merged: dict[str, str], members: list[Claim]) -> tuple[Conflict, ...]:
-    """Fill `merged` per field from the first record that has a value; tell where a later one differs."""
-    conflicts = []
-    giver = dict.fromkeys(merged, members[0].data_source)
-    for claim in members[1:]:
-        for name, value in claim.fields.items():
-            if name == RECORD_ID_FIELD:
-                continue
-            if name == ATTRIBUTES_FIELD and name in merged:
-                merged[name], lost = _merge_attributes(merged[name], value)
-                if lost:
-                    conflicts.append(Conflict(name, giver[name], claim.data_source, lost))
-            elif name not in merged:
-                merged[name] = value
-                giver[name] = claim.data_source
-            elif merged[name] != value:
-                conflicts.append(Conflict(name, giver[name], claim.data_source, value))
-    return tuple(sorted(conflicts))
-
-
-def _merge_attributes(first: str, second: str) -> tuple[str, str]:
-    """Join two records' `dicom_attributes` per attribute; the first record wins.
-
-    Returns:
-        The joined attributes, and those of the second record that lost ("" if none did).
-    """
-    stronger, weaker = json.loads(first), json.loads(second)
-    lost = {path: values for path, values in weaker.items() if stronger.get(path, values) != values}
-    return _encode({**weaker, **stronger}), _encode(lost) if lost else ""
-
-
-def _vain_wishes(members: list[Claim], item: Item) -> tuple[Conflict, ...]:
-    """What the sources say otherwise about an item that is the scanner's."""
-    return tuple(
-        sorted(
-            Conflict(name, SCANNER, claim.data_source, value)
-            for claim in members
-            for name, value in claim.fields.items()
-            if name != RECORD_ID_FIELD and item.values.get(name) != value
-        )
-    )
 
 
 def _study_uids(
     members: list[Claim], supplied: str | None, item: Item | None, taken: set[str | int | None]
 ) -> dict[str, str | None]:
-    """A UID that a source supplies replaces a generated one of a scheduled item; nothing replaces a supplied one."""
-    current = item.values[STUDY_UID] if item else None
+    """Take the UID that the records supply now, else the generated one; what a scanner has begun keeps its own."""
+    current = _text(item.values[STUDY_UID]) if item else None
     if item is None or not current:
         generated = uid_begun_by(members[0])
         repetition = 0
@@ -174,12 +190,16 @@ def _study_uids(
             generated = uid_begun_by(members[0], repetition)
         taken.add(generated)
         return {STUDY_UID: supplied or generated, "generated_study_uid": generated}
-    generated_uid = item.values["generated_study_uid"]
-    replace = supplied and current == generated_uid and item.values[STATUS] in (SCHEDULED, CANCELED)
-    return {
-        STUDY_UID: supplied if replace else _text(current),
-        "generated_study_uid": _text(generated_uid),
-    }
+    own = _text(item.values["generated_study_uid"])
+    if item.touched or own is None or item.values[STATUS] not in (SCHEDULED, CANCELED):
+        return {STUDY_UID: current, "generated_study_uid": own}
+    uid = supplied or own
+    uids: dict[str, str | None] = {STUDY_UID: uid, "generated_study_uid": own}
+    if current not in (uid, own):
+        # A scanner may have read it before: a report that names it still means this item.
+        former = json.loads(str(item.values.get(FORMER_UIDS) or "[]"))
+        uids[FORMER_UIDS] = json.dumps(sorted({*former, current} - {uid}))
+    return uids
 
 
 def _text(value: str | int | None) -> str | None:

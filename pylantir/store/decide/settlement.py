@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pylantir.entry import SCHEDULED
 from pylantir.store.decide.claims import STATUS, Item
-from pylantir.store.decide.records import LIVE, STEP_KEY, Record
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, STEP_KEY, Record
 from pylantir.store.decide.removal import HeldRemoval, is_due, is_suspicious
 
 Move = tuple[Record, Record]
@@ -148,22 +148,52 @@ def find_cancelling(
     return cancelling
 
 
+def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool:
+    """Whether a record that vanishes may be a new one of its patient: renamed, or moved where neither has an ID."""
+    moved = record.record_key.startswith(STEP_KEY) and key.startswith(STEP_KEY)
+    if moved and record.fields.get("modality") == fields.get("modality"):
+        return True
+    return bool(set(_identities(record.fields)) & set(_identities(fields)))
+
+
 def pair_moves(pending: Sequence[Record], missing: Sequence[Record]) -> list[Move]:
-    """Find the records that are others at another time: of a patient and modality one vanished and one arrived."""
-    arrived: dict[tuple[str, str | None], list[Record]] = {}
-    gone: dict[tuple[str, str | None], list[Record]] = {}
-    for record in pending:
-        arrived.setdefault(_kind(record), []).append(record)
-    for record in missing:
-        if record.state == LIVE and record.record_key.startswith(STEP_KEY):
-            gone.setdefault(_kind(record), []).append(record)
-    return [
-        (gone[kind][0], records[0]) for kind, records in arrived.items() if len(records) == len(gone.get(kind, ())) == 1
-    ]
+    """Find the new records that are vanished ones, under another key or at another time.
+
+    Of one patient, one vanished and one new record are the same if accession number or study UID agree, else date,
+    time, modality and station; else, where neither has an identifier of its own, the modality.
+    """
+    gone = {record.id: record for record in missing if record.state == LIVE}
+    waiting = {record.id: record for record in pending}
+    moves: list[Move] = []
+    for rung in range(_RUNGS):
+        by_key: dict[object, tuple[list[Record], list[Record]]] = {}
+        for side, records in enumerate((gone.values(), waiting.values())):
+            for record in records:
+                key = _identity_on(rung, record)
+                if key is not None:
+                    by_key.setdefault((record.patient_id, key), ([], []))[side].append(record)
+        for former, new in by_key.values():
+            if len(former) == len(new) == 1:
+                moves.append((former[0], new[0]))
+                del gone[former[0].id], waiting[new[0].id]
+    return moves
 
 
-def _kind(record: Record) -> tuple[str, str | None]:
-    return record.patient_id, record.fields.get("modality")
+_RUNGS = 4
+
+
+def _identities(fields: Mapping[str, str]) -> list[tuple[object, ...]]:
+    """What makes two records of one patient the same, strongest first."""
+    numbers: list[tuple[object, ...]] = [(name, fields[name]) for name in IDENTIFIERS if fields.get(name)]
+    place = ("scheduled_start_date", "scheduled_start_time", "modality", "scheduled_station_aetitle")
+    return [*numbers, ("step", *(fields.get(name) for name in place))]
+
+
+def _identity_on(rung: int, record: Record) -> object:
+    if rung == _RUNGS - 1:
+        return ("moved", record.fields.get("modality")) if record.record_key.startswith(STEP_KEY) else None
+    name = (*IDENTIFIERS, "step")[rung]
+    return next((one for one in _identities(record.fields) if one[0] == name), None)
 
 
 def _describe_held(held: Sequence[Record], cancels: Collection[int], of: int, now: datetime) -> HeldRemoval | None:

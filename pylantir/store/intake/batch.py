@@ -17,7 +17,8 @@ from pylantir.ipc.batch import Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.classify import Existing, classify
-from pylantir.store.decide.records import LIVE, PENDING, REFUSED, STEP_KEY, WITHDRAWN, Record
+from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
+from pylantir.store.decide.settlement import may_have_become
 from pylantir.store.failures import is_passing
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
@@ -119,7 +120,9 @@ class BatchIntake:
 
     def _find_undecided_patients(self, fresh: RecordColumns, existing: Mapping[str, Existing]) -> Set[str]:
         """Return the patients whose records cannot simply be inserted."""
-        undecided = find_undecided_patients(self._connection, self._source, fresh)
+        undecided = find_undecided_patients(
+            self._connection, self._source, fresh, is_seen=self._is_seen, today=self._now[:10].replace("-", "")
+        )
         for key, patient in zip(fresh.keys, fresh.patients, strict=True):
             if key in existing:
                 undecided |= {patient, existing[key].patient_id}
@@ -172,19 +175,17 @@ class BatchIntake:
         remove_rejections(self._connection, self._source, accepted)
         return result
 
+    def _is_seen(self, record_id: int) -> bool:
+        return not self._snapshot or record_id in self._again or self._cycle.has_seen(record_id)
+
     def _state_of_newcomer(self, working: WorkingSet, seen: Set[int], key: str, fields: Mapping[str, str]) -> str:
-        """PENDING while the snapshot has not shown a record that this one may be, at another time."""
-        if not (self._snapshot and key.startswith(STEP_KEY)):
+        """PENDING while the snapshot has not shown a record that this one may be, under another key or moved."""
+        if not self._snapshot:
             return LIVE
         for record in working.records_of(fields["patient_id"]):
-            if (
-                record.data_source == self._source
-                and record.state == LIVE
-                and record.record_key.startswith(STEP_KEY)
-                and record.id not in seen
-                and not self._cycle.has_seen(record.id)
-                and record.fields.get("modality") == fields.get("modality")
-            ):
+            if record.data_source != self._source or record.state != LIVE or record.id in seen:
+                continue
+            if not self._is_seen(record.id) and may_have_become(record, key, fields):
                 return PENDING
         return LIVE
 

@@ -18,7 +18,9 @@ from pylantir.store.schema.bulk import insert_rows, update_rows
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-NOT_AUDITED = frozenset({"id", "known_conflicts", "updated_at", "created_at", "generated_study_uid", "scanner_touched"})
+NOT_AUDITED = frozenset(
+    {"id", "former_study_uids", "exam_ended_on", "updated_at", "created_at", "generated_study_uid", "scanner_touched"}
+)
 """Columns of an item that follow from the others, or are nobody's statement."""
 
 
@@ -83,7 +85,7 @@ class RowChanges:
 
     def insert(self, item_id: int, values: Mapping[str, object], now: str) -> None:
         """Add a new item."""
-        self.inserts.append({**values, "id": item_id, "scanner_touched": 0, "created_at": now, "updated_at": now})
+        self.inserts.append({"scanner_touched": 0, **values, "id": item_id, "created_at": now, "updated_at": now})
 
     def update(self, item: Item, values: Mapping[str, object], now: str) -> dict[str, list[object]]:
         """Give an item new values; return what differs: column -> [from, to]."""

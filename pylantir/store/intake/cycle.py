@@ -20,7 +20,16 @@ from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.failures import telling_the_first_cause
 from pylantir.store.intake.batch import BatchIntake
 from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
-from pylantir.store.intake.progress import clear_progress, end_hold, read_progress, save_progress
+from pylantir.store.intake.progress import (
+    clear_progress,
+    end_hold,
+    find_last_run,
+    find_last_success,
+    read_counts,
+    read_progress,
+    save_progress,
+    save_run,
+)
 from pylantir.store.intake.quarantine import (
     add_rejections,
     note_missed_sightings,
@@ -29,7 +38,6 @@ from pylantir.store.intake.quarantine import (
     storable,
 )
 from pylantir.store.intake.remembered import Passages
-from pylantir.store.intake.runs import find_last_run, find_last_success, read_counts, save_run
 from pylantir.store.intake.snapshot import settle_snapshot, withdraw_held
 from pylantir.store.intake.state import Clock, CycleState, CycleSummary, local_day, system_time, utc_now
 from pylantir.store.intake.warnings import save_warnings
@@ -140,6 +148,7 @@ class SourceIngest:
                 keep_missing=self._keep_missing,
             )
             working = self._open(connection)
+            events = [working.events]
             held = self._held
             if ending.settles:
                 still_held = settle_snapshot(
@@ -147,6 +156,10 @@ class SourceIngest:
                     today=local_day(self._clock), seldom=self._seldom,
                 )  # fmt: skip
                 held = held if cycle.unreadable else still_held
+                freed = self._open(connection)
+                events.append(freed.events)
+                freed.recheck_refused(self._source)
+                freed.write()
                 self._note_refused(connection, cycle, working.now)
                 remove_unseen(connection, self._source, cycle.started_at)
             cycle.counts["cancelled"] += len(working.events.cancelled)
@@ -158,7 +171,7 @@ class SourceIngest:
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._passages = cycle.passages if ending.settles else Passages()
-        tell_outcome(self._source, Outcome(events=[working.events]))
+        tell_outcome(self._source, Outcome(events=events))
         return CycleSummary(
             counts=cycle.counts, entries=entries, complete=complete, error=ending.error, forgotten=cycle.forgotten,
             unreadable=cycle.unreadable, held=held,

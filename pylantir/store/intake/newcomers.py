@@ -7,7 +7,7 @@ the tests see to that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -16,14 +16,16 @@ from sqlalchemy import Connection
 from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
-from pylantir.store.decide.records import IDENTIFIERS, LIVE, STEP_KEY
+from pylantir.store.decide.records import IDENTIFIERS, LIVE
 from pylantir.store.intake.records import find_started_holders, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
-from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
+from pylantir.store.schema.tables import audit_log, mpps_instances, source_entries, worklist_items
 
 
-def find_undecided_patients(connection: Connection, source: str, records: RecordColumns) -> set[str]:
+def find_undecided_patients(
+    connection: Connection, source: str, records: RecordColumns, *, is_seen: Callable[[int], bool], today: str
+) -> set[str]:
     """The patients about whose records has to be decided: with what is stored of them, more is to do than to add.
 
     That is nobody whose records are all this source's own, live, and not the scanner's yet: records of one source are
@@ -33,6 +35,8 @@ def find_undecided_patients(connection: Connection, source: str, records: Record
         connection: In a transaction.
         source: Whose records they are.
         records: Records that the source did not have before.
+        is_seen: Whether the cycle has shown a stored record: one that it has not may have got another key.
+        today: YYYYMMDD.
     """
     everybody = list(set(records.patients))
     beginning = f"substr(record_key, 1, {len(OLD_KEY)})"
@@ -46,17 +50,19 @@ def find_undecided_patients(connection: Connection, source: str, records: Record
     )  # fmt: skip
     undecided = {patient for patient, *how, key in claims if how != [source, LIVE] or key == OLD_KEY}
     undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
+    # The report of an exam may be there before its booking, or after it was purged.
+    reported = select_among_new(connection, mpps_instances, ("patient_id",), "patient_id", everybody)
+    undecided |= {patient for (patient,) in reported}
     known = {row[0] for row in claims} - undecided
     if known:
-        # A record without an identifier of its own may be one that is stored already, at another time.
-        moving = zip(records.keys, records.patients, strict=True)
-        undecided |= {patient for key, patient in moving if patient in known and key.startswith(STEP_KEY)}
+        stored = select_among_new(connection, source_entries, ("patient_id", "id"), "patient_id", list(known))
+        undecided |= {patient for patient, number in stored if not is_seen(number)}
     for column in IDENTIFIERS:
-        undecided |= _find_disputing(connection, column, records)
+        undecided |= _find_disputing(connection, column, records, today)
     return undecided
 
 
-def _find_disputing(connection: Connection, column: str, records: RecordColumns) -> set[str]:
+def _find_disputing(connection: Connection, column: str, records: RecordColumns, today: str) -> set[str]:
     """The patients of records with an identifier that another patient's record or a scanner's item has, too."""
     values = records.values.get(column)
     if not values or not any(values):
@@ -68,7 +74,7 @@ def _find_disputing(connection: Connection, column: str, records: RecordColumns)
             disputed.add(value)
     claimed = select_among_new(connection, source_entries, (column, "patient_id"), column, list(owner), distinct=True)
     disputed |= {value for value, patient in claimed if owner[value] != patient}
-    disputed |= find_started_holders(connection, column, list(owner)).keys()
+    disputed |= find_started_holders(connection, column, list(owner), today).keys()
     return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pylantir.ipc.batch import Rejection
+from pylantir.store.decide.differences import KEPT_APART, WISH, Difference
 from pylantir.store.decide.records import LIVE, REFUSED
 from pylantir.store.intake.state import COUNTS
 from pylantir.store.intake.working_set import Events
@@ -82,14 +83,21 @@ def tell_outcome(source: str, result: Outcome) -> None:
         for word, ids in kinds:
             if ids:
                 logger.info("source %s: %s items %s", source, word, format_ids(ids))
-        for item_id, conflict in events.conflicts:
-            logger.warning(
-                "item %d: %s from %s wins over a different one from %s",
-                item_id,
-                conflict.field,
-                conflict.winner,
-                conflict.loser,
-            )
+        for difference in events.differences:
+            _tell_difference(difference)
+
+
+def _tell_difference(difference: Difference) -> None:
+    fields = ", ".join(sorted(difference.fields))
+    if difference.kind == KEPT_APART:
+        message = "items %d and %d are kept apart although their numbers agree: %s differ (`pylantir conflicts`)"
+        logger.warning(message, *difference.items, fields)
+    elif difference.kind == WISH:
+        message = "item %d: the scanner has reported on it, so %s from %s counts no more (`pylantir conflicts`)"
+        logger.warning(message, *difference.items, fields, difference.sources[0])
+    else:
+        message = "item %d: %s from %s wins over a different one from %s"
+        logger.warning(message, *difference.items, fields, *difference.sources)
 
 
 def format_ids(ids: Sequence[int]) -> str:

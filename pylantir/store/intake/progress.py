@@ -1,17 +1,19 @@
-"""Where each source's cycle stands, kept in the database, so that a new writer goes on where its predecessor ended."""
+"""Where each source's cycle stands, so that a new writer goes on there, and a row of `sync_runs` per finished cycle."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from pylantir.store.decide.removal import HeldRemoval
-from pylantir.store.intake.state import CycleState
-from pylantir.store.schema.tables import source_states
+from pylantir.store.intake.quarantine import storable
+from pylantir.store.intake.state import COUNTS, CycleState
+from pylantir.store.schema.tables import source_states, sync_runs
 
 _STATES = source_states.c
+_RUNS = sync_runs.c
 
 
 def read_progress(connection: Connection, source: str) -> tuple[CycleState | None, HeldRemoval | None]:
@@ -50,3 +52,30 @@ def _save(connection: Connection, source: str, values: Mapping[str, object]) -> 
     if not connection.execute(_UPDATE, {"source": source, **values}).rowcount:
         defaults = {"data_source": source, "last_seq": 0, "counts": "{}"}
         connection.execute(insert(source_states), {**defaults, **values})
+
+
+def save_run(
+    connection: Connection, source: str, cycle: CycleState, *, complete: bool, error: str | None, now: str
+) -> None:
+    """Add the row of a cycle that is over, one way or another."""
+    run = {"data_source": source, "started_at": cycle.started_at, "finished_at": now}
+    outcome = {"complete": int(complete), "error": None if error is None else storable(error)}
+    connection.execute(insert(sync_runs), {**run, **cycle.counts, **outcome})
+
+
+def find_last_run(connection: Connection, source: str) -> Row[tuple[object, ...]] | None:
+    """The row of the source's last cycle."""
+    statement = select(sync_runs).where(_RUNS.data_source == source).order_by(_RUNS.id.desc()).limit(1)
+    return connection.execute(statement).one_or_none()
+
+
+def read_counts(run: Row[tuple[object, ...]]) -> dict[str, int]:
+    """What a cycle did, by its row."""
+    return {name: getattr(run, name) for name in COUNTS}
+
+
+def find_last_success(connection: Connection, source: str) -> str | None:
+    """When the source's last successful cycle began (ISO 8601, UTC)."""
+    succeeded = select(_RUNS.started_at).where(_RUNS.data_source == source, _RUNS.error.is_(None))
+    started_at: str | None = connection.scalar(succeeded.order_by(_RUNS.id.desc()).limit(1))
+    return started_at

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from pylantir.ipc.batch import Rejection
+from pylantir.store.decide.identifiers import Holder
+from pylantir.store.decide.records import Record
 from pylantir.store.intake.records import chunks
 from pylantir.store.schema.tables import rejected_entries
 
@@ -19,8 +21,32 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
-def add_rejections(connection: Connection, source: str, rejections: Iterable[Rejection], now: str) -> None:
-    """Put records into quarantine, or count one more sighting."""
+def refuse_record(connection: Connection, record: Record, column: str, holder: Holder, now: str) -> None:
+    """Put a record into quarantine whose identifier is another patient's."""
+    item = f"item {holder.item_id}" if holder.item_id else "a record"
+    reason = f"belongs to another patient: {item} of {holder.data_source}; correct it in one of the two records"
+    rejection = Rejection(record.record_key, column, reason, record.patient_id)
+    add_rejections(connection, record.data_source, [rejection], now, in_the_way=holder)
+
+
+def add_rejections(
+    connection: Connection,
+    source: str,
+    rejections: Iterable[Rejection],
+    now: str,
+    *,
+    in_the_way: Holder | None = None,
+) -> None:
+    """Put records into quarantine, or count one more sighting.
+
+    Args:
+        connection: In a transaction.
+        source: Whose records they are.
+        rejections: What is wrong with them.
+        now: The time.
+        in_the_way: Whose identifier they claim.
+    """
+    other = in_the_way.patient["patient_id"] if in_the_way else None
     rows = {
         storable(one.record_key): {
             "data_source": source,
@@ -30,6 +56,10 @@ def add_rejections(connection: Connection, source: str, rejections: Iterable[Rej
             "first_seen_at": now,
             "last_seen_at": now,
             "times_seen": 1,
+            "patient_id": None if one.patient_id is None else storable(one.patient_id),
+            "other_item": in_the_way.item_id if in_the_way else None,
+            "other_patient_id": other,
+            "other_source": in_the_way.data_source if in_the_way else None,
         }
         for one in rejections
     }
@@ -44,6 +74,10 @@ def add_rejections(connection: Connection, source: str, rejections: Iterable[Rej
         set_={
             "field": new.field,
             "reason": new.reason,
+            "patient_id": new.patient_id,
+            "other_item": new.other_item,
+            "other_patient_id": new.other_patient_id,
+            "other_source": new.other_source,
             "last_seen_at": new.last_seen_at,
             "times_seen": _TABLE.times_seen + 1,
         },

@@ -5,16 +5,27 @@ It reads in bulk: a statement per chunk, never one per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
-from pylantir.entry import CANCELED
+from pylantir.mpps.linking import read_clues
+from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Rules
-from pylantir.store.decide.records import LIVE, RECORD_COLUMNS, REFUSED, STORED_COLUMNS, Record, given_fields
+from pylantir.store.decide.identifiers import Holder, Identifier, keeps_identifier
+from pylantir.store.decide.records import (
+    IDENTIFIERS,
+    LIVE,
+    RECORD_COLUMNS,
+    REFUSED,
+    STORED_COLUMNS,
+    Record,
+    given_fields,
+)
 from pylantir.store.schema.bulk import select_among, select_among_new
-from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
+from pylantir.store.schema.tables import NOT_LIVE, audit_log, mpps_instances, source_entries, worklist_items
 
 CHUNK = 500
 T = TypeVar("T")
@@ -48,6 +59,51 @@ def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item
     """The items of these patients, cancelled ones included."""
     for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "patient_id", patients):
         yield Item(row[0], dict(zip(_ITEM_COLUMNS, row, strict=True)))
+
+
+def read_items_of(connection: Connection, item_ids: Iterable[int]) -> dict[int, Item]:
+    """Items by their numbers, whosever they are."""
+    rows = (
+        row for chunk in chunks(item_ids)
+        for row in connection.execute(select(worklist_items).where(worklist_items.c.id.in_(chunk))).mappings()
+    )  # fmt: skip
+    return {row["id"]: Item(row["id"], dict(row)) for row in rows}
+
+
+def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Patient ID -> study UIDs of done exams whose items are gone -> the day of the exam, YYYYMMDD."""
+    columns = ("patient_id", "sop_instance_uid", "item_ids", "updated_at")
+    found = select_among_new(connection, mpps_instances, columns, "patient_id", list(patients))
+    performed: dict[str, dict[str, str]] = {}
+    for patient, uid, item_ids, updated_at in found:
+        numbers = json.loads(item_ids)
+        statement = select(mpps_instances.c.attributes).where(
+            mpps_instances.c.sop_instance_uid == uid,
+            mpps_instances.c.status == COMPLETED,
+            ~select(worklist_items.c.id).where(worklist_items.c.id.in_(numbers)).exists(),
+        )
+        attributes = connection.scalar(statement) if numbers else None
+        if attributes is not None:
+            clues = read_clues(json.loads(attributes), updated_at[:10].replace("-", ""))
+            performed.setdefault(patient, {}).update(
+                {step.study_uid: clues.day for step in clues.steps if step.study_uid}
+            )
+    return performed
+
+
+def relink_reports(connection: Connection, patient: str, study_uid: str, item_id: int) -> None:
+    """Tie the reports of a done exam to the item that it has again."""
+    rows = connection.execute(
+        select(mpps_instances.c.sop_instance_uid, mpps_instances.c.item_ids, mpps_instances.c.attributes).where(
+            mpps_instances.c.patient_id == patient
+        )
+    ).all()
+    for uid, item_ids, attributes in rows:
+        if any(step.study_uid == study_uid for step in read_clues(json.loads(attributes), "").steps):
+            numbers = json.dumps([*json.loads(item_ids), item_id])
+            connection.execute(
+                update(mpps_instances).where(mpps_instances.c.sop_instance_uid == uid), {"item_ids": numbers}
+            )
 
 
 def next_ids(connection: Connection) -> tuple[int, int]:
@@ -97,12 +153,101 @@ def find_holding_patients(
     return {row[0] for chunk in chunks(values) for row in connection.execute(statement, {"values": chunk})}
 
 
-def find_started_holders(connection: Connection, column: str, values: Sequence[str]) -> dict[str, str]:
-    """For each value on an item that a scanner has reported on: the item's patient. A cancelled one holds nothing."""
+def find_started_holders(connection: Connection, column: str, values: Sequence[str], today: str) -> dict[str, Holder]:
+    """For each value that an item keeps because a scanner has reported on it: the item.
+
+    Args:
+        connection: Any.
+        column: Of `IDENTIFIERS`.
+        values: Whose holders are looked for.
+        today: YYYYMMDD.
+    """
     # Study UIDs of those items have an index of their own, and the others' have none.
-    wanted = (column, "patient_id", "scanner_touched", STATUS)
+    wanted = (column, *_HOLDING)
     if column == STUDY_UID:
         rows = select_among(connection, worklist_items, wanted, column, values, condition="scanner_touched = 1")
     else:
         rows = select_among_new(connection, worklist_items, wanted, column, values)
-    return {value: patient for value, patient, touched, status in rows if touched and status != CANCELED}
+    touched = [row for row in rows if row[-1]]
+    given = _find_given(connection, column, [row[1] for row in touched]) if touched else set()
+    holders = {}
+    for value, item_id, patient, issuer, source, status, ended_on, scheduled_on, _ in touched:
+        if keeps_identifier(
+            column, status, given=(item_id, value) in given, ended_on=ended_on, scheduled_on=scheduled_on, today=today
+        ):
+            identity = {"patient_id": patient, "issuer_of_patient_id": issuer}
+            holders[value] = Holder(patient=identity, item_id=item_id, data_source=source or "", started=True)
+    return holders
+
+
+def _find_given(connection: Connection, column: str, item_ids: Sequence[int]) -> set[tuple[int, str]]:
+    """(item, value) of the live records of some items."""
+    table = source_entries.c
+    statement = select(table.item_id, table[column]).where(
+        table.item_id.in_(bindparam("items", expanding=True)), table.state == LIVE, table[column].is_not(None)
+    )
+    return {
+        (item, value) for chunk in chunks(item_ids) for item, value in connection.execute(statement, {"items": chunk})
+    }
+
+
+def find_refused_identifiers(connection: Connection, source: str) -> set[Identifier]:
+    """The identifiers of a source's refused records."""
+    table = source_entries.c
+    refused = (table.data_source == source, NOT_LIVE, table.state == REFUSED)
+    return {
+        (column, value)
+        for column in IDENTIFIERS
+        for value in connection.scalars(select(table[column]).where(*refused, table[column].is_not(None)).distinct())
+    }
+
+
+def load_claimants(
+    connection: Connection,
+    records: Mapping[int, Record],
+    load: Callable[[Iterable[str]], None],
+    rules: Rules,
+    identifiers: Collection[Identifier],
+    today: str,
+) -> dict[Identifier, Holder]:
+    """Bring everybody who may win or lose an identifier into memory.
+
+    Records that stay refused whoever wins are left alone: a default value in a column must not load the whole table.
+
+    Args:
+        connection: In a transaction.
+        records: What is in memory; `load` adds to it.
+        load: Reads the records of patients.
+        rules: The order of priority.
+        identifiers: Which.
+        today: YYYYMMDD.
+
+    Returns:
+        What the items keep that a scanner has reported on.
+    """
+    started = {}
+    for column in IDENTIFIERS:
+        values = [value for name, value in identifiers if name == column]
+        if not values:
+            continue
+        for value, holder in find_started_holders(connection, column, values, today).items():
+            started[column, value] = holder
+        best = find_best_holders(connection, column, values, rules)
+        load(patient for _, patient in best.values())
+        freed = [value for value, (number, _) in best.items() if not _claims(records[number], column, value)]
+        # Whoever was refused because of an item that keeps the number no longer comes in.
+        freed += [value for value, (number, _) in best.items() if records[number].state == REFUSED]
+        if freed:
+            load(find_holding_patients(connection, column, freed, (LIVE, REFUSED)))
+    load(str(holder.patient["patient_id"]) for holder in started.values())
+    return started
+
+
+def _claims(record: Record, column: str, value: str) -> bool:
+    return record.fields.get(column) == value and record.state in (LIVE, REFUSED)
+
+
+_HOLDING = (
+    "id", "patient_id", "issuer_of_patient_id", "data_source", STATUS, "exam_ended_on", "scheduled_start_date",
+    "scanner_touched",
+)  # fmt: skip

@@ -6,25 +6,35 @@ every change of an item goes through the same decision. Nothing is logged before
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
-from pylantir.entry import CANCELED, RECORD_FIELDS, RECORD_ID_FIELD, SCHEDULED
-from pylantir.ipc.batch import Rejection
-from pylantir.store.decide.claims import SCANNER, STATUS, Claim, Conflict, Item, ItemDecision, Rules
-from pylantir.store.decide.identifiers import settle_identifiers
+from pylantir.entry import CANCELED, COMPLETED, RECORD_FIELDS, RECORD_ID_FIELD, SCHEDULED
+from pylantir.store.decide.claims import SCANNER, STATUS, STUDY_UID, Claim, Conflict, Item, ItemDecision, Rules
+from pylantir.store.decide.differences import Difference, find_differences
+from pylantir.store.decide.evidence import is_correction
+from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims
 from pylantir.store.decide.reconcile import decide_group
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.standing import drop_abandoned
-from pylantir.store.intake.changes import NOT_AUDITED, AuditTrail, RowChanges, encode
-from pylantir.store.intake.quarantine import add_rejections, remove_rejections
-from pylantir.store.intake.records import next_ids, read_items, read_records
+from pylantir.store.intake.changes import NOT_AUDITED, AuditTrail, RowChanges
+from pylantir.store.intake.differences import DifferenceChanges, StoredDifference, read_differences
+from pylantir.store.intake.quarantine import refuse_record, remove_rejections
+from pylantir.store.intake.records import (
+    find_performed,
+    find_refused_identifiers,
+    load_claimants,
+    next_ids,
+    read_items,
+    read_items_of,
+    read_records,
+    relink_reports,
+)
 
-_NOTHING_GIVEN = dict.fromkeys((*RECORD_FIELDS, "known_conflicts"))
+_NOTHING_GIVEN = dict.fromkeys(RECORD_FIELDS)
 _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
 
 
@@ -35,7 +45,7 @@ class Events:
     inserted: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
-    conflicts: list[tuple[int, Conflict]] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
 
 
 class WorkingSet:
@@ -54,6 +64,9 @@ class WorkingSet:
         self._next_record_id, self._next_item_id = next_ids(connection)
         self._rows = RowChanges()
         self.trail = AuditTrail(actor, now)
+        self._performed: dict[str, dict[str, str]] = {}
+        self._stored_differences: dict[str, list[StoredDifference]] = {}
+        self._differences = DifferenceChanges(self.trail, now)
 
     def load(self, patients: Iterable[str]) -> None:
         """Read the records and items of patients who are not in memory yet."""
@@ -66,6 +79,21 @@ class WorkingSet:
             self._patients[record.patient_id][record.id] = record
         for item in read_items(self.connection, missing):
             self._items[str(item.values["patient_id"])].append(item)
+        self._load_corrected(missing)
+        self._performed |= find_performed(self.connection, missing)
+        self._stored_differences |= read_differences(self.connection, missing)
+
+    def _load_corrected(self, patients: Iterable[str]) -> None:
+        """Read the done items whose records have got another patient ID since: they stay those records' items."""
+        foreign: dict[int, str] = {}
+        for patient in patients:
+            own = {item.id for item in self._items[patient]}
+            for record in self._patients[patient].values():
+                if record.state == LIVE and record.item_id is not None and record.item_id not in own:
+                    foreign[record.item_id] = patient
+        for number, item in read_items_of(self.connection, foreign).items() if foreign else ():
+            if item.touched:
+                self._items[foreign[number]].append(item)
 
     def items(self) -> dict[int, Item]:
         """All items of the loaded patients, by id."""
@@ -97,7 +125,7 @@ class WorkingSet:
             return
         self.touch(record)
         del self._patients[record.patient_id][record.id]
-        if record.patient_id != fields["patient_id"]:
+        if record.patient_id != fields["patient_id"] and not self._take_along(record, fields):
             self._leave(record)
         record.describe(fields, self.now)
         self._patients[record.patient_id][record.id] = record
@@ -105,6 +133,23 @@ class WorkingSet:
             # What it claims now may be its own: `settle_identifiers` judges anew.
             self.enter(record, LIVE)
         self.touch(record)
+
+    def _take_along(self, record: Record, fields: Mapping[str, str]) -> bool:
+        """Let an item follow its record to a corrected patient ID; a done one stays where it is, and stays its item."""
+        if record.state != LIVE or not is_correction(record.fields, fields):
+            return False
+        items = self._items[record.patient_id]
+        item = next((one for one in items if one.id == record.item_id), None)
+        rank = self.rules.rank(record.data_source, record.record_key)
+        others = [
+            one for one in self.records_of(record.patient_id) if one.state == LIVE and one.item_id == record.item_id
+        ]
+        if item is None or any(self.rules.rank(one.data_source, one.record_key) < rank for one in others):
+            return False
+        if not item.touched:
+            items.remove(item)
+        self._items[fields["patient_id"]].append(item)
+        return True
 
     def enter(self, record: Record, state: str) -> None:
         """Change a record's state."""
@@ -119,7 +164,19 @@ class WorkingSet:
         ):
             # Another record of the source has taken the item over meanwhile.
             record.item_id = None
+        elif record.state == WITHDRAWN and self._is_done_on_another_day(record):
+            # It is booked again.
+            record.item_id = None
         record.enter(state, self.now)
+
+    def _is_done_on_another_day(self, record: Record) -> bool:
+        item = next((one for one in self._items[record.patient_id] if one.id == record.item_id), None)
+        return (
+            item is not None
+            and item.touched
+            and item.values[STATUS] == COMPLETED
+            and item.values["scheduled_start_date"] != record.fields["scheduled_start_date"]
+        )
 
     def touch(self, record: Record) -> None:
         """Decide anew about the record's patient and about the identifiers that it has."""
@@ -136,18 +193,48 @@ class WorkingSet:
         """Judge anew who may have the identifiers of an item that has changed hands or is gone."""
         self._identifiers.update((column, str(item[column])) for column in IDENTIFIERS if item[column])
 
+    def recheck_refused(self, source: str) -> None:
+        """Judge anew the records of a source that are refused: what was in their way may be gone."""
+        self._identifiers |= find_refused_identifiers(self.connection, source)
+
     def write(self) -> None:
         """Decide about all patients touched, and write everything back."""
-        moved = settle_identifiers(self, self._identifiers)
-        self._dirty.update(record.patient_id for record in moved)
+        moved = self._settle_identifiers()
+        self._dirty.update(record.patient_id for record, _ in moved)
         for patient in sorted(self._dirty):
             self._decide(patient)
+        self._differences.write(self.connection)
+        self.events.differences += self._differences.new
         self._rows.write(self.connection, self.records.values(), self.trail)
-        for record in moved:
-            if record.state == REFUSED:
-                add_rejections(self.connection, record.data_source, [_refusal(record)], self.now)
-            else:
+        for record, obstacle in moved:
+            if obstacle is None:
                 remove_rejections(self.connection, record.data_source, [record.record_key])
+            else:
+                refuse_record(self.connection, record, *obstacle, self.now)
+
+    def _settle_identifiers(self) -> list[tuple[Record, tuple[str, Holder] | None]]:
+        """Find the owners of the identifiers touched; return the records that are refused or let in for it."""
+        owners: dict[Identifier, Holder | None] = {}
+        claims: dict[Identifier, list[Record]] = {}
+        waiting = set(self._identifiers)
+        today = self.now[:10].replace("-", "")
+        while waiting:
+            started = load_claimants(self.connection, self.records, self.load, self.rules, waiting, today)
+            idle = {number for number, item in self.items().items() if item.touched and item.values[STATUS] == CANCELED}
+            claims = index_claims(self.records.values(), idle)
+            owners |= find_owners(waiting, claims, started, self.rules)
+            # Whoever may change state now must be judged by its other identifier, too.
+            waiting = {
+                other for pair in waiting for record in claims.get(pair, ()) for other in record.identifiers()
+            } - owners.keys()
+        moved = []
+        for record in {record.id: record for pair in owners for record in claims.get(pair, ())}.values():
+            obstacle = find_obstacle(record, owners)
+            state = LIVE if obstacle is None else REFUSED
+            if record.state != state:
+                self.enter(record, state)
+                moved.append((record, obstacle))
+        return moved
 
     def _leave(self, record: Record) -> None:
         """A record that becomes another patient's leaves its item; a frozen one gives the record ID free, too."""
@@ -180,34 +267,42 @@ class WorkingSet:
         for record in records:
             if record.state == WITHDRAWN and record.item_id is not None:
                 former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
-        decisions, cancelled = decide_group(claims, self._items[patient], former, self.rules)
-        decisions, abandoned = drop_abandoned(decisions, self.rules)
-        for item in (*cancelled, *abandoned):
+        performed = self._performed.get(patient, {})
+        decided = decide_group(claims, self._items[patient], former, self.rules, performed)
+        standing, abandoned = drop_abandoned(decided.items, self.rules)
+        decided = decided.only(standing)
+        for item in (*decided.cancelled, *abandoned):
             self._cancel(item)
-        for decision in decisions:
-            self._apply(decision)
+        ids = [self._apply(decision) for decision in decided.items]
+        stored = self._stored_differences.pop(patient, [])
+        if len(claims) > 1 or self._items[patient] or stored:
+            found = find_differences(decided, ids, [one.entry for one in stored])
+            self._differences.settle(patient, stored, found)
 
-    def _apply(self, decision: ItemDecision) -> None:
+    def _apply(self, decision: ItemDecision) -> int:
+        """Bring an item to what was decided about it; return its number."""
         item_id = decision.item.id if decision.item else self._next_item_id
         for claim in decision.claims:
             if claim.item_id != item_id:
                 record = self.records[claim.id]
                 record.item_id = item_id
                 record.changed = True
-        if decision.item and decision.item.touched:
-            self._note_vain_wishes(decision.item, decision.conflicts)
-            return
         values: dict[str, object] = dict(decision.values)
-        for name in _GENERATED_IDS:
-            values.setdefault(name, str(item_id))
-        if decision.conflicts:
-            values["known_conflicts"] = encode([_as_list(conflict) for conflict in decision.conflicts])
         if decision.item is None:
             self._next_item_id += 1
-            self._insert(item_id, values)
-        else:
+            if "exam_ended_on" in values:
+                values["scanner_touched"] = 1
+                relink_reports(self.connection, str(values["patient_id"]), str(values[STUDY_UID]), item_id)
+            self._insert(item_id, self._with_ids(item_id, values))
+        elif STATUS in values:
+            self._update(decision.item, {**_NOTHING_GIVEN, **self._with_ids(item_id, values), "scanner_touched": 0})
+        elif values:
             self._update(decision.item, values)
-        self._report_conflicts(decision, item_id)
+        return item_id
+
+    @staticmethod
+    def _with_ids(item_id: int, values: Mapping[str, object]) -> dict[str, object]:
+        return {**dict.fromkeys(_GENERATED_IDS, str(item_id)), **values}
 
     def _insert(self, item_id: int, values: dict[str, object]) -> None:
         self._rows.insert(item_id, values, self.now)
@@ -216,7 +311,7 @@ class WorkingSet:
         self.trail.note("created", item_id, values["patient_id"], {})
 
     def _update(self, item: Item, values: dict[str, object]) -> None:
-        changes = self._rows.update(item, {**_NOTHING_GIVEN, **values}, self.now)
+        changes = self._rows.update(item, values, self.now)
         if not set(changes) - NOT_AUDITED:
             return
         if changes.get(STATUS, ("", ""))[0] == CANCELED:
@@ -229,45 +324,10 @@ class WorkingSet:
         self.trail.note(action, item.id, item.values["patient_id"], changes)
 
     def _cancel(self, item: Item) -> None:
-        changes = self._rows.update(item, {STATUS: CANCELED, RECORD_ID_FIELD: None}, self.now)
+        changes = self._rows.update(item, {STATUS: CANCELED, RECORD_ID_FIELD: None, "scanner_touched": 0}, self.now)
         self.events.cancelled.append(item.id)
         self.trail.note("cancelled", item.id, item.values["patient_id"], changes)
-
-    def _report_conflicts(self, decision: ItemDecision, item_id: int) -> None:
-        if not decision.conflicts:
-            return
-        known = _known_conflicts(decision.item) if decision.item else []
-        for conflict in decision.conflicts:
-            if _as_list(conflict) not in known:
-                self.events.conflicts.append((item_id, conflict))
-                item = Item(item_id, decision.values)
-                self.trail.note_conflict(item, conflict, decision.values[conflict.field])
-
-    def _note_vain_wishes(self, item: Item, wishes: Iterable[Conflict]) -> None:
-        """Audit, once each, what sources say otherwise about an item that is the scanner's."""
-        known = _known_conflicts(item)
-        told = {(name, loser, lost) for name, _, loser, lost in known}
-        new = [one for one in wishes if (one.field, one.loser, one.lost_value) not in told]
-        for conflict in new:
-            self.events.conflicts.append((item.id, conflict))
-            self.trail.note_conflict(item, conflict, item.values[conflict.field])
-        if new:
-            self._rows.updates.append((item.id, {"known_conflicts": encode([*known, *map(_as_list, new)])}))
 
 
 def _owner(item: Item) -> tuple[object, object]:
     return item.values["data_source"], item.values[RECORD_ID_FIELD]
-
-
-def _as_list(conflict: Conflict) -> list[str]:
-    return [conflict.field, conflict.winner, conflict.loser, conflict.lost_value]
-
-
-def _known_conflicts(item: Item) -> list[list[str]]:
-    known: list[list[str]] = json.loads(str(item.values["known_conflicts"] or "[]"))
-    return known
-
-
-def _refusal(record: Record) -> Rejection:
-    column = "accession_number" if "accession_number" in record.fields else "study_instance_uid"
-    return Rejection(record.record_key, column, "belongs to another patient; correct it in one of the two records")

@@ -48,7 +48,7 @@ def find_claims(connection: Connection, item_ids: Iterable[int]) -> dict[int, li
             .where(columns.item_id.in_(ids[start : start + _MAX_IDS]), columns.state == LIVE)
             .order_by(columns.first_seen_at, columns.id)
         )
-        for row in _stream(connection, statement):
+        for row in stream(connection, statement):
             claims.setdefault(row.pop("item_id"), []).append(row)
     return claims
 
@@ -74,7 +74,7 @@ def find_statements(connection: Connection, item_id: int) -> list[dict[str, Any]
             "record_key": row.pop("record_key"),
             "fields": {name: value for name, value in row.items() if value},
         }
-        for row in _stream(connection, statement)
+        for row in stream(connection, statement)
     ]
 
 
@@ -88,7 +88,7 @@ def find_rejected(connection: Connection, *, source: str | None = None) -> Itera
     statement = select(*(column for column in columns if column.name != "id"))
     if source is not None:
         statement = statement.where(columns.data_source == source)
-    return _stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id))
+    return stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id))
 
 
 def find_held(connection: Connection, source: str) -> Iterator[dict[str, Any]]:
@@ -105,7 +105,7 @@ def find_held(connection: Connection, source: str) -> Iterator[dict[str, Any]]:
     statement = select(*(columns[name] for name in names)).where(
         columns.data_source == source, columns.held_since.is_not(None)
     )
-    return _stream(connection, statement.order_by(columns.scheduled_start_date, columns.patient_id, columns.id))
+    return stream(connection, statement.order_by(columns.scheduled_start_date, columns.patient_id, columns.id))
 
 
 def find_warnings(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
@@ -118,7 +118,7 @@ def find_warnings(connection: Connection, *, source: str | None = None) -> Itera
     statement = select(*(column for column in columns if column.name != "id"))
     if source is not None:
         statement = statement.where(columns.data_source == source)
-    return _stream(connection, statement.order_by(columns.data_source, columns.field, columns.reason))
+    return stream(connection, statement.order_by(columns.data_source, columns.field, columns.reason))
 
 
 def find_left_behind(connection: Connection, enabled: Collection[str]) -> dict[str, object]:
@@ -175,7 +175,7 @@ def find_audited(
             statement = statement.where(column == value)
     if since is not None:
         statement = statement.where(columns.at >= since)
-    return _stream(connection, statement.order_by(columns.id))
+    return stream(connection, statement.order_by(columns.id))
 
 
 def find_sources(connection: Connection) -> set[str]:
@@ -185,7 +185,12 @@ def find_sources(connection: Connection) -> set[str]:
     return {name for (name,) in connection.execute(union(known, *(select(table.c.data_source) for table in tables)))}
 
 
-def _stream(connection: Connection, statement: Select[Any]) -> Iterator[dict[str, Any]]:
+def stream(connection: Connection, statement: Select[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a statement.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
     try:
         with connection.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as result:
             yield from map(dict, result.mappings())

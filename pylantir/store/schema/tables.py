@@ -64,8 +64,9 @@ worklist_items = Table(
     Column("generated_study_uid", Text),
     # 1 once a scanner has reported on the item: from then on its status and its fields are the scanner's.
     Column("scanner_touched", Integer, nullable=False, server_default=text("0")),
-    # The differences between sources that have been logged and audited already, as JSON.
-    Column("known_conflicts", Text),
+    Column("exam_ended_on", Text, comment="when the exam was done, YYYYMMDD, as the scanner reported"),
+    # UIDs that sources supplied earlier and no longer do, as JSON: a scanner may have read them.
+    Column("former_study_uids", Text),
     Column("created_at", Text),
     Column("updated_at", Text),
     Index("ix_worklist_items_patient", "patient_id"),
@@ -121,6 +122,10 @@ rejected_entries = Table(
     Column("first_seen_at", Text, nullable=False),
     Column("last_seen_at", Text, nullable=False),
     Column("times_seen", Integer, nullable=False),
+    Column("patient_id", Text),
+    Column("other_item", Integer, comment="the item of another patient that is in the way"),
+    Column("other_patient_id", Text),
+    Column("other_source", Text),
     UniqueConstraint("data_source", "record_key"),
 )
 """Quarantine: records that could not become a worklist item, and why; a row goes when its record is mended."""
@@ -156,6 +161,21 @@ sync_runs = Table(
     Index("ix_sync_runs_source", "data_source", "id"),
 )
 """One row per finished cycle of a source."""
+
+conflicts = Table(
+    "conflicts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("patient_id", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="kept_apart, differs or wish"),
+    Column("items", Text, nullable=False, comment="JSON: numbers of the items"),
+    Column("sources", Text, nullable=False, comment="JSON: who disagrees, the one that counts first"),
+    Column("records", Text, nullable=False, comment="JSON: the keys of their records"),
+    Column("fields", Text, nullable=False, comment="JSON: field -> the value that does not count"),
+    Column("since", Text, nullable=False),
+    Index("ix_conflicts_patient", "patient_id"),
+)
+"""What the sources do not agree about now; a row goes when the difference is gone."""
 
 source_states = Table(
     "source_states",

@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "one-truth.md"
 FIELDS = {
     "source": "data_source", "record": "source_record_id", "patient": "patient_id", "date": "scheduled_start_date",
     "time": "scheduled_start_time", "modality": "modality", "accession": "accession_number", "born": "patient_birth_date",
-    "protocol": "protocol_name", "sex": "patient_sex", "status": STATUS,
+    "protocol": "protocol_name", "sex": "patient_sex", "name": "patient_name", "status": STATUS,
 }  # fmt: skip
 
 
@@ -39,7 +39,9 @@ def deliver(engine: Engine, given: list[dict[str, str]], order: tuple[str, ...])
         for row in given:
             source, record_id, patient, *_ = row.values()
             if source == name:
-                rest = {key: value for key, value in row.items() if value not in (source, record_id, patient)}
+                rest = {"scheduled_start_time": ""} | {
+                    k: v for k, v in row.items() if v not in (source, record_id, patient)
+                }
                 shown.append(record(record_id, patient, **rest))
         if shown:
             Feed(engine, name).sync(*shown)

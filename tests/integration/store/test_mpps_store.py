@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, insert, select, text
-from worklist_store import in_columns
+from worklist_store import RULES, Feed, in_columns, items, record
 
 from pylantir.errors import WriterUnavailable
 from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import ANSWERS_KEPT, record_report
+from pylantir.store.change.retention import purge_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.schema.engine import durable_transaction, open_for_writing
@@ -86,7 +87,7 @@ def report(
         scanner="MR1",
         attributes=attributes,
     )
-    return record_report(engine, request, strict=strict, now=now, today=TODAY)
+    return record_report(engine, request, RULES, strict=strict, now=now, today=TODAY)
 
 
 def begin(engine: Engine, *steps: dict[str, Any], patient: str = "P1", **how: Any) -> MppsAnswer:
@@ -159,7 +160,7 @@ def test_what_the_scanner_no_longer_waits_for_is_not_stored(engine: Engine) -> N
         request_id="late", operation="create", sop_instance_uid="2.25.9", scanner="MR1", attributes={}
     )
     with pytest.raises(WriterUnavailable):
-        record_report(engine, request, strict=False, now=NOW, today=TODAY, is_awaited=lambda: False)
+        record_report(engine, request, RULES, strict=False, now=NOW, today=TODAY, is_awaited=lambda: False)
     assert audited(engine) == []
     with engine.connect() as connection:
         for table in (mpps_instances, mpps_requests):
@@ -283,3 +284,26 @@ def test_a_power_cut_does_not_take_back_what_the_scanner_was_told(tmp_path: Path
     with engine.connect() as plain:
         assert plain.scalar(text("PRAGMA synchronous")) == 1
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("day", "status", "same_uid"), [("20260105", "COMPLETED", True), ("20270105", "SCHEDULED", False)]
+)
+def test_a_purged_exam_that_is_listed_again_is_done_and_a_later_one_under_its_number_is_not(
+    engine: Engine, day: str, status: str, same_uid: bool
+) -> None:
+    feed = Feed(engine, "ris")
+    feed.sync(record(None, "P1", accession_number="A1", scheduled_start_date="20260105"), record("x", "P2"))
+    (item, _) = items(engine)
+    uid = item["study_instance_uid"]
+    begin(engine, step(uid))
+    end(engine)
+    feed.sync(record("x", "P2"))
+    list(purge_items(engine, "20260201", RULES))
+    assert [one["patient_id"] for one in items(engine)] == ["P2"]
+    feed.sync(record(None, "P1", accession_number="A1", scheduled_start_date=day), record("x", "P2"))
+    (again,) = items(engine, patient_id="P1")
+    assert (again["performed_procedure_step_status"], again["study_instance_uid"] == uid) == (status, same_uid)
+    with engine.connect() as connection:
+        linked = json.loads(str(connection.scalar(select(mpps_instances.c.item_ids))))
+    assert (again["id"] in linked) == same_uid

@@ -83,7 +83,7 @@ def test_two_entries_of_one_patient_on_one_day_in_one_source_stay_two(store: Eng
     assert claims(store)["csv", "id:3"] == claims(store)["ris", "id:2"]
 
 
-def test_a_study_uid_that_comes_later_replaces_the_generated_one_while_the_item_is_scheduled(store: Engine) -> None:
+def test_a_study_uid_that_comes_later_replaces_the_one_before_while_the_item_is_scheduled(store: Engine) -> None:
     ris, csv = Feed(store, "ris"), Feed(store, "csv")
     csv.sync(record("1"), record("2", patient="P2"))
     first, second = items(store)
@@ -91,7 +91,8 @@ def test_a_study_uid_that_comes_later_replaces_the_generated_one_while_the_item_
     ris.sync(record("1", study_instance_uid="1.2.1"), record("2", patient="P2", study_instance_uid="1.2.2"))
     ris.sync(record("1", study_instance_uid="1.2.7"), record("2", patient="P2", study_instance_uid="1.2.2"))
     after = items(store)
-    assert [one["study_instance_uid"] for one in after] == ["1.2.1", second["study_instance_uid"]]
+    assert [one["study_instance_uid"] for one in after] == ["1.2.7", second["study_instance_uid"]]
+    assert [one["former_study_uids"] for one in after] == ['["1.2.1"]', None]
     assert after[0]["generated_study_uid"] == first["study_instance_uid"]
     check_audit(store)
 

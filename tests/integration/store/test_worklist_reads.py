@@ -175,7 +175,7 @@ def test_a_database_without_tables_is_an_error_without_the_querys_values(tmp_pat
 
 def test_a_field_that_is_none_of_the_worklists_is_an_error(connection: Connection) -> None:
     with pytest.raises(StoreError, match="not a worklist field"):
-        list(find_matching(connection, WorklistQuery(equal={"known_conflicts": ("x",)})))
+        list(find_matching(connection, WorklistQuery(equal={"former_study_uids": ("x",)})))
 
 
 def test_only_the_fields_that_are_wanted_are_read_and_those_of_a_pattern_are_not_given(connection: Connection) -> None:
@@ -184,7 +184,7 @@ def test_only_the_fields_that_are_wanted_are_read_and_those_of_a_pattern_are_not
     batches = list(find_values(connection, query, ["modality", "id"]))
     assert [tuple(row) for batch in batches for row in batch] == [("MR", 1), ("MR", 2)]
     with pytest.raises(StoreError, match="not a worklist field"):
-        list(find_values(connection, query, ["known_conflicts"]))
+        list(find_values(connection, query, ["former_study_uids"]))
 
 
 def test_a_kept_connection_is_not_used_for_another_file(tmp_path: Path) -> None:

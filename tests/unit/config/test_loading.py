@@ -530,7 +530,13 @@ def test_values_arrive_with_their_units(load: Load) -> None:
     assert (source.sync_interval_s, source.fetch_timeout_s, source.missing_entries) == (60.0, 300.0, "keep")
     assert source.defaults == {"patient_weight_kg": "70"}
     assert (settings.log.format, settings.log.level, settings.db_echo) == ("json", "DEBUG", True)
-    assert settings.deduplication.max_minutes == 30
+    assert (settings.deduplication.max_minutes, settings.deduplication.max_minutes_touched) == (30, 30)
+
+
+@pytest.mark.parametrize(("given", "bounds"), [({}, (240, 120)), ({"max_minutes": None}, (None, None))])
+def test_how_far_apart_one_step_may_start(load: Load, given: dict[str, Any], bounds: tuple[object, object]) -> None:
+    settings = load({**with_source(), "deduplication": given})
+    assert (settings.deduplication.max_minutes, settings.deduplication.max_minutes_touched) == bounds
 
 
 def test_command_line_wins_and_is_named_in_problems(load: Load) -> None:

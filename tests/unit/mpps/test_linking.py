@@ -24,7 +24,7 @@ def item(number: int, **values: Any) -> Candidate:
 
 def links(candidates: list[Candidate], *named: Named, **values: str) -> list[tuple[int, str]]:
     clues = {"patient_id": "P1", "modality": "MR", "day": "20260105"} | values
-    found = link_items(Clues(steps=named or (Named(),), **clues), candidates)
+    found = link_items(Clues(steps=named or (Named(),), **clues), candidates).links
     return [(link.item_id, link.rule) for link in found]
 
 
@@ -57,7 +57,7 @@ def test_accession_number_under_another_patient_links_nothing() -> None:
 
 def test_a_study_uid_under_another_patient_links_and_says_so() -> None:
     clues = Clues(steps=(Named(study_uid="1.1"),), patient_id="P2", modality="MR", day="20260105")
-    assert link_items(clues, [item(1)]) == (Link(item_id=1, rule="study UID", other_patient=True),)
+    assert link_items(clues, [item(1)]).links == (Link(item_id=1, rule="study UID", other_patient=True),)
 
 
 def test_a_patient_with_one_open_step_today_is_found() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pylantir.entry import CANCELED, COMPLETED, IN_PROGRESS, SCHEDULED, WORKLIST_FIELDS
+from pylantir.entry import CANCELED, COMPLETED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED
 from pylantir.store.decide.claims import Claim, Conflict, Item, ItemDecision, Rules, make_study_uid
 from pylantir.store.decide.clusters import MAX_CANDIDATES
 from pylantir.store.decide.reconcile import decide_group
@@ -21,7 +21,7 @@ def claim(number: int, source: str, key: str = "", item: int | None = None, **fi
 
 
 def item(number: int, *, touched: bool = False, **values: Any) -> Item:
-    row: dict[str, Any] = dict.fromkeys((*WORKLIST_FIELDS, "source_record_id", "known_conflicts"))
+    row: dict[str, Any] = dict.fromkeys((*RECORD_FIELDS, "former_study_uids"))
     row |= {
         "patient_id": "P1", "scheduled_start_date": "20260701", "scheduled_start_time": "000000", "modality": "MR",
         STATUS: COMPLETED if touched else SCHEDULED, "data_source": "ris", "scanner_touched": int(touched),
@@ -32,7 +32,7 @@ def item(number: int, *, touched: bool = False, **values: Any) -> Item:
 
 
 def decide(*claims: Claim, items: tuple[Item, ...] = (), rules: Rules = RULES, **former: str) -> list[ItemDecision]:
-    return decide_group(claims, items, {int(k[1:]): frozenset({v}) for k, v in former.items()}, rules)[0]
+    return decide_group(claims, items, {int(k[1:]): frozenset({v}) for k, v in former.items()}, rules).items
 
 
 def groups(*claims: Claim, items: tuple[Item, ...] = (), rules: Rules = RULES) -> set[frozenset[int]]:
@@ -54,10 +54,47 @@ def test_patient_date_and_modality_join_records_of_two_sources() -> None:
     assert not together(claim(1, "ris"), claim(2, "csv", modality="CT"))
 
 
-def test_a_record_without_modality_counts_as_mr() -> None:
-    bare = Claim(2, "csv", "id:2", {"patient_id": "P1", "scheduled_start_date": "20260701"}, None)
-    assert together(claim(1, "ris"), bare)
-    assert not together(claim(1, "ris", modality="CT"), bare)
+def bare(number: int, source: str, **fields: str) -> Claim:
+    """A record that gives no modality."""
+    whole = {"patient_id": "P1", "scheduled_start_date": "20260701", **fields}
+    return Claim(number, source, f"id:{number}", whole, None)
+
+
+def test_a_record_without_modality_joins_the_only_candidate_whatever_its_modality() -> None:
+    assert together(claim(1, "ris"), bare(2, "csv"))
+    assert together(claim(1, "ris", modality="CT"), bare(2, "csv"))
+
+
+def test_a_record_without_modality_stays_open_between_two() -> None:
+    both = claim(1, "ris", modality="CT"), claim(3, "ris", modality="MR")
+    assert len(decide(*both, bare(2, "csv"))) == 3
+
+
+def test_a_record_without_a_time_joins_the_only_candidate_whatever_the_bound() -> None:
+    rules = Rules(ranks=RULES.ranks, max_minutes=60)
+    assert together(claim(1, "ris", scheduled_start_time="080000"), claim(2, "redcap"), rules=rules)
+    assert together(claim(1, "ris", scheduled_start_time="080000"), claim(2, "redcap", scheduled_start_time="000000"))
+
+
+def test_a_record_without_a_time_comes_after_those_with_one() -> None:
+    early, late = claim(1, "ris", scheduled_start_time="080000"), claim(2, "ris", scheduled_start_time="100000")
+    timed, untimed = claim(3, "csv", scheduled_start_time="083000"), claim(4, "csv")
+    assert groups(early, late, timed, untimed) == {frozenset({1, 3}), frozenset({2, 4})}
+
+
+def test_a_record_without_a_time_joins_the_candidate_of_its_procedure_or_stays_open() -> None:
+    head = claim(1, "ris", scheduled_start_time="080000", protocol_name="HEAD")
+    knee = claim(2, "ris", scheduled_start_time="140000", protocol_name="KNEE")
+    assert groups(head, knee, claim(3, "csv", procedure_description="knee")) == {frozenset({1}), frozenset({2, 3})}
+    assert len(decide(head, knee, claim(3, "csv", protocol_name="SPINE"))) == 3
+    assert len(decide(head, knee, claim(3, "csv"))) == 3
+
+
+def test_the_same_procedure_outweighs_a_nearer_start() -> None:
+    head = claim(1, "ris", scheduled_start_time="080000", protocol_name="HEAD")
+    knee = claim(2, "ris", scheduled_start_time="083000", protocol_name="KNEE")
+    csv = claim(3, "csv", scheduled_start_time="081000", protocol_name="KNEE")
+    assert groups(head, knee, csv) == {frozenset({1}), frozenset({2, 3})}
 
 
 @pytest.mark.parametrize("name", ["study_instance_uid", "accession_number"])
@@ -134,15 +171,15 @@ def test_a_value_that_everybody_has_is_no_evidence() -> None:
 
 def test_per_field_the_first_source_that_has_a_value_wins() -> None:
     (decision,) = decide(
-        claim(1, "csv", patient_sex="F", protocol_name="csv", station_name="MR3"),
+        claim(1, "csv", admission_id="1", protocol_name="csv", station_name="MR3"),
         claim(2, "ris", protocol_name="ris", source_record_id="2"),
-        claim(3, "redcap", protocol_name="redcap", patient_sex="M", source_record_id="3"),
+        claim(3, "redcap", protocol_name="redcap", admission_id="2", source_record_id="3"),
     )
-    wanted = {"protocol_name": "ris", "patient_sex": "M", "station_name": "MR3", "data_source": "ris"}
+    wanted = {"protocol_name": "ris", "admission_id": "2", "station_name": "MR3", "data_source": "ris"}
     assert wanted.items() <= decision.values.items()
     assert decision.values["source_record_id"] == "2"
     assert decision.conflicts == (
-        Conflict("patient_sex", "redcap", "csv", "F"),
+        Conflict("admission_id", "redcap", "csv", "1"),
         Conflict("protocol_name", "ris", "csv", "csv"),
         Conflict("protocol_name", "ris", "redcap", "redcap"),
     )
@@ -178,12 +215,22 @@ def test_a_new_item_has_the_uid_of_its_first_record() -> None:
     assert decision.values["study_instance_uid"] == make_study_uid("ris", "id:2", "P1")
 
 
-def test_a_supplied_uid_replaces_a_generated_one_and_no_other() -> None:
+def test_an_untouched_item_has_the_uid_that_is_supplied_now_else_its_own() -> None:
     given = claim(1, "ris", item=7, study_instance_uid="1.2.3")
     (decision,) = decide(given, items=(item(7),))
     assert decision.values["study_instance_uid"] == "1.2.3"
     assert decision.values["generated_study_uid"] == "2.25.7"
     (decision,) = decide(given, items=(item(7, study_instance_uid="1.2.99"),))
+    assert decision.values["study_instance_uid"] == "1.2.3"
+    assert decision.values["former_study_uids"] == '["1.2.99"]'
+    (decision,) = decide(claim(1, "ris", item=7), items=(item(7, study_instance_uid="1.2.99"),))
+    assert decision.values["study_instance_uid"] == "2.25.7"
+    assert decision.values["former_study_uids"] == '["1.2.99"]'
+
+
+def test_an_item_of_an_earlier_version_keeps_its_uid() -> None:
+    old = item(7, study_instance_uid="1.2.99", generated_study_uid=None)
+    (decision,) = decide(claim(1, "ris", item=7, study_instance_uid="1.2.3"), items=(old,))
     assert decision.values["study_instance_uid"] == "1.2.99"
 
 
@@ -214,15 +261,15 @@ def test_a_step_that_is_served_keeps_its_item_when_a_cancelled_record_returns_to
 def test_what_no_record_claims_is_cancelled_only_while_it_is_scheduled() -> None:
     statuses = (SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED)
     items = [item(n, performed_procedure_step_status=status) for n, status in enumerate(statuses)]
-    _, cancelled = decide_group([], [*items, item(9, touched=True)], {}, RULES)
-    assert cancelled == items[:1]
+    decided = decide_group([], [*items, item(9, touched=True)], {}, RULES)
+    assert decided.cancelled == items[:1]
 
 
 def test_a_source_without_configuration_does_not_keep_alive_what_a_configured_one_withdrew() -> None:
     mine = item(7)
     for former, alive in (("csv", False), ("ancient", True)):
-        decisions, cancelled = decide_group([claim(1, "gone", item=7)], [mine], {7: frozenset({former})}, RULES)
-        assert (len(decisions), cancelled) == ((1, []) if alive else (0, [mine]))
+        decided = decide_group([claim(1, "gone", item=7)], [mine], {7: frozenset({former})}, RULES)
+        assert (len(decided.items), decided.cancelled) == ((1, []) if alive else (0, [mine]))
 
 
 class TestTouchedItems:

@@ -1,0 +1,195 @@
+"""What speaks for and against two descriptions being the same scheduled procedure step. Pure.
+
+A description is what a source's record, or an item that a scanner has reported on, says: worklist field -> value. What
+nobody said is no evidence: a missing field, a year in place of a birth date, a name that only repeats the patient ID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pylantir.store.decide.claims import STUDY_UID, Rules
+from pylantir.store.decide.names import is_name, names_are_compatible, names_exclude_each_other
+
+Description = Mapping[str, str | int | None]
+
+ISSUER = "issuer_of_patient_id"
+BIRTH_DATE = "patient_birth_date"
+SEX = "patient_sex"
+NAME = "patient_name"
+ACCESSION = "accession_number"
+STATION = "scheduled_station_aetitle"
+STEP_ID = "scheduled_procedure_step_id"
+PROCEDURES = ("procedure_description", "protocol_name")
+IDENTITY = (NAME, BIRTH_DATE, SEX)
+
+WEAK = 4
+"""The last step of the ladder: nothing but `match_on` makes two descriptions one step."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Sign:
+    """What speaks for two descriptions being one step; signs sort from the strongest to the weakest.
+
+    Attributes:
+        rung: Step of the ladder: 0 and 1 a study UID (0 with the step ID), 2 and 3 an accession number, 4 `match_on`.
+        other_procedure: The procedures differ.
+        vague: One side does not give the time or the modality: it counts only where there is no other candidate.
+        minutes: Distance of the start times.
+        procedure_unsaid: Not both give a procedure, or they differ.
+    """
+
+    rung: int
+    other_procedure: bool = False
+    vague: bool = False
+    minutes: float = 0.0
+    procedure_unsaid: bool = True
+
+
+def find_sign(a: Description, b: Description, rules: Rules, max_minutes: float | None) -> Sign | None:
+    """Say how strongly two descriptions are the same step; what speaks against it is another question.
+
+    Args:
+        a: One description.
+        b: The other one.
+        rules: The matching rule.
+        max_minutes: Longest distance of the start times under `match_on`; None for any.
+    """
+    same_step = _agree(a, b, STEP_ID)
+    if _agree(a, b, STUDY_UID):
+        return Sign(0 if same_step else 1, minutes=_minutes_apart(a, b) or 0.0)
+    if _agree(a, b, ACCESSION):
+        return Sign(2 if same_step else 3, minutes=_minutes_apart(a, b) or 0.0)
+    modality_unsaid = bool(a.get("modality")) != bool(b.get("modality"))
+    for name in rules.match_on:
+        if name == "modality" and not (a.get(name) and b.get(name)):
+            continue
+        if not _agree(a, b, name):
+            return None
+    time_unsaid = (start_minutes(a) is None) != (start_minutes(b) is None)
+    minutes = _minutes_apart(a, b) or 0.0
+    if max_minutes is not None and minutes > max_minutes:
+        return None
+    procedures = _compare_procedures(a, b)
+    return Sign(WEAK, procedures is False, modality_unsaid or time_unsaid, minutes, procedures is not True)
+
+
+def find_objections(a: Description, b: Description, *, weak: bool) -> tuple[str, ...]:
+    """Name the fields that forbid two descriptions to be one step.
+
+    Args:
+        a: One description.
+        b: The other one.
+        weak: No number says that they are: more speaks against it then.
+    """
+    found = [name for name in (ISSUER, STEP_ID) if _differ(a, b, name)]
+    if birth_dates_differ(a, b):
+        found.append(BIRTH_DATE)
+    people = person_objections(a, b)
+    # A number may be mistyped, and a name may change; a name and a sex do not both change.
+    if weak or len(people) > 1:
+        found += people
+    if not _agree(a, b, STUDY_UID):
+        found += [name for name in (STUDY_UID, ACCESSION) if _differ(a, b, name)]
+    if weak and _differ(a, b, STATION) and _compare_procedures(a, b) is False:
+        found += [STATION, *(name for name in PROCEDURES if _differ(a, b, name))]
+    return tuple(found)
+
+
+def person_objections(a: Description, b: Description) -> list[str]:
+    """Name which of sex and name say that these are two people."""
+    found = []
+    if {a.get(SEX), b.get(SEX)} == {"M", "F"}:
+        found.append(SEX)
+    names = given_name(a), given_name(b)
+    if names[0] and names[1] and names_exclude_each_other(names[0], names[1]):
+        found.append(NAME)
+    return found
+
+
+def identity_objections(a: Description, b: Description) -> list[str]:
+    """Name which of name, birth date and sex differ so far that one record cannot complete the other's identity."""
+    found = [BIRTH_DATE] if birth_dates_differ(a, b) else []
+    if _differ(a, b, SEX):
+        found.append(SEX)
+    names = given_name(a), given_name(b)
+    if names[0] and names[1] and not names_are_compatible(names[0], names[1]):
+        found.append(NAME)
+    return found
+
+
+def are_two_patients(a: Description, b: Description) -> bool:
+    """Whether two descriptions are of two patients: a patient is a patient ID and, where both give one, its issuer."""
+    return a.get("patient_id") != b.get("patient_id") or _differ(a, b, ISSUER)
+
+
+def is_correction(before: Description, now: Description) -> bool:
+    """Whether a record that gets another patient ID is still about the same person: name and birth date are equal."""
+    names = given_name(before), given_name(now)
+    return (
+        bool(names[0] and names[1])
+        and names_are_compatible(str(names[0]), str(names[1]))
+        and names_are_compatible(str(names[1]), str(names[0]))
+        and bool(before.get(BIRTH_DATE))
+        and before.get(BIRTH_DATE) == now.get(BIRTH_DATE)
+        and not _differ(before, now, SEX)
+    )
+
+
+def given_name(values: Description) -> str | None:
+    """The name, if it is more than the patient ID once more."""
+    name = values.get(NAME)
+    return str(name) if is_name(str(name or ""), str(values.get("patient_id") or "")) else None
+
+
+def birth_dates_differ(a: Description, b: Description) -> bool:
+    """Whether two birth dates exclude each other; January 1st may be no more than a year."""
+    first, second = str(a.get(BIRTH_DATE) or ""), str(b.get(BIRTH_DATE) or "")
+    return bool(first and second) and fuller_birth_date(first, second) is None
+
+
+def fuller_birth_date(first: str, second: str) -> str | None:
+    """The more exact of two birth dates that agree; None if they do not."""
+    if first == second or (first[:4] == second[:4] and is_year(second)):
+        return first
+    return second if first[:4] == second[:4] and is_year(first) else None
+
+
+def is_year(birth_date: str) -> bool:
+    """Whether a birth date may be no more than a year, which is stored as its January 1st."""
+    return birth_date.endswith("0101")
+
+
+def start_minutes(values: Description) -> float | None:
+    """The start time in minutes; midnight stands for a time that nobody gave."""
+    time = str(values.get("scheduled_start_time") or "")
+    if not time.strip("0"):
+        return None
+    return int(time[:2]) * 60 + int(time[2:4]) + int(time[4:6]) / 60
+
+
+def _minutes_apart(a: Description, b: Description) -> float | None:
+    first, second = start_minutes(a), start_minutes(b)
+    return None if first is None or second is None else abs(first - second)
+
+
+def _compare_procedures(a: Description, b: Description) -> bool | None:
+    """Whether the procedures agree; None where they cannot be compared."""
+    ours, theirs = ({_words(values.get(name)) for name in PROCEDURES} - {()} for values in (a, b))
+    if ours & theirs:
+        return True
+    comparable = any(_words(a.get(name)) and _words(b.get(name)) for name in PROCEDURES)
+    return False if comparable else None
+
+
+def _words(value: str | int | None) -> tuple[str, ...]:
+    return tuple(sorted("".join(letter if letter.isalnum() else " " for letter in str(value or "").casefold()).split()))
+
+
+def _agree(a: Description, b: Description, name: str) -> bool:
+    return bool(a.get(name)) and a.get(name) == b.get(name)
+
+
+def _differ(a: Description, b: Description, name: str) -> bool:
+    return bool(a.get(name) and b.get(name)) and a.get(name) != b.get(name)

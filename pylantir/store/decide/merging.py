@@ -1,0 +1,97 @@
+"""What the records of one step say together: one value per field, and what was said in vain. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from pylantir.entry import ATTRIBUTES_FIELD, RECORD_ID_FIELD
+from pylantir.store.decide.claims import SCANNER, Claim, Conflict, Item
+from pylantir.store.decide.evidence import (
+    BIRTH_DATE,
+    IDENTITY,
+    NAME,
+    fuller_birth_date,
+    given_name,
+    identity_objections,
+)
+
+OF_THE_PATIENT = frozenset(
+    {*IDENTITY, "patient_weight_lb", "pregnancy_status", "medical_alerts", "allergies", "special_needs",
+     "patient_state", ATTRIBUTES_FIELD}
+)  # fmt: skip
+"""What a record that contradicts the item's identity must not add: it may be another person's."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
+def merge_fields(members: Sequence[Claim]) -> tuple[dict[str, str], tuple[Conflict, ...]]:
+    """Take each field from the first record that gives it, and the identity from one mouth.
+
+    Name, birth date and sex are the first record's. Another one completes them, and says something about the patient,
+    only if it contradicts none of the three.
+
+    Args:
+        members: The records of one step, the owner's first.
+
+    Returns:
+        Worklist field -> value, and what the later records say otherwise.
+    """
+    owner, others = members[0], members[1:]
+    merged = dict(owner.fields)
+    giver = dict.fromkeys(merged, owner.data_source)
+    conflicts: list[Conflict] = []
+    for claim in others:
+        may_be_another = bool(identity_objections(merged, claim.fields))
+        for name, value in claim.fields.items():
+            lost: str | None = None
+            if name == RECORD_ID_FIELD or (name == NAME and given_name(claim.fields) is None):
+                continue
+            if name not in merged or (name == NAME and given_name(merged) is None):
+                if not (may_be_another and name in OF_THE_PATIENT):
+                    merged[name], giver[name] = value, claim.data_source
+            elif name == ATTRIBUTES_FIELD:
+                if not may_be_another:
+                    merged[name], lost = merge_attributes(merged[name], value)
+            elif name == BIRTH_DATE and not may_be_another:
+                merged[name] = fuller_birth_date(merged[name], value) or merged[name]
+            elif _says_otherwise(name, merged[name], value):
+                lost = value
+            if lost:
+                conflicts.append(Conflict(name, giver[name], claim.data_source, lost))
+    return merged, tuple(sorted(conflicts))
+
+
+def find_wishes(members: Sequence[Claim], item: Item) -> tuple[Conflict, ...]:
+    """What the sources say otherwise about an item that is the scanner's."""
+    wishes = []
+    for claim in members:
+        for name, value in claim.fields.items():
+            present = str(item.values.get(name) or "")
+            if name == RECORD_ID_FIELD or (name == NAME and given_name(claim.fields) is None):
+                continue
+            if name == ATTRIBUTES_FIELD and present:
+                wish = merge_attributes(present, value)[1]
+            else:
+                wish = value if _says_otherwise(name, present, value) else ""
+            if wish:
+                wishes.append(Conflict(name, SCANNER, claim.data_source, wish))
+    return tuple(sorted(wishes))
+
+
+def merge_attributes(first: str, second: str) -> tuple[str, str]:
+    """Join two records' `dicom_attributes` per attribute; the first record wins.
+
+    Returns:
+        The joined attributes, and those of the second record that lost ("" if none did).
+    """
+    stronger, weaker = json.loads(first), json.loads(second)
+    lost = {path: values for path, values in weaker.items() if stronger.get(path, values) != values}
+    return _encode({**weaker, **stronger}), _encode(lost) if lost else ""
+
+
+def _says_otherwise(name: str, present: str, value: str) -> bool:
+    """Whether a value differs from the one that counts; a year beside a day of that year does not."""
+    if name == BIRTH_DATE and present:
+        return fuller_birth_date(present, value) is None
+    return present != value

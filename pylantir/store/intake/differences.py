@@ -1,0 +1,109 @@
+"""The table `conflicts`: what the sources do not agree about, up to date after every decision. Lives in the writer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete
+
+from pylantir.store.decide.differences import KEPT_APART, Difference
+from pylantir.store.intake.changes import AuditTrail, encode
+from pylantir.store.schema.bulk import insert_rows, select_among, update_rows
+from pylantir.store.schema.tables import conflicts
+
+_COLUMNS = ("id", "patient_id", "kind", "items", "sources", "records", "fields")
+
+
+class StoredDifference(NamedTuple):
+    """An entry and the number of its row."""
+
+    id: int
+    entry: Difference
+
+
+def read_differences(connection: Connection, patients: Iterable[str]) -> dict[str, list[StoredDifference]]:
+    """Patient ID -> the stored entries."""
+    found: dict[str, list[StoredDifference]] = {}
+    for number, patient, kind, *parts in select_among(connection, conflicts, _COLUMNS, "patient_id", patients):
+        items, sources, records, said = map(json.loads, parts)
+        fields = {name: (value, lost) for name, (value, lost) in said.items()}
+        entry = Difference(
+            kind=kind, items=tuple(items), sources=tuple(sources), records=tuple(records), fields=fields
+        )  # fmt: skip
+        found.setdefault(patient, []).append(StoredDifference(number, entry))
+    return found
+
+
+def forget_differences(connection: Connection, patients: Iterable[str], item_ids: Set[int]) -> None:
+    """Delete the entries about items that are deleted."""
+    stored = (one for entries in read_differences(connection, patients).values() for one in entries)
+    gone = [one.id for one in stored if not item_ids.isdisjoint(one.entry.items)]
+    if gone:
+        connection.execute(delete(conflicts).where(conflicts.c.id.in_(gone)))
+
+
+class DifferenceChanges:
+    """What a transaction changes in the table; it tells what is new.
+
+    Args:
+        trail: The transaction's lines in the audit log.
+        now: The time.
+
+    Attributes:
+        new: What is to be told in the log: entries with the fields that were not known.
+    """
+
+    def __init__(self, trail: AuditTrail, now: str) -> None:
+        self.new: list[Difference] = []
+        self._trail = trail
+        self._now = now
+        self._inserts: list[dict[str, object]] = []
+        self._updates: list[tuple[int, dict[str, object]]] = []
+        self._gone: list[int] = []
+
+    def settle(self, patient: str, stored: Sequence[StoredDifference], found: Sequence[Difference]) -> None:
+        """Note what has changed about a patient."""
+        known = {one.entry.place: one for one in stored}
+        for entry in found:
+            before = known.pop(entry.place, None)
+            told = before.entry.fields if before else {}
+            if before is None:
+                self._inserts.append(self._row(patient, entry))
+            elif told != entry.fields:
+                self._updates.append((before.id, {"fields": encode(entry.fields)}))
+            fields = {name: pair for name, pair in entry.fields.items() if name not in told or told[name][1] != pair[1]}
+            if fields:
+                self._tell(patient, Difference(
+                    kind=entry.kind, items=entry.items, sources=entry.sources, records=entry.records, fields=fields
+                ))  # fmt: skip
+        self._gone += [one.id for one in known.values()]
+
+    def write(self, connection: Connection) -> None:
+        """Write everything."""
+        insert_rows(connection, conflicts, self._inserts)
+        update_rows(connection, conflicts, self._updates)
+        for start in range(0, len(self._gone), 500):
+            connection.execute(delete(conflicts).where(conflicts.c.id.in_(self._gone[start : start + 500])))
+
+    def _row(self, patient: str, entry: Difference) -> dict[str, object]:
+        parts = {"items": entry.items, "sources": entry.sources, "records": entry.records, "fields": entry.fields}
+        return {
+            "patient_id": patient,
+            "kind": entry.kind,
+            **{k: encode(v) for k, v in parts.items()},
+            "since": self._now,
+        }
+
+    def _tell(self, patient: str, entry: Difference) -> None:
+        self.new.append(entry)
+        if entry.kind == KEPT_APART:
+            for one, other in (entry.items, entry.items[::-1]):
+                said = {"other_item": other, "fields": ", ".join(sorted(entry.fields))}
+                self._trail.note(KEPT_APART, one, patient, said)
+            return
+        winner = entry.sources[0] if len(entry.sources) > 1 else "scanner"
+        for name, (value, lost) in entry.fields.items():
+            difference = {"winner": winner, "value": value, "loser": entry.sources[-1], "lost": lost}
+            self._trail.note("conflict", entry.items[0], patient, {name: difference})

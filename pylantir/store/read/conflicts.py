@@ -1,0 +1,74 @@
+"""What the sources do not agree about now, with what to do. Lives in the commands; nothing here writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from pylantir.store.decide.differences import DIFFERS, KEPT_APART, WISH
+from pylantir.store.read.listings import stream
+from pylantir.store.schema.tables import conflicts, source_entries
+
+HELD = "held"
+_WHAT_TO_DO = {
+    KEPT_APART: "If it is one exam of one person, correct the fields in one of the two sources; if not, nothing.",
+    DIFFERS: "Correct the fields in the source that is wrong; until then the first source counts.",
+    WISH: "Nothing changes any more: the scanner has reported on the item. Correct the images if they are wrong.",
+    HELD: "If they are cancelled indeed, run `pylantir accept {source}`; if not, repair the source.",
+}
+_MOVED = "One source has moved the exam to another day and the other has not; cancel it in the source that is wrong."
+
+
+def find_conflicts(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the open differences, the oldest first, and then the removals that are held back, one per source.
+
+    Args:
+        connection: Open for reading.
+        source: Only those in which this source has a part.
+
+    Yields:
+        `kind` (kept_apart, differs, wish or held), `patient_id`, `items` (numbers), `sources` and `records` (lists),
+        `fields` (names) and `what_to_do` (a sentence).
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    for row in stream(connection, select(conflicts).order_by(conflicts.c.id)):
+        entry = _describe(row)
+        if source is None or source in entry["sources"]:
+            yield entry
+    yield from _find_held(connection, source)
+
+
+def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
+    kind, fields = row["kind"], sorted(json.loads(row["fields"]))
+    moved = kind == KEPT_APART and fields == ["scheduled_start_date"]
+    return {
+        "kind": kind,
+        "patient_id": row["patient_id"],
+        "items": json.loads(row["items"]),
+        "sources": json.loads(row["sources"]),
+        "records": json.loads(row["records"]),
+        "fields": fields,
+        "what_to_do": _MOVED if moved else _WHAT_TO_DO[kind],
+    }
+
+
+def _find_held(connection: Connection, source: str | None) -> Iterator[dict[str, Any]]:
+    entries = source_entries.c
+    columns = (entries.data_source, entries.record_key, entries.patient_id, entries.item_id)
+    statement = select(*columns).where(entries.held_since.is_not(None)).order_by(entries.data_source, entries.id)
+    for row in stream(connection, statement):
+        if source is None or source == row["data_source"]:
+            yield {
+                "kind": HELD,
+                "patient_id": row["patient_id"],
+                "items": [] if row["item_id"] is None else [row["item_id"]],
+                "sources": [row["data_source"]],
+                "records": [row["record_key"]],
+                "fields": [],
+                "what_to_do": _WHAT_TO_DO[HELD].format(source=row["data_source"]),
+            }

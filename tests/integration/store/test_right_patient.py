@@ -1,0 +1,245 @@
+"""Stories from hospitals: who is served, under which number, and what is told. On both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, update
+from worklist_store import RULES, Feed, check_audit, items, quarantine, record, report_from_scanner, rows
+
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.store.change.commands import carry_out
+from pylantir.store.change.retention import purge_items
+from pylantir.store.decide.claims import STATUS
+from pylantir.store.read.conflicts import find_conflicts
+from pylantir.store.schema.tables import audit_log, worklist_items
+
+DONE_LONG_AGO = {"scheduled_start_date": "20240701"}
+JANE = {"patient_name": "Doe^Jane", "patient_birth_date": "19800517"}
+
+
+def on_the_list(engine: Engine, *fields: str) -> list[tuple[Any, ...]]:
+    """What scanners are shown, item by item."""
+    shown = [one for one in items(engine) if one[STATUS] in (SCHEDULED, IN_PROGRESS, DISCONTINUED)]
+    return sorted(tuple(one[name] for name in ("patient_id", *fields)) for one in shown)
+
+
+def conflicts(engine: Engine) -> list[Mapping[str, Any]]:
+    with engine.connect() as connection:
+        return list(find_conflicts(connection))
+
+
+def only_item(engine: Engine, patient: str) -> dict[str, Any]:
+    (item,) = items(engine, patient_id=patient)
+    return item
+
+
+def command(engine: Engine, word: str, **arguments: object) -> str:
+    return carry_out(engine, RULES, {"command": word, **arguments})
+
+
+def test_two_sites_with_the_same_numbers_both_get_their_patient(store: Engine) -> None:
+    john = record("a1", "100", scheduled_start_time="080000", patient_name="Smith^John", patient_sex="M")
+    mary = record(
+        "b1", "100", scheduled_start_time="113000", patient_name="Jones^Mary", patient_sex="F",
+        patient_birth_date="19900101",
+    )  # fmt: skip
+    Feed(store, "ris").sync(john)
+    other = Feed(store, "csv")
+    other.sync(mary)
+    other.sync(mary)
+    wanted = [("100", "Jones^Mary", "F", "19900101"), ("100", "Smith^John", "M", None)]
+    assert on_the_list(store, "patient_name", "patient_sex", "patient_birth_date") == wanted
+    (told,) = conflicts(store)
+    assert (told["kind"], told["patient_id"], sorted(told["items"])) == ("kept_apart", "100", [1, 2])
+    assert (told["sources"], told["records"]) == (["ris", "csv"], ["id:a1", "id:b1"])
+    assert told["fields"] == ["patient_name", "patient_sex"]
+    assert [line["item_id"] for line in rows(store, audit_log) if line["action"] == "kept_apart"] == [1, 2]
+    other.sync(record("b1", "200", patient_name="Jones^Mary"))
+    assert conflicts(store) == []
+    check_audit(store)
+
+
+def test_a_uid_that_moves_to_another_patient_is_served_once_at_any_moment(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1", study_instance_uid="1.2.3"), record("r2", "P2"))
+    feed.sync(record("r1", "P1", study_instance_uid="1.2.4"), record("r2", "P2", study_instance_uid="1.2.3"))
+    assert on_the_list(store, "study_instance_uid") == [("P1", "1.2.4"), ("P2", "1.2.3")]
+    feed.sync(record("r1", "P1", study_instance_uid="1.2.3"), record("r2", "P2", study_instance_uid="1.2.4"), size=1)
+    feed.sync(record("r1", "P1", study_instance_uid="1.2.3"), record("r2", "P2", study_instance_uid="1.2.4"))
+    assert on_the_list(store, "study_instance_uid") == [("P1", "1.2.3"), ("P2", "1.2.4")]
+    assert quarantine(store) == {}
+    check_audit(store)
+
+
+def test_a_uid_that_a_scanner_has_taken_stays_with_its_patient(store: Engine) -> None:
+    ris, csv = Feed(store, "ris"), Feed(store, "csv")
+    csv.sync(record("c1", "P1", study_instance_uid="1.2.3"))
+    report_from_scanner(store, only_item(store, "P1")["id"], IN_PROGRESS)
+    csv.sync(record("c1", "P1", study_instance_uid="1.2.4"))
+    ris.sync(record("r2", "P2", study_instance_uid="1.2.3"))
+    assert on_the_list(store, "study_instance_uid") == [("P1", "1.2.3")]
+    (refused,) = quarantine(store).values()
+    assert (refused["patient_id"], refused["other_item"], refused["other_patient_id"], refused["other_source"]) == (
+        "P2", only_item(store, "P1")["id"], "P1", "csv",
+    )  # fmt: skip
+    assert "item 1 of csv" in refused["reason"]
+
+
+@pytest.mark.parametrize("how", ["purge", "set-status", "forget"])
+def test_what_frees_a_number_lets_the_waiting_one_in(store: Engine, how: str) -> None:
+    owner = Feed(store, "gone")
+    owner.sync(record("g1", "P1", accession_number="A1", **DONE_LONG_AGO))
+    item = only_item(store, "P1")["id"]
+    report_from_scanner(store, item, IN_PROGRESS)
+    waiting = record("r1", "P2", accession_number="A1")
+    ris = Feed(store, "ris")
+    ris.sync(waiting)
+    assert list(quarantine(store)) == [("ris", "id:r1")]
+    if how == "purge":
+        report_from_scanner(store, item, COMPLETED)
+        command(store, "forget", name="gone")
+        list(purge_items(store, "20250101", RULES))
+    elif how == "set-status":
+        command(store, "set-status", item=item, status=CANCELED, reason="not done")
+    else:
+        report_from_scanner(store, item, COMPLETED)
+        command(store, "forget", name="gone")
+    ris.sync(waiting)
+    assert ("P2", "A1") in on_the_list(store, "accession_number")
+    assert quarantine(store) == {}
+
+
+@pytest.mark.parametrize(("ended_on", "free"), [("20240701", True), (None, False)])
+def test_a_done_exam_that_nobody_gives_keeps_its_number_for_a_season(
+    store: Engine, ended_on: str | None, free: bool
+) -> None:
+    feed, ris = Feed(store, "csv"), Feed(store, "ris")
+    feed.sync(record("c1", "P1", accession_number="A1"), record("c2", "P9"))
+    item = only_item(store, "P1")["id"]
+    report_from_scanner(store, item, COMPLETED)
+    with store.begin() as connection:
+        connection.execute(update(worklist_items).where(worklist_items.c.id == item), {"exam_ended_on": ended_on})
+    ris.sync(record("r1", "P2", accession_number="A1"))
+    assert list(quarantine(store)) == [("ris", "id:r1")]
+    feed.sync(record("c2", "P9"))
+    ris.sync(record("r1", "P2", accession_number="A1"))
+    assert (("P2", "A1") in on_the_list(store, "accession_number")) == free
+
+
+def test_the_same_number_a_year_later_is_a_new_step(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record(None, "P1", accession_number="A1", scheduled_start_date="20300701"))
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    for _ in range(2):
+        feed.sync(record(None, "P1", accession_number="A1", scheduled_start_date="20310701"))
+        assert on_the_list(store, "scheduled_start_date") == [("P1", "20310701")]
+    assert len({one["study_instance_uid"] for one in items(store)}) == 2
+    check_audit(store)
+
+
+def test_a_done_record_that_returns_with_another_day_is_a_new_step(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1"), record("r2", "P2"))
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    feed.sync(record("r2", "P2"))
+    feed.sync(record("r1", "P1", scheduled_start_date="20300715"), record("r2", "P2"))
+    assert ("P1", "20300715") in on_the_list(store, "scheduled_start_date")
+    feed.sync(record("r2", "P2"))
+    feed.sync(record("r1", "P1", scheduled_start_date="20300715"), record("r2", "P2"))
+    assert len(items(store, patient_id="P1")) == 2
+
+
+BARE = record(None, "P1")
+WITH_ACCESSION = record(None, "P1", accession_number="A1")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (BARE, WITH_ACCESSION),
+        (BARE, record("r1", "P1")),
+        (WITH_ACCESSION, record("r1", "P1", accession_number="A1", scheduled_start_time="101500")),
+        (record("old", "P1", accession_number="A1"), record("new", "P1", accession_number="A1")),
+    ],
+)
+@pytest.mark.parametrize("status", [SCHEDULED, IN_PROGRESS, COMPLETED])
+def test_a_record_that_is_named_anew_keeps_its_item(store: Engine, before: Any, after: Any, status: str) -> None:
+    feed, another = Feed(store, "ris"), record("x", "P2")
+    feed.sync(before, another)
+    first = only_item(store, "P1")
+    if status != SCHEDULED:
+        report_from_scanner(store, first["id"], status)
+    for _ in range(2):
+        feed.sync(after, another)
+    now = only_item(store, "P1")
+    assert (now["id"], now["study_instance_uid"], now[STATUS]) == (first["id"], first["study_instance_uid"], status)
+    check_audit(store)
+
+
+@pytest.mark.parametrize("status", [SCHEDULED, IN_PROGRESS, COMPLETED])
+def test_a_corrected_patient_id_keeps_the_item(store: Engine, status: str) -> None:
+    feed, another = Feed(store, "ris"), record("x", "P2")
+    feed.sync(record("r1", "P11", accession_number="A1", **JANE), another)
+    first = only_item(store, "P11")
+    if status != SCHEDULED:
+        report_from_scanner(store, first["id"], status)
+    for _ in range(2):
+        feed.sync(record("r1", "P1", accession_number="A1", **JANE), another)
+    (now,) = [one for one in items(store) if one["patient_name"] == "Doe^Jane"]
+    assert (now["id"], now["study_instance_uid"], now[STATUS]) == (first["id"], first["study_instance_uid"], status)
+    assert now["patient_id"] == ("P1" if status == SCHEDULED else "P11")
+    assert quarantine(store) == {}
+    assert [one["fields"] for one in conflicts(store)] == ([] if status == SCHEDULED else [["patient_id"]])
+    Feed(store, "csv").sync(record("c1", "P1", accession_number="A1"))
+    assert len([one for one in items(store) if one["accession_number"] == "A1"]) == 1
+    check_audit(store)
+
+
+def test_another_patient_under_the_same_record_is_a_new_item(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P11", patient_name="Doe^Jane"))
+    feed.sync(record("r1", "P1", patient_name="Doe^Jane"))
+    assert [(one["patient_id"], one[STATUS]) for one in items(store)] == [("P11", CANCELED), ("P1", SCHEDULED)]
+
+
+def test_a_patient_whom_one_source_has_moved_is_told_until_the_other_follows(store: Engine) -> None:
+    ris, redcap = Feed(store, "ris"), Feed(store, "redcap")
+    ris.sync(record("r1"))
+    redcap.sync(record("d1"))
+    ris.sync(record("r1", scheduled_start_date="20300715"))
+    redcap.sync(record("d1"))
+    assert [(one["kind"], one["fields"]) for one in conflicts(store)] == [("kept_apart", ["scheduled_start_date"])]
+    redcap.sync(record("d1", scheduled_start_date="20300715"))
+    assert conflicts(store) == []
+    assert on_the_list(store, "scheduled_start_date") == [("P1", "20300715")]
+
+
+def test_a_discontinued_exam_follows_its_source(store: Engine) -> None:
+    feed, another = Feed(store, "ris"), record("x", "P2")
+    feed.sync(record("r1"), another)
+    report_from_scanner(store, only_item(store, "P1")["id"], DISCONTINUED)
+    feed.sync(record("r1", scheduled_start_time="143000"), another)
+    assert on_the_list(store, "scheduled_start_time", STATUS)[0] == ("P1", "143000", DISCONTINUED)
+    feed.sync(record("r1", scheduled_start_date="20300708"), another)
+    assert on_the_list(store, "scheduled_start_date", STATUS)[0] == ("P1", "20300708", SCHEDULED)
+    report_from_scanner(store, only_item(store, "P1")["id"], DISCONTINUED)
+    feed.sync(another)
+    assert only_item(store, "P1")[STATUS] == CANCELED
+    check_audit(store)
+
+
+def test_the_fuller_birth_date_is_no_difference(store: Engine) -> None:
+    Feed(store, "ris").sync(record("r1", accession_number="A1", patient_birth_date="19800517"))
+    Feed(store, "redcap").sync(record("d1", accession_number="A1", patient_birth_date="1980"))
+    assert on_the_list(store, "patient_birth_date") == [("P1", "19800517")]
+    assert conflicts(store) == []
+
+
+def test_one_number_under_two_issuers_is_two_patients(store: Engine) -> None:
+    Feed(store, "ris").sync(record("r1", issuer_of_patient_id="A", accession_number="A1"))
+    Feed(store, "csv").sync(record("c1", issuer_of_patient_id="B", accession_number="A1"))
+    assert list(quarantine(store)) == [("csv", "id:c1")]
+    assert on_the_list(store, "issuer_of_patient_id") == [("P1", "A")]
