@@ -9,6 +9,6 @@ if __name__ == "__main__":
     # Python has put the working directory first: no file of it is to be taken for a module.
     if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath("."):
         del sys.path[0]
-    from pylantir.programs import run_pylantir
+    from pylantir.programs.begin import run_pylantir
 
     sys.exit(run_pylantir())

@@ -9,9 +9,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.arguments import unknown_name
 from pylantir.config.locate import source_names
 from pylantir.errors import StoreError, WrongUsage
+from pylantir.programs.arguments import unknown_name
 from pylantir.store.read.listings import find_sources
 from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, sqlite_path

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pylantir.arguments import ProgramParser, completion, nearest
 from pylantir.entry import STATUSES
 from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError, WrongUsage
+from pylantir.programs.arguments import ProgramParser, completion, nearest
+from pylantir.programs.streams import complete_standard_streams
 from pylantir.settings import DicomSettings, Settings
-from pylantir.streams import complete_standard_streams
 
 _DESCRIPTION = """\
 See what is in the worklist, where it comes from and what became of it. The processes are run by pylantir-supervisor;

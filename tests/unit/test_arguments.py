@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pylantir.arguments import COMMANDS, SHELLS, ProgramParser, completion
 from pylantir.cli.main import make_parser as make_pylantir
-from pylantir.programs import foreign_workers
+from pylantir.programs.arguments import COMMANDS, SHELLS, ProgramParser, completion
+from pylantir.programs.begin import foreign_workers
 from workers.commands.cli import make_parser as make_supervisor
 
 PROGRAMS = pytest.mark.parametrize("make", [make_pylantir, make_supervisor])
@@ -135,7 +135,7 @@ def test_a_package_that_was_overwritten_in_its_place_is_noticed_in_one_line(tmp_
     for name in ("pylantir", "workers"):
         shutil.copytree(project / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "workers" / "__init__.py").write_text('"""Another program\'s."""\n')
-    program = "import sys; from pylantir.programs import run_supervisor; sys.exit(run_supervisor())"
+    program = "import sys; from pylantir.programs.begin import run_supervisor; sys.exit(run_supervisor())"
     done = run(sys.executable, "-P", "-c", program, "status", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -25,7 +25,7 @@ from types import FrameType
 import setproctitle
 
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
-from pylantir.programs import SAFE_PATH, SET_BY_US
+from pylantir.programs.begin import SAFE_PATH, SET_BY_US
 from pylantir.settings import LogSettings
 from workers.child.channel import Channel
 from workers.child.log_file import LogFile

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from pylantir.arguments import ProgramParser, completion
 from pylantir.errors import (
     AlreadyRunning,
     ConfigurationError,
@@ -23,7 +22,8 @@ from pylantir.errors import (
     SocketGone,
     WrongUsage,
 )
-from pylantir.streams import complete_standard_streams
+from pylantir.programs.arguments import ProgramParser, completion
+from pylantir.programs.streams import complete_standard_streams
 
 _ORDER_TIMEOUT_S = 60.0
 _DESCRIPTION = """\

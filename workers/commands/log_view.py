@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from pylantir.arguments import unknown_name
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ExitStatus, NotRunning, PylantirError, WrongUsage
+from pylantir.programs.arguments import unknown_name
 from workers.commands.detach import default_log_path
 
 _LOOK_EVERY_S = 0.2

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pylantir.arguments import unknown_name
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.ipc.frames import Frame
+from pylantir.programs.arguments import unknown_name
 from pylantir.settings import HttpSettings, Settings
 from workers.child.log_file import LogFile, log_of
 from workers.child.log_output import dropped_lines

@@ -116,7 +116,7 @@ def test_a_file_gets_every_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_completed_before_anything_is_opened(closed: str) -> None:
     said = (
-        "import os, sys; from pylantir.streams import complete_standard_streams as c; c(); "
+        "import os, sys; from pylantir.programs.streams import complete_standard_streams as c; c(); "
         "print('x'); print('x', file=sys.stderr); sys.exit(os.open('/', os.O_RDONLY) < 3)"
     )
     command = f'exec {sys.executable} -c "{said}" {closed}'

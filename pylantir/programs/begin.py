@@ -41,7 +41,7 @@ def run_supervisor() -> int:
 
 def foreign_workers() -> str | None:
     """Say in one line if the package `workers` is not the one that came with this `pylantir`; None if it is."""
-    ours = Path(__file__).resolve().parent.parent / "workers"
+    ours = Path(__file__).resolve().parents[2] / "workers"
     try:
         spec = find_spec("workers")
     except (ImportError, ValueError):

@@ -1,0 +1,1 @@
+"""Where the two programs begin, and how they read their command lines."""
