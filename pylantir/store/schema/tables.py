@@ -31,7 +31,6 @@ NOT_LIVE = text("state <> 'live'")
 SPECIAL_NAME = "(instr(patient_name, '=') > 0 OR length(CAST(patient_name AS BLOB)) <> length(patient_name))"
 """Names of several groups, or that SQL cannot compare whatever their case; a look-up has to say it in these words."""
 SPECIAL_NAME_POSTGRESQL = "(strpos(patient_name, '=') > 0 OR octet_length(patient_name) <> length(patient_name))"
-_BY_PREFIX = {"folded": "text_pattern_ops"}
 
 metadata = MetaData()
 
@@ -43,13 +42,16 @@ def _partial_index(name: str, *columns: str, where: ColumnElement[bool] | TextCl
 
 @event.listens_for(metadata, "before_create")
 def _limit_indexes(_target: MetaData, connection: Connection, **_options: object) -> None:
-    """Let indexes that are partial in SQLite be partial in PostgreSQL."""
+    """Let indexes that are partial in SQLite be partial in PostgreSQL, and one of names find their beginnings there."""
     if connection.dialect.name == "postgresql":
         for table in metadata.tables.values():
             for index in table.indexes:
                 where = index.dialect_options["sqlite"]["where"]
                 is_special = index.name == "ix_worklist_items_special_name"
-                index.dialect_options["postgresql"]["where"] = text(SPECIAL_NAME_POSTGRESQL) if is_special else where
+                options = index.dialect_options["postgresql"]
+                options["where"] = text(SPECIAL_NAME_POSTGRESQL) if is_special else where
+                if index.name == "ix_worklist_items_name":
+                    options["ops"] = {"folded": "text_pattern_ops"}
 
 
 worklist_items = Table(
@@ -81,7 +83,7 @@ worklist_items = Table(
     _partial_index("ix_worklist_items_started", "study_instance_uid", where=text("scanner_touched = 1")),
     _partial_index("ix_worklist_items_accession", "accession_number", where=text("accession_number IS NOT NULL")),
     # Scanners look for the beginning of a name, whatever its letter case.
-    Index("ix_worklist_items_name", func.lower(column("patient_name")).label("folded"), postgresql_ops=_BY_PREFIX),
+    Index("ix_worklist_items_name", func.lower(column("patient_name")).label("folded")),
     _partial_index("ix_worklist_items_special_name", "id", where=text(SPECIAL_NAME)),
 )
 """One row per scheduled procedure step: what a scanner sees."""
