@@ -6,6 +6,7 @@ A message says what is wrong, where, and what to do. It never holds a patient's 
 from __future__ import annotations
 
 import enum
+import traceback
 
 
 class ExitStatus(enum.IntEnum):
@@ -56,6 +57,11 @@ class RecordRejected(PylantirError):
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+
+
+def frames_of(error: BaseException) -> str:
+    """Give the lines of code that an error passed through, for the log; not its message, which may quote a patient."""
+    return "".join(traceback.format_tb(error.__traceback__)).rstrip()
 
 
 class ProtocolError(PylantirError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pylantir.errors import BadRequest, ControlError, PylantirError, StoreError, WriterUnavailable
+from pylantir.errors import BadRequest, ControlError, PylantirError, StoreError, WriterUnavailable, frames_of
 from pylantir.web.access import COOKIE, NOBODY, SECURITY_HEADERS, SESSION_S, Gate, Locked, is_own_host, is_same_origin
 from pylantir.web.dicomweb.media import choose_form, read_body, write_result, write_results
 from pylantir.web.health import reasons_against
@@ -120,7 +119,7 @@ class _Guard:
             await (refusal or self._application)(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - last resort: one request that raises is only that one's failure
             # Not the message: it may quote a patient.
-            frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            frames = frames_of(error)
             logger.error("a request failed: %s\n%s", type(error).__name__, frames)  # noqa: TRY400
             if not started:
                 await PlainTextResponse("internal error; the log has the traceback\n", 500)(

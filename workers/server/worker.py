@@ -34,8 +34,10 @@ from workers.server.news import News
 from workers.server.report_client import ReportClient
 
 BEAT_EVERY_S = 5.0
-LOOK_AGAIN_EVERY_S = 1.0
-"""How soon a database that could not be read is tried again, with or without a scanner's question."""
+LOOK_AGAIN_AFTER_S = 0.05
+LOOK_AGAIN_CAP_S = 1.0
+"""How soon a database that could not be read is tried again, with or without a scanner's question; at a first start the
+writer is just making it."""
 HANG_AFTER_S = 60.0
 ASSOCIATIONS_MAY_END_S = 2.0
 
@@ -79,6 +81,8 @@ def run(
     services = Services(query=last_queries.answer, report=MppsService(ports).answer)
     server = DicomServer(listener, settings, services, on_refusal=news.ring)
 
+    look_again()
+    look_in_s = LOOK_AGAIN_AFTER_S
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
@@ -87,12 +91,13 @@ def run(
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
             context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-            pauses = [server.pause_s(), news.pause_s(), LOOK_AGAIN_EVERY_S if news.trouble else None]
+            pauses = [server.pause_s(), news.pause_s(), look_in_s if news.trouble else None]
             for key, _ in selector.select(min([BEAT_EVERY_S, *(pause for pause in pauses if pause is not None)])):
                 key.data()
             server.accept_pending()
             reports.check()
             news.note_certificate(server.certificate_verdict(datetime.datetime.now(datetime.UTC)))
+            look_in_s = min(2 * look_in_s, LOOK_AGAIN_CAP_S) if news.trouble else LOOK_AGAIN_AFTER_S
             if news.trouble:
                 look_again()
             news.tell(context.channel, server.refusals)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.errors import CommandRefused
+from pylantir.errors import CommandRefused, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import prune_history, purge_items
@@ -91,9 +91,8 @@ class Chores:
             self._channel.answer(number, error=str(error))
         except SQLAlchemyError as error:
             self._channel.answer(number, error=f"the database takes nothing just now: {describe_failure(error)}")
-        # One command that fails is its own failure only.
-        except Exception as error:
-            logger.exception("a command cannot be carried out")
+        except Exception as error:  # noqa: BLE001 - one command that fails is its own failure only
+            logger.error("a command cannot be carried out: %s\n%s", describe_failure(error), frames_of(error))  # noqa: TRY400
             self._channel.answer(number, error=f"it failed ({type(error).__name__}); the writer's log says why")
         else:
             logger.info("%s", text)
@@ -121,9 +120,9 @@ class Chores:
             else:
                 self._prune_at = time.monotonic() + PRUNE_AGAIN_S
             self._note_trouble(error)
-        # One command that fails is its own failure only.
-        except Exception as error:
-            logger.exception("a command or the retention of history cannot be carried out")
+        except Exception as error:  # noqa: BLE001 - one command that fails is its own failure only
+            logger.error("a command or the retention of history cannot be carried out: %s\n%s",  # noqa: TRY400
+                         describe_failure(error), frames_of(error))  # fmt: skip
             if command:
                 text = f"it failed ({type(error).__name__}); the writer's log says why"
                 self._channel.answer(number, error=text)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import Engine
 
-from pylantir.errors import ProtocolError
+from pylantir.errors import ProtocolError, frames_of
 from pylantir.ipc.batch import CycleEnd, CycleResult, read_batch, read_end, write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.store.decide.claims import Rules
@@ -111,7 +111,8 @@ def _finish(ingest: SourceIngest, end: CycleEnd) -> CycleResult:
     except Exception as failure:
         if is_passing(failure):
             raise
-        logger.exception("the end of a cycle cannot be worked out; it counts as failed")
+        logger.error("the end of a cycle cannot be worked out; it counts as failed: %s\n%s",  # noqa: TRY400
+                     describe_failure(failure), frames_of(failure))  # fmt: skip
         error = f"the snapshot could not be worked out ({type(failure).__name__}); the writer's log says why"
         return _result_of(ingest.finish_cycle(replace(end, complete=False, error=error)), error)
 

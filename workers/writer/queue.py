@@ -90,10 +90,12 @@ class EntryQueue:
     Args:
         listener: The socket that the supervisor holds: connections wait in it while a writer restarts.
         key: This run's key.
-        greet: Makes the welcome for a producer that has proved who it is.
+        greet: Makes the welcome for a producer that has proved who it is; None: it is to come again later.
     """
 
-    def __init__(self, listener: socket.socket, key: bytes, greet: Callable[[Producer], Mapping[str, object]]) -> None:
+    def __init__(
+        self, listener: socket.socket, key: bytes, greet: Callable[[Producer], Mapping[str, object] | None]
+    ) -> None:
         self._listener = listener
         self._key = key
         self._greet = greet
@@ -228,7 +230,11 @@ class EntryQueue:
         self._latest[role, source] = generation
         producer.role, producer.source, producer.generation = role, source, generation
         producer.frames.reader.limit = MAX_REPORT_FRAME_BYTES if source is None else MAX_FRAME_BYTES
-        producer.answer(self._greet(producer))
+        welcome = self._greet(producer)
+        if welcome is None:
+            self._forget(producer)
+        else:
+            producer.answer(welcome)
 
     def _settle(self, producer: Producer) -> None:
         """Watch for what the connection needs now: no reading beyond the window, no writing without anything to say."""

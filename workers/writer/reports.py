@@ -9,11 +9,10 @@ from __future__ import annotations
 import datetime
 import logging
 import time
-import traceback
 
 from sqlalchemy import Engine
 
-from pylantir.errors import ProtocolError, WriterUnavailable
+from pylantir.errors import ProtocolError, WriterUnavailable, frames_of
 from pylantir.ipc.batch import write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.mpps.model import DimseStatus, ErrorId, MppsAnswer, MppsRequest
@@ -52,7 +51,7 @@ def commit_report(engine: Engine, frame: Frame, rules: Rules, *, strict: bool) -
         if is_passing(error):
             raise
         # One report that cannot be stored must not stop those behind it. Its text may quote the patient.
-        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        frames = frames_of(error)
         logger.error("MPPS of %s cannot be stored: %s\n%s", request.scanner, type(error).__name__, frames)  # noqa: TRY400
         answer = MppsAnswer(
             status=DimseStatus.PROCESSING_FAILURE, error_id=ErrorId.INTERNAL, comment="internal error; see the log"

@@ -10,14 +10,13 @@ import logging
 import os
 import socket
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.errors import AlreadyRunning, ProtocolError, StoreError
+from pylantir.errors import AlreadyRunning, ProtocolError, StoreError, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import apply_rules, restore_items
 from pylantir.store.decide.claims import Rules
@@ -68,6 +67,7 @@ class Writer:
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
+        self._is_prepared = False
         self._told_depth = 0
         self._tell_depth_at = 0.0
         self._damage: str | None = None
@@ -117,6 +117,7 @@ class Writer:
                     self._wait(queue)
             else:
                 self._note_recovery()
+                self._is_prepared = True
                 if changed:
                     logger.info("priorities have changed: %d items decided anew", changed)
                 if restored:
@@ -205,24 +206,25 @@ class Writer:
         """Try a frame that fails by itself a few times, while others go on; then its cycle has failed."""
         producer.tries += 1
         # The message may quote a patient: the frames alone are told.
-        trace = "".join(traceback.format_tb(error.__traceback__)).rstrip()
         logger.error("a frame of %s cannot be stored, attempt %d of %d: %s\n%s",
-                     producer.label, producer.tries, MAX_TRIES, describe_failure(error), trace)  # fmt: skip
+                     producer.label, producer.tries, MAX_TRIES, describe_failure(error), frames_of(error))  # fmt: skip
         if producer.tries < MAX_TRIES:
             producer.held_until = time.monotonic() + _FRAME_RETRY_S
             return
         producer.answer(self._frames.give_up(producer, frame, error))
         queue.finish(producer)
 
-    def _greet(self, producer: Producer) -> Mapping[str, object]:
-        """Tell a source where it stands; a new incarnation's cycle begins anew."""
+    def _greet(self, producer: Producer) -> Mapping[str, object] | None:
+        """Tell a source where it stands; None: the database cannot say so just now."""
+        if not self._is_prepared:
+            return None
         last_success = None
         if producer.source is not None:
             try:
                 last_success = self._frames.find_last_success(producer.source)
             except (SQLAlchemyError, OSError) as error:
                 self._note_trouble(error)
-                raise ProtocolError("the database does not answer just now") from None
+                return None
         return {"kind": "welcome", "last_success": last_success}
 
     def _obey(self) -> None:

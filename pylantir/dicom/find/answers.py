@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 
@@ -23,7 +22,7 @@ from pylantir.dicom.find.serving import for_station, limited, profile_limits, se
 from pylantir.dicom.net.commands import Ending
 from pylantir.dicom.net.services import FindExchange
 from pylantir.dicom.text.charset import CharacterSet, Loss, charset_name
-from pylantir.errors import InvalidQuery, PylantirError, StoreError
+from pylantir.errors import InvalidQuery, PylantirError, StoreError, frames_of
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
 
@@ -205,5 +204,4 @@ def _decoded(exchange: FindExchange) -> Dataset:
 def _log_failure(caller: str, error: BaseException) -> None:
     """Log where an exception was raised, and its text only if it is ours: others quote patient data."""
     text = str(error) if isinstance(error, PylantirError) else type(error).__name__
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("query from %s failed: %s\n%s", caller, text, frames.rstrip())
+    logger.error("query from %s failed: %s\n%s", caller, text, frames_of(error))

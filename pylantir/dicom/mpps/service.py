@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pylantir.dicom.mpps.decoding import read_attributes
 from pylantir.dicom.mpps.encoding import write_attributes
 from pylantir.dicom.net.commands import Ending, Operation
 from pylantir.dicom.net.services import ReportRequest
-from pylantir.errors import MppsRefused, PylantirError, StoreError, WriterUnavailable
+from pylantir.errors import MppsRefused, PylantirError, StoreError, WriterUnavailable, frames_of
 from pylantir.mpps.model import Attributes, DimseStatus, ErrorId, MppsAnswer, MppsRequest
 from pylantir.mpps.rules import refusal_answer
 
@@ -134,6 +133,6 @@ def _failure(status: DimseStatus, error_id: ErrorId, comment: str) -> MppsAnswer
 def _log_failure(request: ReportRequest, error: BaseException) -> None:
     """Log where an exception was raised, and its text only if it is ours: others quote patient data."""
     ours = isinstance(error, PylantirError)
-    frames = "" if ours else "\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    frames = "" if ours else "\n" + frames_of(error)
     text = error if ours else type(error).__name__
     logger.error("MPPS %s from %s failed: %s%s", request.operation, request.peer, text, frames)

@@ -26,7 +26,6 @@ import logging
 import socket
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Sequence
 
@@ -46,6 +45,7 @@ from pylantir.dicom.net.services import (
     Services,
     refusal_of,
 )
+from pylantir.errors import frames_of
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Association(threading.Thread):
         except ProtocolError as error:
             self._end(error.reason, str(error))
         except Exception as error:  # noqa: BLE001 - last resort: it is this association's failure and nobody else's
-            frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            frames = frames_of(error)
             logger.error("association with %s failed: %s\n%s", self.peer, type(error).__name__, frames)  # noqa: TRY400
             self._end(Reason.INTERNAL, f"internal error ({type(error).__name__})")
         finally:

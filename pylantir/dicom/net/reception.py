@@ -13,7 +13,6 @@ import selectors
 import socket
 import ssl
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from pylantir.dicom.net.negotiation import AssociationRequest, read_request, tit
 from pylantir.dicom.net.pdus import HEADER_BYTES, abort
 from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
 from pylantir.dicom.tls import certificate_of
+from pylantir.errors import frames_of
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class Reception:
         try:
             self._attend(guest, now)
         except Exception as error:  # noqa: BLE001 - last resort: it is this connection's failure and nobody else's
-            frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            frames = frames_of(error)
             logger.error("connection from %s failed: %s\n%s", guest.host, type(error).__name__, frames)  # noqa: TRY400
             self._refusals.add(Reason.INTERNAL, guest.peer, "closed: internal error", is_told=True)
             self._dismiss(guest)

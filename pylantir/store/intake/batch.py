@@ -13,13 +13,14 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from pylantir.entry import RECORD_FIELDS
+from pylantir.errors import frames_of
 from pylantir.ipc.batch import Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.classify import Existing, classify
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.settlement import may_have_become
-from pylantir.store.failures import is_passing
+from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
 from pylantir.store.intake.quarantine import remove_rejections
@@ -72,7 +73,8 @@ class BatchIntake:
         except Exception as error:
             if is_passing(error):
                 raise
-            logger.exception("source %s: a record of a batch cannot be stored", self._source)
+            logger.error("source %s: a record of a batch cannot be stored: %s\n%s",  # noqa: TRY400
+                         self._source, describe_failure(error), frames_of(error))  # fmt: skip
             return self._store_singly(records)
 
     def _store_singly(self, records: RecordColumns) -> Outcome:

@@ -53,6 +53,7 @@ def prepare_database(engine: Engine) -> None:
         create_private_file(path)
     with engine.connect() as connection:
         existing = set(inspect(connection).get_table_names()) & set(metadata.tables)
+        _refuse_foreign_columns(connection, existing, engine)
         missing = _missing_columns(connection, existing)
     if path and existing and (missing or existing != set(metadata.tables)):
         logger.info("the database is of an earlier version; a copy is in %s", copy_aside(path))
@@ -86,12 +87,24 @@ def _blaming(table: str, engine: Engine) -> Iterator[None]:
     except SQLAlchemyError as error:
         if is_passing(error):
             raise
-        where = sqlite_file(engine) or "the database"
-        msg = (
-            f"{where}: table {table} cannot be brought to the form that Pylantir needs ({describe_failure(error)}); "
-            "it may be another program's: rename it there, or set another db_path"
-        )
-        raise SchemaMismatch([msg]) from None
+        raise _mismatch(table, describe_failure(error), engine) from None
+
+
+def _mismatch(table: str, why: str, engine: Engine) -> SchemaMismatch:
+    msg = (
+        f"{sqlite_file(engine) or 'the database'}: table {table} cannot be brought to the form that Pylantir needs "
+        f"({why}); it may be another program's: rename it there, or set another db_path"
+    )
+    return SchemaMismatch([msg])
+
+
+def _refuse_foreign_columns(connection: Connection, existing: set[str], engine: Engine) -> None:
+    """See that no table demands a value that Pylantir does not have: not a single row could be added to it."""
+    for table in sorted(existing):
+        for column in inspect(connection).get_columns(table):
+            is_demanded = not column["nullable"] and column["default"] is None and not column.get("identity")
+            if is_demanded and column["name"] not in metadata.tables[table].columns:
+                raise _mismatch(table, f"its column {column['name']} must have a value", engine)
 
 
 def _missing_columns(connection: Connection, existing: set[str]) -> list[tuple[str, str]]:
@@ -127,6 +140,8 @@ def copy_aside(path: Path) -> Path:
                 create_private_file(part)
                 with closing(sqlite3.connect(sqlite_uri(part, "rw"), uri=True)) as target:
                     source.backup(target)
+                    # One file without side files, whoever reads it.
+                    target.execute("PRAGMA journal_mode=DELETE")
                 part.replace(copy)
             finally:
                 part.unlink(missing_ok=True)
