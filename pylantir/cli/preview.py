@@ -19,7 +19,7 @@ from pylantir.cli.output import print_json, print_table
 from pylantir.columns import source_names, without_left_out
 from pylantir.config.messages import suggestion
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, NamesSourceFields
-from pylantir.data_sources.registry import load_plugin
+from pylantir.data_sources.registry import load_source
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, RecordRejected
 from pylantir.mapping import EntryMapper
 from pylantir.printing import printable
@@ -92,9 +92,7 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
     """
     found = Preview(source_fields=source_names(source.field_mapping))
     try:
-        plugin = load_plugin(source.plugin)
-        plugin.empty_values, plugin.where = source.empty_values, source.where
-        plugin.timezone = source.timezone or ""
+        plugin = load_source(source)
         try:
             _validate(plugin, source)
             _map_all(plugin, source, found, limit, kept, show)

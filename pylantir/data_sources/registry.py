@@ -1,7 +1,7 @@
 """Which source types exist, and how to load one.
 
 `discover` runs in the configuration check: in come plugin folders, out goes a `Catalogue`; plugin files are
-parsed, never run. `load_plugin` runs in the one worker that needs the plugin, and imports it.
+parsed, never run. `load_source` runs in the one process that needs a source's plugin, and imports it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import ModuleType
 
 from pylantir.data_sources.base import DataSourcePlugin
 from pylantir.errors import PluginError
-from pylantir.settings import Catalogue, PluginProblem, PluginType
+from pylantir.settings import Catalogue, PluginProblem, PluginType, SourceSettings
 
 ENTRY_POINT_GROUP = "pylantir.data_sources"
 
@@ -90,6 +90,18 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
     if not isinstance(plugin, DataSourcePlugin):
         msg = f'plugin "{plugin_type.type_name}" ({plugin_type.origin}): its class is no DataSourcePlugin'
         raise PluginError(msg)
+    return plugin
+
+
+def load_source(source: SourceSettings) -> DataSourcePlugin:
+    """Load a source's plugin, and tell it what the source's own keys say about its records.
+
+    Raises:
+        PluginError: As `load_plugin`.
+    """
+    plugin = load_plugin(source.plugin)
+    plugin.empty_values, plugin.where = source.empty_values, source.where
+    plugin.timezone = source.timezone or ""
     return plugin
 
 

@@ -1,7 +1,7 @@
 """Formats of dates and times as a source's configuration gives them, each turned into one strict pattern.
 
 Pure. `strptime` reads "1122026" by "%m%d%Y" as a day in January; here a text is accepted only where the format can mean
-one thing: numbers that touch one another have their full width, a year written "%Y" has four digits.
+one thing: numbers that touch one another have their full width, and so have years, minutes and seconds.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ _MONTHS = (
 _MONTH_NUMBERS: Mapping[str, int] = {
     name: number for number, names in enumerate(_MONTHS, start=1) for name in names.split()
 }
-_LETTERS = r"[^\W\d_]+"
+_LETTERS = r"[^\W\d_]+\.?"
 _ZONE = r"(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}(?::?[0-9]{2})?)"
 _NUMBERS = {"d": 2, "m": 2, "y": 2, "Y": 4, "H": 2, "I": 2, "M": 2, "S": 2, "j": 3}
-_OTHERS = {"f": r"[0-9]{1,9}", "b": _LETTERS, "p": r"[AaPp]\.?[Mm]\.?", "a": _LETTERS, "z": _ZONE}
+_FULL_WIDTH = "YyjMS"
+"""A minute of one digit has lost another one: 9.5 was 9.50 before a spreadsheet took it for a number."""
+_OTHERS = {"f": r"[0-9]{1,9}", "b": _LETTERS, "p": r"[AaPp]\.?\s?[Mm]\.?", "a": _LETTERS, "z": _ZONE}
 _SAME = {"e": "d", "B": "b", "h": "b", "A": "a", "Z": "z", "k": "H", "l": "I"}
 _COMPOSED = {"%T": "%H:%M:%S", "%R": "%H:%M", "%D": "%m/%d/%y", "%F": "%Y-%m-%d", "%r": "%I:%M:%S %p"}
 _TOKEN = re.compile(r"%[-#]?(.)|(\s+)|(.)", re.DOTALL)
@@ -71,7 +73,7 @@ class Format:
                 pattern += f"(?P<{name}>{_OTHERS[name]})"
             else:
                 touched = (parts[place - 1][0] if place else "", parts[place + 1][0] if place + 1 < len(parts) else "")
-                full = name in "Yyj" or any(other in _NUMBERS or other == "f" for other in touched)
+                full = name in _FULL_WIDTH or any(other in _NUMBERS or other == "f" for other in touched)
                 pattern += f"(?P<{name}>[0-9]{{{width if full else f'1,{width}'}}})"
         self._pattern = re.compile(pattern, re.IGNORECASE)
         self.has_date = bool(letters & {"Y", "y"}) and bool(letters & {"m", "b"}) and "d" in letters
@@ -137,7 +139,7 @@ def _read_date(said: Mapping[str, str | None]) -> datetime.date | None:
             day = datetime.date(year, 1, 1) + datetime.timedelta(days=int(said["j"] or 0) - 1)
             return day if day.year == year else None
         number = said.get("m")
-        month = int(number) if number else _MONTH_NUMBERS.get((said.get("b") or "").lower(), 0)
+        month = int(number) if number else _MONTH_NUMBERS.get((said.get("b") or "").lower().rstrip("."), 0)
         return datetime.date(year, month, int(said["d"] or 0))
     except ValueError:
         return None

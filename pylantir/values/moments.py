@@ -12,7 +12,7 @@ import datetime
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from pylantir.errors import RecordRejected
@@ -22,13 +22,14 @@ BIRTH_DATE = "patient_birth_date"
 YEARS = range(1850, 2200)
 
 _CLOCK = (
-    r"(?P<h>[0-9]{1,2}):(?P<m>[0-9]{2})(?::(?P<s>[0-9]{2})(?:[.,][0-9]{1,9})?)?(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?"
+    r"(?P<h>[0-9]{1,2}):(?P<m>[0-9]{2})(?::(?P<s>[0-9]{2})(?:[.,][0-9]{1,9})?)?(?: ?(?P<half>[AaPp])\.? ?[Mm]\.?| ?(?:Uhr|[Hh]))?"
     r"|(?P<hh>[0-9]{2})(?:(?P<mm>[0-9]{2})(?:(?P<ss>[0-9]{2})(?:\.[0-9]{1,9})?)?)?"
 )
 _ZONE = r"(?: ?(?P<zone>Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)(?:\[[A-Za-z0-9_/+-]+\])?)?"
 _DAY = r"(?P<y>[0-9]{4})(?:(?P<sep>[-/.])(?P<mo>[0-9]{1,2})(?P=sep)(?P<d>[0-9]{1,2})|(?P<md>[0-9]{4}))"
 _DICOM_CLOCK = r"(?P<dh>[0-9]{2})(?P<dm>[0-9]{2})(?:(?P<ds>[0-9]{2})(?:\.[0-9]{1,6})?)?"
 _DATE = re.compile(rf"{_DAY}(?:(?:[T ](?:{_CLOCK})|(?<=[0-9]{{8}}){_DICOM_CLOCK}){_ZONE})?")
+_DAY_AND_CLOCK = re.compile(rf"(?P<day>.*?[^\s,])(?:,? (?:- )?|T)(?:(?:{_CLOCK}){_ZONE}|(?P<words>[^0-9]+))")
 _TIME = re.compile(rf"(?:{_CLOCK}){_ZONE}")
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:[.,][0-9]{1,20})?")
 _SERIAL_ORIGIN = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - a spreadsheet knows no zone
@@ -36,6 +37,9 @@ _FIRST_SERIAL = 61
 """Spreadsheets count a 29th of February 1900 that never was; what lies before it is off by one."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _DAY_S = 86400
+_OFFSET_MINUTES = range(-12 * 60, 14 * 60 + 1)
+LONGEST_CLOCK = 8
+"""Characters of HH:MM:SS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,23 +146,34 @@ def to_time(field: str, value: object, text: str, rules: MomentRules) -> str:
     if isinstance(value, datetime.time):
         behind = value.utcoffset()
         return f"{value:%H%M%S}" + ("" if behind is None else _written(behind))
-    for found, offset in _times_by_format(text, rules):
+    for found, offset in _times_by_format(field, text, rules):
         return f"{found:%H%M%S}" + offset
     match = _TIME.fullmatch(text)
-    if match is None and len(text) > 8:
-        whole = _DATE.fullmatch(text)
-        if whole and (whole["h"] or whole["hh"] or whole["dh"]):
-            try:
-                read = _read(field, value, text, rules)
-            except _NoSuchTime:
-                raise RecordRejected(field, "there is no such time of day") from None
-            return f"{_on_the_wall(field, read, rules):%H%M%S}"
+    if match is None and (whole := _whole_moment(field, value, text, rules)) is not None:
+        return f"{_on_the_wall(field, whole, rules):%H%M%S}"
     if match is None or _lost_a_digit(text, rules.time_formats):
         raise RecordRejected(field, "unknown time; expected HH:MM, HH:MM:SS or HHMMSS" + _hint(rules, times=True))
     clock = _clock(match)
     if clock is None:
         raise RecordRejected(field, "there is no such time of day")
-    return f"{clock:%H%M%S}" + (_written(_offset(match["zone"]).utcoffset(None)) if match["zone"] else "")
+    if _could_be_a_range(match):
+        raise RecordRejected(field, _RANGE)
+    return f"{clock:%H%M%S}" + (_written(_offset(field, match["zone"]).utcoffset(None)) if match["zone"] else "")
+
+
+def _whole_moment(field: str, value: object, text: str, rules: MomentRules) -> _Read | None:
+    """Read a value for a time that has its day before it."""
+    if len(text) <= LONGEST_CLOCK:
+        return None
+    try:
+        read = _read(field, value, text, rules)
+    except _NoSuchTime:
+        raise RecordRejected(field, "there is no such time of day") from None
+    except RecordRejected as error:
+        if error.reason == _RANGE:
+            raise
+        return None
+    return read if read.has_time else None
 
 
 def move_to_zone(date: str, time: str, rules: MomentRules) -> tuple[str, str]:
@@ -201,6 +216,16 @@ def _birth_date(value: object, text: str, rules: MomentRules) -> str:
 _NOT_MIDNIGHT = "has a time of day, so a time zone may have moved it to another day; give the day alone"
 
 
+_RANGE = "could be a range of times or a time with an offset; give the start alone, or seconds before the offset"
+
+
+def _could_be_a_range(match: re.Match[str]) -> bool:
+    """Tell whether "09:30-11:00" is meant: with seconds, or behind a T, what follows can only be an offset."""
+    is_dicom = match.groupdict().get("dh")
+    has_seconds = match["s"] or match["ss"]
+    return (match["zone"] or "").startswith("-") and not (is_dicom or has_seconds or "T" in match.string)
+
+
 def _years_before(moment: datetime.datetime, years: int) -> datetime.datetime:
     try:
         return moment.replace(year=moment.year - years)
@@ -216,9 +241,11 @@ def _read(field: str, value: object, text: str, rules: MomentRules) -> _Read:
         return _Read(datetime.datetime(value.year, value.month, value.day), False)  # noqa: DTZ001
     dicom = _DATE.fullmatch(text)
     for name in rules.moment_formats:
-        read = _read_count(name, text, dicom) if name in SPECIAL else _read_format(name, text)
+        read = _read_count(name, text, dicom) if name in SPECIAL else _read_format(field, name, text)
         if read is not None and read.moment.year in YEARS:
             return read
+    if dicom is None and (split := _DAY_AND_CLOCK.fullmatch(text)) is not None:
+        return _read_split(field, split, rules)
     if dicom is None or _lost_a_digit(text, rules.moment_formats):
         raise RecordRejected(field, "unknown or ambiguous date; expected YYYY-MM-DD or YYYYMMDD" + _hint(rules))
     month, day = dicom["mo"] or dicom["md"][:2], dicom["d"] or dicom["md"][2:]
@@ -231,16 +258,34 @@ def _read(field: str, value: object, text: str, rules: MomentRules) -> _Read:
     clock = _clock(dicom)
     if clock is None:
         raise _NoSuchTime(moment)
-    return _Read(datetime.datetime.combine(moment, clock), True, _offset(dicom["zone"]) if dicom["zone"] else None)
+    if _could_be_a_range(dicom):
+        raise RecordRejected(field, _RANGE)
+    return _Read(
+        datetime.datetime.combine(moment, clock), True, _offset(field, dicom["zone"]) if dicom["zone"] else None
+    )
 
 
-def _read_format(name: str, text: str) -> _Read | None:
+def _read_split(field: str, split: re.Match[str], rules: MomentRules) -> _Read:
+    """Read a day, in whatever form, that has an ISO time of day behind it, or words in place of one."""
+    day = _read(field, split["day"], split["day"], rules)
+    if day.has_time:
+        raise RecordRejected(field, "has something unknown behind the time of day; a zone is understood as an offset")
+    clock = None if split["words"] else _clock(split)
+    if clock is None:
+        raise _NoSuchTime(day.moment)
+    if _could_be_a_range(split):
+        raise RecordRejected(field, _RANGE)
+    zone = _offset(field, split["zone"]) if split["zone"] else None
+    return replace(day, moment=datetime.datetime.combine(day.moment, clock), has_time=True, offset=zone)
+
+
+def _read_format(field: str, name: str, text: str) -> _Read | None:
     form = compile_format(name)
     said = form.read(text) if form.has_date else None
     if said is None:
         return None
     numbers = [int(said.get(unit, 0)) for unit in ("year", "month", "day", "hour", "minute", "second")]
-    zone = _offset(str(said["zone"])) if "zone" in said else None
+    zone = _offset(field, str(said["zone"])) if "zone" in said else None
     return _Read(datetime.datetime(*numbers), form.has_time, zone, form.short_year)  # type: ignore[arg-type]  # noqa: DTZ001
 
 
@@ -263,7 +308,7 @@ def _read_count(name: str, text: str, dicom: re.Match[str] | None) -> _Read | No
     return _Read(moment.replace(tzinfo=None), True, datetime.UTC, counted=True)
 
 
-def _times_by_format(text: str, rules: MomentRules) -> Iterator[tuple[datetime.time, str]]:
+def _times_by_format(field: str, text: str, rules: MomentRules) -> Iterator[tuple[datetime.time, str]]:
     for name in (*rules.time_formats, *(name for name in rules.moment_formats if name not in SPECIAL)):
         if name not in SPECIAL:
             form = compile_format(name)
@@ -271,13 +316,13 @@ def _times_by_format(text: str, rules: MomentRules) -> Iterator[tuple[datetime.t
             if said is not None:
                 clock = datetime.time(int(said["hour"]), int(said["minute"]), int(said["second"]))
                 if form.has_date and "zone" in said:
-                    read = _read_format(name, text)
+                    read = _read_format(field, name, text)
                     yield rules.local(read.moment.replace(tzinfo=read.offset)).time(), ""  # type: ignore[union-attr]
-                yield clock, _written(_offset(str(said["zone"])).utcoffset(None)) if "zone" in said else ""
+                yield clock, _written(_offset(field, str(said["zone"])).utcoffset(None)) if "zone" in said else ""
         elif _NUMBER.fullmatch(text):
             if name == "excel":
                 fraction = float(text.replace(",", ".")) % 1
-                if text.lstrip("-").isdecimal() and text != "0":
+                if text.startswith("-") or (text.isdecimal() and text != "0"):
                     continue
                 seconds = _roundest(fraction * _DAY_S, text) % _DAY_S
                 yield (_EPOCH + datetime.timedelta(seconds=seconds)).time(), ""
@@ -319,12 +364,14 @@ def _clock(match: re.Match[str]) -> datetime.time | None:
     return datetime.time(hour, minute, second)
 
 
-def _offset(zone: str) -> datetime.timezone:
+def _offset(field: str, zone: str) -> datetime.timezone:
     if zone.upper() in {"Z", "UTC", "GMT"}:
         return datetime.UTC
     digits = zone[1:].replace(":", "")
-    minutes = int(digits[:2]) * 60 + int(digits[2:4] or 0)
-    return datetime.timezone(datetime.timedelta(minutes=min(minutes, 1439)) * (-1 if zone[0] == "-" else 1))
+    minutes = (int(digits[:2]) * 60 + int(digits[2:4] or 0)) * (-1 if zone[0] == "-" else 1)
+    if minutes not in _OFFSET_MINUTES or int(digits[2:4] or 0) > 59:
+        raise RecordRejected(field, "no place on earth has this offset")
+    return datetime.timezone(datetime.timedelta(minutes=minutes))
 
 
 def _written(offset: datetime.timedelta | None) -> str:

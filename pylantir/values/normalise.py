@@ -38,8 +38,12 @@ _RULES: Mapping[str, ValueRule] = {
 _IDENTIFIERS = frozenset(name for name in _RULES if name.endswith("_id")) | {
     "accession_number", "hisris_coding_designator",
 }  # fmt: skip
-_NO_IDENTIFIERS = frozenset({"none", "null", "nan", "undefined", "n/a"})
-"""What programs write for nothing: nobody's patient ID."""
+_NO_IDENTIFIERS = (
+    r"(?:none|null|nan|nat|nil|undefined|n\.?/?a\.?|na|blank|unknown|unk|tbd|tba|-9+|[-._?*/\s]+"
+    r"|[<(\[](?:na|n/a|null|none|nil|blank|empty|leer|vide)[>)\]])\Z"
+)
+"""What programs and people write for nothing: nobody's patient ID."""
+_no_identifier = re.compile(_NO_IDENTIFIERS, re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,7 @@ def clean_check(name: str) -> Callable[[str], object]:
     """Make a quick check that is true only of values which `normalise_value` would leave as they are."""
     rule = _RULES.get(name)
     if rule and rule.vr in {"LO", "SH"}:
-        nothing = r"(?!(?i:none|null|nan|undefined)\Z)"
+        nothing = rf"(?!(?i:{_NO_IDENTIFIERS}))"
         return re.compile(rf"{nothing}[A-Za-z0-9_.-]{{1,{rule.max_length}}}").fullmatch
     if rule and rule.vr == "PN":
         return re.compile(r"[A-Za-z0-9.'-]{1,31}\^[A-Za-z0-9.'-]{1,31}").fullmatch
@@ -99,7 +103,8 @@ def normalise_value(
         if texts.is_spreadsheet_error(text):
             raise RecordRejected(name, SPREADSHEET_ERROR)
     if is_moment:
-        text = text.removeprefix("'")
+        # Programs write another kind of blank before AM and PM.
+        text = " ".join(text.removeprefix("'").split())
         return _to_moment(rule.vr, name, value, text, rules.moments, note)
     return _to_text(rule, name, text, note) or None
 
@@ -120,8 +125,8 @@ def _to_text(rule: ValueRule, name: str, text: str, note: Note) -> str:
         return _fitting(name, text, rule)
     if name in _IDENTIFIERS:
         text = texts.checked_identifier(name, text)
-        if name in STRICT_FIELDS and text.lower() in _NO_IDENTIFIERS:
-            raise RecordRejected(name, "a word that programs write for nothing; name it in empty_values")
+        if name in STRICT_FIELDS and _no_identifier.match(text):
+            raise RecordRejected(name, "a word or mark that stands for nothing; name it in empty_values")
         return _fitting(name, text, rule)
     if rule.vr == "PN":
         return texts.person_name(name, texts.cleaned_line(name, text, note), note, rule.max_length)

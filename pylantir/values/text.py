@@ -33,8 +33,12 @@ class Note:
 
 _WRAPPED = re.compile(r'="((?:[^"]|"")*)"')
 _SPREADSHEET_ERROR = re.compile(
-    r"#(?=[^!?]*[A-ZÀ-Ý])[¡¿]?[A-ZÀ-Ý_/0]{2,20}[!?]|#N/?[A-Z]|#(?:GETTING_DATA|LEER|VIDE)|#{2,}|Err:[0-9]{3}"
+    r"#(?=.*[^\W\d_])[¡¿]?[^\W\d]{1,20}(?:/[^\W\d]|/0)?[!?]|#(?:[^\W\d_]/[^\W\d_]|NV|NA|GETTING_DATA|LEER|VIDE)!?"
+    r"|#{2,}|Err:[0-9]{3}|Loading\.{3}|Wird geladen\.{3}"
+    r"|=[-+]?(?:[\w.]+\(.*\)|(?:[^!]+!)?\$?[A-Z]{1,3}\$?[0-9]+(?:[-+*/&].*)?)",
+    re.IGNORECASE,
 )
+"""An error, or a formula that was exported in place of its value."""
 _SHORTENED = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]+")
 _LINE_SPACE = re.compile(r"[ ]*[\t\n\v\f\r\x85\u2028\u2029]+[ ]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -69,8 +73,8 @@ def unwrap(text: str) -> str:
 
 
 def is_spreadsheet_error(text: str) -> bool:
-    """Tell whether a text is what a spreadsheet shows in place of a value: `#REF!`, `########`."""
-    return text[:1] in "#E" and _SPREADSHEET_ERROR.fullmatch(text) is not None
+    """Tell whether a text is what a spreadsheet shows in place of a value: `#REF!`, `########`, `=B2`."""
+    return text[:1] in "#=EeLlWw" and _SPREADSHEET_ERROR.fullmatch(text) is not None
 
 
 def checked_identifier(field: str, text: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from pylantir.columns import without_left_out
 from pylantir.config.loading import load_settings
-from pylantir.data_sources.registry import discover, load_plugin
+from pylantir.data_sources.registry import discover, load_source
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
 
@@ -46,8 +46,7 @@ def becomes(folder: Path, case: Case) -> tuple[list[dict[str, str]], Counter[tup
     os.utime(folder / case.file, (0, 0))
     (folder / "pylantir.json").write_text(json.dumps({"data_sources": [case.source]}), encoding="utf-8")
     (source,) = load_settings(folder / "pylantir.json", discover=discover, environ={}).sources
-    plugin = load_plugin(source.plugin)
-    plugin.empty_values, plugin.where = source.empty_values, source.where
+    plugin = load_source(source)
     assert plugin.validate_config(dict(source.config)) == (True, "")
     mapper, entries, warned = EntryMapper.of_source(source), [], Counter[tuple[str, str]]()
     for record in without_left_out(plugin.fetch_entries(dict(source.field_mapping), 0.0)):

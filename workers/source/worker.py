@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
-from pylantir.data_sources.registry import load_plugin
+from pylantir.data_sources.registry import load_source
 from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
 from pylantir.ipc.batch import ValueWarning, read_result, write_end, write_frame
 from pylantir.ipc.frames import Frame
@@ -64,9 +64,7 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
 
 def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlugin:
     context.channel.beat(settings.fetch_timeout_s)
-    plugin = load_plugin(settings.plugin)
-    plugin.empty_values, plugin.where = settings.empty_values, settings.where
-    plugin.timezone = settings.timezone or ""
+    plugin = load_source(settings)
     try:
         is_valid, message = plugin.validate_config(dict(settings.config))
     except (Exception, SystemExit) as error:

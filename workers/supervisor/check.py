@@ -111,9 +111,9 @@ def _validate_here(source: SourceSettings) -> tuple[bool, str]:
 
 
 def _validate(source: SourceSettings) -> tuple[bool, str]:
-    from pylantir.data_sources.registry import load_plugin
+    from pylantir.data_sources.registry import load_source
 
-    is_valid, message = load_plugin(source.plugin).validate_config(dict(source.config))
+    is_valid, message = load_source(source).validate_config(dict(source.config))
     return bool(is_valid), make_redactor(source.secrets)(str(message))
 
 

@@ -163,7 +163,7 @@ def example_configurations() -> Iterator[Any]:
         for number, text in enumerate(
             re.findall(r"^```json\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         ):
-            if "…" not in text:
+            if "…" not in text and text.startswith("{"):  # not a part of one
                 document = json.loads(text)
                 if "field_mapping" in document or "type" in document:
                     document = {"data_sources": [document]}

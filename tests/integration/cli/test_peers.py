@@ -217,7 +217,7 @@ def test_accept_asks_the_running_supervisor(
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     with supervising(tmp_path, answer) as requests:
         assert main(["accept", "clinic", "--config", str(tmp_path / "pylantir.json")]) == status
-    assert requests == ([] if answer is None else [{"command": "accept", "name": "clinic"}])
+    assert requests == ([] if answer is None else [{"command": "accept", "name": "clinic", "dry_run": False}])
     assert said in "".join(capsys.readouterr())
 
 

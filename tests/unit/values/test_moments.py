@@ -222,7 +222,7 @@ def test_no_birth_date_lies_in_the_future(day: datetime.date) -> None:
         assert datetime.datetime.strptime(found, "%Y%m%d").date() <= datetime.date.today() + datetime.timedelta(days=1)
 
 
-@given(offset=st.integers(-14, 14), day=st.dates(datetime.date(1900, 1, 1), datetime.date(2020, 1, 1)))
+@given(offset=st.integers(-12, 14), day=st.dates(datetime.date(1900, 1, 1), datetime.date(2020, 1, 1)))
 def test_no_zone_moves_a_birth_date(offset: int, day: datetime.date) -> None:
     sign = "-" if offset < 0 else "+"
     text = f"{day.isoformat()}T00:00:00{sign}{abs(offset):02}:00"
