@@ -1,8 +1,9 @@
 """`field_mapping` in all its forms: from the columns of a source's record to values by worklist field.
 
-Pure; used by plugins through `DataSourcePlugin.map_record`, and by the configuration check. The order of steps is that
-of the reference: a column's wrapping and its words for nothing, then joining, extraction, and the table of values. The
-last step, the format, is the host's (`field_formats`), which also knows ISO and DICOM forms.
+Pure but for the clock that ends a search; used by plugins through `DataSourcePlugin.map_record`, and by the
+configuration check. The order of steps is that of the reference: a column's wrapping and its words for nothing, then
+joining, extraction, and the table of values. The last step, the format, is the host's (`field_formats`), which also
+knows ISO and DICOM forms.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pylantir.errors import RecordRejected
+from pylantir.errors import RecordRejected, SourceUnavailable
 from pylantir.settings import EMPTY_VALUES
 from pylantir.targets import find_target
-from pylantir.values.text import as_text, unwrap
+from pylantir.values.patience import LONGEST_SEARCH_S, search
+from pylantir.values.text import as_text, is_spreadsheet_error, unwrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,13 +172,33 @@ class RecordMapping:
             return None
         if rule.alternatives or (len(kept) == 1 and rule.extract is None and rule.values is None):
             return kept[0]
-        text = rule.join.join(map(_text, kept))
+        texts = [_text(value) for value in kept]
+        if error := next(filter(is_spreadsheet_error, texts), None):
+            # Within a longer text nobody would see it; the host refuses it, or leaves it out.
+            return error
+        text = rule.join.join(texts)
         if rule.extract is not None:
-            match = rule.extract.search(text[:LONGEST_SEARCHED])
-            text = (match[rule.group] or "").strip() if match else ""
+            text = _extracted(rule.extract, rule, text)
         if rule.values is not None:
             return rule.values.get(text, rule.values.get("*", text)) if text else None
         return text or None
+
+
+def _extracted(pattern: re.Pattern[str], rule: FieldRule, text: str) -> str:
+    """Give the part of a text that an expression finds, or "".
+
+    Raises:
+        SourceUnavailable: The search does not come to an end.
+    """
+    try:
+        match = search(pattern, text[:LONGEST_SEARCHED])
+    except TimeoutError:
+        reason = (
+            f'field_mapping: the search by the "extract" of {rule.target} was given up after {LONGEST_SEARCH_S:g} s on'
+            " one value; write it without a repetition within a repetition"
+        )
+        raise SourceUnavailable(reason) from None
+    return (match[rule.group] or "").strip() if match else ""
 
 
 def look_up(record: Mapping[str, Any], column: str) -> object:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from pylantir.config.loading import convert_old
 from pylantir.config.locate import resolve_path
 from pylantir.config.sections import legacy
 from pylantir.config.sections.sources import PROCESS_NAMES
+from pylantir.config.sections.turned import turn_sources
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.printing import printable
 
@@ -27,6 +29,7 @@ SAMPLE_FILE = "bookings.csv"
 _KEYS_OF_CONFIGURATIONS = ("redcap2wl", "data_sources")
 _LARGEST_CONFIGURATION = 8 << 20
 _PATHS = ("db_path", "runtime_dir")
+_PATHS_OF_SOURCES = {"file_path", "query_file", "ca_bundle"}
 
 
 def write_configuration(options: argparse.Namespace) -> int:
@@ -172,18 +175,20 @@ def _convert(old: Path, target: str | None) -> int:
     document, problems = read_document(old.absolute())
     if problems:
         raise ConfigurationError([problem.line(old.name, {}) for problem in problems])
-    if not legacy.is_old(document):
-        raise PylantirError(f"{old}: has no redcap2wl, or data_sources already; there is nothing to convert")
-    environment, _ = complete_environment(os.environ, (old.absolute().parent, Path.cwd()))
-    converted = convert_old(document, environment)
-    # The old form's relative paths start from the working directory, the new form's from the file's folder.
-    for key in _PATHS:
-        value = converted.get(key)
-        if isinstance(value, str) and not value.startswith("~"):
-            converted[key] = str(resolve_path(value, Path.cwd()))
-    folders = converted.get("plugin_dirs")
-    if isinstance(folders, list):
-        converted["plugin_dirs"] = [str(resolve_path(str(folder), Path.cwd())) for folder in folders]
+    converted = dict(document)
+    if legacy.is_old(document):
+        environment, _ = complete_environment(os.environ, (old.absolute().parent, Path.cwd()))
+        converted = convert_old(document, environment)
+        # The old form's relative paths start from the working directory, the new form's from the file's folder.
+        _move_paths(converted, Path.cwd())
+    turned = turn_sources(converted)
+    for finding in turned:
+        print(finding.line(old.name, {}), file=sys.stderr)
+    if not turned and not legacy.is_old(document):
+        reason = "has data_sources already, and mappings of today's form; there is nothing to convert"
+        raise PylantirError(f"{old}: {reason}")
+    if turned and target and not legacy.is_old(document) and Path(target).absolute().parent != old.absolute().parent:
+        _move_paths(converted, old.absolute().parent)
     text = _as_text(converted)
     if target is None:
         print(text, end="")
@@ -192,6 +197,23 @@ def _convert(old: Path, target: str | None) -> int:
         _write_new(Path(target), text)
         print(f"written: {target}\nnext: pylantir-supervisor check --config {target}")
     return ExitStatus.OK
+
+
+def _move_paths(document: dict[str, object], base: Path) -> None:
+    """Write relative paths in full, so that they do not depend on where the new file stands."""
+    for key in _PATHS:
+        value = document.get(key)
+        if isinstance(value, str) and not value.startswith("~"):
+            document[key] = str(resolve_path(value, base))
+    folders = document.get("plugin_dirs")
+    if isinstance(folders, list):
+        document["plugin_dirs"] = [str(resolve_path(str(folder), base)) for folder in folders]
+    listed = document.get("data_sources")
+    for source in listed if isinstance(listed, list) else ():
+        config = source.get("config") if isinstance(source, dict) else None
+        if isinstance(config, dict):
+            for key in _PATHS_OF_SOURCES & config.keys():
+                config[key] = str(resolve_path(str(config[key]), base))
 
 
 def _as_text(document: object) -> str:

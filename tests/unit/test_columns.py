@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pylantir.columns import LEFT_OUT, RecordMapping, field_formats
+from pylantir.errors import SourceUnavailable
 
 
 def apply(mapping: dict[str, Any], record: dict[str, Any], **source: Any) -> dict[str, Any]:
@@ -118,3 +119,17 @@ def test_formats_are_known_by_their_field() -> None:
 def test_an_expression_looks_at_a_bounded_text() -> None:
     mapping = {"patient_id": {"from": "t", "extract": "P1$"}}
     assert apply(mapping, {"t": "x" * 5000 + "P1"}) == {"patient_id": None}
+
+
+@pytest.mark.parametrize("form", [{}, {"extract": ".*"}, {"values": {"*": "x"}}])
+def test_a_spreadsheets_error_in_one_column_is_not_hidden_by_the_others(form: dict[str, Any]) -> None:
+    mapping = RecordMapping({"patient_id": {"from": ["site", "number"], "join": "-", **form}})
+    assert mapping.apply({"site": "S1", "number": "#REF!"}) == {"patient_id": "#REF!"}
+
+
+def test_an_expression_that_never_ends_is_given_up_and_named() -> None:
+    mapping = RecordMapping({"patient_id": {"from": "title", "extract": "(a+)+$"}})
+    assert mapping.apply({"title": "aaa"}) == {"patient_id": "aaa"}
+    with pytest.raises(SourceUnavailable, match='"extract" of patient_id was given up'):
+        mapping.apply({"title": "a" * 60 + "b"})
+    assert mapping.apply({"title": "aaa"}) == {"patient_id": "aaa"}

@@ -328,6 +328,29 @@ def test_old_configuration_is_converted(tmp_path: Path, monkeypatch: pytest.Monk
     assert run("init", "--from", "old.json", "etc/new.json")[0] == 1
 
 
+def test_mappings_of_public_versions_are_converted_with_a_word_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mapping = {"study_id": "study_id", "session_id": "mri_instance", "scheduled_date": "mri_date"}
+    sources = [
+        {"name": "cap", "type": "redcap", "field_mapping": mapping},
+        {"name": "list", "type": "csv", "config": {"file_path": "in/a.csv"}, "field_mapping": {"a": "patient_id"}},
+    ]
+    (tmp_path / "public.json").write_text(json.dumps({"db_path": "w.db", "data_sources": sources}))
+    (tmp_path / "etc").mkdir()
+    status, _, err = run("init", "--from", "public.json", "etc/new.json")
+    assert status == 0
+    assert '"session_id": "mri_instance" is understood as "mri_instance": "session_id"' in err
+    written = json.loads((tmp_path / "etc/new.json").read_text())
+    assert written["data_sources"][0]["field_mapping"] == {
+        "study_id": "study_id", "mri_instance": "session_id", "mri_date": "scheduled_start_date",
+    }  # fmt: skip
+    assert written["db_path"] == str(tmp_path / "w.db")
+    assert written["data_sources"][1]["config"]["file_path"] == str(tmp_path / "in/a.csv")
+    assert run("init", "--from", "etc/new.json", "again.json")[0] == 1  # nothing is left to convert
+
+
 def run_program(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pylantir.cli.main", *arguments]
     return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, **settings)

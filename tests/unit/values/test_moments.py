@@ -239,3 +239,49 @@ def test_a_count_of_seconds_is_a_birth_date_only_at_midnight() -> None:
 def test_a_format_that_cannot_be_read_is_an_error(form: str) -> None:
     with pytest.raises(ValueError, match=re.compile("twice|supported")):
         compile_format(form)
+
+
+@pytest.mark.parametrize("text", ["09:30-10:15", "0930-1030", "22:00-06:00", "2026-12-01 09:30-11:00"])
+def test_a_range_of_times_is_not_taken_for_an_offset(text: str) -> None:
+    field = "scheduled_start" if len(text) > 11 else "scheduled_start_time"
+    assert "range of times" in refused(field, text)
+
+
+@pytest.mark.parametrize("offset", ["+99:99", "+2500", "-13:00", "+14:30", "+01:75"])
+def test_an_offset_that_no_place_has_is_refused(offset: str) -> None:
+    assert "no place on earth" in refused("scheduled_start", f"2026-12-01T09:30:00{offset}")
+
+
+@pytest.mark.parametrize(
+    ("text", "dates", "expected"),
+    [
+        ("12/1/2026, 9:30 AM", ("%m/%d/%Y",), "20261201093000"),
+        ("12/1/2026 9:30\u202fAM", ("%m/%d/%Y",), "20261201093000"),
+        ("1. Dez. 2026 09:30 Uhr", ("%d. %b %Y",), "20261201093000"),
+        ("01.12.2026 - 09:30:15", ("%d.%m.%Y",), "20261201093015"),
+        ("01.12.2026 24:00", ("%d.%m.%Y",), "20261201"),
+        ("01.12.2026 vormittags", ("%d.%m.%Y",), "20261201"),
+        ("2026-12-01 TBD", (), "20261201"),
+    ],
+)
+def test_an_iso_time_behind_a_day_of_any_format_is_read_and_what_is_no_time_costs_the_time(
+    text: str, dates: tuple[str, ...], expected: str
+) -> None:
+    assert read("scheduled_start", text, dates=dates) == expected
+    if len(expected) > 8:
+        assert read("scheduled_start_time", text, dates=dates) == expected[8:]
+    assert read("scheduled_start_date", text, dates=dates) == "20261201"
+
+
+def test_a_zone_that_is_not_known_may_be_another_day() -> None:
+    assert "behind the time of day" in refused("scheduled_start", "2026-12-01 23:30 PST")
+
+
+def test_a_birth_date_may_have_midnight_behind_it() -> None:
+    assert read("patient_birth_date", "17.05.1980 00:00:00", dates=("%d.%m.%Y",)) == "19800517"
+    assert "time of day" in refused("patient_birth_date", "17.05.1980 22:00:00", dates=("%d.%m.%Y",))
+
+
+@pytest.mark.parametrize(("text", "form"), [("9.5", "%H.%M"), ("9:5", "%H:%M"), ("09:30:5", "%H:%M:%S")])
+def test_minutes_and_seconds_have_two_digits(text: str, form: str) -> None:
+    refused("scheduled_start_time", text, times=(form,))

@@ -264,3 +264,80 @@ def test_what_nobody_sees_is_removed_from_what_people_read_and_refused_in_identi
     for field in ("patient_id", "accession_number", "study_instance_uid", "scheduled_station_aetitle"):
         with pytest.raises(RecordRejected):
             normalise_value(field, f"1.2{mark}3")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "#DIV/0!",
+        "#NAME?",
+        "#SPILL!",
+        "#BUSY!",
+        "#ERROR!",
+        "#BEZUG!",
+        "#NV",
+        "#ÜBERLAUF!",
+        "#VALEUR!",
+        "#NOM?",
+        "#¡REF!",
+        "#¿NOMBRE?",
+        "#N/D",
+        "#I/T",
+        "#ИМЯ?",
+        "#ref!",
+        "#n/a",
+        "#####",
+        "Err:502",
+        "Loading...",
+        "=B2",
+        "=$C$3",
+        "=Sheet1!B2",
+        "=VLOOKUP(A1,B:C,2)",
+        "=A1&B2",
+    ],
+)
+def test_a_spreadsheets_error_or_formula_is_no_value(error: str) -> None:
+    rules = ValueRules(empty_values=frozenset({""}))
+    for field in ("patient_id", "patient_name", "accession_number", "procedure_description"):
+        with pytest.raises(RecordRejected, match="spreadsheet"):
+            normalise_value(field, error, rules)
+
+
+@pytest.mark.parametrize("text", ["#12345", "#A12", "=山田^太郎", "E12345", "P#1", "#1/2", "Loading Dock"])
+def test_what_only_looks_a_little_like_a_spreadsheets_error_is_kept(text: str) -> None:
+    assert normalise_value("patient_name", text) == text
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "NA",
+        "<NA>",
+        "NaT",
+        "(null)",
+        "[null]",
+        "nil",
+        "n.a.",
+        "(blank)",
+        "-",
+        "--",
+        ".",
+        "?",
+        "???",
+        "unknown",
+        "UNK",
+        "TBD",
+        "-999",
+        "-9",
+        "None",
+    ],
+)
+def test_a_word_for_nothing_is_nobodys_identifier(word: str) -> None:
+    for field in ("patient_id", "accession_number", "source_record_id"):
+        with pytest.raises(RecordRejected, match="stands for nothing"):
+            normalise_value(field, word)
+
+
+@pytest.mark.parametrize("text", ["NA1", "-12", "A-1", "UNK1", "0", "999", "T.B.D.7"])
+def test_an_identifier_may_look_a_little_like_nothing(text: str) -> None:
+    assert normalise_value("patient_id", text) == text
