@@ -1,6 +1,6 @@
-"""A worklist entry: its fields with what DICOM allows in each, and its statuses.
+"""A worklist entry: its fields, what DICOM allows in each of them, and its statuses.
 
-Pure data, imported by every process.
+Pure data, imported by every process. Glossary: entry (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations

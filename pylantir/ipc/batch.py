@@ -1,9 +1,10 @@
-"""What crosses the entry queue between a producer and the writer: the form of its frames, written and read here alone.
+"""Writes and reads the frames that a producer and the writer exchange over the entry queue; no other module does.
 
-A source worker writes the frames of a cycle and reads the writer's acknowledgements. What the writer reads is checked,
-for it may come from a plugin: what is no frame of a cycle is a ProtocolError, which closes the connection. `VERSION`
-changes with the form: producer and writer may be of different versions while an installation is replaced under a
-running supervisor.
+A source worker writes the frames of a cycle and reads the writer's acknowledgements. The writer checks everything that
+it reads, because it may come from a plugin; a malformed frame raises ProtocolError, which closes the connection.
+Whoever changes the form of a frame also changes `VERSION`: while an installation is replaced under a running
+supervisor, producer and writer may have different versions.
+Glossary: batch (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame
 from pylantir.ipc.records import NO_RECORDS, RecordColumns, pack_columns, unpack_columns
 
 VERSION = 2
-"""Stands in every producer's hello; the writer refuses another one."""
+"""Every producer sends it in its hello; the writer refuses any other version."""
 
 LONGEST_BODY_BYTES = MAX_FRAME_BYTES - 4096
-"""What is left of a frame for a body from `write_batch`, after the members that every frame begins with."""
+"""The longest body from `write_batch` that fits into a frame beside the members that every frame begins with."""
 LONGEST_TEXT = 2000
-"""Longer labels, reasons, identifiers and errors than any sensible one are cut."""
+"""Labels, reasons, identifiers and errors are cut to this length."""
 MAX_WARNINGS = 500
-"""A field and a reason each; more kinds than that are not told."""
+"""At most so many pairs of field and reason are reported."""
 Passage = tuple[int | None, int]
-"""Consecutive records: the name by which they are known again, if they have one, and how many they are."""
+"""A passage: its name, if it has one, and its number of records."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _KNOWN_FIELDS = frozenset(RECORD_FIELDS)
@@ -41,10 +42,10 @@ class Rejection:
 
     Attributes:
         record_key: The record's key, or a label such as "row 17" where it has none.
-        field: The worklist field at fault.
+        field: The worklist field with the fault.
         reason: What is wrong, without patient data.
-        patient_id: Whose record it is, if that could be read: such a patient's items outlive the snapshot.
-        unreadable: Nothing of it could be read, so it may be any record: a snapshot that has one cancels nothing.
+        patient_id: The record's patient, if readable: the snapshot does not cancel this patient's items.
+        unreadable: Nothing of the record could be read. It may be any record, so the snapshot cancels nothing.
     """
 
     record_key: str
@@ -56,12 +57,12 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class ValueWarning:
-    """Values of one field that were left out or changed for one reason, in records that were taken all the same.
+    """Values of one field that were left out or changed for one reason; their records were accepted.
 
     Attributes:
         field: The worklist field, or the `dicom:` target.
-        reason: What is wrong with them, without patient data.
-        count: How many they are.
+        reason: What is wrong with the values, without patient data.
+        count: The number of values.
     """
 
     field: str
@@ -77,10 +78,10 @@ class EntryBatch:
         cycle: Identifies the cycle; the same in all its frames.
         seq: 1, 2, 3 … within the cycle.
         started_at: When the cycle began (ISO 8601, UTC).
-        snapshot: The cycle shows everything that the source has, so a key may come once only.
-        records: What the source says, in its order.
-        passages: How the records fall into passages (see `passages`): of each its name, or None, and its length.
-        repeated: Names of passages that come again as the last cycle had them, in place of their records.
+        snapshot: The cycle shows everything that the source has, so each key may come only once.
+        records: The source's records, in its order.
+        passages: The passages that the records form: of each its name, or None, and its number of records.
+        repeated: Names of unchanged passages, sent instead of their records.
         present: Keys of records that still exist, sent without their fields.
         rejected: Records that could not be mapped.
     """
@@ -102,10 +103,10 @@ class CycleEnd:
 
     Attributes:
         cycle, seq, started_at: As in `EntryBatch`.
-        complete: All that the source has was shown.
+        complete: The cycle has shown everything that the source has.
         error: Why the fetch failed.
-        warnings: Of all records of the cycle, those that were not sent again included.
-        snapshot: The warnings are all that there are; else they are those of the records that have changed.
+        warnings: The warnings of all records of the cycle, including unchanged ones.
+        snapshot: The warnings cover all records of the source; otherwise only those that have changed.
     """
 
     cycle: str
@@ -119,16 +120,16 @@ class CycleEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleResult:
-    """What the writer made of a cycle: the summary in the acknowledgement of its end.
+    """The writer's summary of a cycle, sent in the acknowledgement of the cycle's end.
 
     Attributes:
         error: Why the cycle counts as failed.
         counts: As in `sync_runs`.
         entries: Live records of the source; None where the cycle could not be stored.
-        complete: It was a whole snapshot, whose removals were applied.
-        unreadable: Records of which nothing could be read.
-        forgotten: It named passages that this writer does not know: everything has to be sent once more.
-        held: What is held back (`HeldRemoval`).
+        complete: The cycle was a complete snapshot, and its removals were applied.
+        unreadable: Number of records of which nothing could be read.
+        forgotten: The cycle named passages that this writer does not know: the source must send everything again.
+        held: The removal that is held back (`HeldRemoval`).
     """
 
     error: str | None = None
@@ -142,14 +143,14 @@ class CycleResult:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The writer's word that a frame is committed.
+    """The writer's confirmation that a frame is committed.
 
     Attributes:
         cycle: The frame's cycle, or the id of a scanner's report.
         seq: The frame's number.
-        unkept: Passages that must come with all their records in the next cycle, too.
-        failed: Why the cycle cannot be stored, although the frame is done with: the producer ends it.
-        summary: Of the last frame of a cycle a `CycleResult` (`read_result`), of a report its answer; else None.
+        unkept: Passages that the next cycle must send again with all their records.
+        failed: Why the writer cannot store the cycle; the producer ends the cycle.
+        summary: For the last frame of a cycle a `CycleResult` (`read_result`), for a report its answer; else None.
     """
 
     cycle: str
@@ -160,7 +161,7 @@ class Acknowledgement:
 
 
 def write_frame(kind: str, *, cycle: str, seq: int, started_at: str, body: str) -> bytes:
-    """Put the members that every frame of a cycle begins with before a body from `write_batch` or `write_end`."""
+    """Prefix a body from `write_batch` or `write_end` with the members that every frame of a cycle begins with."""
     head = {"kind": kind, "cycle": cycle, "seq": seq, "started_at": started_at}
     return f"{_encode(head)[:-1]},{body}".encode("utf-8", "surrogatepass")
 
@@ -174,7 +175,7 @@ def write_batch(
     present: Sequence[str] = (),
     rejected: Sequence[Rejection] = (),
 ) -> str:
-    """Write the body of a `batch` frame; what the arguments mean is said at `EntryBatch`."""
+    """Write the body of a `batch` frame; `EntryBatch` explains the arguments."""
     members = {
         "snapshot": snapshot, **pack_columns(records), "passages": passages, "repeated": repeated, "present": present,
         "rejected": [[one.record_key, one.field, one.reason, one.patient_id, one.unreadable] for one in rejected],
@@ -195,12 +196,11 @@ def write_batches(
     """Write as few bodies of `batch` frames as possible, none longer than a frame may be.
 
     Yields:
-        A body, and its passages: those that had to be divided have lost their names. A record that is too long by
-        itself is refused.
+        A body and its passages. A divided passage loses its name; a record that is too long by itself is refused.
     """
     parts = {"records": records, "passages": passages, "repeated": repeated, "present": present, "rejected": rejected}
     body = write_batch(snapshot=snapshot, **parts)  # type: ignore[arg-type]
-    # No character takes more than four bytes: the ordinary body need not be encoded to know that it is short enough.
+    # A character takes at most four bytes, so an ordinary body is short enough without encoding it first.
     if len(body) * 4 <= longest or len(body.encode("utf-8", "surrogatepass")) <= longest:
         yield body, passages
         return
@@ -211,7 +211,7 @@ def write_batches(
 def _divide(
     records: RecordColumns, repeated: Sequence[int], present: Sequence[str], rejected: Sequence[Rejection]
 ) -> Iterator[dict[str, Any]]:
-    """Divide what is too long for one frame."""
+    """Divide records that are too long for one frame."""
     if records and (repeated or present or rejected):
         yield {"records": records, "passages": [(None, len(records))]}
         yield {"repeated": repeated, "present": present, "rejected": rejected}
@@ -234,16 +234,16 @@ def _divide(
 def write_end(
     *, complete: bool, error: str | None, warnings: Sequence[ValueWarning] = (), snapshot: bool = True
 ) -> str:
-    """Write the body of an `end` frame; what the arguments mean is said at `CycleEnd`."""
+    """Write the body of an `end` frame; `CycleEnd` explains the arguments."""
     told = [[one.field[:LONGEST_TEXT], one.reason[:LONGEST_TEXT], one.count] for one in warnings[:MAX_WARNINGS]]
     return _encode({"complete": complete, "error": error, "warnings": told, "snapshot": snapshot})[1:]
 
 
 def read_batch(frame: Frame) -> EntryBatch:
-    """Check a batch as it came from a source.
+    """Read and check a source's batch.
 
     Raises:
-        ProtocolError: It is none.
+        ProtocolError: The frame is not a valid batch.
     """
     cycle, seq, started_at = _read_position(frame)
     passages, repeated, present, rejected = (_list(frame, part) for part in _PARTS)
@@ -261,10 +261,10 @@ def read_batch(frame: Frame) -> EntryBatch:
 
 
 def read_end(frame: Frame) -> CycleEnd:
-    """Check the end of a cycle as it came from a source.
+    """Read and check the end of a source's cycle.
 
     Raises:
-        ProtocolError: It is none.
+        ProtocolError: The frame is not a valid end of a cycle.
     """
     cycle, seq, started_at = _read_position(frame)
     error = frame.get("error")
@@ -286,7 +286,7 @@ def write_acknowledgement(
     failed: str | None = None,
     summary: Mapping[str, object] | CycleResult | None = None,
 ) -> Frame:
-    """Acknowledge a frame; what the arguments mean is said at `Acknowledgement`."""
+    """Write the acknowledgement of a frame; `Acknowledgement` explains the arguments."""
     answer: Frame = {"kind": "ack", "cycle": frame.get("cycle"), "seq": frame.get("seq")}
     if unkept:
         answer["unkept"] = unkept
@@ -298,10 +298,10 @@ def write_acknowledgement(
 
 
 def read_acknowledgement(frame: Frame) -> Acknowledgement:
-    """Read what `write_acknowledgement` wrote.
+    """Read an acknowledgement from `write_acknowledgement`.
 
     Raises:
-        ProtocolError: It is something else.
+        ProtocolError: The frame is not an acknowledgement.
     """
     cycle, seq, failed, summary = (frame.get(name) for name in ("cycle", "seq", "failed", "summary"))
     unkept = frame.get("unkept", [])
@@ -317,7 +317,7 @@ def read_acknowledgement(frame: Frame) -> Acknowledgement:
 
 
 def read_result(summary: Frame | None) -> CycleResult:
-    """Read the summary of a cycle; a member that this version does not know is left out."""
+    """Read the summary of a cycle; members that this version does not know are ignored."""
     known = {one.name for one in fields(CycleResult)}
     return CycleResult(**{name: value for name, value in (summary or {}).items() if name in known})  # type: ignore[arg-type]
 
@@ -339,7 +339,7 @@ def _read_position(frame: Frame) -> tuple[str, int, str]:
 
 
 def _read_records(keys: object, values: object) -> RecordColumns:
-    """Check all records at once: one by one, this would be the writer's main occupation."""
+    """Check all records at once: checking them one by one would take most of the writer's time."""
     records = unpack_columns(keys, values)
     given = records.values
     if records and not (
@@ -400,5 +400,5 @@ def _text(value: object) -> str:
     if type(value) is not str:
         msg = "a number or an object where text belongs"
         raise ProtocolError(msg)
-    # Half a character, as a careless plugin may give it, cannot be stored.
+    # The database cannot store half of a surrogate pair, which a plugin may give.
     return value.encode("utf-8", "replace").decode("utf-8")

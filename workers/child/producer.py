@@ -1,8 +1,10 @@
-"""The entry queue, on a producer's side: a connection to the writer that survives the writer.
+"""The producer's connection to the writer; it reconnects when a new writer starts.
 
-Lives in source workers and, for scanners' reports, in the server. In: frames with their numbers; out: acknowledgements,
-each given after a COMMIT. Frames without one are kept (a bounded window) and sent again after a reconnect. Nothing
-here waits: the body's own loop does, so that it hears a stop and gives its signs of life meanwhile.
+Lives in source workers and, for scanners' reports, in the server. In: numbered frames; out: acknowledgements, each
+sent by the writer after a COMMIT. The producer keeps unacknowledged frames (a bounded number) and sends them again
+after a reconnect. Nothing here waits: the caller's loop waits, so that it can also notice a stop and give signs of
+life.
+Glossary: standing (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class WriterConnection:
         limit: Longest frame in bytes.
 
     Attributes:
-        standing: The writer's last welcome: where the source stands.
+        standing: The writer's last welcome; it says when the source was last fetched successfully.
         unkept: Passages that the writer did not remember; its owner empties it.
         trouble: Why there has been no connection for a while; None if all is well.
         failed: Cycle -> why the writer cannot store it; its owner empties it.

@@ -1,8 +1,9 @@
-"""Passages: cutting what a plugin gives into runs of records, each with a name by which it is known again.
+"""Cuts a plugin's records into passages and names each passage, so that unchanged ones need not be sent again.
 
-Lives in source workers. In: entries as the plugin gives them; out: passages of some sixteen records. Where one ends is
-decided by the records themselves, so a record that comes, goes or changes leaves the passages around it as they were. A
-name is a digest of everything that the records say; equal names of one worker mean equal records.
+Lives in source workers. In: entries as the plugin gives them; out: passages of some sixteen records. The contents of
+the records decide where a passage ends, so a record that is added, removed or changed does not alter the passages
+around it. The name is a digest of all values; within one worker, equal names mean equal records.
+Glossary: passage (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pylantir.data_sources.base import RECORD_LABEL
 
 try:
-    # hashlib loads OpenSSL: four megabytes in every worker.
+    # hashlib would load OpenSSL: four megabytes in every worker.
     from _blake2 import blake2b
 except ImportError:
     from hashlib import blake2b
@@ -38,8 +39,8 @@ class Passage:
         name: A number of 64 bits, or None if the records cannot be compared.
         layout: The fields, as the plugin named them.
         records: A value per field.
-        labels: Where each record stands in the source, for messages.
-        size: Characters in it, roughly.
+        labels: Each record's position in the source, for messages.
+        size: Approximate number of characters.
     """
 
     name: int | None
@@ -51,20 +52,20 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """What is no record, and where it stood."""
+    """A value that is not a record, and its position."""
 
     entry: object
     position: int
 
 
 class PassageNames:
-    """A set of names in eight bytes each: there may be very many.
+    """A set of names that takes eight bytes per name, because there may be very many.
 
     Args:
-        key: Names are comparable among sets with the same key, which nobody outside knows.
+        key: Secret key of the digest; only names made with the same key can be compared.
 
     Attributes:
-        remarks: Name -> what was told about the values of its records; few passages have any.
+        remarks: Name -> the warnings about the values of its records; few passages have any.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
@@ -77,11 +78,11 @@ class PassageNames:
         return len(self._names)
 
     def add(self, name: int) -> None:
-        """Note a name; it can be found after `without`."""
+        """Add a name; `without` makes it available for look-ups."""
         self._names.append(name)
 
     def without(self, others: Iterable[int]) -> PassageNames:
-        """The set to look names up in, less some."""
+        """Return the set for look-ups, without the given names."""
         left_out = set(others)
         rest = PassageNames(self.key)
         rest._names.extend(name for name in sorted(self._names) if name not in left_out)
@@ -90,7 +91,7 @@ class PassageNames:
         return rest
 
     def take(self, name: int) -> bool:
-        """Whether a name is there; the second time it is not."""
+        """Return whether a name is in the set, and remove it."""
         place = bisect_left(self._names, name)
         if place == len(self._taken) or self._names[place] != name or self._taken[place]:
             return False
@@ -99,11 +100,11 @@ class PassageNames:
 
 
 class PassageCutter:
-    """Cuts one cycle's entries, given one by one, into passages.
+    """Cuts the entries of one cycle into passages, one entry at a time.
 
     Args:
         key: As for `PassageNames`.
-        within_s: A slow plugin gets a passage for what it has given so far, this long after the last one.
+        within_s: A passage ends at the latest after this time, so that a slow plugin's records are sent.
     """
 
     def __init__(self, key: bytes, *, within_s: float = math.inf) -> None:
@@ -115,7 +116,7 @@ class PassageCutter:
         self._begin()
 
     def add(self, entry: object) -> Sequence[Passage | Stray]:
-        """Take in the next entry, and return the passages that end before or with it."""
+        """Add the next entry and return the passages that end before or with it."""
         self._position += 1
         if type(entry) is not dict and not isinstance(entry, Mapping):
             return (*self.finish(), Stray(entry, self._position))
@@ -140,7 +141,7 @@ class PassageCutter:
         return done
 
     def finish(self) -> Sequence[Passage]:
-        """Return the passage that has begun, if there is one."""
+        """Return the unfinished passage, if there is one."""
         if not self._records:
             return ()
         passage = Passage(
@@ -154,7 +155,7 @@ class PassageCutter:
         return (passage,)
 
     def _write_out(self, values: Sequence[object]) -> str:
-        """Write values of which some are not text; where `repr` does not tell values apart, nothing is comparable."""
+        """Write values that are not all text; if `repr` cannot tell values apart, the passage cannot be compared."""
         if not all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values):
             self._comparable = False
             return ""
@@ -170,7 +171,7 @@ class PassageCutter:
         self._due = time.monotonic() + self._within_s
 
     def _name(self) -> int | None:
-        """Digest what the records say; None if text with a mark of ours in it could be taken for something else."""
+        """Return the digest of the records; None if a value contains one of our separators and would be ambiguous."""
         texts = self._texts
         whole = _BETWEEN_RECORDS.join(texts)
         if (
@@ -185,9 +186,9 @@ class PassageCutter:
 
 
 class KnownPassages:
-    """The passages that need not be sent again: a whole cycle has shown them, and one writer has committed them.
+    """The passages that need not be sent again: a complete cycle showed them, and one writer has committed them.
 
-    A writer is told from another by the welcome that it gave: after every reconnect everything is sent once more.
+    Each writer connection has its own welcome: after a reconnect the worker sends everything again.
     """
 
     def __init__(self) -> None:
@@ -195,21 +196,21 @@ class KnownPassages:
         self._writer: object = None
 
     def begin(self, writer: object) -> PassageNames:
-        """Begin a cycle; returns the names that this writer knows, which count once only."""
+        """Begin a cycle; return the names that this writer knows, each to be used once."""
         names = self._names if writer is self._writer else PassageNames()
         self._names, self._writer = PassageNames(), writer
         return names
 
     def commit(self, shown: PassageNames, *, writer: object, unkept: Iterable[int]) -> bool:
-        """Note what a whole cycle has shown.
+        """Remember the passages that a complete cycle has shown.
 
         Args:
             shown: The names of its passages.
             writer: The writer that has committed its end.
-            unkept: Names that the writer does not keep: some of their records are looked at in every cycle.
+            unkept: Names that the writer does not keep, because it checks some of their records in every cycle.
 
         Returns:
-            Whether that was the same writer as at the beginning of the cycle; if not, nothing is noted.
+            Whether the cycle began with the same writer; if not, nothing is remembered.
         """
         if writer is not self._writer:
             return False

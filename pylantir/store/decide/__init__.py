@@ -1,1 +1,1 @@
-"""What a group of records amounts to: pure decisions, without a database."""
+"""Pure decisions about records and items; nothing here uses the database."""

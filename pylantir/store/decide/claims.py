@@ -1,4 +1,7 @@
-"""What the decision about a patient's records works on: claims, items, rules; and what it comes to. Values only."""
+"""The values that the decision about a patient takes (claims, items, rules) and those that it returns.
+
+Glossary: claim, item, rank, touched (docs/explanation/glossary.md).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _NAMESPACE_BYTES = UID_NAMESPACE.bytes
 _VERSION_MASK = 0xF000 << 64 | 0xC000 << 48
 _NOT_VERSION = ~_VERSION_MASK
 _VERSION_5 = 5 << 76 | 0x8000 << 48
-_SEPARATOR = "\x1f"  # no value of DICOM has it
+_SEPARATOR = "\x1f"  # no DICOM value contains it
 STATUS = "performed_procedure_step_status"
 STUDY_UID = "study_instance_uid"
 FORMER_UIDS = "former_study_uids"
@@ -20,12 +23,12 @@ FORMER_UIDS = "former_study_uids"
 KEPT_DAYS = 90
 """So many days after its end, an exam that no source gives any more keeps its accession number."""
 SCANNER = "scanner"
-"""Who wins every difference about an item that a scanner has touched."""
+"""The winner of every conflict about an item that a scanner has touched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the configuration says about merging.
+    """The configured rules for merging records.
 
     Attributes:
         ranks: Enabled source -> its place in the order of priority, 0 first; all others come last.
@@ -40,7 +43,7 @@ class Rules:
     max_minutes_touched: float | None = 120
 
     def rank(self, data_source: str, record_key: str) -> tuple[int, str, str]:
-        """The place of a record in the order of priority; sources that are not enabled come last, by name."""
+        """Return a record's place in the order of priority; sources that are not enabled come last, by name."""
         return (self.ranks.get(data_source, len(self.ranks)), data_source, record_key)
 
 
@@ -64,13 +67,13 @@ class Item:
 
     @property
     def touched(self) -> bool:
-        """Whether a scanner has reported on it, which freezes it."""
+        """Whether a scanner has reported on the item; no source changes it any more."""
         return bool(self.values["scanner_touched"])
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Conflict:
-    """Two sources that disagree about a field of one step."""
+    """Two sources give different values for a field of the same step."""
 
     field: str
     winner: str
@@ -80,13 +83,13 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemDecision:
-    """What one item shall be.
+    """What the decision makes of one item.
 
     Attributes:
         item: The existing item, or None for a new one.
         claims: The records that describe it, the owner's first.
         values: The columns that have a value; empty for an item that a scanner has touched.
-        conflicts: What was said in vain.
+        conflicts: Values that lost against another source or the scanner.
     """
 
     item: Item | None
@@ -96,9 +99,9 @@ class ItemDecision:
 
 
 def make_study_uid(data_source: str, record_key: str, patient_id: str, repetition: int = 0) -> str:
-    """Derive the study instance UID of an item from its first record, always the same one.
+    """Derive the study instance UID of an item from its first record; the same record always gives the same UID.
 
-    `repetition` tells apart the items that one record has begun, where another record took the earlier one along.
+    One record can begin several items when another record takes over the earlier ones; `repetition` numbers them.
 
     Source: DICOM PS3.5 B.2 (UUID derived UIDs, root 2.25).
     """
@@ -108,7 +111,7 @@ def make_study_uid(data_source: str, record_key: str, patient_id: str, repetitio
 
 
 def make_study_uids(data_source: str, record_keys: Iterable[str], patients: Iterable[str]) -> list[str]:
-    """Do for many records what `make_study_uid` does for one; `uuid.uuid5` takes six times as long."""
+    """Return what `make_study_uid` returns, for many records; calling `uuid.uuid5` would take six times as long."""
     begin = hashlib.sha1(_NAMESPACE_BYTES + (data_source + _SEPARATOR).encode(), usedforsecurity=False).copy
     as_number = int.from_bytes
     uids = []
@@ -120,7 +123,7 @@ def make_study_uids(data_source: str, record_keys: Iterable[str], patients: Iter
 
 
 def may_be_generated(uid: str) -> bool:
-    """Whether a UID has the form of those that `make_study_uid` derives; those of scanners and archives have not."""
+    """Whether a UID has the form that `make_study_uid` produces; UIDs of scanners and archives do not."""
     root, number = uid[:5], uid[5:]
     if root != "2.25." or not (number.isascii() and number.isdecimal()):
         return False
@@ -128,5 +131,5 @@ def may_be_generated(uid: str) -> bool:
 
 
 def uid_begun_by(claim: Claim, repetition: int = 0) -> str:
-    """The study UID of the item that a record begins."""
+    """Return the study UID of the item that a record begins."""
     return make_study_uid(claim.data_source, claim.record_key, claim.fields["patient_id"], repetition)

@@ -1,4 +1,4 @@
-"""Compares the records of a batch with what is stored of them, and sorts them by what is to be done. Pure."""
+"""Compares the records of a batch with the stored ones and sorts them by what the writer must do. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pylantir.store.decide.records import WITHDRAWN
 
 
 class Existing(NamedTuple):
-    """A stored record, as far as comparing needs it."""
+    """The part of a stored record that the comparison needs."""
 
     id: int
     state: str
@@ -21,13 +21,13 @@ class Existing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """What the records of a batch are.
+    """The records of a batch, sorted.
 
     Attributes:
         repeats: Keys of exact repeats within the fetch, one per repeat.
-        conflicts: Places of records of a snapshot whose key came before with other values.
-        unchanged: Key -> the stored record that says the same.
-        fresh: Places of records that are new or say something new.
+        conflicts: Positions of records of a snapshot whose key came earlier with other values.
+        unchanged: Key -> the stored record with the same values.
+        fresh: Positions of records that are new or have changed.
     """
 
     repeats: list[str] = field(default_factory=list)
@@ -44,9 +44,9 @@ def classify(
     Args:
         records: Of one batch, in the source's order.
         existing: Key -> stored record, with its contents in the order of the batch's fields.
-        seen: Whether this cycle has shown a stored record already, by its id.
-        snapshot: The cycle shows everything that the source has, so a key may come once only; otherwise the later one
-            counts.
+        seen: Tells by a stored record's id whether this cycle has shown it already.
+        snapshot: The cycle shows everything that the source has, so each key may come only once. In other cycles the
+            last record of a key counts.
     """
     if not existing and len(set(records.keys)) == len(records):
         return Classified(fresh=list(range(len(records))))

@@ -27,12 +27,12 @@ from pylantir.store.decide.evidence import (
 
 _DATE = "scheduled_start_date"
 MAX_CANDIDATES = 200
-"""More records than this under one matching key are a default value, not one step: they are not matched by it."""
+"""If more records than this share a matching key, the key is a default value and matches nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Party:
-    """A record, or a touched item standing for the records that it had, as a candidate for matching."""
+    """A candidate for matching: a record, or a touched item in place of the records that it had."""
 
     cluster: int
     sources: frozenset[str]
@@ -98,9 +98,9 @@ def _pin_to_items(
         former = former_sources.get(item.id, frozenset())
         own = _pin([claim for claim in ranked if claim.item_id == item.id or claim.item_id not in known], item, former)
         sources = former | {claim.data_source for claim in own} | {str(item.values["data_source"])}
-        # Before all records, whatever it has by now: deciding again must come to the same.
+        # A touched item comes before all records, whichever it has now: deciding again must give the same result.
         order = (-1, "", str(item.id))
-        # What its records say now can speak against another record, but not for it: the item itself is frozen.
+        # The present values of its records can only rule out another record: sources no longer change the item.
         parties.append(
             [
                 _Party(number, sources, order, _given_values(item, own), touched=True, claim=None),
@@ -111,7 +111,7 @@ def _pin_to_items(
 
 
 def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> list[Claim]:
-    """The claims that stay with a touched item: what it had, and the record that it began with; one per source."""
+    """Return the claims that stay with a touched item, one per source: those that it has and the one that began it."""
     own: dict[str, Claim] = {}
     for claim in candidates:
         if claim.item_id == item.id and not _is_reused(claim, item):
@@ -134,7 +134,7 @@ def _is_reused(claim: Claim, item: Item) -> bool:
 
 
 def _given_values(item: Item, own: Sequence[Claim]) -> Description:
-    """The values of an item that a source gave: what Pylantir made up is no evidence for or against anything."""
+    """Return the values of an item that a source gave; values that Pylantir generated are no evidence."""
     values = dict(item.values)
     if values[STUDY_UID] == values["generated_study_uid"]:
         values[STUDY_UID] = None
@@ -227,7 +227,7 @@ class _Clusters:
     def _join(self, pair: _Pair) -> None:
         if not self._may_join(pair):
             return
-        # The touched item's cluster, if any, has the lower number and stays.
+        # If one of the two is a touched item's cluster, it has the lower number and stays.
         left, right = sorted((self._home[pair.first], self._home[pair.second]))
         self.parties[left] = [*self.parties[left], *self.parties.pop(right)]
         for number, target in self._home.items():

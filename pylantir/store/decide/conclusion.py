@@ -1,4 +1,4 @@
-"""What the end of a cycle allows to conclude: did it succeed, was it everything, may anything be removed? Pure."""
+"""Judges a finished cycle: did it succeed, was it complete, may the writer withdraw records? Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conclusion:
-    """What may be done at the end of a cycle.
+    """What the writer may do at the end of a cycle.
 
     Attributes:
         error: Why the cycle failed; None if it did not.
-        settles: It showed everything that the source has: waiting records come in, missing ones are looked at.
-        removes: What it no longer shows may go.
+        settles: The cycle showed everything that the source has: the writer admits pending records and judges missing
+            ones.
+        removes: The writer may withdraw the missing records.
     """
 
     error: str | None
@@ -31,23 +32,23 @@ def conclude(
     unreadable: int,
     keep_missing: bool,
 ) -> Conclusion:
-    """Judge a cycle that is over.
+    """Judge a finished cycle.
 
     Args:
-        error: Why the fetch failed, as the source's worker says.
-        complete: The worker says that it has shown everything that the source has.
-        frames_missing: The number of the last frame does not follow the one that was committed before it.
-        whole: This writer has committed all of the cycle, and knew every passage that it named.
-        accepted: Records that could be used.
-        refused: Records that could not.
-        unreadable: Those of the refused of which not even the key is known: any record may be among them.
+        error: Why the fetch failed, according to the source worker.
+        complete: The source worker says that it has shown everything that the source has.
+        frames_missing: The number of the last frame does not follow that of the frame committed before it.
+        whole: This writer has committed the whole cycle and knew every passage that the cycle named.
+        accepted: Number of usable records.
+        refused: Number of unusable records.
+        unreadable: Number of refused records without a readable key: any record may be among them.
         keep_missing: The configuration says `missing_entries: "keep"`.
     """
     if error is None and frames_missing:
         error = "some of its batches did not arrive; the next cycle brings them"
     snapshot = complete and whole and error is None
     if snapshot and refused and not accepted:
-        # An error message in place of the bookings, or a column that was renamed: no reason to cancel anybody.
+        # The export may hold an error message instead of bookings, or a renamed column: do not cancel anybody.
         error = f"none of the {refused} records that were fetched can be used; `pylantir rejects` says why"
         snapshot = False
     return Conclusion(error=error, settles=snapshot, removes=snapshot and not keep_missing and not unreadable)

@@ -1,7 +1,8 @@
-"""What the records of one patient amount to: the pure decision at the heart of the worklist.
+"""Decides which items the records of one patient make: the central decision of the worklist. Pure.
 
 In: all live records of one patient (claims) and the patient's items. Out: which records describe the same scheduled
-procedure step, with which values, on which item. No database, no clock, no chance: the order of arrival cannot matter.
+procedure step, with which values, on which item. It uses no database, clock or random number, so the order in which
+records arrive does not matter.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def decide_group(
     rules: Rules,
     performed: Mapping[str, str] = MappingProxyType({}),
 ) -> GroupDecision:
-    """Decide what the live records of one patient amount to.
+    """Decide which items the live records of one patient make.
 
     Args:
         claims: All live records of the patient, from all sources.
@@ -84,7 +85,7 @@ def decide_group(
         performed: Study UIDs of the patient's done exams whose items are gone -> the day of the exam, YYYYMMDD.
     """
     if len(claims) == 1 and not items and not performed:
-        # The ordinary case: a patient whom nobody has spoken of yet.
+        # The ordinary case: a new patient.
         return GroupDecision(items=[_decide_item(list(claims), None, set(), performed)], cancelled=[], apart=[])
     ranked = sorted(claims, key=lambda claim: rules.rank(claim.data_source, claim.record_key))
     clusters, apart = cluster_claims(ranked, items, former_sources, rules)
@@ -116,14 +117,14 @@ def _is_frozen(item: Item) -> bool:
 
 
 def _abandoned(members: Iterable[Claim], former: frozenset[str], rules: Rules) -> bool:
-    """Whether only sources without configuration still claim what a configured source has withdrawn."""
+    """Whether a configured source has withdrawn the item and only sources that are not enabled still claim it."""
     if any(claim.data_source in rules.ranks for claim in members):
         return False
     return any(source in rules.ranks for source in former)
 
 
 def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules: Rules) -> list[Item | None]:
-    """Give each cluster the item that its best record had, one in use before a cancelled one.
+    """Give each cluster the item that its first-ranked record had; items in use come before cancelled ones.
 
     A derived UID finds an item cancelled earlier.
     """

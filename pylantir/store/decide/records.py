@@ -1,4 +1,7 @@
-"""Records of sources, as the decision works on them: a row of `source_entries`, in one of four states. Pure."""
+"""The records of sources as the decision sees them: rows of `source_entries`, each in one of four states. Pure.
+
+Glossary: record, live, pending, refused, withdrawn (docs/explanation/glossary.md).
+"""
 
 from __future__ import annotations
 
@@ -10,32 +13,32 @@ from pylantir.entry import RECORD_FIELDS
 LIVE = "live"
 """The record counts."""
 PENDING = "pending"
-"""It has no identifier of its own and may be a moved one: it waits for the end of its snapshot."""
+"""The record has no identifier of its own and may be a moved booking: it waits for the end of its snapshot."""
 REFUSED = "refused"
-"""It claims an accession number or study UID that belongs to another patient: quarantined."""
+"""The record claims an accession number or study UID of another patient and is quarantined."""
 WITHDRAWN = "withdrawn"
-"""The source no longer has it."""
+"""The source no longer has the record."""
 
 IDENTIFIERS = ("accession_number", "study_instance_uid")
-"""What can belong to one patient only."""
+"""Fields whose value can belong to one patient only."""
 
 STEP_KEY = "step:"
-"""How the key of a record begins that has no identifier of its own."""
+"""The beginning of the key of every record that has no identifier of its own."""
 
 RECORD_COLUMNS = (
     "id", "data_source", "record_key", "state", "item_id", "first_seen_at", "changed_at", "withdrawn_at", "held_since",
     "held_times",
 )  # fmt: skip
-"""The columns of `source_entries` that are not said by a source."""
+"""The columns of `source_entries` that do not come from the source."""
 STORED_COLUMNS = (*RECORD_COLUMNS, *RECORD_FIELDS)
 
 
 @dataclass(slots=True)
 class Record:
-    """A row of `source_entries`; `fields` are those that the source gives, by name.
+    """A row of `source_entries`; `fields` holds the values that the source gives, by field name.
 
-    `held_since` and `held_times` say since when, and in how many whole snapshots, a live record has been missing while
-    it was held back. `stored` is the row as it was read, None for a new one.
+    While a live record is held back, `held_since` says since when it has been missing, and `held_times` from how many
+    complete snapshots. `stored` is the row as it was read, None for a new record.
     """
 
     id: int
@@ -54,17 +57,17 @@ class Record:
 
     @property
     def patient_id(self) -> str:
-        """Whose it is."""
+        """The patient ID."""
         return self.fields["patient_id"]
 
     def describe(self, fields: Mapping[str, str], now: str) -> None:
-        """Take over what the source says now."""
+        """Replace the values with those that the source gives now."""
         self.fields = fields
         self.changed_at = now
         self.changed = True
 
     def enter(self, state: str, now: str) -> None:
-        """Change the state, and remember the moment of a withdrawal."""
+        """Change the state; a withdrawal also records its time."""
         if self.state != state:
             self.state = state
             self.withdrawn_at = now if state == WITHDRAWN else None
@@ -72,13 +75,13 @@ class Record:
             self.release()
 
     def hold(self, now: str) -> None:
-        """Note that a whole snapshot did not show the record, and that it stays for the time being."""
+        """Note that a complete snapshot did not show the record and that it is kept for now."""
         self.held_since = self.held_since or now
         self.held_times += 1
         self.changed = True
 
     def release(self) -> None:
-        """Note that the record is not held any more."""
+        """Note that the record is no longer held."""
         if self.held_since is not None:
             self.held_since, self.held_times, self.changed = None, 0, True
 
@@ -87,7 +90,7 @@ class Record:
         return [(column, value) for column in IDENTIFIERS if (value := self.fields.get(column))]
 
     def row(self) -> dict[str, object]:
-        """The row as the database takes it."""
+        """Return the row for the database."""
         own = (
             self.id, self.data_source, self.record_key, self.state, self.item_id, self.first_seen_at, self.changed_at,
             self.withdrawn_at, self.held_since, self.held_times,
@@ -95,14 +98,14 @@ class Record:
         return dict(zip(STORED_COLUMNS, (*own, *map(self.fields.get, RECORD_FIELDS)), strict=True))
 
     def changes(self) -> dict[str, object]:
-        """What is to be changed of a stored row."""
+        """Return the columns of the stored row that must change."""
         before = self.stored or (None,) * len(STORED_COLUMNS)
         now = self.row().values()
         return {name: value for name, value, stored in zip(STORED_COLUMNS, now, before, strict=True) if value != stored}
 
 
 def given_fields(contents: Sequence[str | None]) -> dict[str, str]:
-    """Name what a source says, without what it does not say.
+    """Return field name -> value for the fields that a source gives.
 
     Args:
         contents: A value or None for each of `RECORD_FIELDS`.

@@ -1,4 +1,4 @@
-"""What becomes of a source's records at the end of a whole snapshot: moved, let in, withdrawn, held back. Pure."""
+"""Plans the end of a complete snapshot: which records were moved, are admitted, withdrawn or held back. Pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Move = tuple[Record, Record]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What is to be done at the end of a snapshot.
+    """What the writer must do at the end of a snapshot.
 
     Attributes:
-        moves: Vanished records and the ones that they have become.
-        admitted: Records that waited for the end, and count from now on.
+        moves: Pairs of a missing record and the new record that replaces it.
+        admitted: Pending records that become live.
         withdrawals: Records that the source no longer has.
-        held: Records that are missing, and stay for the time being.
-        shown_again: Records that were held and are no longer.
-        held_removal: What is held back now, for `status` and for the next snapshot; None if nothing is.
-        counts: What changes in the counts of the cycle.
+        held: Missing records that are kept for now.
+        shown_again: Records that were held and that this snapshot shows again.
+        held_removal: The removal that is held back now, for `status` and the next snapshot; None if there is none.
+        counts: Changes to the counts of the cycle.
     """
 
     moves: Sequence[Move] = ()
@@ -40,15 +40,15 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What the guard judges by.
+    """What the guard against truncated exports needs to know.
 
     Attributes:
-        of: Items that the source had before this snapshot, and that are not of a past day.
-        held: What earlier snapshots have held back.
+        of: Items that the source had before this snapshot, without those of past days.
+        held: The removal that earlier snapshots have held back.
         inserted: Records of this cycle that the source did not have before.
         now: The time.
         today: The local day, YYYYMMDD.
-        seldom: The source is fetched less often than every `removal.SELDOM_S` seconds.
+        seldom: The source is fetched less often than once per `removal.SELDOM_S` seconds.
     """
 
     of: int
@@ -69,15 +69,15 @@ def plan_settlement(
     guard: Guard,
     started_at: str,
 ) -> Settlement:
-    """Plan the end of a whole snapshot.
+    """Plan the end of a complete snapshot.
 
     Args:
-        pending: Records that wait for the end, because they may be moved ones.
+        pending: Pending records: each may be a booking that was moved.
         missing: Records that the snapshot did not show.
-        shown_again: Held records that it did show.
-        keep_missing: What is missing stays.
+        shown_again: Held records that the snapshot did show.
+        keep_missing: The configuration keeps missing records.
         cancels: Ids of the missing records whose withdrawal cancels an item (`find_cancelling`).
-        guard: What the guard judges by.
+        guard: What the guard against truncated exports needs to know.
         started_at: When the cycle began (ISO 8601, UTC).
     """
     moves = pair_moves(pending, missing)
@@ -124,13 +124,13 @@ def find_cancelling(
     ranked: Collection[str],
     before: str,
 ) -> set[int]:
-    """Find the records whose withdrawal would cancel an item that was there before.
+    """Find the records whose withdrawal would cancel an item that existed before the cycle.
 
     Args:
         leaving: The records that a snapshot does not show.
         everyone: All records of the same patients.
         items: Those patients' items by id.
-        ranked: Enabled sources; what others still claim does not keep an item.
+        ranked: Enabled sources; claims of other sources do not keep an item.
         before: When the cycle began.
     """
     ids = {record.id for record in leaving}

@@ -1,4 +1,4 @@
-"""What sources may still keep alive that are disabled or no longer configured. Pure."""
+"""Decides which items the records of disabled or removed sources may still keep. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pylantir.store.decide.claims import STATUS, Item, ItemDecision, Rules
 
 
 def drop_abandoned(decisions: Iterable[ItemDecision], rules: Rules) -> tuple[list[ItemDecision], list[Item]]:
-    """Take out what only sources say that are not enabled, where they may not decide.
+    """Drop the decisions in which only sources that are not enabled claim the item, unless they may keep it.
 
-    They never begin an item nor bring one back, and never keep one alive that an enabled source gave and gives no more.
+    Such sources never begin an item or bring one back. They do not keep an item that an enabled source has withdrawn.
 
     Returns:
-        The decisions that stand, and the items that are to be cancelled.
+        The remaining decisions, and the items to cancel.
     """
     standing, cancelled = [], []
     for decision in decisions:

@@ -1,8 +1,8 @@
-"""Records that no decision is needed for: most of a first sync, and of what is new later. Lives in the writer.
+"""Inserts new records that need no decision: most of a first sync and most later additions. Lives in the writer.
 
-Where nothing is stored that a record could be merged with, or could take something from, it is an item of its own, and
-many of them can be written with a few statements. What becomes of them is what `working_set` would make of them, and
-the tests see to that.
+A record needs no decision if no stored record can merge with it or lose an identifier to it. It becomes an item of its
+own, and a few statements insert many such items. The result is the same as that of `working_set`; tests compare them.
+Glossary: newcomer (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from pylantir.store.schema.tables import audit_log, mpps_instances, source_entri
 def find_undecided_patients(
     connection: Connection, source: str, records: RecordColumns, *, is_seen: Callable[[int], bool], today: str
 ) -> set[str]:
-    """The patients about whose records has to be decided: with what is stored of them, more is to do than to add.
+    """Return the patients whose records cannot simply be inserted.
 
-    That is nobody whose records are all this source's own, live, and not the scanner's yet: records of one source are
-    never merged. An identifier that belongs to somebody else, or is claimed by two patients, always needs a decision.
+    A patient is left out if all stored records are live records of this source and no scanner has touched their items:
+    records of one source are never merged. An identifier of another patient, or one that two patients claim, always
+    needs a decision.
 
     Args:
         connection: In a transaction.
@@ -63,7 +64,7 @@ def find_undecided_patients(
 
 
 def _find_disputing(connection: Connection, column: str, records: RecordColumns, today: str) -> set[str]:
-    """The patients of records with an identifier that another patient's record or a scanner's item has, too."""
+    """Return the patients whose records share an identifier with another patient's record or a touched item."""
     values = records.values.get(column)
     if not values or not any(values):
         return set()
@@ -84,7 +85,7 @@ def insert_newcomers(connection: Connection, source: str, records: RecordColumns
     Args:
         connection: In a transaction.
         source: Whose records they are.
-        records: Without two of the same key; none of its patients is among the undecided.
+        records: Each key comes once, and no record belongs to an undecided patient.
         now: The time.
 
     Returns:
@@ -114,10 +115,10 @@ class NewRows:
 
     Attributes:
         columns: Column of an item -> its values, in the order of the records.
-        constants: Column of an item -> the value that it has in all of them.
-        repeated: Column of an item -> the one of `columns` that it repeats, as text.
-        copied: Column of a record -> where it stands in the record's item, in SQL.
-        own: Column of a record -> its values, where the item says something else.
+        constants: Column of an item -> the one value that it has in all rows.
+        repeated: Column of an item -> the column in `columns` that it repeats, as text.
+        copied: Column of a record -> the SQL that reads it from the record's item.
+        own: Column of a record -> its values, if the item has others.
     """
 
     columns: dict[str, Sequence[object]] = field(default_factory=dict)
@@ -128,9 +129,9 @@ class NewRows:
 
 
 def plan_rows(source: str, records: RecordColumns, item_ids: range) -> NewRows:
-    """Say where each column comes from: the source, another column, or what always stands there. Pure."""
+    """Decide where each column comes from: the source, another column or a constant. Pure."""
     rows, given = NewRows(), records.values
-    # Each key is another UID: no item has it yet.
+    # Each key gives another UID, so no item has it yet.
     generated = make_study_uids(source, records.keys, records.patients)
     rows.columns.update({"id": item_ids, "generated_study_uid": generated, "patient_id": records.patients})
     for name in dict.fromkeys((*given, *_REPEATED, *_CONSTANT)):
@@ -145,7 +146,7 @@ def plan_rows(source: str, records: RecordColumns, item_ids: range) -> NewRows:
         else:
             others = rows.columns[_REPEATED[name]] if name in _REPEATED else repeat(_CONSTANT[name], len(said))
             rows.columns[name] = [value or str(other) for value, other in zip(said, others, strict=True)]
-            # What stands in an item because nobody said otherwise is not what the source said.
+            # A default value of the item did not come from the source.
             rows.own[name] = said
     own_ids = given.get(RECORD_ID_FIELD)
     if own_ids and all(map(str.__eq__, records.keys, [f"id:{own_id}" for own_id in own_ids])):
@@ -161,4 +162,4 @@ _REPEATED = {
 }  # fmt: skip
 _CONSTANT = {**CONSTANT_FALLBACKS, STATUS: SCHEDULED}
 _FALLBACKS = _REPEATED.keys() | _CONSTANT.keys()
-"""What an item says where its source does not: another column of it, or always the same."""
+"""The item's value where the source gives none: another column, or a constant."""

@@ -1,4 +1,7 @@
-"""Records that could not become worklist items, kept until they are mended at their source. Written by the writer."""
+"""Stores the records that could not become worklist items until their source corrects them. Lives in the writer.
+
+Glossary: quarantine (docs/explanation/glossary.md).
+"""
 
 from __future__ import annotations
 

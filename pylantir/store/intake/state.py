@@ -1,4 +1,7 @@
-"""What a cycle of a source consists of, and how far one has come: the values that the writer's intake works on."""
+"""The values that the writer's intake works on: a source's cycle, its progress and its summary.
+
+Glossary: cycle, snapshot (docs/explanation/glossary.md).
+"""
 
 from __future__ import annotations
 
