@@ -1,7 +1,8 @@
-"""Which records of one patient describe the same scheduled procedure step. Pure, like all of the decision.
+"""Finds out which records of one patient describe the same scheduled procedure step. Pure.
 
-In: the patient's live records and the items that a scanner has touched. Out: groups of records, a step each, and which
-of them are kept apart although their numbers agree.
+In: the patient's live records and the items that a scanner has touched. Out: groups of records, one per step, and the
+pairs of groups that are kept apart although their numbers agree.
+Glossary: cluster, kept apart (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class _Party:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Two clusters whose numbers agree, and that are two steps nevertheless.
+    """Two clusters whose numbers agree but that are different steps.
 
     Attributes:
         first: Number of the one cluster.
         second: Number of the other one.
-        fields: What speaks against their being one.
+        fields: The fields that contradict.
     """
 
     first: int
@@ -63,10 +64,12 @@ def cluster_claims(
     former_sources: Mapping[int, frozenset[str]],
     rules: Rules,
 ) -> tuple[list[list[Claim]], list[Apart]]:
-    """Group records into steps: never two of one source, never against a contradiction, strongest evidence first.
+    """Group records into steps, starting with the strongest evidence.
+
+    A group never has two records of one source, nor two records that contradict each other.
 
     Returns:
-        The clusters, those of touched items first, and which of them are kept apart although their numbers agree.
+        The clusters, those of touched items first, and the pairs that are kept apart although their numbers agree.
     """
     parties = _pin_to_items(ranked, items, former_sources)
     touched = len(parties)
@@ -91,7 +94,7 @@ def _claims_of(own: Iterable[_Party], rules: Rules) -> list[Claim]:
 def _pin_to_items(
     ranked: Sequence[Claim], items: Sequence[Item], former_sources: Mapping[int, frozenset[str]]
 ) -> list[list[_Party]]:
-    """For each touched item: the item itself, and the records that stay with it."""
+    """Return for each touched item the item itself and the records that stay with it."""
     known = {item.id for item in items}
     parties: list[list[_Party]] = []
     for number, item in enumerate(item for item in items if item.touched):
@@ -118,7 +121,7 @@ def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> lis
             own.setdefault(claim.data_source, claim)
     for claim in candidates:
         begun = uid_begun_by(claim) == item.values["generated_study_uid"]
-        # After the exam, the same record on another day is a new step.
+        # After the exam, the same record with another day is a new step.
         begun &= item.values[STATUS] != COMPLETED or claim.fields[_DATE] == item.values[_DATE]
         if begun and claim.data_source not in own and claim.data_source not in former:
             own[claim.data_source] = claim
@@ -126,7 +129,7 @@ def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> lis
 
 
 def _is_reused(claim: Claim, item: Item) -> bool:
-    """Whether a record that has no ID of its own is a later exam under the number of a done one."""
+    """Whether a record without an ID of its own is a later exam that reuses the number of a completed one."""
     if item.values[STATUS] != COMPLETED or claim.record_key.startswith("id:"):
         return False
     done_on = date.fromisoformat(str(item.values.get("exam_ended_on") or item.values[_DATE]))
@@ -141,13 +144,13 @@ def _given_values(item: Item, own: Sequence[Claim]) -> Description:
     if values["scheduled_procedure_step_id"] == str(item.id):
         values["scheduled_procedure_step_id"] = None
     if own:
-        # A corrected patient ID does not reach an item that is the scanner's.
+        # A source's correction of the patient ID does not change an item that a scanner has touched.
         values["patient_id"] = own[0].fields["patient_id"]
     return values
 
 
 class _Clusters:
-    """Joins clusters pair by pair, in the order of the ladder and then of the start times' distance.
+    """Joins clusters pair by pair: the strongest rule first and, under one rule, the closest start times first.
 
     The first `touched` clusters are those of touched items, which stay apart from one another.
     """
@@ -160,7 +163,7 @@ class _Clusters:
         self._touched = touched
 
     def merge(self) -> None:
-        """Join what belongs together: what is clear first, then what has one candidate only."""
+        """Join the clusters that belong together: first the clear pairs, then those with a single candidate."""
         pairs = self._find_pairs()
         for pair in pairs:
             if not pair.sign.vague:
@@ -174,7 +177,7 @@ class _Clusters:
             self._join(sole)
 
     def find_apart(self) -> list[Apart]:
-        """Tell which clusters are kept apart although their numbers, or patient ID and day, agree."""
+        """Return the pairs that are kept apart although their numbers, or patient ID and day, agree."""
         found: dict[tuple[int, int], set[str]] = {}
         members = [party for own in self.parties.values() for party in own]
         place = {number: position for position, number in enumerate(self.parties)}
@@ -188,7 +191,7 @@ class _Clusters:
         return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
 
     def _told_objections(self, a: _Party, b: _Party) -> set[str]:
-        """What keeps two parties apart, unless they are different by their numbers alone."""
+        """Return the fields that keep two candidates apart; empty if only their numbers differ."""
         objections = set(find_objections(a.values, b.values, weak=True))
         if ISSUER in objections:
             return set()
@@ -221,7 +224,10 @@ class _Clusters:
         return not any(find_objections(a.values, b.values, weak=weak) for a in ours for b in theirs)
 
     def _speaks_for_a_touched_item(self, pair: _Pair) -> bool:
-        """Whether a record that has joined a touched item speaks for it: once it belongs to it, it no longer does."""
+        """Whether the evidence of a pair is a record that has just joined a touched item.
+
+        Once the record belongs to the item, only the item's own values count as evidence.
+        """
         return any(self._home[end] < self._touched and self._home[end] != end for end in (pair.first, pair.second))
 
     def _join(self, pair: _Pair) -> None:
@@ -235,7 +241,7 @@ class _Clusters:
                 self._home[number] = left
 
     def _is_sole(self, pair: _Pair, others: Iterable[_Pair]) -> bool:
-        """Whether nothing else is as good for either side; the procedure may tell the candidates apart."""
+        """Whether neither side has another candidate that fits as well; the procedure may decide between candidates."""
         ends = {self._home[pair.first], self._home[pair.second]}
         for other in others:
             ends_of_other = {self._home[other.first], self._home[other.second]}
@@ -246,7 +252,7 @@ class _Clusters:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Pair:
-    """Two parties that may be one step, by the numbers of their clusters."""
+    """Two candidates that may be one step, with the numbers of their clusters."""
 
     sign: Sign
     first_order: tuple[int, str, str]
@@ -262,7 +268,7 @@ def _likeness(sign: Sign) -> tuple[bool, bool]:
 def _pairs_within(
     parties: Sequence[_Party], keys: Callable[[Description, Rules], Iterable[tuple[object, ...]]], rules: Rules
 ) -> list[tuple[_Party, _Party]]:
-    """All pairs of parties of different sources that have a key in common, each once."""
+    """Return each pair of candidates of different sources that share a key, once."""
     buckets: dict[tuple[object, ...], list[int]] = {}
     for place, party in enumerate(parties):
         for key in keys(party.values, rules):
@@ -279,7 +285,7 @@ def _pairs_within(
 
 def _matching_keys(values: Description, rules: Rules) -> Iterable[tuple[object, ...]]:
     yield from _strong_keys(values)
-    # A modality that nobody said agrees with any.
+    # A missing modality agrees with any modality.
     weak = tuple(values.get(name) for name in rules.match_on if name != "modality")
     if all(weak):
         yield weak

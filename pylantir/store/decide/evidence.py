@@ -1,7 +1,8 @@
-"""What speaks for and against two descriptions being the same scheduled procedure step. Pure.
+"""Weighs the evidence that two descriptions are the same scheduled procedure step, and what contradicts it. Pure.
 
-A description is what a source's record, or an item that a scanner has reported on, says: worklist field -> value. What
-nobody said is no evidence: a missing field, a year in place of a birth date, a name that only repeats the patient ID.
+A description holds the values of a source's record, or of an item that a scanner has reported on: worklist field ->
+value. A missing field, a year instead of a birth date, or a name that repeats the patient ID is no evidence.
+Glossary: evidence (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ PROCEDURES = ("procedure_description", "protocol_name")
 IDENTITY = (NAME, BIRTH_DATE, SEX)
 
 WEAK = 4
-"""The last step of the ladder: nothing but `match_on` makes two descriptions one step."""
+"""The weakest rule: only `match_on` says that the two descriptions are one step."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Sign:
-    """What speaks for two descriptions being one step; signs sort from the strongest to the weakest.
+    """The evidence that two descriptions are one step; signs sort from the strongest to the weakest.
 
     Attributes:
-        rung: Step of the ladder: 0 and 1 a study UID (0 with the step ID), 2 and 3 an accession number, 4 `match_on`.
+        rung: The rule: 0 and 1 a study UID (0 with the step ID), 2 and 3 an accession number, 4 `match_on`.
         other_procedure: The procedures differ.
-        vague: One side does not give the time or the modality: it counts only where there is no other candidate.
-        minutes: Distance of the start times.
-        procedure_unsaid: Not both give a procedure, or they differ.
+        vague: One side lacks the time or the modality: the sign counts only if there is no other candidate.
+        minutes: Difference of the start times.
+        procedure_unsaid: One side lacks the procedure, or the procedures differ.
     """
 
     rung: int
@@ -48,13 +49,13 @@ class Sign:
 
 
 def find_sign(a: Description, b: Description, rules: Rules, max_minutes: float | None) -> Sign | None:
-    """Say how strongly two descriptions are the same step; what speaks against it is another question.
+    """Find the strongest evidence that two descriptions are the same step; `find_objections` finds contradictions.
 
     Args:
         a: One description.
         b: The other one.
         rules: The matching rule.
-        max_minutes: Longest distance of the start times under `match_on`; None for any.
+        max_minutes: Longest difference of the start times under `match_on`; None for any.
     """
     same_step = _agree(a, b, STEP_ID)
     if _agree(a, b, STUDY_UID):
@@ -76,18 +77,18 @@ def find_sign(a: Description, b: Description, rules: Rules, max_minutes: float |
 
 
 def find_objections(a: Description, b: Description, *, weak: bool) -> tuple[str, ...]:
-    """Name the fields that forbid two descriptions to be one step.
+    """Name the fields that rule out that two descriptions are one step.
 
     Args:
         a: One description.
         b: The other one.
-        weak: No number says that they are: more speaks against it then.
+        weak: No number agrees, so more fields can contradict.
     """
     found = [name for name in (ISSUER, STEP_ID) if _differ(a, b, name)]
     if birth_dates_differ(a, b):
         found.append(BIRTH_DATE)
     people = person_objections(a, b)
-    # A number may be mistyped, and a name may change; a name and a sex do not both change.
+    # A number may be mistyped and a name may change, but name and sex do not change together.
     if weak or len(people) > 1:
         found += people
     if not _agree(a, b, STUDY_UID):
@@ -98,7 +99,7 @@ def find_objections(a: Description, b: Description, *, weak: bool) -> tuple[str,
 
 
 def person_objections(a: Description, b: Description) -> list[str]:
-    """Name which of sex and name say that these are two people."""
+    """Return which of name and sex show that these are two people."""
     found = []
     if {a.get(SEX), b.get(SEX)} == {"M", "F"}:
         found.append(SEX)
@@ -109,7 +110,7 @@ def person_objections(a: Description, b: Description) -> list[str]:
 
 
 def identity_objections(a: Description, b: Description) -> list[str]:
-    """Name which of name, birth date and sex differ so far that one record cannot complete the other's identity."""
+    """Return which of name, birth date and sex differ too much for one record to complete the other's identity."""
     found = [BIRTH_DATE] if birth_dates_differ(a, b) else []
     if _differ(a, b, SEX):
         found.append(SEX)
@@ -120,12 +121,12 @@ def identity_objections(a: Description, b: Description) -> list[str]:
 
 
 def are_two_patients(a: Description, b: Description) -> bool:
-    """Whether two descriptions are of two patients: a patient is a patient ID and, where both give one, its issuer."""
+    """Whether two descriptions are of two patients: the patient IDs differ, or both give an issuer and these differ."""
     return a.get("patient_id") != b.get("patient_id") or _differ(a, b, ISSUER)
 
 
 def is_correction(before: Description, now: Description) -> bool:
-    """Whether a record that gets another patient ID is still about the same person: name and birth date are equal."""
+    """Whether a record with a changed patient ID is about the same person: name and birth date are unchanged."""
     names = given_name(before), given_name(now)
     return (
         bool(names[0] and names[1])
@@ -138,31 +139,31 @@ def is_correction(before: Description, now: Description) -> bool:
 
 
 def given_name(values: Description) -> str | None:
-    """The name, if it is more than the patient ID once more."""
+    """Return the name unless it only repeats the patient ID."""
     name = values.get(NAME)
     return str(name) if is_name(str(name or ""), str(values.get("patient_id") or "")) else None
 
 
 def birth_dates_differ(a: Description, b: Description) -> bool:
-    """Whether two birth dates exclude each other; January 1st may be no more than a year."""
+    """Whether two birth dates contradict each other; January 1st may stand for a year only."""
     first, second = str(a.get(BIRTH_DATE) or ""), str(b.get(BIRTH_DATE) or "")
     return bool(first and second) and fuller_birth_date(first, second) is None
 
 
 def fuller_birth_date(first: str, second: str) -> str | None:
-    """The more exact of two birth dates that agree; None if they do not."""
+    """Return the more exact of two birth dates that agree; None if they differ."""
     if first == second or (first[:4] == second[:4] and is_year(second)):
         return first
     return second if first[:4] == second[:4] and is_year(first) else None
 
 
 def is_year(birth_date: str) -> bool:
-    """Whether a birth date may be no more than a year, which is stored as its January 1st."""
+    """Whether a birth date may be only a year, which is stored as January 1st."""
     return birth_date.endswith("0101")
 
 
 def start_minutes(values: Description) -> float | None:
-    """The start time in minutes; midnight stands for a time that nobody gave."""
+    """Return the start time in minutes; midnight means that no source gave a time."""
     time = str(values.get("scheduled_start_time") or "")
     if not time.strip("0"):
         return None
@@ -175,7 +176,7 @@ def _minutes_apart(a: Description, b: Description) -> float | None:
 
 
 def _compare_procedures(a: Description, b: Description) -> bool | None:
-    """Whether the procedures agree; None where they cannot be compared."""
+    """Whether the procedures agree; None if they cannot be compared."""
     ours, theirs = ({_words(values.get(name)) for name in PROCEDURES} - {()} for values in (a, b))
     if ours & theirs:
         return True

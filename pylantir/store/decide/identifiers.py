@@ -1,8 +1,8 @@
-"""An accession number or a study UID belongs to one patient: who keeps it, and who is refused. Pure.
+"""Decides which patient owns an accession number or study UID that records of several patients claim. Pure.
 
-What a scanner has reported on keeps its numbers. Otherwise the record of the source with the highest priority does: a
-function of all records that claim the number, so it does not matter who came first. A record that is refused for one of
-its numbers goes on claiming the other one.
+An item that a scanner has reported on keeps its numbers. Otherwise the record of the source with the highest priority
+owns the number. This depends on all records that claim the number, never on which came first. A record that is refused
+for one of its numbers still claims the other one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Identifier = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who has an identifier.
+    """The owner of an identifier.
 
     Attributes:
         patient: Patient ID, and issuer if known, by field.
         item_id: The item, if there is one.
-        data_source: Who gives it.
+        data_source: The source that gives it.
         started: A scanner has reported on the item.
     """
 
@@ -43,12 +43,12 @@ def find_owners(
     started: Mapping[Identifier, Holder],
     rules: Rules,
 ) -> dict[Identifier, Holder | None]:
-    """Say who owns some identifiers.
+    """Find the owners of some identifiers.
 
     Args:
-        identifiers: Which.
+        identifiers: The identifiers.
         claims: The records that claim each of them.
-        started: The items that keep one whatever the records say.
+        started: The items that keep an identifier whatever the records say.
         rules: The order of priority.
     """
     owners: dict[Identifier, Holder | None] = {}
@@ -61,19 +61,19 @@ def find_owners(
 
 
 def find_obstacle(record: Record, owners: Mapping[Identifier, Holder | None]) -> tuple[str, Holder] | None:
-    """The column and the holder for whose sake a record is refused, if it is."""
+    """Return the column and the other owner because of which a record is refused; None if it is not refused."""
     for column, value in record.identifiers():
         owner = owners.get((column, value))
         if owner is None or not are_two_patients(owner.patient, record.fields):
             continue
-        # The record of a done exam whose patient ID was corrected afterwards: the exam is its own.
+        # The source corrected the patient ID after the exam: the exam is still this record's.
         if not (owner.started and owner.item_id == record.item_id):
             return column, owner
     return None
 
 
 def index_claims(records: Iterable[Record], idle_items: Collection[int]) -> dict[Identifier, list[Record]]:
-    """Identifier -> the records that claim it; those of `idle_items`, cancelled by an operator, claim nothing."""
+    """Return identifier -> the records that claim it, without those of `idle_items`, which an operator cancelled."""
     index: dict[Identifier, list[Record]] = {}
     for record in records:
         if record.state in (LIVE, REFUSED) and record.item_id not in idle_items:
@@ -88,11 +88,11 @@ def keeps_identifier(
     """Whether an item that a scanner has reported on keeps an identifier for its patient.
 
     Args:
-        column: Which one.
+        column: The identifier's column.
         status: The item's status.
         given: A live record of the item gives the identifier.
-        ended_on: When the exam ended, YYYYMMDD, if that is known.
-        scheduled_on: The day that it was scheduled for.
+        ended_on: The day on which the exam ended, YYYYMMDD, if known.
+        scheduled_on: The day for which it was scheduled.
         today: YYYYMMDD.
     """
     if status == CANCELED:

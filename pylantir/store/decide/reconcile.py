@@ -27,17 +27,17 @@ from pylantir.store.decide.clusters import cluster_claims
 from pylantir.store.decide.merging import find_wishes, merge_fields
 
 _FOLLOWED = ("scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
-"""What an item whose exam was discontinued takes over from its sources."""
+"""The fields that an item with a discontinued exam takes from its sources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptApart:
-    """Two items whose numbers agree, or whose patient ID and day do, and which are not the same step.
+    """Two items that are different steps although their numbers, or their patient ID and day, agree.
 
     Attributes:
-        first: What was decided about the one.
-        second: What was decided about the other one.
-        fields: What speaks against their being the same.
+        first: The decision about the one.
+        second: The decision about the other.
+        fields: The fields that contradict.
     """
 
     first: ItemDecision
@@ -47,12 +47,12 @@ class KeptApart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupDecision:
-    """What the live records of one patient amount to.
+    """The items that the live records of one patient make.
 
     Attributes:
         items: A decision per item that is not cancelled.
         cancelled: The items that no record claims any more and no scanner has finished.
-        apart: Which of `items` are kept apart although their numbers agree.
+        apart: The pairs of `items` that are kept apart although their numbers agree.
     """
 
     items: list[ItemDecision]
@@ -60,7 +60,7 @@ class GroupDecision:
     apart: list[KeptApart]
 
     def only(self, items: list[ItemDecision]) -> GroupDecision:
-        """The decision with some of its `items` alone."""
+        """Return the decision with only some of its `items`."""
         if len(items) == len(self.items):
             return self
         kept = {id(one) for one in items}
@@ -82,7 +82,7 @@ def decide_group(
         items: All items of the patient, cancelled ones included.
         former_sources: Item id -> sources that claimed the item and have withdrawn.
         rules: Priorities and the matching rule.
-        performed: Study UIDs of the patient's done exams whose items are gone -> the day of the exam, YYYYMMDD.
+        performed: Study UIDs of the patient's completed exams whose items were deleted -> day of the exam, YYYYMMDD.
     """
     if len(claims) == 1 and not items and not performed:
         # The ordinary case: a new patient.
@@ -112,7 +112,7 @@ def decide_group(
 
 
 def _is_frozen(item: Item) -> bool:
-    """Whether an item is the scanner's alone: one whose exam was discontinued follows its sources."""
+    """Whether no source may change the item any more; an item with a discontinued exam follows its sources."""
     return item.touched and item.values[STATUS] != DISCONTINUED
 
 
@@ -170,7 +170,7 @@ def _decide_item(
         return ItemDecision(item=item, claims=tuple(members), values=followed, conflicts=wishes)
     values: dict[str, str | None] = {STATUS: SCHEDULED, **merged, "data_source": members[0].data_source}
     if item is None:
-        # An exam that was done before this booking was made is another one: it does not lend its UID.
+        # An exam performed before this booking was made is another one: its UID is not used again.
         taken |= {uid for uid, day in performed.items() if day < merged["scheduled_start_date"]}
     values |= _study_uids(members, merged.get(STUDY_UID), item, taken)
     if item is None and performed.get(str(values[STUDY_UID]), "") >= merged["scheduled_start_date"]:
@@ -181,7 +181,7 @@ def _decide_item(
 def _study_uids(
     members: list[Claim], supplied: str | None, item: Item | None, taken: set[str | int | None]
 ) -> dict[str, str | None]:
-    """Take the UID that the records supply now, else the generated one; what a scanner has begun keeps its own."""
+    """Take the records' study UID, else the generated one; an item that a scanner has begun keeps its UID."""
     current = _text(item.values[STUDY_UID]) if item else None
     if item is None or not current:
         generated = uid_begun_by(members[0])
@@ -197,7 +197,7 @@ def _study_uids(
     uid = supplied or own
     uids: dict[str, str | None] = {STUDY_UID: uid, "generated_study_uid": own}
     if current not in (uid, own):
-        # A scanner may have read it before: a report that names it still means this item.
+        # A scanner may have read the old UID: a report that names it still means this item.
         former = json.loads(str(item.values.get(FORMER_UIDS) or "[]"))
         uids[FORMER_UIDS] = json.dumps(sorted({*former, current} - {uid}))
     return uids

@@ -149,7 +149,7 @@ def find_cancelling(
 
 
 def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool:
-    """Whether a record that vanishes may be a new one of its patient: renamed, or moved where neither has an ID."""
+    """Whether a new record may replace a missing one of its patient: under a new key or, without IDs, at a new time."""
     moved = record.record_key.startswith(STEP_KEY) and key.startswith(STEP_KEY)
     if moved and record.fields.get("modality") == fields.get("modality"):
         return True
@@ -157,10 +157,10 @@ def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool
 
 
 def pair_moves(pending: Sequence[Record], missing: Sequence[Record]) -> list[Move]:
-    """Find the new records that are vanished ones, under another key or at another time.
+    """Find the new records that replace missing ones, under another key or at another time.
 
-    Of one patient, one vanished and one new record are the same if accession number or study UID agree, else date,
-    time, modality and station; else, where neither has an identifier of its own, the modality.
+    A missing and a new record of one patient are the same booking if their accession number or study UID agree, else
+    if date, time, modality and station agree, else, if neither has an identifier of its own, if the modality agrees.
     """
     gone = {record.id: record for record in missing if record.state == LIVE}
     waiting = {record.id: record for record in pending}
@@ -183,7 +183,7 @@ _RUNGS = 4
 
 
 def _identities(fields: Mapping[str, str]) -> list[tuple[object, ...]]:
-    """What makes two records of one patient the same, strongest first."""
+    """Return the keys by which two records of one patient are the same booking, strongest first."""
     numbers: list[tuple[object, ...]] = [(name, fields[name]) for name in IDENTIFIERS if fields.get(name)]
     place = ("scheduled_start_date", "scheduled_start_time", "modality", "scheduled_station_aetitle")
     return [*numbers, ("step", *(fields.get(name) for name in place))]
