@@ -22,8 +22,8 @@ def reasons_against(status: Mapping[str, Any] | None) -> list[str]:
 
 
 def _reason(process: Mapping[str, Any]) -> str:
-    if process.get("last_error"):
-        return str(process["last_error"])
+    if process.get("problem"):
+        return str(process["problem"])
     state = str(process.get("state"))
     if state in {"BACKOFF", "FATAL", "STOPPED", "STARTING"}:
         return state.lower()

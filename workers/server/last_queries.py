@@ -1,7 +1,8 @@
 """What each scanner has asked last, for `pylantir explain --last`: in memory, for the titles that asked most recently.
 
 Lives in the server process. Queries come in from association threads on their way to the service that answers them; the
-main loop gives what is known of one title. What scanners ask for is patient data: it is neither stored nor logged.
+main loop gives what is known of one title, or an overview of all. What scanners ask for is patient data: it is neither
+stored nor logged. How many queries there were, and how long answering them took, is counted on the way.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import datetime
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -17,6 +19,7 @@ from pylantir.dicom.net.commands import Ending
 from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest
 from pylantir.dicom.net.refusals import Peer
 from pylantir.dicom.net.services import FindExchange
+from pylantir.ipc.tally import Tally
 
 MAX_TITLES = 64
 MAX_IDENTIFIER_BYTES = 16 * 1024
@@ -26,24 +29,29 @@ MAX_IDENTIFIER_BYTES = 16 * 1024
 class LastQueries:
     """The last query of each calling AE title."""
 
-    def __init__(self, answer: Callable[[FindExchange], None]) -> None:
+    def __init__(self, answer: Callable[[FindExchange], None], tally: Tally) -> None:
         """Prepare to remember.
 
         Args:
             answer: The service that answers queries.
+            tally: Where they are counted.
         """
         self._answer = answer
+        self._tally = tally
         self._lock = threading.Lock()
         self._last: OrderedDict[str, dict[str, object]] = OrderedDict()
 
     def answer(self, exchange: FindExchange) -> None:
         """Let a query be answered, and remember it."""
-        asked_at = datetime.datetime.now(datetime.UTC)
+        asked_at, began = datetime.datetime.now(datetime.UTC), time.monotonic()
         observed = _Observed(exchange)
         try:
             self._answer(observed)
         finally:
             facts = _describe(observed, asked_at)
+            title, status = self._tally.known(exchange.caller), observed.ending.status if observed.ending else None
+            self._tally.count("pylantir_find", title, "abandoned" if status is None else f"{status:04X}")
+            self._tally.note("pylantir_find_duration_seconds", time.monotonic() - began, title)
             with self._lock:
                 self._last[exchange.caller] = facts
                 self._last.move_to_end(exchange.caller)
@@ -55,6 +63,15 @@ class LastQueries:
         with self._lock:
             facts = self._last.get(title) if isinstance(title, str) else None
         return None if facts is None else json.dumps(facts)
+
+    def tell_all(self) -> str:
+        """Give the last query of every title as JSON, without what it asked for."""
+        with self._lock:
+            overview = {
+                title: {name: facts[name] for name in ("at", "address", "matches", "status")}
+                for title, facts in self._last.items()
+            }
+        return json.dumps(overview)
 
     @property
     def titles(self) -> list[str]:

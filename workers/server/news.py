@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.certificates import Verdict
 from pylantir.errors import StoreError
+from pylantir.ipc.tally import Tally
 from workers.child.channel import Channel
 
 logger = logging.getLogger(__name__)
@@ -61,14 +62,19 @@ class News:
         """Seconds until there is something to tell; None: nothing."""
         return max(0.0, self._told_at + TELL_EVERY_S - self._clock()) if self._is_due else None
 
-    def tell(self, channel: Channel, refusals: Mapping[str, int]) -> None:
+    def tell(self, channel: Channel, refusals: Mapping[str, int], associations: int, tally: Tally) -> None:
         """Report to the supervisor, if it is time to."""
         if self.pause_s() == 0:
             self._is_due, self._told_at = False, self._clock()
             verdict = self._certificate
             tls = verdict.text if verdict.is_unusable else None
             warning = verdict.text if verdict.text and not verdict.is_unusable else None
-            channel.report({"database": self.trouble or tls, "warning": warning, "refusals": dict(refusals)})
+            report: dict[str, object] = {
+                "database": self.trouble or tls, "warning": warning, "refusals": dict(refusals),
+                "associations": associations,
+            }  # fmt: skip
+            counted = tally.take_news()
+            channel.report({**report, "tally": counted} if counted else report)
 
     def note_certificate(self, verdict: Verdict) -> None:
         """Log what there is to say of the server's certificate when that changes, and let `status` show it."""

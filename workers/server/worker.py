@@ -19,8 +19,8 @@ from pylantir.dicom.find.encode_responses import Row
 from pylantir.dicom.mpps.service import MppsPorts, MppsService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.bridge import configure_dicom_libraries
-from pylantir.dicom.net.services import Services
 from pylantir.errors import StoreError
+from pylantir.ipc.tally import Tally
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings, MppsSettings
@@ -29,6 +29,7 @@ from pylantir.store.read.worklist import find_item, find_values
 from pylantir.store.schema.engine import open_for_reading
 from workers.child.bootstrap import Context
 from workers.child.channel import Channel
+from workers.server.counting import counting
 from workers.server.last_queries import LastQueries
 from workers.server.news import News
 from workers.server.report_client import ReportClient
@@ -76,9 +77,10 @@ def run(
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, on_failure=news.ring)
-    last_queries = LastQueries(QueryService(settings, find).answer)
+    tally = Tally()
+    last_queries = LastQueries(QueryService(settings, find).answer, tally)
     ports = MppsPorts(report=reports.report, retrieve=retrieve, creator=creator if mpps.own_only else None)
-    services = Services(query=last_queries.answer, report=MppsService(ports).answer)
+    services = counting(last_queries.answer, MppsService(ports).answer, tally, news.ring)
     server = DicomServer(listener, settings, services, on_refusal=news.ring)
 
     look_again()
@@ -100,7 +102,7 @@ def run(
             look_in_s = min(2 * look_in_s, LOOK_AGAIN_CAP_S) if news.trouble else LOOK_AGAIN_AFTER_S
             if news.trouble:
                 look_again()
-            news.tell(context.channel, server.refusals)
+            news.tell(context.channel, server.refusals, server.active_associations, tally)
     server.stop(ASSOCIATIONS_MAY_END_S)
     reports.close()
     engine.dispose()
@@ -110,6 +112,9 @@ def _obey(channel: Channel, last_queries: LastQueries) -> None:
     """Answer what the supervisor passes on: who has asked what."""
     for message in channel.receive():
         if message.get("kind") == "command":
+            if message.get("command") == "last-queries":
+                channel.answer(message.get("id"), text=last_queries.tell_all())
+                continue
             title = message.get("title")
             facts = last_queries.tell(title)
             if facts is not None:

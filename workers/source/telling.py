@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from pylantir.errors import PylantirError
 from pylantir.ipc.batch import LONGEST_TEXT, CycleResult, ValueWarning
+from pylantir.ipc.tally import Tally
 from pylantir.settings import PluginType
 from workers.child.channel import Channel
 
@@ -66,6 +67,7 @@ class CycleTelling:
         self._channel = channel
         self._source = source
         self._plugin = plugin
+        self._tally = Tally()
         self._last_failure: str | None = None
         self._last_trouble: str | None = None
         self._told_kinds: set[tuple[str, str]] = set()
@@ -98,8 +100,11 @@ class CycleTelling:
         if trouble and error is None and trouble != self._last_trouble:
             logger.warning("%s", trouble)
         self._last_trouble = trouble
+        self._tally.count("pylantir_source_cycles", self._source, "ok" if error is None else "failed")
+        self._tally.note("pylantir_source_cycle_duration_seconds", elapsed_s, self._source)
         report: dict[str, object] = {
             "progress": None,
+            "tally": self._tally.take_news(),
             "last_error": trouble,
             "last_counts": dict(result.counts),
             "last_duration_s": round(elapsed_s, 3),

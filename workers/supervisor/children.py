@@ -33,11 +33,22 @@ REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
     "waits_for_window", "progress",
 )  # fmt: skip
-_REPORTED = {*REPORTED_BY_SOURCES, "database", "queue_depth", "refusals", "warning", "left_behind", "log_dropped"}
+_REPORTED = {
+    *REPORTED_BY_SOURCES,
+    "database",
+    "queue_depth",
+    "refusals",
+    "warning",
+    "left_behind",
+    "log_dropped",
+    "associations",
+    "tally",
+}
 """What a child may tell about itself for `status`."""
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
 _LONGEST_VALUE = 4000
+_LONGEST_TALLY = 32 * 1024
 
 logger = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
@@ -260,7 +271,11 @@ class Child:
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
-            self.reports |= {key: _bounded(value) for key, value in values.items() if key in _REPORTED}
+            self.reports |= {
+                key: _bounded(value, _LONGEST_TALLY if key == "tally" else _LONGEST_VALUE)
+                for key, value in values.items()
+                if key in _REPORTED
+            }
             if values.get("useful"):
                 self.life = prove_useful(self.life)
             next_in_s = values.get("next_in_s")
@@ -319,11 +334,11 @@ class Child:
         self.role, self._log = role, log
 
 
-def _bounded(value: object) -> object:
+def _bounded(value: object, longest: int) -> object:
     """Keep what a child reports as long as it is short: `status` has to fit into an answer whatever they all say."""
     if isinstance(value, str):
-        return value[:_LONGEST_VALUE]
-    return value if len(json.dumps(value)) <= _LONGEST_VALUE else None
+        return value[:longest]
+    return value if len(json.dumps(value)) <= longest else None
 
 
 def _describe_exit(code: int) -> str:

@@ -10,7 +10,7 @@ from workers.supervisor.children import Child
 from workers.supervisor.control import Reply
 
 WRITER_COMMANDS = frozenset({"accept", "forget", "set-status", "purge"})
-SERVER_COMMANDS = frozenset({"last-query"})
+SERVER_COMMANDS = frozenset({"last-query", "last-queries"})
 
 
 class Relay:

@@ -103,12 +103,15 @@ class StatusReporter:
             if child.role.role == "mwl-scp":
                 description["refusals"] = child.reports.get("refusals", {})
                 description["warning"] = child.reports.get("warning")
+                description["associations"] = child.reports.get("associations", 0)
         else:
             description |= _describe_source(child, now)
         if child.start_error and life.state is State.BACKOFF:
             description["last_error"] = f"cannot be started: {child.start_error}"
         elif life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
             description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
+        if "tally" in child.reports:
+            description["tally"] = child.reports["tally"]
         description["problem"] = find_problem(description)
         return description
 

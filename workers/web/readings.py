@@ -5,6 +5,7 @@ Lives in the web process; called from its worker threads. The database is only r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -72,8 +73,8 @@ def make_ports(engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest]
         return ask_supervisor(runtime_dir, {"command": "status"}, _STATUS_TIMEOUT_S)
 
     def last_queries() -> Mapping[str, Mapping[str, Any]]:
-        answer = ask_supervisor(runtime_dir, {"command": "queries"}, _STATUS_TIMEOUT_S)
-        queries = answer.get("queries")
+        answer = ask_supervisor(runtime_dir, {"command": "last-queries"}, _STATUS_TIMEOUT_S)
+        queries = json.loads(str(answer.get("text", "{}")))
         return queries if isinstance(queries, dict) else {}
 
     return Ports(

@@ -57,9 +57,8 @@ def lay_out_scanners(queries: Mapping[str, Mapping[str, Any]]) -> list[dict[str,
             "aet": aet,
             "address": query.get("address") or "",
             "when": _ago(query.get("at")),
-            "answered": query.get("answered"),
-            "status": query.get("status") or "",
-            "asked_for": query.get("keys") or {},
+            "answered": query.get("matches"),
+            "status": "no end" if query.get("status") is None else f"0x{query['status']:04X}",
         }
         for aet, query in sorted(queries.items())
     ]

@@ -13,6 +13,7 @@ from dicom_server import ask, association, query, serving, wait_until
 from pylantir.dicom.find.answers import QueryService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.services import Services
+from pylantir.ipc.tally import Tally
 from pylantir.settings import DicomSettings
 from workers.child.channel import Channel
 from workers.server.last_queries import MAX_TITLES, LastQueries
@@ -31,10 +32,10 @@ def test_what_is_refused_is_told_at_a_rate_that_no_stranger_sets() -> None:
         for number in range(50):
             news.ring()
             news.notice()
-            news.tell(channel, {"no place": number})
+            news.tell(channel, {"no place": number}, 0, Tally())
         assert news.pause_s() == TELL_EVERY_S
         now[0] += TELL_EVERY_S
-        news.tell(channel, {"no place": 49})
+        news.tell(channel, {"no place": 49}, 0, Tally())
         assert news.pause_s() is None
         told = theirs.recv(65536)
     assert told.count(b'"refusals"') == 2
@@ -54,7 +55,7 @@ def test_the_last_query_of_each_title_is_kept_with_its_association(bound: socket
             }
         ],
     ) as served:
-        last = LastQueries(served.server._services.query)
+        last = LastQueries(served.server._services.query, Tally())
         served.server._services = Services(query=last.answer)
         assert last.tell("MR1") is None
         for wanted in ("P0", "P1"):
@@ -71,7 +72,7 @@ def test_the_last_query_of_each_title_is_kept_with_its_association(bound: socket
 
 def test_no_more_titles_are_kept_than_a_hospital_has(bound: socket.socket) -> None:
     with serving(bound, lambda _query: ()) as served:
-        last = LastQueries(served.server._services.query)
+        last = LastQueries(served.server._services.query, Tally())
         served.server._services = Services(query=last.answer)
         for number in range(MAX_TITLES + 3):
             with association(served, calling=f"CT{number}") as opened:

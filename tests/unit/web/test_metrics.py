@@ -59,7 +59,7 @@ def test_a_supervisor_that_does_not_answer_is_down() -> None:
 def test_ready_only_when_healthy_and_reasons_named() -> None:
     assert reasons_against(status()) == []
     broken = status(health="degraded")
-    broken["processes"][3] |= {"last_error": "no such file"}
+    broken["processes"][3] |= {"last_error": "no such file", "problem": "no such file"}
     assert reasons_against(broken) == ["a: no such file"]
     assert reasons_against({"health": "starting", "processes": []}) == ["supervisor: starting"]
 
