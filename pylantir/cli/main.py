@@ -327,10 +327,10 @@ def _explain(options: argparse.Namespace) -> int:
     if (options.item is None) == (options.last is None):
         raise WrongUsage("explain takes an ITEM, or --last AE")
     if options.last is not None:
-        from pylantir.cli.explain_last import explain_last
+        from pylantir.cli.explaining.last import explain_last
 
         return explain_last(_load(options), options)
-    from pylantir.cli.explain import explain
+    from pylantir.cli.explaining.item import explain
 
     return explain(_load(options), options)
 

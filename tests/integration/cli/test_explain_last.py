@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
 from sqlalchemy import insert
 
-from pylantir.cli.explain_last import describe
+from pylantir.cli.explaining.last import describe
 from pylantir.settings import DicomSettings, Settings
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import worklist_items
