@@ -90,6 +90,7 @@ class MppsRequest:
         scanner: Calling AE title.
         attributes: The attribute list, or the modification list.
         oddities: What could not be read as it should.
+        repeats: The id of the same report, sent before, of which nobody could tell whether it was stored.
     """
 
     request_id: str
@@ -98,6 +99,12 @@ class MppsRequest:
     scanner: str
     attributes: Attributes
     oddities: Sequence[Oddity] = ()
+    repeats: str = ""
+
+    @property
+    def kept_as(self) -> str:
+        """The id under which its answer is kept."""
+        return self.repeats or self.request_id
 
     def as_json(self) -> dict[str, object]:
         """As it goes to the writer."""
@@ -107,6 +114,7 @@ class MppsRequest:
             "scanner": self.scanner,
             "attributes": self.attributes,
             "oddities": self.oddities,
+            "repeats": self.repeats,
         }
 
 

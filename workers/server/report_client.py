@@ -2,11 +2,14 @@
 
 In: requests from association threads, each of which waits for its answer. Out: frames on the server's one connection to
 the entry queue, driven by a thread of its own, so that it goes on while the main loop lets associations end. When the
-writer restarts, the same frame with the same id is sent again.
+writer restarts, the same frame with the same id is sent again. Where there was no answer in time, nobody can tell
+whether the report was stored: the same report, sent again by the scanner, then gets the answer that was missed.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import selectors
 import socket
 import threading
@@ -14,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pylantir.errors import MppsRefused, WriterUnavailable
@@ -25,6 +28,8 @@ from workers.child.threads import start_thread
 
 ACKNOWLEDGEMENT_GRACE_S = 1.0
 """So long the COMMIT of a report that was ready at the last moment, and its answer, may take."""
+MAX_UNANSWERED = 64
+"""So many reports without an answer are remembered, the latest."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +65,8 @@ class ReportClient:
         self._timeout_s = timeout_s
         self._incoming: deque[_Waiting] = deque()
         self._sent: dict[str, _Waiting] = {}
+        self._unanswered: dict[bytes, str] = {}
+        self._unanswered_lock = threading.Lock()
         self._closing = False
         self._on_failure = on_failure
         self._failure: Exception | None = None
@@ -75,6 +82,7 @@ class ReportClient:
             WriterUnavailable: There was no answer in time.
             MppsRefused: The report is too large: a repeat would be as well.
         """
+        request = self._as_repeat(request)
         expires_at = time.monotonic() + self._timeout_s
         frame = {
             "kind": "report", "cycle": request.request_id, "seq": 1, "expires_at": expires_at,
@@ -88,8 +96,21 @@ class ReportClient:
         self._wake()
         waiting.answered.wait(self._timeout_s + ACKNOWLEDGEMENT_GRACE_S)
         if waiting.answer is None or waiting.answer.get("expired"):
+            self._note_unanswered(request)
             raise WriterUnavailable(f"the writer did not answer within {self._timeout_s:g} s (mpps.timeout)")
         return MppsAnswer.from_json(waiting.answer)
+
+    def _as_repeat(self, request: MppsRequest) -> MppsRequest:
+        """Give a report that got no answer before the id that it had then."""
+        with self._unanswered_lock:
+            earlier = self._unanswered.pop(_content_of(request), None) if self._unanswered else None
+        return replace(request, repeats=earlier) if earlier else request
+
+    def _note_unanswered(self, request: MppsRequest) -> None:
+        with self._unanswered_lock:
+            self._unanswered[_content_of(request)] = request.kept_as
+            if len(self._unanswered) > MAX_UNANSWERED:
+                del self._unanswered[next(iter(self._unanswered))]
 
     def check(self) -> None:
         """Raise what has ended the thread, if something has: without it no report would ever be answered again."""
@@ -147,3 +168,9 @@ class ReportClient:
         with suppress(BlockingIOError):
             while self._wakeup.recv(512):
                 pass
+
+
+def _content_of(request: MppsRequest) -> bytes:
+    """What a report says, whichever request it comes in."""
+    said = json.dumps(replace(request, repeats="").as_json(), sort_keys=True).encode()
+    return hashlib.sha256(said).digest()

@@ -1,7 +1,8 @@
 """Scanners' reports on their way through the entry queue: the frame, and what the writer does with it.
 
 A report waits no longer than the scanner does: one that has expired is not stored any more, because the scanner was
-told that it failed. The monotonic clock is the machine's, so both processes read the same one.
+told that it failed. One that was stored before the writer died is answered whenever it comes. The monotonic clock is
+the machine's, so both processes read the same one.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ def commit_report(engine: Engine, frame: Frame, rules: Rules, *, strict: bool) -
         sqlalchemy.exc.SQLAlchemyError, OSError: It could not be stored just now; the same frame may be given again.
     """
     request, expires_at = _read(frame)
-    expired = write_acknowledgement(frame, summary={"expired": True})
-    if time.monotonic() > expires_at:
-        return expired
     now = datetime.datetime.now(datetime.UTC)
     try:
         answer = record_report(
@@ -46,7 +44,7 @@ def commit_report(engine: Engine, frame: Frame, rules: Rules, *, strict: bool) -
             is_awaited=lambda: time.monotonic() <= expires_at,
         )
     except WriterUnavailable:
-        return expired
+        return write_acknowledgement(frame, summary={"expired": True})
     except Exception as error:
         if is_passing(error):
             raise

@@ -44,6 +44,7 @@ from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_request
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)
 """A repeat comes within seconds: the server waits no longer than `mpps.timeout`."""
+_TOO_LATE = "the report came too late to be stored"
 _ACTIONS = {IN_PROGRESS: "started", COMPLETED: "completed", DISCONTINUED: "discontinued"}
 _ITEMS = worklist_items.c
 
@@ -69,7 +70,8 @@ def record_report(
         strict: As `pylantir.mpps.rules.decide`.
         now: The moment, in UTC.
         today: The local day, YYYYMMDD.
-        is_awaited: Whether the scanner still waits; asked last, as the database may have been locked meanwhile.
+        is_awaited: Whether the scanner still waits; asked last, as the database may have been locked meanwhile. What
+            is stored already is answered all the same.
 
     Raises:
         WriterUnavailable: It does not; nothing has changed.
@@ -77,11 +79,11 @@ def record_report(
     """
     moment = now.isoformat(timespec="microseconds")
     with durable_transaction(engine) as connection:
-        known = connection.scalar(
-            select(mpps_requests.c.answer).where(mpps_requests.c.request_id == request.request_id)
-        )
+        known = connection.scalar(select(mpps_requests.c.answer).where(mpps_requests.c.request_id == request.kept_as))
         if known is not None:
             return MppsAnswer.from_json(json.loads(known))
+        if not is_awaited():
+            raise WriterUnavailable(_TOO_LATE)
         stored = _find_stored(connection, request, strict=strict)
         decision = decide(request, stored, strict=strict)
         changes: list[_ItemChange] = []
@@ -93,9 +95,9 @@ def record_report(
         kept_since = (now - ANSWERS_KEPT).isoformat(timespec="microseconds")
         connection.execute(delete(mpps_requests).where(mpps_requests.c.at < kept_since))
         answer = json.dumps(decision.answer.as_json())
-        connection.execute(insert(mpps_requests), {"request_id": request.request_id, "answer": answer, "at": moment})
+        connection.execute(insert(mpps_requests), {"request_id": request.kept_as, "answer": answer, "at": moment})
         if not is_awaited():
-            raise WriterUnavailable("the report came too late to be stored")
+            raise WriterUnavailable(_TOO_LATE)
     _log(request, decision, changes, unclear)
     return decision.answer
 

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,18 @@ def test_what_the_scanner_no_longer_waits_for_is_not_stored(engine: Engine) -> N
     with engine.connect() as connection:
         for table in (mpps_instances, mpps_requests):
             assert connection.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_what_was_stored_is_answered_though_the_scanner_no_longer_waits(engine: Engine) -> None:
+    request = MppsRequest(
+        request_id="first", operation="create", sop_instance_uid="2.25.9", scanner="MR1", attributes={}
+    )
+    stored = record_report(engine, request, strict=False, now=NOW, today=TODAY)
+    late = record_report(engine, request, strict=False, now=NOW, today=TODAY, is_awaited=lambda: False)
+    repeat = replace(request, request_id="second", repeats="first")
+    assert stored.status == 0
+    assert late == stored
+    assert record_report(engine, repeat, strict=False, now=NOW, today=TODAY) == stored
 
 
 def test_old_answers_are_forgotten(engine: Engine) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,25 @@ def test_without_an_answer_in_time_the_report_has_failed_and_the_next_one_does_n
         assert time.monotonic() - began < 5
         release.set()
         assert client.report(request(2)).comment == "r2"
+
+
+def test_the_same_report_again_gets_the_answer_that_was_missed(address: Path, listener: socket.socket) -> None:
+    release = threading.Event()
+    repeats: list[object] = []
+
+    def before(_producer: Producer, frame: Frame) -> bool:
+        repeats.append(frame["request"]["repeats"])
+        return release.wait(20)
+
+    with running(address, listener, before, timeout_s=0.2) as (client, _):
+        with pytest.raises(WriterUnavailable):
+            client.report(request(1))
+        with pytest.raises(WriterUnavailable):
+            client.report(request(2))
+        release.set()
+        client.report(replace(request(3), scanner="CT1"))
+        client.report(request(4))
+    assert repeats == ["", "r1", "", "r1"]
 
 
 def test_a_report_goes_before_the_batches_that_wait(address: Path, listener: socket.socket) -> None:
