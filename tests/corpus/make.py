@@ -157,6 +157,11 @@ def associations() -> Iterator[Entry]:
     role = item(0x54, struct.pack(">H", len(WORKLIST)) + WORKLIST.encode() + b"\x01\x00")
     yield echoes("a role is proposed", user=user_information(role))
     yield echoes("extended negotiation of an unknown class", user=user_information(item(0x56, b"\x00\x031.2\x01")))
+    cut = item(0x51, struct.pack(">I", 16384)) + b"\x55\x00\x00\x20CORPUS"
+    yield echoes("implementation version name that is cut short", user=item(0x50, cut))
+    yield echoes("two maximum lengths", user=user_information(item(0x51, bytes(4))))
+    yield echoes("user information before the contexts", before=user_information(), user=b"")
+    yield echoes("an even presentation context ID", contexts=proposed(1, VERIFICATION) + proposed(2, WORKLIST))
     yield echoes("no maximum length", user=user_information(length=None))
     yield echoes("a maximum length of 0, any length", user=user_information(length=bytes(4)))
     yield echoes("a maximum length of two bytes", user=user_information(length=b"\x40\x00"))
@@ -365,6 +370,25 @@ def messages() -> Iterator[Entry]:
         ["N-EVENT-REPORT-RSP 0211"],
         "this SOP class has no N-EVENT-REPORT",
     )
+    told = "says that a data set follows; answered without one"
+    yield answered("C-ECHO that announces a data set", echo(data=1), ["C-ECHO-RSP 0000"], told)
+    yield answered("C-ECHO that announces a data set by 0", echo(data=0), ["C-ECHO-RSP 0000"], told)
+    with_data = echo(data=1) + fragments(ECHO, IDENTIFIER) + echo(message_id=2)
+    yield answered("C-ECHO with a data set", with_data, ["C-ECHO-RSP 0000", "C-ECHO-RSP 0000"], told)
+    yield answered(
+        "N-GET that announces a data set",
+        bare(0x0110, GET, requested=RETRIEVE, data=1, more=uid),
+        ["N-GET-RSP 0000"],
+        told,
+    )
+    cancelling = bare(0x0FFF, FIND, message_id=1, data=1) + fragments(FIND, IDENTIFIER) + echo()
+    yield answered("C-CANCEL with a data set, of nothing", cancelling, ["C-ECHO-RSP 0000"])
+    empty = pdu(4, b"") + echo()
+    yield answered("a P-DATA-TF with nothing in it", empty, ["C-ECHO-RSP 0000"])
+    asked = command(0x0020, affected=WORKLIST, data=1)
+    parts = [(FIND, 1, asked), (FIND, 3, b""), (FIND, 0, IDENTIFIER), (FIND, 2, b"")]
+    split = pdu(4, b"".join(fragment(*part)[6:] for part in parts))
+    yield answered("fragments in one PDU, the last ones empty", split, found)
     late = bare(0x0FFF, FIND, message_id=None, more=us(0x0120, 1))
     yield answered("C-CANCEL of nothing", late + echo(), ["C-ECHO-RSP 0000"])
     two = echo() + echo(message_id=2)

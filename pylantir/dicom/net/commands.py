@@ -60,7 +60,8 @@ class Command:
         sop_class: Affected or Requested, whichever element it stands in; None where it stands in neither.
         instance_uid: As `sop_class`.
         has_data: Whether a data set follows.
-        responded_to: Of a C-CANCEL: the message ID of the request to cancel.
+        ignores_data: It says that one follows, which its operation never has: should one come, it is ignored.
+        responded_to: Of a C-CANCEL: the message ID of the request to cancel, where it stands as its own as well.
         attributes: Of an N-GET: the tags that are wanted; empty for all.
         oddities: What is wrong with it and does not matter, in words.
     """
@@ -70,6 +71,7 @@ class Command:
     sop_class: str | None
     instance_uid: str | None
     has_data: bool
+    ignores_data: bool = False
     responded_to: int | None = None
     attributes: tuple[int, ...] = ()
     oddities: tuple[str, ...] = ()
@@ -96,6 +98,10 @@ def read_command(data: bytes) -> Command:
         found.append(uid)
     if found[0] is None and operation is not Operation.C_CANCEL:
         oddities.append(f"its {operation} names no SOP class; taken for the presentation context's")
+    data_set_type = _number(elements.get(_DATA_SET_TYPE))
+    ignores_data = operation in _NEVER_WITH_DATA and data_set_type not in {None, _WITHOUT_DATA}
+    if ignores_data:
+        oddities.append(f"its {operation} says that a data set follows; answered without one")
     attributes = elements.get(_ATTRIBUTES, b"")
     words = struct.unpack_from(f"<{len(attributes) // 4 * 2}H", attributes)
     return Command(
@@ -103,8 +109,9 @@ def read_command(data: bytes) -> Command:
         message_id=message_id,
         sop_class=found[0],
         instance_uid=found[1],
-        has_data=_has_data(operation, _number(elements.get(_DATA_SET_TYPE))),
-        responded_to=_number(elements.get(_RESPONDED_TO)),
+        has_data=_has_data(operation, data_set_type),
+        ignores_data=ignores_data,
+        responded_to=_number(elements.get(_RESPONDED_TO)) if _RESPONDED_TO in elements else message_id,
         attributes=tuple(group << 16 | element for group, element in zip(words[::2], words[1::2], strict=True)),
         oddities=tuple(oddities),
     )
@@ -137,12 +144,12 @@ def _operation(field: int | None) -> Operation:
 
 
 def _has_data(operation: Operation, kind: int | None) -> bool:
+    if operation in _NEVER_WITH_DATA:
+        return False
     if kind is not None:
         return kind != _WITHOUT_DATA
     if operation in _ALWAYS_WITH_DATA:
         return True
-    if operation in _NEVER_WITH_DATA:
-        return False
     raise ProtocolError(Reason.PROTOCOL, f"its {operation} does not say whether a data set follows")
 
 

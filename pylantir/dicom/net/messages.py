@@ -48,6 +48,7 @@ class MessageAssembler:
         self._command: Command | None = None
         self._kept = bytearray()
         self._received_bytes = 0
+        self._ignored_context: int | None = None
 
     def add(self, context_id: int, control: int, fragment: bytes) -> Message | None:
         """Add a fragment; gives the message when this was its last.
@@ -55,6 +56,8 @@ class MessageAssembler:
         Raises:
             ProtocolError: A fragment that does not belong here, or a message beyond the bounds.
         """
+        if self._is_ignored(context_id, control):
+            return None
         self._check_place(context_id, control, len(fragment))
         if len(self._kept) + len(fragment) <= self._limit:
             self._kept += fragment
@@ -65,6 +68,7 @@ class MessageAssembler:
             if command.has_data:
                 self._command, self._kept, self._received_bytes = command, bytearray(), 0
                 return None
+            self._ignored_context = context_id if command.ignores_data else None
             return self._finish(Message(context_id=context_id, command=command))
         whole = Message(
             context_id=context_id, command=self._command, data=bytes(self._kept), data_bytes=self._received_bytes
@@ -76,6 +80,14 @@ class MessageAssembler:
         if self._command is None:
             return MAX_COMMAND_BYTES
         return MAX_IDENTIFIER_BYTES if self._command.operation is Operation.C_FIND else MAX_MESSAGE_BYTES
+
+    def _is_ignored(self, context_id: int, control: int) -> bool:
+        """Whether it is a data set of a request that can have none and has been answered without."""
+        if control & IS_COMMAND or self._started_at is not None or context_id != self._ignored_context:
+            return False
+        if control & IS_LAST:
+            self._ignored_context = None
+        return True
 
     def _check_place(self, context_id: int, control: int, length: int) -> None:
         if self._started_at is None:

@@ -110,7 +110,8 @@ def read_request(request: bytes) -> AssociationRequest:
         elif kind == _CONTEXT_RQ:
             contexts.append(_context(content))
         elif kind == _USER_INFORMATION:
-            user |= dict(_items(content))
+            # None of these decides anything: what is cut short is left out.
+            user |= dict(_items(content, forgiving=True))
     return AssociationRequest(
         called=_title(body[_CALLED]),
         calling=_title(body[_CALLING]),
@@ -180,13 +181,20 @@ def _context(content: bytes) -> ProposedContext:
     )
 
 
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Read items or sub-items. A few bytes at the end that are no item are padding."""
+def _items(data: bytes, *, forgiving: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Read items or sub-items. A few bytes at the end that are no item are padding.
+
+    Args:
+        data: One after the other.
+        forgiving: The last one may be longer than what is left; it is left out.
+    """
     start = 0
     while len(data) - start >= _ITEM_HEADER_BYTES:
         kind, _, length = struct.unpack_from(">BBH", data, start)
         end = start + _ITEM_HEADER_BYTES + length
         if end > len(data):
+            if forgiving:
+                return
             text = f"the item of type {kind:02X}H in its association request is longer than what is left"
             raise ProtocolError(Reason.UNREADABLE_REQUEST, text)
         yield kind, data[start + _ITEM_HEADER_BYTES : end]

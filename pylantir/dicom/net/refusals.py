@@ -1,22 +1,29 @@
 """What was refused or aborted: one log line each, at a rate that no stranger sets, and a count for `status`.
 
 Lives in the server process. Who was refused and why comes in. The same reason from the same address is logged at most
-once a minute; another reason is logged at once. Every refusal is counted by its reason.
+once a minute; another reason is logged at once, and so is what else was wrong with a message. Every refusal is counted
+by its reason.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 EVERY_S = 60.0
 MAX_REMEMBERED = 1024
 """So many pairs of address and reason are kept; the one that was told longest ago is forgotten first."""
+MAX_KINDS = 20
+"""So many different things that were wrong are told of one address and reason in a minute."""
+_GIVEN = re.compile(r"\"[^\"]*\"|'[^']*'|[0-9A-F]{8}|\d+")
+"""What a peer can put into a text: the same mistake with another value is the same mistake."""
 
 
 class Reason(enum.StrEnum):
@@ -90,7 +97,8 @@ class Refusals:
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._last: dict[tuple[str, str], tuple[float, int]] = {}
+        self._last: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -111,20 +119,36 @@ class Refusals:
             self._counts[reason.value] += 1
         self._on_change()
         if not is_told:
-            self._tell(reason.value, logging.INFO if reason in _ORDINARY else logging.WARNING, peer, text)
+            level = logging.INFO if reason in _ORDINARY else logging.WARNING
+            self._tell((peer.host, reason, _GIVEN.sub("", text)), level, peer, text)
 
     def tolerate(self, peer: Peer, text: str) -> None:
         """Log, at the same rate, what was wrong and was served nevertheless."""
-        self._tell(text, logging.WARNING, peer, text)
+        self._tell((peer.host, "tolerated", text), logging.WARNING, peer, text)
 
-    def _tell(self, key: str, level: int, peer: Peer, text: str) -> None:
+    def _tell(self, key: tuple[str, str, str], level: int, peer: Peer, text: str) -> None:
         now = self._clock()
         with self._lock:
-            told_at, untold = self._last.pop((peer.host, key), (-EVERY_S, 0))
+            if key not in self._last and not self._may_tell_more(*key[:2], now):
+                key = (*key[:2], "")
+            told_at, untold = self._last.pop(key, (-EVERY_S, 0))
             is_due = now - told_at >= EVERY_S
-            self._last[peer.host, key] = (now, 0) if is_due else (told_at, untold + 1)
-            if len(self._last) > MAX_REMEMBERED:
-                del self._last[next(iter(self._last))]
+            self._last[key] = (now, 0) if is_due else (told_at, untold + 1)
+            _forget_oldest(self._last)
         if is_due:
             more = f" ({untold} more since the last such line)" if untold else ""
             self._logger.log(level, "connection from %s: %s%s", peer, text, more)
+
+    def _may_tell_more(self, host: str, reason: str, now: float) -> bool:
+        """Count what is told for the first time: whoever makes ever new mistakes does not fill the log."""
+        began_at, kinds = self._kinds.pop((host, reason), (now, 0))
+        if now - began_at >= EVERY_S:
+            began_at, kinds = now, 0
+        self._kinds[host, reason] = (began_at, kinds + 1)
+        _forget_oldest(self._kinds)
+        return kinds < MAX_KINDS
+
+
+def _forget_oldest(remembered: dict[Any, Any]) -> None:
+    if len(remembered) > MAX_REMEMBERED:
+        del remembered[next(iter(remembered))]

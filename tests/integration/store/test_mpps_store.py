@@ -172,12 +172,12 @@ def test_what_was_stored_is_answered_though_the_scanner_no_longer_waits(engine: 
     request = MppsRequest(
         request_id="first", operation="create", sop_instance_uid="2.25.9", scanner="MR1", attributes={}
     )
-    stored = record_report(engine, request, strict=False, now=NOW, today=TODAY)
-    late = record_report(engine, request, strict=False, now=NOW, today=TODAY, is_awaited=lambda: False)
+    stored = record_report(engine, request, RULES, strict=False, now=NOW, today=TODAY)
+    late = record_report(engine, request, RULES, strict=False, now=NOW, today=TODAY, is_awaited=lambda: False)
     repeat = replace(request, request_id="second", repeats="first")
     assert stored.status == 0
     assert late == stored
-    assert record_report(engine, repeat, strict=False, now=NOW, today=TODAY) == stored
+    assert record_report(engine, repeat, RULES, strict=False, now=NOW, today=TODAY) == stored
 
 
 def test_old_answers_are_forgotten(engine: Engine) -> None:

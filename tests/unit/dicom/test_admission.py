@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pylantir.dicom.net.admission import MAX_REQUEST_BYTES, Admission, Occupant, Place, Refusal
 from pylantir.dicom.net.negotiation import read_request
-from pylantir.dicom.net.refusals import EVERY_S, MAX_REMEMBERED, Peer, ProtocolError, Reason, Refusals
+from pylantir.dicom.net.refusals import EVERY_S, MAX_KINDS, MAX_REMEMBERED, Peer, ProtocolError, Reason, Refusals
 from pylantir.settings import DicomSettings, ScannerProfile
 
 UNKNOWN_CALLING, UNKNOWN_CALLED, TOO_MANY = b"\x01\x01\x03", b"\x01\x01\x07", b"\x02\x03\x02"
@@ -168,6 +168,31 @@ def test_a_reason_is_told_once_a_minute_per_host_and_another_reason_at_once(capl
         "connection from 10.0.0.1 (MR1 calls PYLANTIR): refused: title (999 more since the last such line)",
     ]
     assert refusals.counts == {"called AE title": 1002, "application context": 1}
+
+
+def test_another_mistake_in_a_message_is_told_at_once_and_the_same_with_another_value_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = Refusals(logging.getLogger("refusals"), clock=lambda: 0.0)
+    told = [
+        "N-DELETE refused: status 0x0211, this SOP class has no N-DELETE",
+        "N-CREATE refused: status 0x0118, the request is for another SOP class",
+        'refused: "A" is not in allowed_aet',
+        "refused: its calling AE title is blank",
+        "aborted: it announces a PDU of 2000000 bytes",
+    ]
+    untold = ['refused: "B" is not in allowed_aet', "aborted: it announces a PDU of 3000000 bytes"]
+    for text in told + untold:
+        refusals.add(Reason.MESSAGE, Peer(host="10.0.0.1"), text)
+    assert [record.getMessage() for record in caplog.records] == [f"connection from 10.0.0.1: {text}" for text in told]
+
+
+def test_ever_new_mistakes_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals(logging.getLogger("refusals"), clock=lambda: 0.0)
+    for number in range(1000):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        refusals.add(Reason.MESSAGE, Peer(host="10.0.0.1"), f"C-FIND refused: {word}")
+    assert len(caplog.records) == MAX_KINDS + 1
 
 
 def test_what_is_tolerated_is_told_and_not_counted(caplog: pytest.LogCaptureFixture) -> None:

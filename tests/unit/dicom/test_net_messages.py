@@ -76,6 +76,13 @@ def test_every_request_is_served_or_gets_a_status_that_says_why(
     assert refusal is None or (refusal.status in {0x0118, 0x0122, 0x0211} and refusal.comment)
 
 
+def test_a_cancel_names_its_request_in_either_element() -> None:
+    responded_to = bytes.fromhex("00002001 02000000 0700".replace(" ", ""))
+    assert read_command(command(0x0FFF, message_id=None, more=responded_to)).responded_to == 7
+    assert read_command(command(0x0FFF, message_id=7)).responded_to == 7
+    assert read_command(command(0x0FFF, message_id=9, more=responded_to)).responded_to == 7
+
+
 def test_what_is_too_long_is_not_kept() -> None:
     assembler = MessageAssembler()
     assembler.add(3, IS_COMMAND | IS_LAST, command(0x0020, affected=WORKLIST, data=1))
