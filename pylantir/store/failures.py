@@ -1,9 +1,9 @@
-"""What a failure of the database means: whether it passes by itself, by the error codes of SQLite and PostgreSQL. Pure.
+"""Classifies failures of the database by the error codes of SQLite and PostgreSQL. Pure.
 
-A failure is one of three things. *Passing*: the database takes nothing just now, whatever it is given (lock, disk,
-connection, broken file); the writer waits and tries the same again. Any other failure while frames are stored is *this
-frame's*: the frame is given up after three tries, while others are stored. Any other failure while the tables are made
-ready is *this schema's* (`SchemaMismatch`): no attempt can succeed until somebody has looked at the file.
+There are three kinds. *Passing*: the database accepts nothing now (lock, disk, connection, broken file); the writer
+waits and tries the same again. *This frame's*: any other failure while the writer stores frames; it gives up the frame
+after three tries and stores the others meanwhile. *This schema's* (`SchemaMismatch`): any other failure while the
+writer prepares the tables; no attempt can succeed until somebody has looked at the file.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _PASSING_IN_POSTGRESQL = (
 
 
 def is_passing(error: BaseException) -> bool:
-    """Say whether the database takes nothing just now, so that the same may be given again later.
+    """Return whether the database accepts nothing now, so that the caller may try the same again later.
 
-    What happened first decides: a full disk ends the transaction, and then the savepoint is not found either.
+    The first error decides: after a full disk has ended the transaction, its savepoint is missing as well.
     """
     if isinstance(error, OSError | StoreError):
         return True
@@ -69,7 +69,7 @@ def describe_failure(error: BaseException) -> str:
 
 @contextmanager
 def telling_the_first_cause() -> Iterator[None]:
-    """Raise what happened first."""
+    """Raise the first error instead of its consequences."""
     try:
         yield
     except DBAPIError as error:

@@ -1,8 +1,8 @@
-"""What operators may change in the worklist, and deciding anew what is stored when the configuration has changed.
+"""Carries out operators' commands on the worklist, and applies a changed configuration to the stored items.
 
-Lives in the writer, which carries the commands out between two batches. Every change of an item goes through the same
-decision as a sync (`WorkingSet`), so what a command frees another record takes at once, and what nobody gives is not
-revived. Everything is audited under the command's name.
+Lives in the writer, which carries out commands between two batches. Every change of an item goes through the same
+decision as a sync (`WorkingSet`): another record takes a freed number at once, and an item that no source gives does
+not come back. The audit log names the command.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from pylantir.store.schema.tables import (
 SETTABLE_STATUSES = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED, CANCELED)
 _RULES_FACT = "rules"
 _DECISION = 2
-"""Which rules of merging the program has: where a database follows earlier ones, it is decided anew at the start."""
+"""Version of the program's merging rules; the writer decides again at its start if the database has an older one."""
 _ENTRIES = source_entries.c
 _ITEMS = worklist_items.c
 
 
 def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> str:
-    """Carry out an operator's command as it came over the control socket; tells what was done.
+    """Carry out an operator's command from the control socket; return what was done.
 
     Raises:
-        CommandRefused: It cannot be carried out, or is malformed.
+        CommandRefused: The command cannot be carried out or is malformed.
     """
     item, dry_run = command.get("item"), command.get("dry_run") is True
     match command.get("command"):
@@ -55,13 +55,13 @@ def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> st
 
 
 def forget_source(engine: Engine, source: str, rules: Rules, *, dry_run: bool = False) -> str:
-    """Withdraw everything that a source still claims which is disabled or no longer configured.
+    """Withdraw all records of a source that is disabled or no longer configured.
 
     Returns:
         What was done, for the operator.
 
     Raises:
-        CommandRefused: The source is enabled, or has left nothing.
+        CommandRefused: The source is enabled or has no records.
     """
     if source in rules.ranks:
         raise CommandRefused(
@@ -89,14 +89,14 @@ def forget_source(engine: Engine, source: str, rules: Rules, *, dry_run: bool = 
 def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Rules, *, dry_run: bool = False) -> str:
     """Set an item's status by hand, for scanners that do not report.
 
-    As after a scanner's report no source changes the item any more; SCHEDULED gives it back to its sources.
+    The item then counts as if a scanner had reported; SCHEDULED gives it back to its sources.
 
     Returns:
         What was done, for the operator.
 
     Raises:
-        CommandRefused: No such item or status, no reason was given, or the item would not keep the status: then nothing
-            has changed.
+        CommandRefused: There is no such item or status, the reason is missing, or the item would not keep the status;
+            nothing has changed.
     """
     if status not in SETTABLE_STATUSES:
         raise CommandRefused(f'no status "{status}"; there are: {", ".join(SETTABLE_STATUSES)}')
@@ -135,10 +135,10 @@ def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Ru
 
 
 def apply_rules(engine: Engine, rules: Rules) -> int:
-    """Decide anew about everything that a changed configuration may have changed.
+    """Decide again about all records that a changed configuration may affect.
 
-    Priorities and the matching rule that the stored items follow are kept in the database; when they are the present
-    ones there is nothing to do.
+    The database keeps the priorities and the matching rule that its items follow; if they have not changed, nothing
+    happens.
 
     Returns:
         How many items were changed.
@@ -149,7 +149,7 @@ def apply_rules(engine: Engine, rules: Rules) -> int:
     with engine.begin() as connection:
         if connection.scalar(select(facts.value).where(facts.name == _RULES_FACT)) == present:
             return 0
-        # Where one source alone speaks of a patient, no rule decides anything.
+        # If only one source has records of a patient, the rules make no difference.
         patients = _patients(
             connection,
             select(_ENTRIES.patient_id)
@@ -170,7 +170,7 @@ def apply_rules(engine: Engine, rules: Rules) -> int:
 
 
 def restore_items(engine: Engine, rules: Rules) -> int:
-    """Decide anew about live records whose item is not there: the file was repaired, or cleaned by somebody.
+    """Decide again about live records whose item is missing because somebody repaired or cleaned the file.
 
     Returns:
         How many items were changed.

@@ -1,7 +1,7 @@
-"""Storing what scanners report: the decision, its traces and its answer in one transaction.
+"""Stores scanners' reports: the decision, its audit lines and its answer in one transaction.
 
-Lives in the writer. A request comes in, the answer goes out after the COMMIT. From its first report on an item's status
-is the scanner's. Whatever is not committed was not answered, and may be asked again.
+Lives in the writer. In: a request; out: its answer, after the COMMIT. From the first report on, the scanner sets the
+item's status. A request that was not committed is not answered; the scanner may repeat it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from pylantir.store.schema.engine import durable_transaction
 from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)
-"""A repeat comes within seconds: the server waits no longer than `mpps.timeout`."""
+"""A repeat arrives within seconds, because the server waits no longer than `mpps.timeout`."""
 _TOO_LATE = "the report came too late to be stored"
 _ACTIONS = {IN_PROGRESS: "started", COMPLETED: "completed", DISCONTINUED: "discontinued"}
 _ITEMS = worklist_items.c
@@ -61,21 +61,21 @@ def record_report(
     today: str,
     is_awaited: Callable[[], bool] = lambda: True,
 ) -> MppsAnswer:
-    """Decide on a report and store what becomes of it; returns after the COMMIT.
+    """Decide on a report and store the result; returns after the COMMIT.
 
     Args:
         engine: The database, opened for writing.
         request: The scanner's request.
         rules: Priorities and the matching rule.
         strict: As `pylantir.mpps.rules.decide`.
-        now: The moment, in UTC.
+        now: The time, in UTC.
         today: The local day, YYYYMMDD.
-        is_awaited: Whether the scanner still waits; asked last, as the database may have been locked meanwhile. What
+        is_awaited: Tells whether the scanner still waits; called last, because the database may have been locked. What
             is stored already is answered all the same.
 
     Raises:
-        WriterUnavailable: It does not; nothing has changed.
-        sqlalchemy.exc.SQLAlchemyError: It could not be stored just now; nothing has changed.
+        WriterUnavailable: The scanner no longer waits; nothing has changed.
+        sqlalchemy.exc.SQLAlchemyError: The report could not be stored now; nothing has changed.
     """
     moment = now.isoformat(timespec="microseconds")
     with durable_transaction(engine) as connection:
@@ -104,7 +104,7 @@ def record_report(
 
 @dataclass(frozen=True, slots=True)
 class _ItemChange:
-    """One item, found by a rule just now or linked before, and its status before and after."""
+    """One item of the report, newly found or linked before, with its status before and after."""
 
     item_id: int
     patient_id: str | None
@@ -130,11 +130,11 @@ def _store(
     now: str,
     today: str,
 ) -> tuple[list[_ItemChange], Sequence[int]]:
-    """Store an instance; return what it makes of its items, and the items between which nothing decides."""
+    """Store an instance; return the changes to its items, and the candidates if more than one item fits."""
     instance = decision.instance
     if instance is None:
         return [], ()
-    # What was not in the worklist when the exam began may have come meanwhile.
+    # An item that was missing when the exam began may have arrived meanwhile.
     linked = Linked(()) if instance.item_ids else _find_links(connection, instance, today)
     new_links = linked.links
     instance = replace(instance, item_ids=(*instance.item_ids, *(link.item_id for link in new_links)))
@@ -153,7 +153,7 @@ def _store(
 
 
 def _decide_anew(connection: Connection, changes: Sequence[_ItemChange], rules: Rules, *, actor: str, now: str) -> None:
-    """Decide anew about the patients of a report: what it changes may free a number, or follow its sources now."""
+    """Decide again about the patients of a report: it may free a number, or let an item follow its sources again."""
     working = WorkingSet(connection, rules, actor=actor, now=now)
     working.load(change.patient_id for change in changes if change.patient_id)
     # A row of an earlier version that no record could be made of is the scanner's concern alone.
@@ -173,7 +173,7 @@ def _find_links(connection: Connection, instance: MppsInstance, today: str) -> L
 
 
 def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate]:
-    """The items that might be meant, by every sign there is."""
+    """Return the items that the report may mean, by every identifier in it."""
     study_uids = {step.study_uid for step in clues.steps if step.study_uid}
     accessions = {step.accession_number for step in clues.steps if step.accession_number}
     by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
@@ -185,7 +185,7 @@ def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate
     rows = list(connection.execute(select(worklist_items).where(or_(*indexed))).mappings())
     found = {row[name] for row in rows for name in ("study_instance_uid", "generated_study_uid")}
     if any(may_be_generated(uid) for uid in study_uids - found):
-        # One of ours under another patient ID: without an index, so only now.
+        # The UID is one that Pylantir made, but the patient ID differs: no index helps, so this look-up comes last.
         known = {row["id"] for row in rows}
         everywhere = connection.execute(select(worklist_items).where(by_uid)).mappings()
         rows += [row for row in everywhere if row["id"] not in known]
@@ -255,7 +255,7 @@ def _audit(
     changes: Sequence[_ItemChange],
     now: str,
 ) -> None:
-    """Write a row per item, or one without an item."""
+    """Write one audit row per item, or a single row without an item."""
     common = {"mpps": instance.sop_instance_uid, **said}
     rows: list[tuple[int | None, str | None, Mapping[str, object]]] = []
     for change in changes:

@@ -1,6 +1,6 @@
-"""Letting go of what is old: items by an operator's word, history by the configuration. Lives in the writer.
+"""Deletes old items on an operator's command, and old history as configured. Lives in the writer.
 
-Everything goes in portions, each a transaction of its own, so that a scanner's report is answered between two of them.
+It deletes in portions, each in its own transaction, so that the writer can answer scanners' reports in between.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _ENTRIES = source_entries.c
 
 
 def purge_items(engine: Engine, before: str, rules: Rules, *, dry_run: bool = False) -> Generator[None, None, str]:
-    """Delete the items scheduled before a day that no source gives any more; what was audited about them stays.
+    """Delete items that are scheduled before a day and that no source gives any more; their audit lines stay.
 
-    What they kept from other patients' records (an accession number, a study UID) those records get at once.
+    Records of other patients that were refused because of these items' numbers are admitted at once.
 
     Args:
         engine: The database.
@@ -44,7 +44,7 @@ def purge_items(engine: Engine, before: str, rules: Rules, *, dry_run: bool = Fa
     Returns:
         What was done, for the operator.
     """
-    # By the patient, which has an index; a look-up in the list of all items that are given would never end.
+    # Look up by patient, which has an index; searching the list of all claimed items would take too long.
     given = (
         select(_ENTRIES.id)
         .where(_ENTRIES.patient_id == _ITEMS.patient_id, _ENTRIES.item_id == _ITEMS.id, _ENTRIES.state != WITHDRAWN)
@@ -89,7 +89,7 @@ def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rul
 
 
 def _last_words(item: RowMapping, now: str) -> dict[str, object]:
-    """The audit log's row about a deleted item: with its values, from which its earlier rows can be followed back."""
+    """Return the audit log's row about a deleted item, with its values, so that its earlier rows can be understood."""
     changes = {name: [value, None] for name, value in item.items() if value is not None and name not in NOT_AUDITED}
     return {
         "at": now,
@@ -102,16 +102,16 @@ def _last_words(item: RowMapping, now: str) -> dict[str, object]:
 
 
 def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | None, now: datetime) -> Iterator[int]:
-    """Delete what the configuration does not keep of the audit log and of `sync_runs`.
+    """Delete rows of the audit log and of `sync_runs` that are older than configured.
 
     Args:
         engine: The database.
-        audit_days: So many days of the audit log are kept; None keeps all.
-        runs_days: So many days of `sync_runs` are kept, and in any case each source's last run; None keeps all.
+        audit_days: Days of the audit log to keep; None keeps all.
+        runs_days: Days of `sync_runs` to keep; each source's last run always stays; None keeps all.
         now: The time, in UTC.
 
     Yields:
-        How many rows went, after each portion.
+        The number of deleted rows, after each portion.
     """
     while audit_days is not None and (count := _prune_audit(engine, _days_before(now, audit_days))):
         yield count
@@ -120,7 +120,7 @@ def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | No
 
 
 def _prune_audit(engine: Engine, before: str) -> int:
-    """Delete a portion of the oldest lines; they are numbered as they came."""
+    """Delete a portion of the oldest lines; line numbers follow the order of time."""
     oldest = select(audit_log.c.id, audit_log.c.at).order_by(audit_log.c.id).limit(PORTION)
     with engine.begin() as connection:
         ids = [number for number, at in connection.execute(oldest).all() if at < before]
@@ -146,7 +146,7 @@ def _prune_runs(engine: Engine, before: str) -> int:
 _LAST_RUNS: Select[tuple[int]] = (
     select(func.max(sync_runs.c.id)).where(sync_runs.c.error.is_(None)).group_by(sync_runs.c.data_source)
 )
-"""The last successful run of each source: where an incremental one goes on from."""
+"""The last successful run of each source; an incremental source continues from it."""
 
 
 def _days_before(now: datetime, days: int) -> str:

@@ -67,7 +67,7 @@ class Item:
 
     @property
     def touched(self) -> bool:
-        """Whether a scanner has reported on the item; no source changes it any more."""
+        """Whether a scanner has reported on the item."""
         return bool(self.values["scanner_touched"])
 
 

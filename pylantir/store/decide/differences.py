@@ -1,7 +1,8 @@
-"""What the sources do not agree about, for an operator to look at: the entries of `pylantir conflicts`. Pure.
+"""Lists the differences between sources that an operator should look at: the entries of `pylantir conflicts`. Pure.
 
-They are computed anew with every decision about a patient, so an entry goes when its difference is gone. What is new is
-told once, in the log and in the audit log.
+Every decision about a patient computes them again, so an entry disappears with its difference. A new difference is
+reported once in the log and once in the audit log.
+Glossary: wish (docs/explanation/glossary.md).
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ class Difference:
     """One entry.
 
     Attributes:
-        kind: `kept_apart`: two items that agree in their numbers and are not the same step; `differs`: sources that
-            disagree about a field of one item; `wish`: what a source says about an item that is the scanner's.
+        kind: `kept_apart`: two items whose numbers agree but that are different steps; `differs`: sources give
+            different values for a field of one item; `wish`: a source's value for an item only the scanner changes.
         items: The numbers of the items.
-        sources: Who disagrees, the one that counts first.
+        sources: The sources that differ, the winning one first.
         records: The keys of their records.
-        fields: Worklist field -> the value that counts, and the one that does not (None both between two items).
+        fields: Worklist field -> the winning value and the other one (both None between two items).
     """
 
     kind: str
@@ -40,17 +41,17 @@ class Difference:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What stays the same while the difference lasts."""
+        """Return the part of the entry that does not change while the difference lasts."""
         return self.kind, self.items, self.sources, self.records
 
 
 def find_differences(decision: GroupDecision, ids: Sequence[int], stored: Iterable[Difference]) -> list[Difference]:
-    """List what there is to tell about one patient.
+    """List the differences about one patient.
 
     Args:
-        decision: What was decided.
+        decision: The decision about the patient.
         ids: The number of each of its items, in their order.
-        stored: What was told before; a record that another one has left is told until it follows.
+        stored: The entries so far. If one of two joined records moved away, the entry stays until the other follows.
 
     Returns:
         The entries, each with another `place`.
@@ -92,7 +93,7 @@ _Place = tuple[ItemDecision, Claim]
 def _left_behind(
     decision: GroupDecision, number: Mapping[int, int], stored: Iterable[Difference]
 ) -> list[tuple[_Place, _Place]]:
-    """Pairs of records that were one item until one of them moved to another day."""
+    """Return pairs of records that were one item until one of them moved to another day."""
     were_one: dict[int, list[_Place]] = {}
     by_key: dict[tuple[str, str], _Place] = {}
     for item in decision.items:

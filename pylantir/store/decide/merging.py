@@ -1,4 +1,4 @@
-"""What the records of one step say together: one value per field, and what was said in vain. Pure."""
+"""Merges the records of one step: one value per field, and the values that lost. Pure."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ OF_THE_PATIENT = frozenset(
     {*IDENTITY, "patient_weight_lb", "pregnancy_status", "medical_alerts", "allergies", "special_needs",
      "patient_state", ATTRIBUTES_FIELD}
 )  # fmt: skip
-"""What a record that contradicts the item's identity must not add: it may be another person's."""
+"""Fields that a record must not add if it contradicts the item's identity: it may be about another person."""
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
 def merge_fields(members: Sequence[Claim]) -> tuple[dict[str, str], tuple[Conflict, ...]]:
-    """Take each field from the first record that gives it, and the identity from one mouth.
+    """Take each field from the first record that gives it, and the identity from a single record.
 
-    Name, birth date and sex are the first record's. Another one completes them, and says something about the patient,
-    only if it contradicts none of the three.
+    Name, birth date and sex come from the first record. Another record completes them, and adds fields about the
+    patient, only if it contradicts none of the three.
 
     Args:
         members: The records of one step, the owner's first.
 
     Returns:
-        Worklist field -> value, and what the later records say otherwise.
+        Worklist field -> value, and the differing values of later records.
     """
     owner, others = members[0], members[1:]
     merged = dict(owner.fields)
@@ -63,7 +63,7 @@ def merge_fields(members: Sequence[Claim]) -> tuple[dict[str, str], tuple[Confli
 
 
 def find_wishes(members: Sequence[Claim], item: Item) -> tuple[Conflict, ...]:
-    """What the sources say otherwise about an item that is the scanner's."""
+    """Return the values of sources that differ from an item that only the scanner may change."""
     wishes = []
     for claim in members:
         for name, value in claim.fields.items():
@@ -80,10 +80,10 @@ def find_wishes(members: Sequence[Claim], item: Item) -> tuple[Conflict, ...]:
 
 
 def merge_attributes(first: str, second: str) -> tuple[str, str]:
-    """Join two records' `dicom_attributes` per attribute; the first record wins.
+    """Merge the `dicom_attributes` of two records; for each attribute the first record wins.
 
     Returns:
-        The joined attributes, and those of the second record that lost ("" if none did).
+        The merged attributes, and those of the second record that lost ("" if none did).
     """
     stronger, weaker = json.loads(first), json.loads(second)
     lost = {path: values for path, values in weaker.items() if stronger.get(path, values) != values}
@@ -91,7 +91,7 @@ def merge_attributes(first: str, second: str) -> tuple[str, str]:
 
 
 def _says_otherwise(name: str, present: str, value: str) -> bool:
-    """Whether a value differs from the one that counts; a year beside a day of that year does not."""
+    """Whether a value differs from the winning one; a year does not differ from a day of that year."""
     if name == BIRTH_DATE and present:
         return fuller_birth_date(present, value) is None
     return present != value

@@ -1,4 +1,4 @@
-"""Whether two person names can belong to one person: accents, letter case, order and punctuation do not count. Pure."""
+"""Decides whether two names can be one person's; accents, letter case, order and punctuation do not matter. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def is_name(name: str | None, patient_id: str) -> bool:
-    """Whether a text names somebody: one without letters, or that only repeats the patient ID, does not."""
+    """Whether a text is a person's name: it has letters and does not just repeat the patient ID."""
     if not name or not name_parts(name):
         return False
     said, number = (re.sub(r"[\W_]+", "", text).casefold() for text in (name, patient_id))
@@ -24,16 +24,16 @@ def is_name(name: str | None, patient_id: str) -> bool:
 
 
 def names_exclude_each_other(first: str, second: str) -> bool:
-    """Whether two names have no part in common; names in different scripts say nothing about each other."""
+    """Whether two names have no part in common; names in different scripts cannot be compared."""
     ours, theirs = name_parts(first), name_parts(second)
     shared = ours.keys() & theirs.keys()
     return bool(shared) and not any(_in_common(ours[script], theirs[script]) for script in shared)
 
 
 def names_are_compatible(first: str, second: str) -> bool:
-    """Whether one name only says more than the other: what both give of it is the same.
+    """Whether the parts that both names give are the same; one name may give more parts than the other.
 
-    Stricter than `names_exclude_each_other`: brothers have their family name in common and are two people.
+    This is stricter than `names_exclude_each_other`: brothers share their family name but are two people.
     """
     ours, theirs = name_parts(first), name_parts(second)
     return all(
@@ -44,9 +44,9 @@ def names_are_compatible(first: str, second: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def name_parts(name: str) -> Mapping[str, frozenset[frozenset[str]]]:
-    """Split a name: script -> its parts, each as the spellings that stand for it (`mueller` and `muller`).
+    """Split a name into its parts: script -> parts, each with its possible spellings (`mueller` and `muller`).
 
-    Titles are left out, and initials where there is a longer part.
+    Titles are left out, and so are initials if there is a longer part.
     """
     found: dict[str, set[frozenset[str]]] = {}
     for word in _WORD.findall(unicodedata.normalize("NFC", _NO_SEPARATOR.sub("", name)).casefold()):

@@ -13,7 +13,7 @@ from pylantir.entry import RECORD_FIELDS
 LIVE = "live"
 """The record counts."""
 PENDING = "pending"
-"""The record has no identifier of its own and may be a moved booking: it waits for the end of its snapshot."""
+"""The record is new and may replace one that its snapshot no longer shows; the writer decides at the snapshot's end."""
 REFUSED = "refused"
 """The record claims an accession number or study UID of another patient and is quarantined."""
 WITHDRAWN = "withdrawn"

@@ -1,1 +1,1 @@
-"""Taking in the cycles of the sources: one transaction per frame."""
+"""Stores the cycles of the sources: one transaction per frame."""

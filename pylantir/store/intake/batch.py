@@ -1,7 +1,7 @@
-"""Takes in the records of one batch: compares them with what is stored (`classify`), and writes what differs.
+"""Stores the records of one batch: compares them with the stored ones (`classify`) and writes the changes.
 
-Lives in the writer. In: a transaction and the records. Out: what became of them. Most of a first sync is inserted as it
-is (`newcomers`); what concerns a patient of whom more is stored is decided anew (`working_set`).
+Lives in the writer. In: a transaction and the records. Out: the outcome for each. Most records of a first sync are
+inserted without a decision (`newcomers`); if the database already knows the patient, `working_set` decides again.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ logger = logging.getLogger(__name__)
 
 
 class BatchIntake:
-    """Takes in records of one batch.
+    """Stores the records of one batch.
 
     Args:
         connection: In the batch's transaction.
-        source: Whose records they are.
+        source: The source's name.
         rules: Priorities and the matching rule.
         cycle: What the cycle has shown before this batch.
-        again: Ids of records that this batch shows by their passages' names.
-        snapshot: The cycle shows everything that the source has, so a key may come once only.
+        again: Ids of the unchanged records whose passages this batch names.
+        snapshot: The cycle shows everything that the source has, so each key may come only once.
         now: The time.
     """
 
@@ -79,7 +79,7 @@ class BatchIntake:
 
     def _store_singly(self, records: RecordColumns) -> Outcome:
         result = Outcome()
-        # What is seen here counts for the cycle only once it is committed.
+        # The cycle counts these records as seen only after the commit.
         self._cycle = replace(self._cycle, seen=bytearray(self._cycle.seen))
         for place, key in enumerate(records.keys):
             try:
@@ -96,7 +96,7 @@ class BatchIntake:
         return result
 
     def _store(self, records: RecordColumns) -> Outcome:
-        """Compare with what is stored, and change what differs."""
+        """Compare the records with the stored ones and write the changes."""
         existing = self.find_existing(records.keys, records.names)
         compared = classify(records, existing, self._has_seen, snapshot=self._snapshot)
         result = Outcome(repeats=len(compared.repeats), unclean=set(compared.repeats))
@@ -145,7 +145,7 @@ class BatchIntake:
         return result
 
     def _decide(self, fresh: RecordColumns, existing: Mapping[str, Existing], seen: set[int]) -> Outcome:
-        """Store records of patients about whom more is stored: what it amounts to together is decided anew."""
+        """Store records of known patients, and decide again about all records of these patients."""
         said = fresh.fields()
         working = WorkingSet(self._connection, self._rules, actor=f"source:{self._source}", now=self._now)
         working.load(fresh.patients)
@@ -181,7 +181,7 @@ class BatchIntake:
         return not self._snapshot or record_id in self._again or self._cycle.has_seen(record_id)
 
     def _state_of_newcomer(self, working: WorkingSet, seen: Set[int], key: str, fields: Mapping[str, str]) -> str:
-        """PENDING while the snapshot has not shown a record that this one may be, under another key or moved."""
+        """Return PENDING if the new record may replace one that the snapshot has not shown yet, else LIVE."""
         if not self._snapshot:
             return LIVE
         for record in working.records_of(fields["patient_id"]):
@@ -192,10 +192,10 @@ class BatchIntake:
         return LIVE
 
     def find_existing(self, keys: Sequence[str], names: Sequence[str] = ()) -> dict[str, Existing]:
-        """The stored records with these keys; their contents are the named fields, and more if they say more."""
+        """Return the stored records with these keys, with the named fields and more if they have more."""
         if not keys:
             return {}
-        # The last two: a source may give every field, and COALESCE wants two values.
+        # The last two NULLs: a source may give every field, and COALESCE needs two arguments.
         others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
         columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
         found = select_among_new(self._connection, source_entries, columns, "record_key", keys, source=self._source)

@@ -1,7 +1,7 @@
-"""What a transaction is going to write: rows of items and records, and their lines in the audit log.
+"""Collects what a transaction will write: rows of items and records, and lines of the audit log.
 
-`RowChanges` and `AuditTrail` collect in memory, so both can be looked at without a database, and are written at the end
-in a few statements.
+`RowChanges` and `AuditTrail` collect in memory, so tests can examine them without a database. A few statements write
+them at the end.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 NOT_AUDITED = frozenset(
     {"id", "former_study_uids", "exam_ended_on", "updated_at", "created_at", "generated_study_uid", "scanner_touched"}
 )
-"""Columns of an item that follow from the others, or are nobody's statement."""
+"""Columns of an item that follow from others or that no source gives."""
 
 
 class AuditTrail:
     """The lines that a transaction adds to the audit log.
 
     Args:
-        actor: Who changes something: `source:NAME`, `scanner:AE` or `command:NAME`.
-        now: When.
+        actor: Who makes the change: `source:NAME`, `scanner:AE` or `command:NAME`.
+        now: The time.
 
     Attributes:
-        lines: As the table takes them.
+        lines: The rows for the table.
     """
 
     def __init__(self, actor: str, now: str) -> None:
@@ -41,13 +41,13 @@ class AuditTrail:
         self._now = now
 
     def note(self, action: str, item_id: int, patient: object, changes: Mapping[str, object]) -> None:
-        """Add a line; what follows from other columns is left out of it.
+        """Add a line, without the columns that follow from others.
 
         Args:
             action: What was done.
-            item_id: To which item.
+            item_id: The item.
             patient: The item's patient ID.
-            changes: Field -> [from, to], or what else there is to tell.
+            changes: Field -> [from, to], or other details.
         """
         kept = {name: change for name, change in changes.items() if name not in NOT_AUDITED}
         self.lines.append(
@@ -100,11 +100,11 @@ class RowChanges:
         return changes
 
     def release(self, item_id: int) -> None:
-        """Let an item give up its record ID first: in files of an earlier version (source, record ID) is unique."""
+        """Clear an item's record ID first: in files of an earlier version (source, record ID) is unique."""
         self.releases.append((item_id, {RECORD_ID_FIELD: None}))
 
     def write(self, connection: Connection, records: Iterable[Record], trail: AuditTrail) -> None:
-        """Write everything, with the records that have changed and the lines of the audit log."""
+        """Write the item rows, the changed records and the audit lines."""
         changed = [record for record in records if record.changed]
         update_rows(connection, worklist_items, self.releases)
         update_rows(connection, worklist_items, self.updates)

@@ -1,8 +1,8 @@
-"""Takes in one source's cycle: batches in order, then the end, each in one transaction. Lives in the writer.
+"""Stores one source's cycle: its batches in order, then its end, each in one transaction. Lives in the writer.
 
-Everything here may be repeated: a frame that was committed and is sent again changes nothing. What a cycle has shown so
-far is kept in memory only, so a cycle that began under another writer never removes anything. What the end of a cycle
-allows to conclude is decided in `conclusion`.
+Every step may be repeated: a committed frame that arrives again changes nothing. The writer keeps only in memory which
+records a cycle has shown, so a cycle that began under another writer never removes anything. `conclusion` decides what
+the writer may do at the end of a cycle.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _ENTRIES = source_entries.c
 
 
 class SourceIngest:
-    """Takes in the cycles of one source.
+    """Stores the cycles of one source.
 
     Args:
         engine: The database, opened for writing.
         source: The source's name.
         rules: Priorities and the matching rule.
         keep_missing: Records that a snapshot no longer shows stay (`missing_entries: "keep"`).
-        seldom: It is fetched less often than every `removal.SELDOM_S` seconds.
-        clock: Tells the time.
+        seldom: The source is fetched less often than once per `removal.SELDOM_S` seconds.
+        clock: Returns the time.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class SourceIngest:
         self._finished = last_run.started_at if last_run else None
 
     def find_last_success(self) -> str | None:
-        """When the last successful cycle began (ISO 8601, UTC): where an incremental source goes on from."""
+        """Return when the last successful cycle began (ISO 8601, UTC); an incremental source continues from there."""
         with self._engine.connect() as connection:
             return find_last_success(connection, self._source)
 
     def apply_batch(self, batch: EntryBatch) -> list[int]:
-        """Take in a batch, in one transaction; returns after the COMMIT.
+        """Store a batch in one transaction; returns after the COMMIT.
 
         Returns:
-            Names of its passages that must come with all their records in the next cycle, too.
+            Names of its passages that the next cycle must send again with all their records.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: It could not be stored just now (disk full, lock): nothing has changed,
-                and the same batch may be given again.
+            sqlalchemy.exc.SQLAlchemyError: The batch could not be stored now (disk full, lock). Nothing has changed;
+                the caller may give the same batch again.
         """
         if self._is_over(batch.started_at):
             return []
@@ -128,7 +128,7 @@ class SourceIngest:
         return cycle, again, result
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
-        """Apply what only the whole snapshot can tell, and close the cycle, in one transaction.
+        """Apply the removals and moves of a complete snapshot and close the cycle, in one transaction.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: As `apply_batch`.
@@ -178,7 +178,7 @@ class SourceIngest:
         )  # fmt: skip
 
     def accept_removal(self, *, dry_run: bool = False) -> str:
-        """Withdraw the records that are held back just now, and end the hold; tell what was done."""
+        """Withdraw the records that are held back now, and end the hold; return what was done."""
         with transaction(self._engine, dry_run=dry_run) as connection:
             working = self._open(connection, actor="command:accept")
             count = withdraw_held(working, self._source, self._cycle)
@@ -197,9 +197,9 @@ class SourceIngest:
         return WorkingSet(connection, self._rules, actor=actor, now=utc_now(self._clock))
 
     def _remember(self, cycle: CycleState, batch: EntryBatch, repeated: Again, result: Outcome) -> list[int]:
-        """Note what the passages stand for that were committed just now; tells which are not kept.
+        """Remember the records of the passages just committed; return the passages that are not remembered.
 
-        Those are the ones with a record that was refused, repeated or waits: it is looked at in every cycle.
+        A passage with a refused, repeated or pending record is not remembered: such a record is checked every cycle.
         """
         unkept: list[int] = []
         for name in repeated.names:
@@ -218,7 +218,7 @@ class SourceIngest:
         return unkept
 
     def _is_over(self, started_at: str) -> bool:
-        """Whether a frame belongs to the cycle that was finished last: its acknowledgement was lost."""
+        """Whether a frame belongs to the last finished cycle; its acknowledgement was lost."""
         return self._cycle is None and started_at == self._finished
 
     def _recall_summary(self) -> CycleSummary:
@@ -232,7 +232,7 @@ class SourceIngest:
         )  # fmt: skip
 
     def _continue_cycle(self, connection: Connection, name: str, started_at: str, seq: int) -> CycleState:
-        """A copy of the cycle in progress if it is this one, else a new one; an abandoned one gets its run's row."""
+        """Return a copy of the cycle in progress or begin a new one; an abandoned cycle gets its row in `sync_runs`."""
         if self._cycle and self._cycle.cycle == name:
             return replace(self._cycle, counts=dict(self._cycle.counts))
         if self._cycle:
@@ -242,7 +242,7 @@ class SourceIngest:
         return CycleState(name, started_at, whole=seq == 1)
 
     def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, again: Set[int]) -> Outcome:
-        """Store what a batch says, and note what it shows."""
+        """Store the records of a batch, and note which records it shows."""
         now = utc_now(self._clock)
         intake = BatchIntake(
             connection, self._source, self._rules, cycle, again=again, snapshot=batch.snapshot, now=now
@@ -251,7 +251,7 @@ class SourceIngest:
         result.rejected += batch.rejected
         present = [storable(key) for key in batch.present]
         self._bring_back(connection, intake, present, result, now)
-        # A record that has become unreadable is still there: it keeps its item.
+        # The source still has a record that became unreadable: the record keeps its item.
         shown = [*present, *(storable(one.record_key) for one in result.rejected)]
         result.seen += [row.id for row in intake.find_existing(shown).values() if row.state != WITHDRAWN]
         result.counts["fetched"] += len(again) + len(batch.records) - result.repeats + len(batch.rejected)
@@ -262,7 +262,7 @@ class SourceIngest:
         return result
 
     def _recognise(self, cycle: CycleState, names: Sequence[int]) -> Again:
-        """The records that passages stand for; a cycle that names what we do not know is not whole."""
+        """Return the records of the named passages; a cycle that names an unknown passage is not complete."""
         again = Again()
         for name in names:
             ids = self._passages.find(name)
@@ -276,7 +276,7 @@ class SourceIngest:
     def _bring_back(
         self, connection: Connection, intake: BatchIntake, present: Sequence[str], result: Outcome, now: str
     ) -> None:
-        """Let in, as they were, the records that an earlier list of what exists did not have."""
+        """Make live again, unchanged, the withdrawn records that the source lists again."""
         back = [row for row in intake.find_existing(present).values() if row.state == WITHDRAWN]
         if not back:
             return
@@ -290,7 +290,7 @@ class SourceIngest:
         result.events.append(working.events)
 
     def _note_refused(self, connection: Connection, cycle: CycleState, now: str) -> None:
-        """Records that came in repeated passages, and were refused since for another source's sake."""
+        """Note sightings of the records in unchanged passages that were refused since because of another source."""
         unsettled = (_ENTRIES.data_source == self._source, NOT_LIVE, _ENTRIES.state == REFUSED)
         refused = connection.execute(select(_ENTRIES.id, _ENTRIES.record_key).where(*unsettled))
         keys = [row.record_key for row in refused if cycle.has_seen(row.id)]
@@ -299,7 +299,7 @@ class SourceIngest:
         cycle.counts["rejected"] += missed
 
     def _count_live(self, connection: Connection) -> int:
-        """Count by the indexes alone: the table is far larger."""
+        """Count the live records using only indexes: the table itself is far larger."""
         own = select(func.count()).where(_ENTRIES.data_source == self._source)
         everything, others = connection.execute(
             select(own.scalar_subquery(), own.where(NOT_LIVE).scalar_subquery())

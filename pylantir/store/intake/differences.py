@@ -1,4 +1,4 @@
-"""The table `conflicts`: what the sources do not agree about, up to date after every decision. Lives in the writer."""
+"""Keeps the table `conflicts` (differences between sources) up to date after every decision. Lives in the writer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _COLUMNS = ("id", "patient_id", "kind", "items", "sources", "records", "fields")
 
 
 class StoredDifference(NamedTuple):
-    """An entry and the number of its row."""
+    """An entry and the id of its row."""
 
     id: int
     entry: Difference
 
 
 def read_differences(connection: Connection, patients: Iterable[str]) -> dict[str, list[StoredDifference]]:
-    """Patient ID -> the stored entries."""
+    """Return patient ID -> the stored entries."""
     found: dict[str, list[StoredDifference]] = {}
     for number, patient, kind, *parts in select_among(connection, conflicts, _COLUMNS, "patient_id", patients):
         items, sources, records, said = map(json.loads, parts)
@@ -45,14 +45,14 @@ def forget_differences(connection: Connection, patients: Iterable[str], item_ids
 
 
 class DifferenceChanges:
-    """What a transaction changes in the table; it tells what is new.
+    """The changes of one transaction to the table, and the new entries for the log.
 
     Args:
         trail: The transaction's lines in the audit log.
         now: The time.
 
     Attributes:
-        new: What is to be told in the log: entries with the fields that were not known.
+        new: Entries to log, with the fields that were not known before.
     """
 
     def __init__(self, trail: AuditTrail, now: str) -> None:
@@ -64,7 +64,7 @@ class DifferenceChanges:
         self._gone: list[int] = []
 
     def settle(self, patient: str, stored: Sequence[StoredDifference], found: Sequence[Difference]) -> None:
-        """Note what has changed about a patient."""
+        """Compare a patient's entries with the stored ones, and note the changes."""
         known = {one.entry.place: one for one in stored}
         for entry in found:
             before = known.pop(entry.place, None)

@@ -1,4 +1,4 @@
-"""What a transaction of the intake did: counted, and told in the log once it is committed. Lives in the writer."""
+"""Counts what a transaction of the intake did, and logs it after the commit. Lives in the writer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Again:
-    """Passages that came again, and the ids of their records."""
+    """Unchanged passages, and the ids of their records."""
 
     names: list[int] = field(default_factory=list)
     ids: set[int] = field(default_factory=set)
@@ -29,11 +29,11 @@ class Outcome:
 
     Attributes:
         counts: As in `sync_runs`.
-        seen: Ids of the records that it showed.
-        ids: Key -> id of the records that it showed and that are stored.
-        unclean: Keys of records that are to be looked at again in the next cycle: repeated, rejected, not live.
+        seen: Ids of the records that the batch showed.
+        ids: Key -> id of the stored records that the batch showed.
+        unclean: Keys of records to check again in the next cycle: repeated, rejected, not live.
         rejected: Records that go into quarantine.
-        refused: Keys of records that are in quarantine already.
+        refused: Keys of records that are already in quarantine.
         repeats: Exact repeats within the fetch.
         events: What became of items.
     """
@@ -62,7 +62,7 @@ class Outcome:
             self.unclean.add(one.record_key)
 
     def add(self, other: Outcome) -> None:
-        """Take in what another part of the batch did."""
+        """Add the outcome of another part of the batch."""
         for name, count in other.counts.items():
             self.counts[name] += count
         self.seen += other.seen

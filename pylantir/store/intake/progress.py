@@ -17,7 +17,7 @@ _RUNS = sync_runs.c
 
 
 def read_progress(connection: Connection, source: str) -> tuple[CycleState | None, HeldRemoval | None]:
-    """The cycle in progress, which an earlier writer began, and what is held back."""
+    """Return the cycle that an earlier writer began, and the removal that is held back."""
     row = connection.execute(select(source_states).where(_STATES.data_source == source)).one_or_none()
     held = HeldRemoval.from_json(json.loads(row.held)) if row and row.held else None
     cycle = None
@@ -28,20 +28,20 @@ def read_progress(connection: Connection, source: str) -> tuple[CycleState | Non
 
 
 def save_progress(connection: Connection, source: str, cycle: CycleState) -> None:
-    """Note how far a cycle has come."""
+    """Store a cycle's progress."""
     position = {"cycle": cycle.cycle, "started_at": cycle.started_at, "last_seq": cycle.last_seq}
     _save(connection, source, {**position, "counts": json.dumps(cycle.counts)})
 
 
 def clear_progress(connection: Connection, source: str, held: HeldRemoval | None) -> None:
-    """Note that a cycle is over, and what it holds back."""
+    """Store that a cycle is finished, and the removal that it holds back."""
     row: dict[str, object] = {"cycle": None, "started_at": None, "last_seq": 0, "counts": "{}"}
     row["held"] = json.dumps(held.as_json()) if held else None
     _save(connection, source, row)
 
 
 def end_hold(connection: Connection, source: str) -> None:
-    """Note that nothing is held back any more."""
+    """Store that nothing is held back any more."""
     _save(connection, source, {"held": None})
 
 

@@ -20,7 +20,7 @@ _TABLE = rejected_entries.c
 
 
 def storable(text: str) -> str:
-    """Write out the characters that a database refuses: halves of surrogate pairs, and NUL."""
+    """Escape the characters that a database refuses: halves of surrogate pairs, and NUL."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
@@ -89,14 +89,14 @@ def add_rejections(
 
 
 def remove_rejections(connection: Connection, source: str, record_keys: Sequence[str]) -> None:
-    """Take mended records out of quarantine."""
+    """Remove corrected records from quarantine."""
     if record_keys and _has_any(connection, source):
         for keys in chunks(record_keys):
             connection.execute(delete(rejected_entries).where(*_OF_KEYS), {"source": source, "keys": keys})
 
 
 def note_sightings(connection: Connection, source: str, record_keys: Sequence[str], now: str) -> None:
-    """Records in quarantine that a source still has, unchanged."""
+    """Note that a source still has these quarantined records, unchanged."""
     if record_keys and _has_any(connection, source):
         seen_again = update(rejected_entries).where(*_OF_KEYS)
         seen_again = seen_again.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
@@ -105,7 +105,7 @@ def note_sightings(connection: Connection, source: str, record_keys: Sequence[st
 
 
 def note_missed_sightings(connection: Connection, source: str, record_keys: Sequence[str], since: str, now: str) -> int:
-    """As `note_sightings`, for those of the records only that have not been noted since a moment; tells how many."""
+    """Do what `note_sightings` does for the records not noted since a moment; return how many they are."""
     missed = update(rejected_entries).where(*_OF_KEYS, _TABLE.last_seen_at < bindparam("since"))
     missed = missed.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1)
     values = {"source": source, "since": since}
@@ -113,7 +113,7 @@ def note_missed_sightings(connection: Connection, source: str, record_keys: Sequ
 
 
 def remove_unseen(connection: Connection, source: str, since: str) -> None:
-    """Take out what a whole snapshot, begun at `since`, did not show any more."""
+    """Remove the records that a complete snapshot, begun at `since`, did not show."""
     connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since))
 
 

@@ -1,6 +1,6 @@
-"""Reads records and items of many patients into memory, and finds who holds an identifier. Lives in the writer.
+"""Reads records and items of many patients, and finds the owners of identifiers. Lives in the writer.
 
-It reads in bulk: a statement per chunk, never one per row.
+It reads in bulk: one statement per chunk, never one per row.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
 _NEXT_IDS = select(
     select(func.coalesce(func.max(source_entries.c.id), 0) + 1).scalar_subquery(),
     select(func.coalesce(func.max(worklist_items.c.id), 0) + 1).scalar_subquery(),
-    # An item that was purged leaves its number in the audit log: it is not given to another patient's.
+    # The audit log still names purged items, so their ids are never used again for another patient.
     select(func.coalesce(func.max(audit_log.c.item_id), 0) + 1).scalar_subquery(),
 )
 
 
 def read_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:
-    """The records of these patients, in every state."""
+    """Yield the records of these patients, in every state."""
     own = len(RECORD_COLUMNS)
     for row in select_among(connection, source_entries, STORED_COLUMNS, "patient_id", patients):
         named = dict(zip(RECORD_COLUMNS, row[:own], strict=True))
@@ -56,7 +56,7 @@ def read_records(connection: Connection, patients: Iterable[str]) -> Iterator[Re
 
 
 def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item]:
-    """The items of these patients, cancelled ones included."""
+    """Yield the items of these patients, including cancelled ones."""
     for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "patient_id", patients):
         yield Item(row[0], dict(zip(_ITEM_COLUMNS, row, strict=True)))
 
@@ -107,7 +107,7 @@ def relink_reports(connection: Connection, patient: str, study_uid: str, item_id
 
 
 def next_ids(connection: Connection) -> tuple[int, int]:
-    """The next free ids of records and items; there is one writer, so nobody else takes them."""
+    """Return the next free ids of records and items; no other process takes them, because there is one writer."""
     record_id, item_id, unaudited_id = connection.execute(_NEXT_IDS).one()
     return record_id, max(item_id, unaudited_id)
 

@@ -1,4 +1,4 @@
-"""Carries out the end of a whole snapshot (`settlement` plans it), and an operator's word about what it held back.
+"""Carries out the end of a complete snapshot as `settlement` plans it, and withdraws held records on command.
 
 Lives in the writer, in one transaction.
 """
@@ -32,20 +32,20 @@ def settle_snapshot(
     today: str,
     seldom: bool,
 ) -> HeldRemoval | None:
-    """Let pending records in, as moves where they are, and withdraw what the snapshot no longer shows.
+    """Admit pending records, some of them as moves, and withdraw the records that the snapshot no longer shows.
 
     Args:
-        working: A fresh working set of the transaction; it is written.
-        source: Whose snapshot it is.
-        cycle: Which records it has shown; its counts are completed.
-        held: What earlier snapshots have held back.
-        removes: What is not shown may go.
-        keep_missing: The configuration says that it stays: nothing is held, either.
+        working: A new working set of the transaction; this function writes it.
+        source: The source's name.
+        cycle: The records that the cycle has shown; this function completes its counts.
+        held: The removal that earlier snapshots have held back.
+        removes: The writer may withdraw missing records.
+        keep_missing: The configuration keeps missing records, so nothing is held back either.
         today: The local day, YYYYMMDD.
         seldom: The source is fetched less often than every `removal.SELDOM_S` seconds.
 
     Returns:
-        What the guard holds back now, if anything.
+        The removal that is held back now, if there is one.
     """
     connection = working.connection
     claims, waiting = connection.execute(_COUNT_CLAIMS, {"source": source}).one()
@@ -100,9 +100,9 @@ def _carry_out(plan: Settlement, working: WorkingSet) -> None:
 
 
 def withdraw_held(working: WorkingSet, source: str, cycle: CycleState | None) -> int:
-    """Withdraw the records that are held now; tell how many.
+    """Withdraw the records that are held now; return how many.
 
-    What the cycle under way has shown already is there again: it stays, and is held no more.
+    A held record that the current cycle has already shown stays and is no longer held.
     """
     held = working.connection.execute(_FIND_HELD, {"source": source}).all()
     working.load(row.patient_id for row in held)
@@ -124,7 +124,7 @@ _FIND_HELD = select(_ENTRIES.id, _ENTRIES.patient_id).where(
     _ENTRIES.data_source == bindparam("source"), _ENTRIES.held_since.is_not(None)
 )
 _OWN = select(func.count()).where(_ENTRIES.data_source == bindparam("source"))
-# By the indexes alone: the second and third look at the few rows that are not live.
+# Indexes alone answer these: the second and third read only the few rows that are not live.
 _COUNT_CLAIMS = select(
     _OWN.scalar_subquery() - _OWN.where(NOT_LIVE, _ENTRIES.state == WITHDRAWN).scalar_subquery(),
     _OWN.where(NOT_LIVE, _ENTRIES.state == PENDING).scalar_subquery(),

@@ -16,36 +16,36 @@ COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected"
 
 
 Clock = Callable[[], datetime]
-"""Tells the time, with its zone."""
+"""Returns the time, with its zone."""
 
 
 def system_time() -> datetime:
-    """The machine's time."""
+    """Return the machine's time."""
     return datetime.now(UTC)
 
 
 def utc_now(clock: Clock = system_time) -> str:
-    """The time as the database keeps it."""
+    """Return the time in the database's form."""
     return clock().astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def local_day(clock: Clock) -> str:
-    """The day on this machine, YYYYMMDD."""
+    """Return the local day, YYYYMMDD."""
     return clock().astimezone().strftime("%Y%m%d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleSummary:
-    """What became of a cycle, as its row in `sync_runs` says, and what the source holds now.
+    """The result of a cycle, as in its row of `sync_runs`, and the source's present state.
 
     Attributes:
         counts: As in `sync_runs`.
         entries: Live records of the source.
-        complete: A whole snapshot, whose removals were applied.
+        complete: The cycle was a complete snapshot, and its removals were applied.
         error: Why it failed; None if it did not.
-        unreadable: Records of which nothing could be read.
-        held: A removal that waits.
-        forgotten: It named passages that this writer does not know: everything has to be sent once more.
+        unreadable: Number of records of which nothing could be read.
+        held: The removal that is held back.
+        forgotten: The cycle named passages that this writer does not know: the source must send everything again.
     """
 
     counts: Mapping[str, int]
@@ -59,9 +59,9 @@ class CycleSummary:
 
 @dataclass(slots=True)
 class CycleState:
-    """The cycle in progress, as far as it is committed.
+    """The committed part of the cycle in progress.
 
-    `whole` is lost when something of it did not come to this writer, which then must not take it for a snapshot.
+    `whole` becomes false when this writer missed a part of the cycle: it must not treat the cycle as a snapshot then.
     """
 
     cycle: str
@@ -92,7 +92,7 @@ class CycleState:
         return any(map(self.has_seen, record_ids))
 
     def mark_seen(self, record_ids: Sequence[int]) -> None:
-        """Remember what a committed batch has shown: a bit per record id."""
+        """Remember the records that a committed batch has shown: one bit per record id."""
         if not record_ids:
             return
         seen, first, last = self.seen, min(record_ids), max(record_ids)

@@ -1,4 +1,4 @@
-"""Values that a source's records were taken without: counted per field and reason. Written by the writer."""
+"""Stores warnings about values that were left out or changed, counted per field and reason. Lives in the writer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pylantir.store.intake.quarantine import storable
 from pylantir.store.schema.tables import source_warnings
 
 KEPT_DAYS = 30
-"""How long a warning of a source stays that shows only what changed: nobody tells when its record is mended."""
+"""How long a warning of an incremental source stays: such a source does not say when its record is corrected."""
 
 _TABLE = source_warnings.c
 
@@ -20,7 +20,7 @@ _TABLE = source_warnings.c
 def save_warnings(
     connection: Connection, source: str, warnings: Sequence[ValueWarning], now: str, *, snapshot: bool
 ) -> None:
-    """Note what a cycle told; a whole snapshot replaces what was told before.
+    """Store a cycle's warnings; those of a complete snapshot replace the earlier ones.
 
     Args:
         connection: In the transaction of the cycle's end.

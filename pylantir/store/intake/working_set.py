@@ -1,7 +1,7 @@
-"""One transaction's working set: the records and items of some patients, changed in memory and written back in bulk.
+"""Holds the records and items of some patients during one transaction and writes the changes back in bulk.
 
-Lives in the writer. Whatever changes records (a batch, the end of a snapshot, an operator's command) does it here, so
-every change of an item goes through the same decision. Nothing is logged before the COMMIT: see `events`.
+Lives in the writer. Batches, ends of snapshots and operators' commands all change records here, so every change of an
+item goes through the same decision. Nothing is logged before the COMMIT: see `events`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
 
 @dataclass(slots=True)
 class Events:
-    """What a transaction did to the items, for the log and the counts."""
+    """The changes of a transaction to items, for the log and the counts."""
 
     inserted: list[int] = field(default_factory=list)
     changed: list[int] = field(default_factory=list)
@@ -84,7 +84,7 @@ class WorkingSet:
         self._stored_differences |= read_differences(self.connection, missing)
 
     def _load_corrected(self, patients: Iterable[str]) -> None:
-        """Read the done items whose records have got another patient ID since: they stay those records' items."""
+        """Load completed items whose records have a new patient ID: these records keep their items."""
         foreign: dict[int, str] = {}
         for patient in patients:
             own = {item.id for item in self._items[patient]}
@@ -96,15 +96,15 @@ class WorkingSet:
                 self._items[foreign[number]].append(item)
 
     def items(self) -> dict[int, Item]:
-        """All items of the loaded patients, by id."""
+        """Return all items of the loaded patients, by id."""
         return {item.id: item for items in self._items.values() for item in items}
 
     def records_of(self, patient: str) -> Iterable[Record]:
-        """All records of a loaded patient, in every state."""
+        """Return all records of a loaded patient, in every state."""
         return self._patients[patient].values()
 
     def add(self, data_source: str, record_key: str, fields: Mapping[str, str], state: str) -> Record:
-        """A record that the source did not have before; its patient must be loaded."""
+        """Add a new record; its patient must be loaded."""
         record = Record(
             self._next_record_id, data_source, record_key, state, None, self.now, self.now, None, None, 0, fields
         )  # fmt: skip
@@ -115,9 +115,9 @@ class WorkingSet:
         return record
 
     def change(self, record: Record, fields: Mapping[str, str]) -> None:
-        """A record that says something else than before, about another patient perhaps; both must be loaded."""
+        """Change a record's values; its old and its new patient must be loaded."""
         if record.state == LIVE and record.fields["patient_id"] == fields["patient_id"]:
-            # A number that it goes on claiming is nobody else's for that.
+            # If the record still claims the number, nobody else gets it.
             before = record.identifiers()
             record.describe(fields, self.now)
             self._dirty.add(record.patient_id)
@@ -130,12 +130,12 @@ class WorkingSet:
         record.describe(fields, self.now)
         self._patients[record.patient_id][record.id] = record
         if record.state == REFUSED:
-            # What it claims now may be its own: `settle_identifiers` judges anew.
+            # The record may own the number that it claims now: `settle_identifiers` decides again.
             self.enter(record, LIVE)
         self.touch(record)
 
     def _take_along(self, record: Record, fields: Mapping[str, str]) -> bool:
-        """Let an item follow its record to a corrected patient ID; a done one stays where it is, and stays its item."""
+        """Move an item to its record's corrected patient ID; a completed item keeps its patient ID and its record."""
         if record.state != LIVE or not is_correction(record.fields, fields):
             return False
         items = self._items[record.patient_id]
@@ -179,26 +179,26 @@ class WorkingSet:
         )
 
     def touch(self, record: Record) -> None:
-        """Decide anew about the record's patient and about the identifiers that it has."""
+        """Mark the record's patient and identifiers for a new decision."""
         self._dirty.add(record.patient_id)
         self._identifiers.update(record.identifiers())
 
     def touch_all(self) -> None:
-        """Decide anew about everybody who is loaded."""
+        """Mark all loaded patients for a new decision."""
         self._dirty.update(self._patients)
         for record in self.records.values():
             self.touch(record)
 
     def free(self, item: Mapping[Any, Any]) -> None:
-        """Judge anew who may have the identifiers of an item that has changed hands or is gone."""
+        """Mark for a new decision the identifiers of an item that another patient got or that is gone."""
         self._identifiers.update((column, str(item[column])) for column in IDENTIFIERS if item[column])
 
     def recheck_refused(self, source: str) -> None:
-        """Judge anew the records of a source that are refused: what was in their way may be gone."""
+        """Mark the refused records of a source for a new decision: the reason for the refusal may be gone."""
         self._identifiers |= find_refused_identifiers(self.connection, source)
 
     def write(self) -> None:
-        """Decide about all patients touched, and write everything back."""
+        """Decide about all marked patients and write the changes."""
         moved = self._settle_identifiers()
         self._dirty.update(record.patient_id for record, _ in moved)
         for patient in sorted(self._dirty):
@@ -213,7 +213,7 @@ class WorkingSet:
                 refuse_record(self.connection, record, *obstacle, self.now)
 
     def _settle_identifiers(self) -> list[tuple[Record, tuple[str, Holder] | None]]:
-        """Find the owners of the identifiers touched; return the records that are refused or let in for it."""
+        """Find the owners of the marked identifiers; return the records that they refuse or admit."""
         owners: dict[Identifier, Holder | None] = {}
         claims: dict[Identifier, list[Record]] = {}
         waiting = set(self._identifiers)
@@ -223,7 +223,7 @@ class WorkingSet:
             idle = {number for number, item in self.items().items() if item.touched and item.values[STATUS] == CANCELED}
             claims = index_claims(self.records.values(), idle)
             owners |= find_owners(waiting, claims, started, self.rules)
-            # Whoever may change state now must be judged by its other identifier, too.
+            # A record whose state may change must also be judged by its other identifier.
             waiting = {
                 other for pair in waiting for record in claims.get(pair, ()) for other in record.identifiers()
             } - owners.keys()
@@ -237,7 +237,7 @@ class WorkingSet:
         return moved
 
     def _leave(self, record: Record) -> None:
-        """A record that becomes another patient's leaves its item; a frozen one gives the record ID free, too."""
+        """Separate a record from its item because the patient changed; a touched item also gives up the record ID."""
         self._note_vain_withdrawal(record)
         own = (record.data_source, record.fields.get(RECORD_ID_FIELD))
         items = self._items[record.patient_id]
@@ -249,7 +249,7 @@ class WorkingSet:
                 self.trail.note("changed", item.id, record.patient_id, {RECORD_ID_FIELD: [own[1], None]})
 
     def _note_vain_withdrawal(self, record: Record) -> None:
-        """Audit that a source takes back a record whose item is the scanner's already."""
+        """Audit that a source withdraws a record whose item a scanner has already touched."""
         for item in self._items[record.patient_id]:
             if item.touched and item.id == record.item_id and record.state == LIVE:
                 self.trail.note_conflict(
@@ -280,7 +280,7 @@ class WorkingSet:
             self._differences.settle(patient, stored, found)
 
     def _apply(self, decision: ItemDecision) -> int:
-        """Bring an item to what was decided about it; return its number."""
+        """Apply the decision about an item; return the item's id."""
         item_id = decision.item.id if decision.item else self._next_item_id
         for claim in decision.claims:
             if claim.item_id != item_id:
@@ -307,7 +307,7 @@ class WorkingSet:
     def _insert(self, item_id: int, values: dict[str, object]) -> None:
         self._rows.insert(item_id, values, self.now)
         self.events.inserted.append(item_id)
-        # Its values are the item's own, less what later rows say: to write them twice would double the cost of an item.
+        # No values: the item has them, and later rows tell the changes. Writing them twice would double an item's cost.
         self.trail.note("created", item_id, values["patient_id"], {})
 
     def _update(self, item: Item, values: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""What the sources do not agree about now, with what to do. Lives in the commands; nothing here writes."""
+"""Lists the present differences between sources, with advice. Lives in the commands; nothing here writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_conflicts(connection: Connection, *, source: str | None = None) -> Iter
 
     Args:
         connection: Open for reading.
-        source: Only those in which this source has a part.
+        source: Only differences that involve this source.
 
     Yields:
         `kind` (kept_apart, differs, wish or held), `patient_id`, `items` (numbers), `sources` and `records` (lists),

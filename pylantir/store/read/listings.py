@@ -1,6 +1,6 @@
-"""What the database knows beside the items: who gives them, what was refused, who changed what.
+"""Lists what the database keeps besides items: claims, quarantined records, the audit log.
 
-Lives in the commands. A connection for reading and conditions come in, rows go out, streamed. Nothing here writes.
+Lives in the commands. In: a read connection and conditions; out: rows, streamed. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MAX_IDS = 500
 
 
 def find_claims(connection: Connection, item_ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
-    """Say which sources give some items now.
+    """Find the sources that give some items now.
 
     Returns:
         Item id -> its live claims, the oldest first: `data_source`, `record_key`, `first_seen_at` (ISO 8601, UTC).
@@ -54,10 +54,10 @@ def find_claims(connection: Connection, item_ids: Iterable[int]) -> dict[int, li
 
 
 def find_statements(connection: Connection, item_id: int) -> list[dict[str, Any]]:
-    """Say what each source gives for an item now.
+    """Find the values that each source gives for an item now.
 
     Returns:
-        Its live records, the oldest first: `data_source`, `record_key`, and `fields`, by name, those that have a value.
+        Its live records, the oldest first: `data_source`, `record_key`, and `fields`, field name -> value.
 
     Raises:
         StoreError: The database cannot be read just now.
@@ -109,7 +109,7 @@ def find_held(connection: Connection, source: str) -> Iterator[dict[str, Any]]:
 
 
 def find_warnings(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield what was told about values that records were taken without, by source and field, all columns but `id`.
+    """Yield the warnings about left-out or changed values, by source and field, with all columns but `id`.
 
     Raises:
         StoreError: The database cannot be read just now.
@@ -122,10 +122,10 @@ def find_warnings(connection: Connection, *, source: str | None = None) -> Itera
 
 
 def find_left_behind(connection: Connection, enabled: Collection[str]) -> dict[str, object]:
-    """Count what sources that are not enabled still give.
+    """Count the items that sources that are not enabled still give.
 
     Returns:
-        Source -> how many scheduled items it alone gives; sources without a live record are missing.
+        Source -> number of scheduled items that only it gives; sources without a live record are left out.
     """
     entries, items, others = source_entries.c, worklist_items.c, source_entries.alias()
     known = connection.scalars(select(entries.data_source).distinct()).all()
@@ -152,14 +152,14 @@ def find_audited(
     item_id: int | None = None,
     since: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows of the audit log, the oldest first; all given conditions hold together.
+    """Yield the rows of the audit log that meet all given conditions, the oldest first.
 
     Args:
         connection: Open for reading.
-        patient_id: Whose items.
-        source: What this source did.
-        item_id: Which item.
-        since: From this moment on (ISO 8601, UTC, microseconds).
+        patient_id: Only rows about this patient's items.
+        source: Only rows about changes by this source.
+        item_id: Only rows about this item.
+        since: Only rows from this time on (ISO 8601, UTC, microseconds).
 
     Raises:
         StoreError: The database cannot be read just now.
@@ -179,7 +179,7 @@ def find_audited(
 
 
 def find_sources(connection: Connection) -> set[str]:
-    """The names of all sources that the database has ever heard of."""
+    """Return the names of all sources that ever wrote to the database."""
     tables = (source_states, source_entries, rejected_entries, sync_runs)
     known = select(worklist_items.c.data_source).where(worklist_items.c.data_source.is_not(None))
     return {name for (name,) in connection.execute(union(known, *(select(table.c.data_source) for table in tables)))}

@@ -1,7 +1,7 @@
-"""Looking items up by their study instance UID, in the form that the indexes serve.
+"""Conditions that find items by their study instance UID with the help of the indexes.
 
-A UID that cannot be one of ours is in an index of its own. One of ours is looked for in every row that the rest of the
-query leaves: without a patient or a day beside it, in all of them.
+UIDs that Pylantir did not generate have an index. For a generated UID the database reads every row that the rest of
+the query leaves; without a patient or a day that is the whole table.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _ITEMS = worklist_items.columns
 
 
 def has_study_uid(uids: Collection[str]) -> ColumnElement[bool]:
-    """The condition that an item has one of some study UIDs."""
+    """Return the condition that an item has one of these study UIDs."""
     supplied = has_supplied_uid(uids)
     generated = [uid for uid in uids if may_be_generated(uid)]
     return or_(supplied, _ITEMS.study_instance_uid.in_(generated)) if generated else supplied
 
 
 def has_supplied_uid(uids: Collection[str]) -> ColumnElement[bool]:
-    """The same for those that Pylantir cannot have made, which is always quick."""
+    """Return the condition for those UIDs that Pylantir cannot have generated; it is always fast."""
     foreign = [uid for uid in uids if not may_be_generated(uid)]
     is_foreign = _ITEMS.study_instance_uid.is_distinct_from(_ITEMS.generated_study_uid)
     return and_(_ITEMS.study_instance_uid.in_(foreign), is_foreign)

@@ -1,9 +1,8 @@
-"""Reading the worklist: which items does a query match?
+"""Finds the items that a query matches.
 
-Lives in the server process and in the commands that show the worklist. A connection and a `WorklistQuery`
-come in, rows of `worklist_items` go out. The database selects by its indexes; what SQL cannot say exactly
-(letter case of every script, components of names) it selects generously, and `pylantir.query` decides.
-Nothing here writes.
+Lives in the server process and in the commands that show the worklist. In: a connection and a `WorklistQuery`; out:
+rows of `worklist_items`. The database selects by its indexes. Where SQL cannot compare exactly (letter case of every
+script, components of names), it returns too many rows, and `pylantir.query` decides. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def find_values(
     Raises:
         StoreError: The database cannot be read just now, or a field is no worklist field.
     """
-    # A condition that an item without a value meets as well is exact in SQL: an AE title is no name.
+    # If an item without a value also meets the condition, SQL is exact: an AE title is not a person's name.
     tests = [(name, pattern_test(name, pattern)) for name, pattern in query.like.items()]
     columns = [_served_column(name) for name in fields] + [_column(name) for name, _ in tests]
     statement = _statement(query, columns, dialect=connection.dialect.name)
@@ -109,7 +108,7 @@ def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | No
 
 
 def describe_error(error: SQLAlchemyError) -> str:
-    """What the driver says, without the statement's parameters and stored text: those are patient data."""
+    """Return the driver's message without parameters and stored text, which are patient data."""
     said = str(getattr(error, "orig", None) or type(error).__name__)
     return said.partition("\n")[0].partition(" with text ")[0]
 
@@ -136,7 +135,7 @@ def _statement(query: WorklistQuery, columns: Sequence[Column[Any]], *, dialect:
     if query.period is not None:
         low, high = query.period
         conditions += [
-            # The date by itself as well: that is what the index can use.
+            # The date alone as well, because the index can use it.
             _within(start_date, low and low[:8], high and high[:8]),
             _within(start_time, None, None),
             _within(start_date.concat(start_time), low, high),
@@ -171,7 +170,7 @@ def _within(column: ColumnElement[Any], low: str | None, high: str | None) -> Co
 
 
 def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[bool]:
-    """SQL for a `like` condition: true wherever the exact test is, and rarely elsewhere."""
+    """Return SQL for a `like` condition that is true wherever the exact test is true, and rarely elsewhere."""
     if column.name not in PERSON_NAME_FIELDS:
         return and_(column != "", column.like(_like(pattern), escape="\\"))
     alphabetic = fold_name(pattern).split("=")[0]
@@ -186,7 +185,7 @@ def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
         or_(
             # Either side may end in empty components that the other leaves out.
             func.lower(column).like(_like(alphabetic.rstrip("^*") + "*"), escape="\\"),
-            # Letter case in other scripts is beyond SQL.
+            # SQL cannot compare letter case in other scripts.
             length_bytes != func.length(column),
             column.contains("="),
         ),

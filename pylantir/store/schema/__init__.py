@@ -1,1 +1,1 @@
-"""The tables: how they are opened, created, completed and guarded."""
+"""The tables, and the modules that open, create, upgrade and protect them."""

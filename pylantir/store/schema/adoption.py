@@ -1,7 +1,7 @@
-"""Items that an earlier version wrote: brought to DICOM form, and given a claim that their source takes over.
+"""Converts items of an earlier version to DICOM form and gives each a claim that its source takes over.
 
-Lives in the writer. `claim_old_items` runs once, at the first start with an old file; `match_old_records` lets the next
-sync recognise what is there, so that it neither duplicates an item nor changes its UID or a scanner's status.
+Lives in the writer. `claim_old_items` runs once, at the first start with an old file. `match_old_records` lets the next
+sync recognise the old items, so that it does not duplicate an item or change its UID or a scanner's status.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pylantir.store.schema.tables import audit_log, source_entries, worklist_ite
 from pylantir.values.normalise import normalise_value
 
 OLD_KEY = "old:"
-"""How the key of a claim begins that no source has taken over yet."""
+"""The beginning of the key of every claim that no source has taken over yet."""
 
 OLD_SOURCE = "redcap_legacy"
-"""Whose items those are that name no source: the earliest versions knew REDCap only."""
+"""The source of items that name none: the earliest versions supported only REDCap."""
 _NAMES_OF_OLD_SOURCE = frozenset({None, "", "REDCap"})
 
 _COMPOSITE_ID = re.compile(r"sub[-_](.+?)_ses[-_](.+?)(?:\.0+)?(?:_fam[-_](.*?))?(?:_site[-_](.*))?")
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def claim_old_items(connection: Connection, now: str) -> int:
-    """Normalise the rows of an earlier version and claim them for their source; tells how many there were."""
+    """Normalise the rows of an earlier version and claim them for their source; return the number of rows."""
     rows = connection.execute(select(worklist_items).where(worklist_items.c.created_at.is_(None))).mappings().all()
     record_id, _ = next_ids(connection)
     updates: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def claim_old_items(connection: Connection, now: str) -> int:
 
 
 def canonical_patient_id(patient_id: str) -> str:
-    """Write an ID made of study, session, family and site as it is written today: no dashes, no "1.0", no "None"."""
+    """Write an ID of study, session, family and site in the present form: no dashes, no "1.0", no "None"."""
     match = _COMPOSITE_ID.fullmatch(patient_id)
     if match is None:
         return patient_id
@@ -82,12 +82,12 @@ def canonical_patient_id(patient_id: str) -> str:
 def complete_old_ids(
     connection: Connection, source: str, patients: Iterable[str], configured: Iterable[str], now: str
 ) -> None:
-    """Add the site to the patient IDs of old items: version 0.4 left it out, and only the source knows it.
+    """Add the site to the patient IDs of old items: version 0.4 left it out, and only the source can tell it.
 
     Args:
         connection: A transaction that has not read these patients yet.
-        source: Whose records arrive.
-        patients: Patient IDs of records that the source did not have before.
+        source: The source whose records arrive.
+        patients: Patient IDs of its new records.
         configured: As for `match_old_records`.
         now: The time.
     """
@@ -106,13 +106,13 @@ def complete_old_ids(
 def match_old_records(
     records: Iterable[Record], source: str, newcomers: Mapping[str, Mapping[str, str]], configured: Iterable[str]
 ) -> dict[str, Record]:
-    """Find the old claims that a source's new records are.
+    """Find the old claims that a source's new records replace.
 
     Args:
         records: The records in memory, among them all of the newcomers' patients.
         source: Whose records arrive.
         newcomers: Record key -> fields, of records that the source did not have before.
-        configured: All configured sources: an old claim of another one of them is not ours to take.
+        configured: All configured sources; old claims of another configured source are not considered.
 
     Returns:
         Record key -> old claim: of the same patient and day, else the patient's only one.
@@ -140,7 +140,7 @@ def match_old_records(
 
 
 def _normalise_row(row: RowMapping) -> tuple[dict[str, Any], bool]:
-    """The worklist fields in DICOM form; what cannot be read stays. Tells whether patient and date are there."""
+    """Return the worklist fields in DICOM form, unreadable ones unchanged, and whether patient and date are present."""
     values: dict[str, Any] = {}
     legible = True
     for name in WORKLIST_FIELDS:

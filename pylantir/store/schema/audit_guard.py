@@ -20,12 +20,12 @@ _ALLOW = {"sqlite": "DROP TRIGGER audit_log_delete", "postgresql": "DROP TRIGGER
 
 
 def forbid_changes(connection: Connection) -> None:
-    """Let the database refuse to change or delete a row of the audit log, whoever asks."""
+    """Make the database refuse every change or deletion of a row of the audit log."""
     for event in ("update", "delete"):
         for statement in _FORBID[connection.dialect.name]:
             connection.execute(text(statement.format(event=event)))
 
 
 def allow_deletion(connection: Connection) -> None:
-    """Let this transaction delete what the configuration does not keep; `forbid_changes` has to follow."""
+    """Let this transaction delete rows that the configuration does not keep; call `forbid_changes` afterwards."""
     connection.execute(text(_ALLOW[connection.dialect.name]))

@@ -1,6 +1,6 @@
-"""Reads and writes many rows at once; the ordinary way through SQLAlchemy costs more per row than the database does.
+"""Reads and writes many rows at once, because SQLAlchemy's ordinary way costs more per row than the database itself.
 
-What the two databases write differently is in `bulk_sqlite` and `bulk_postgresql`, which have the same functions.
+`bulk_sqlite` and `bulk_postgresql` have the same functions for the SQL that differs between the two databases.
 Names of tables and columns are our own, so they need no quoting.
 """
 
@@ -16,7 +16,7 @@ from pylantir.store.schema import bulk_postgresql, bulk_sqlite
 
 RowTuple = tuple[Any, ...]
 FEW = 32
-"""So many rows are read in vain at most, to find out whether a look at the range of the values is enough."""
+"""At most so many rows are read to find out whether reading the range of the values is enough."""
 
 
 def insert_columns(
@@ -30,11 +30,11 @@ def insert_columns(
 
     Args:
         connection: In a transaction.
-        table: Where to.
+        table: The table.
         columns: Column -> its values, one per row.
-        constants: Column -> the one value that it has in every row. Named once: a parameter costs as much per row as an
-            index.
-        repeated: Column -> the one of `columns` that it repeats, as text.
+        constants: Column -> the one value that it has in every row. The SQL names it once, because a parameter costs as
+            much per row as an index.
+        repeated: Column -> the column in `columns` that it repeats, as text.
     """
     sql = _dialect(connection)
     marks, columns = sql.values_of_row(columns, repeated)
@@ -54,15 +54,15 @@ def insert_copies(
     columns: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     constants: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Insert a row for each of some rows of another table, which says most of it already.
+    """Insert one row for each of some rows of another table, and copy most columns from there.
 
     Args:
         connection: In a transaction.
-        table: Where to.
+        table: The table.
         origin: The other table.
-        ids: Which rows of it.
-        copied: Column -> what it is, in SQL, in terms of the other row `o`.
-        columns: Column -> its values, in the order of the ids, where the other row does not have them.
+        ids: Ids of its rows.
+        copied: Column -> SQL that computes it from the other row `o`.
+        columns: Column -> its values in the order of the ids, for columns that the other row lacks.
         constants: As for `insert_columns`.
     """
     sql = _dialect(connection)
@@ -78,11 +78,11 @@ def insert_copies(
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert rows; a column that none of them has keeps its default, one that some lack is NULL there.
+    """Insert rows; a column that no row has keeps its default, and a column that some rows lack is NULL in them.
 
     Args:
         connection: In a transaction.
-        table: Where to.
+        table: The table.
         rows: Column -> value.
     """
     if rows:
@@ -92,12 +92,12 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
 
 def update_rows(connection: Connection, table: Table, changes: Iterable[tuple[int, Mapping[str, object]]]) -> None:
-    """Change rows: id, and column -> value for what is to change; indexes of other columns are left alone.
+    """Change some columns of rows; indexes of other columns are not written.
 
     Args:
         connection: In a transaction.
-        table: Where; no row comes twice.
-        changes: What is to change.
+        table: The table.
+        changes: Row id, and column -> new value; each id comes once.
     """
     mark = _dialect(connection).MARK
     alike: dict[tuple[str, ...], list[RowTuple]] = {}
@@ -122,14 +122,14 @@ def select_among(
     """Read the rows that have one of many values in a column; the values are one parameter, however many they are.
 
     Args:
-        connection: Any.
-        table: Where from.
+        connection: Any connection.
+        table: The table.
         wanted: Columns to read.
-        column: The column that is compared; indexed, or every row is read.
-        values: What it may be.
+        column: The column to compare; without an index the database reads every row.
+        values: The accepted values.
         source: Only rows of this `data_source`.
-        condition: A further one, in SQL.
-        distinct: Rows that are equal in what is wanted need not come more than once.
+        condition: A further condition, in SQL.
+        distinct: Equal rows need to come only once.
 
     Returns:
         The rows, as tuples.
@@ -157,9 +157,9 @@ def select_among_new(
     source: str | None = None,
     distinct: bool = False,
 ) -> list[RowTuple]:
-    """Do what `select_among` does, faster where most of the values are expected to be in no row yet.
+    """Do what `select_among` does, but faster if most values are in no row yet.
 
-    What is new often comes in order, as it was numbered: nothing stored lies between its first and its last then.
+    New values often come in numerical order: then no stored value lies between the first and the last of them.
     """
     # Only SQLite compares text as Python does.
     if connection.dialect.name == "sqlite" and len(values) > FEW:
@@ -174,7 +174,7 @@ def select_among_new(
 
 
 class _Dialect(Protocol):
-    """What `bulk_sqlite` and `bulk_postgresql` both have."""
+    """The functions that `bulk_sqlite` and `bulk_postgresql` share."""
 
     MARK: str
 
@@ -194,7 +194,7 @@ def _dialect(connection: Connection) -> _Dialect:
 
 
 def _fetch(connection: Connection, statement: str, parameters: Sequence[object]) -> list[RowTuple]:
-    """Read the driver's own rows: SQLAlchemy would make each of them anew."""
+    """Read the driver's own rows: SQLAlchemy would copy each of them."""
     result = connection.exec_driver_sql(statement, tuple(parameters))
     rows: list[RowTuple] = list(result.cursor.fetchall())
     result.close()

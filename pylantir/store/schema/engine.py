@@ -1,6 +1,6 @@
-"""Opening the worklist database: one writer, any number of readers, SQLite or PostgreSQL.
+"""Opens the worklist database, SQLite or PostgreSQL, for one writer and any number of readers.
 
-The writer process opens it for writing; everybody else read-only, enforced by the database and not by good manners.
+The writer process opens it for writing. Every other process opens it read-only, and the database enforces that.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 BUSY_TIMEOUT_MS = 5000
 WRITER_TIMEOUT_MS = 2000
-"""The writer tries again; between two attempts it gives a sign of life, and hears an order to end."""
+"""The writer tries again after this; between attempts it gives a sign of life and notices a stop."""
 KEPT_READERS = 4
-"""Connections to a SQLite file that stay open between reads; more are opened when they are needed."""
+"""So many connections to a SQLite file stay open between reads; more open when needed."""
 _QUIET: dict[str, Any] = {"hide_parameters": True}
-"""Exceptions and echoed statements quote no values: those are patient data."""
+"""Exceptions and echoed statements quote no values, because values are patient data."""
 
 
 def sqlite_path(db_url: str) -> Path | None:
-    """The file behind a SQLite URL; None for another database."""
+    """Return the file of a SQLite URL; None for another database."""
     url = make_url(db_url)
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def sqlite_file(engine: Engine) -> Path | None:
-    """The file behind an engine that was opened for writing; None for another database than SQLite."""
+    """Return the file of an engine that was opened for writing; None if the database is not SQLite."""
     return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
 
 
 def side_files(path: Path) -> tuple[Path, Path]:
-    """The write-ahead log of a SQLite file and the index of it, which processes share."""
+    """Return the write-ahead log of a SQLite file, and the log's index, which processes share."""
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
 def identity_of(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another that has taken its name; None if there is none."""
+    """Return device and inode, which tell a file from another of the same name; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -51,13 +51,13 @@ def identity_of(path: Path) -> tuple[int, int] | None:
 
 
 def sqlite_uri(path: Path, mode: str) -> str:
-    """The URI of a SQLite file that is there already, for `mode` "ro" or "rw"."""
+    """Return the URI of an existing SQLite file, for `mode` "ro" or "rw"."""
     return f"file:{quote(str(path))}?mode={mode}"
 
 
 @contextmanager
 def transaction(engine: Engine, *, dry_run: bool) -> Iterator[Connection]:
-    """Begin a transaction that is committed at the end, or rolled back if it was only to be tried."""
+    """Begin a transaction that is committed at the end, or rolled back on a dry run."""
     with engine.connect() as connection, connection.begin() as begun:
         yield connection
         if dry_run:
@@ -65,7 +65,7 @@ def transaction(engine: Engine, *, dry_run: bool) -> Iterator[Connection]:
 
 
 def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
-    """Open the database for the one process that writes.
+    """Open the database for the writer process.
 
     SQLite: WAL, `synchronous=NORMAL` (a commit survives the death of any process, not a power cut), and every
     transaction begins IMMEDIATE, because a read that turns into a write would fail at once instead of waiting.
@@ -81,7 +81,7 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         for pragma in (
-            # For a new file only: rows of a worklist are long.
+            # Takes effect in a new file only. Rows of a worklist are long.
             "page_size=8192",
             "journal_mode=WAL",
             "synchronous=NORMAL",
@@ -102,7 +102,7 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
 
 @contextmanager
 def durable_transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction whose COMMIT survives a power cut as well: for what somebody else is told to rely on."""
+    """Begin a transaction whose COMMIT also survives a power cut, for results that another system relies on."""
     with engine.connect() as connection:
         driver = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
         _set_synchronous(driver, "FULL")
@@ -114,7 +114,7 @@ def durable_transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def _set_synchronous(driver: Any, level: str) -> None:
-    """Say when SQLite waits for the disk; it takes that between transactions only, which SQLAlchemy would begin."""
+    """Set when SQLite waits for the disk, through the driver: SQLAlchemy would begin a transaction, where it fails."""
     if driver is None:
         return
     statement = f"PRAGMA synchronous={level}"
@@ -125,7 +125,7 @@ def _set_synchronous(driver: Any, level: str) -> None:
 
 
 def open_for_reading(db_url: str) -> Engine:
-    """Open the database so that nothing can be written through it; fails at the first use if there is none."""
+    """Open the database read-only; the first use fails if there is no database."""
     path = sqlite_path(db_url)
     if path is None:
         return create_engine(
@@ -135,7 +135,7 @@ def open_for_reading(db_url: str) -> Engine:
             connect_args={"options": "-c default_transaction_read_only=on"},
         )
     # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
-    # Not as text: SQLAlchemy would decode the path of a URL once more.
+    # Not as text: SQLAlchemy would decode the path of a URL a second time.
     engine = create_engine(
         URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}),
         **_QUIET,
@@ -158,10 +158,10 @@ def open_for_reading(db_url: str) -> Engine:
     def notice_another_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
         sides = tuple(map(identity_of, side_files(path)))
         if record.info["file"] != identity_of(path) or record.info["sides"] not in {None, sides}:
-            # All of them: connections of one process share the log's index, as long as one of them has it open.
+            # Close all: the connections of one process share the log's index as long as one of them has it open.
             engine.dispose()
             raise DisconnectionError("the database file, or its write-ahead log, is another one")
-        # SQLite makes them at the first transaction.
+        # SQLite makes the side files at the first transaction.
         record.info["sides"] = sides if all(sides) else None
 
     return engine
@@ -171,7 +171,7 @@ _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": Fal
 
 
 def _with_driver(db_url: str) -> str:
-    """Let a plain `postgresql://` mean psycopg 3, the driver that the `postgresql` extra installs."""
+    """Let a plain `postgresql://` select psycopg 3, the driver that the `postgresql` extra installs."""
     for plain in ("postgresql://", "postgres://"):
         if db_url.startswith(plain):
             return "postgresql+psycopg://" + db_url.removeprefix(plain)

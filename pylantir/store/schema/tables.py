@@ -26,10 +26,10 @@ from sqlalchemy import (
 from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, WORKLIST_FIELDS
 
 NOT_LIVE = text("state <> 'live'")
-"""Which claims the index of the few unsettled ones holds; a look-up has to say it in these words."""
+"""The condition of the index of claims that are not settled; a query must use exactly this text."""
 
 SPECIAL_NAME = "(instr(patient_name, '=') > 0 OR length(CAST(patient_name AS BLOB)) <> length(patient_name))"
-"""Names of several groups, or that SQL cannot compare whatever their case; a look-up has to say it in these words."""
+"""Names with several groups, or whose letter case SQL cannot compare; a query must use exactly this text."""
 SPECIAL_NAME_POSTGRESQL = "(strpos(patient_name, '=') > 0 OR octet_length(patient_name) <> length(patient_name))"
 
 metadata = MetaData()
@@ -73,8 +73,8 @@ worklist_items = Table(
     Column("updated_at", Text),
     Index("ix_worklist_items_patient", "patient_id"),
     Index("ix_worklist_items_start", "scheduled_start_date", "scheduled_start_time"),
-    # Generated UIDs come in no order, and an index of them would cost as much as all the others together. Whoever asks
-    # for one knows the patient as well; see `has_study_uid`.
+    # Generated UIDs have no order, so an index of them would cost as much as all others together. A query for a
+    # generated UID also gives the patient; see `has_study_uid`.
     _partial_index(
         "ix_worklist_items_supplied_uid",
         "study_instance_uid",
@@ -82,7 +82,7 @@ worklist_items = Table(
     ),
     _partial_index("ix_worklist_items_started", "study_instance_uid", where=text("scanner_touched = 1")),
     _partial_index("ix_worklist_items_accession", "accession_number", where=text("accession_number IS NOT NULL")),
-    # Scanners look for the beginning of a name, whatever its letter case.
+    # Scanners search for the beginning of a name and ignore letter case.
     Index("ix_worklist_items_name", func.lower(column("patient_name")).label("folded")),
     _partial_index("ix_worklist_items_special_name", "id", where=text(SPECIAL_NAME)),
 )
@@ -99,7 +99,7 @@ source_entries = Table(
     Column("first_seen_at", Text, nullable=False),
     Column("changed_at", Text, nullable=False),
     Column("withdrawn_at", Text),
-    # Since when, and in how many whole snapshots, a live record has been missing and was held back.
+    # Since when, and in how many complete snapshots, a live record has been missing while it was held back.
     Column("held_since", Text),
     Column("held_times", Integer, nullable=False, server_default=text("0")),
     *(Column(name, Text, nullable=name != "patient_id") for name in RECORD_FIELDS),
@@ -111,7 +111,7 @@ source_entries = Table(
     _partial_index("ix_source_entries_accession", "accession_number", where=text("accession_number IS NOT NULL")),
     _partial_index("ix_source_entries_study", "study_instance_uid", where=text("study_instance_uid IS NOT NULL")),
 )
-"""One row per record of a source: its claim on an item. Kept when withdrawn: a returning record finds its item."""
+"""One row per record of a source. A withdrawn record keeps its row, so that it finds its item when it returns."""
 
 rejected_entries = Table(
     "rejected_entries",
@@ -130,7 +130,7 @@ rejected_entries = Table(
     Column("other_source", Text),
     UniqueConstraint("data_source", "record_key"),
 )
-"""Quarantine: records that could not become a worklist item, and why; a row goes when its record is mended."""
+"""Quarantine: records that could not become a worklist item, and why; a row goes when its record is corrected."""
 
 source_warnings = Table(
     "source_warnings",
@@ -143,7 +143,7 @@ source_warnings = Table(
     Column("last_seen_at", Text, nullable=False),
     UniqueConstraint("data_source", "field", "reason"),
 )
-"""Values that were left out or changed, in records that were taken all the same: a row per source, field and reason."""
+"""Warnings about left-out or changed values of accepted records: one row per source, field and reason."""
 
 sync_runs = Table(
     "sync_runs",
@@ -193,7 +193,7 @@ source_states = Table(
         comment="JSON: how many removals wait for an operator's word, or for their time",
     ),
 )
-"""Where each source's cycle stands, so that a new writer goes on where its predecessor was killed."""
+"""The progress of each source's cycle, so that a new writer continues where its predecessor ended."""
 
 store_facts = Table(
     "store_facts",
@@ -201,7 +201,7 @@ store_facts = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""What the stored items follow: the priorities and the matching rule by which they were decided."""
+"""The priorities and the matching rule by which the stored items were decided."""
 
 audit_log = Table(
     "audit_log",
@@ -239,4 +239,4 @@ mpps_requests = Table(
     Column("answer", Text, nullable=False, comment="JSON"),
     Column("at", Text, nullable=False),
 )
-"""What recent reports were answered, so that a repeat after a lost acknowledgement gets the same."""
+"""The answers to recent reports, so that a repeat after a lost acknowledgement gets the same answer."""

@@ -1,6 +1,6 @@
-"""Making the database ready at the writer's start: tables, columns and indexes that an older file lacks.
+"""Adds missing tables, columns and indexes to an older database when the writer starts.
 
-Additions only. Before an existing SQLite file is changed, a copy is laid beside it.
+It only adds. Before it changes an existing SQLite file, it makes a copy in the same folder.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def create_private_file(path: Path) -> None:
 
 
 def prepare_database(engine: Engine) -> None:
-    """Bring the database to the present form; does nothing to one that has it.
+    """Bring the database to the present form; does nothing if it already has that form.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: It cannot be opened or changed just now.
-        StoreError, OSError: The file or the copy beside it cannot be written just now.
-        SchemaMismatch: It has a table of one of our names that cannot be completed.
+        sqlalchemy.exc.SQLAlchemyError: The database cannot be opened or changed now.
+        StoreError, OSError: The file or its copy cannot be written now.
+        SchemaMismatch: A table with one of our names cannot be completed.
     """
     path = sqlite_file(engine)
     if path:
@@ -81,7 +81,7 @@ def _complete_table(connection: Connection, table: Table, missing: Sequence[tupl
 
 @contextmanager
 def _blaming(table: str, engine: Engine) -> Iterator[None]:
-    """Say which table it is that cannot be brought to the present form, if that is no passing failure."""
+    """Name the table that cannot be brought to the present form, unless the failure is a passing one."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -118,12 +118,12 @@ def _missing_columns(connection: Connection, existing: set[str]) -> list[tuple[s
 
 
 def copy_aside(path: Path) -> Path:
-    """Lay a whole copy beside a SQLite file that is about to be changed; one for each form that the file had.
+    """Copy a SQLite file, in its folder, before it is changed; there is one copy for each earlier form of the file.
 
-    A copy that was begun and not finished ends in `.part`, and is removed.
+    An unfinished copy has a name ending in `.part` and is removed.
 
     Raises:
-        StoreError, OSError: It cannot be made, so the file must not be changed yet.
+        StoreError, OSError: The copy cannot be made, so the file must not be changed yet.
     """
     with closing(sqlite3.connect(sqlite_uri(path, "rw"), uri=True)) as source:
         try:
