@@ -6,6 +6,7 @@ CONFIG := etc/demo/pylantir.json
 PORT ?= 4242
 TESTS ?=
 KILLS ?= 1000
+FAULTS ?= 200
 SEED ?= 0
 DURATION ?= 3600
 # Per cent of the lines that the tests have to run.
@@ -15,7 +16,7 @@ PROCESSES_FLOOR := 85
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: help demo test coverage chaos soak bench lint format clean model
+.PHONY: help demo test coverage chaos faults soak bench lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
@@ -23,6 +24,7 @@ help:
 	@echo "make coverage  all tests, and the share of the code that they run; fails below the floors"
 	@echo "make model   try $(HISTORIES) random histories of sources and scanners against the rules (HISTORIES=100 MODEL_SEED=1)"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
+	@echo "make faults  let system calls fail at random, $(FAULTS) times, and see that everything recovers (FAULTS=50 SEED=1)"
 	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
 	@echo "make lint    ruff, mypy, import-linter"
@@ -57,6 +59,9 @@ model: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/supervision/test_kill_campaign.py -k a_campaign
+
+faults: $(VENV)/installed
+	FAULTS=$(FAULTS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/faults -k a_campaign
 
 soak: $(VENV)/installed
 	$(BIN)/python benchmarks/soak.py --duration $(DURATION)

@@ -29,6 +29,8 @@ from workers.writer.queue import make_token
 
 USEFUL_AFTER_S = 5.0
 RECYCLE_GRACE_S = 3.0
+UNHEARD_S = 1.0
+"""A process that ends closes its channel a moment before; one that lives on without it is heard no more."""
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
     "waits_for_window", "progress",
@@ -88,6 +90,7 @@ class Child:
         self.recycled = 0
         self._first_due: float | None = None
         self._measure_at: float | None = None
+        self._unheard_at: float | None = None
         self._output = ChildOutput()
         self._results: list[Frame] = []
         self._key = key
@@ -104,7 +107,12 @@ class Child:
 
     def deadlines(self, now: float, *, may_restart: bool) -> Iterator[float]:
         """When something is to be done about this child even if nothing is heard of it."""
-        moments = (next_deadline(self.life, may_restart=may_restart), self._measure_at, self._output.deadline(now))
+        moments = (
+            next_deadline(self.life, may_restart=may_restart),
+            self._measure_at,
+            self._unheard_at,
+            self._output.deadline(now),
+        )
         for moment in moments:
             if moment is not None:
                 yield moment
@@ -207,7 +215,8 @@ class Child:
         self._process = None
         if self._frames:
             self._frames.close()
-        self._measure_at = None
+            self._frames = None
+        self._measure_at = self._unheard_at = None
         self.last_exit = _describe_exit(code)
         served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
         if served_long and self.role.source is None:
@@ -249,6 +258,12 @@ class Child:
         """Abort what hangs, kill what does not end, restart what has waited."""
         if self._measure_at is not None and now >= self._measure_at:
             self._check_memory(now)
+        if self._frames and self._frames.closed and self._unheard_at is None:
+            self._unheard_at = now + UNHEARD_S
+        elif self._unheard_at is not None and now >= self._unheard_at:
+            self._unheard_at = None
+            logger.error("%s (pid %s) is not heard any more; it is killed", self.role.name, self.pid)
+            self.kill()
         action = next_action(self.life, now, may_restart=may_restart)
         if action is Action.KILL:
             logger.warning("%s (pid %s) does not end; it is killed", self.role.name, self.pid)
