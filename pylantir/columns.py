@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LEFT_OUT = "_left_out"
-"""Reserved key of an entry: `where` leaves the record out; the host passes it over."""
+"""Reserved key of an entry: `where` leaves the record out, and the host passes it over. Its value names the first
+column of `where` that the record lacks, or is ""."""
 
 LONGEST_SEARCHED = 1000
 """Characters of a value that `extract` looks at: an unlucky expression takes time that grows with the text."""
@@ -99,8 +100,20 @@ def source_names(field_mapping: Mapping[str, Any]) -> dict[str, str]:
 
 
 def without_left_out(entries: Iterable[object]) -> Iterator[object]:
-    """Pass over the records that `where` leaves out."""
-    return (entry for entry in entries if not (isinstance(entry, Mapping) and LEFT_OUT in entry))
+    """Pass over the records that `where` leaves out.
+
+    Raises:
+        SourceUnavailable: It left out every record, as none has the column that it names: nobody is cancelled for that.
+    """
+    lacking, others = "", False
+    for entry in entries:
+        if isinstance(entry, Mapping) and LEFT_OUT in entry:
+            lacking, others = str(entry[LEFT_OUT]), others or not entry[LEFT_OUT]
+        else:
+            others = True
+            yield entry
+    if lacking and not others:
+        raise SourceUnavailable(f'where: no record has the field "{lacking}"; is it called otherwise now?')
 
 
 def target_of(name: str) -> str:
@@ -153,7 +166,8 @@ class RecordMapping:
     def apply(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Give what a record says, by worklist field; fields that it lacks are left out."""
         if self._where and not self.admits(record):
-            return {LEFT_OUT: True}
+            lacking = (column for column, _, _ in self._where if look_up(record, column) is _MISSING)
+            return {LEFT_OUT: next(lacking, "")}
         entry: dict[str, Any] = {}
         for rule in self.rules:
             column = self._plain.get(rule.target)

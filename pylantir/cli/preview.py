@@ -135,6 +135,8 @@ def _map_all(
             show(found.fetched)
         if found.fetched == limit:
             return
+    if found.rejected and len(found.rejected) == found.fetched and not plugin.supports_incremental_sync():
+        found.error = f"none of the {found.fetched} records that were fetched can be used; a sync fails on that"
 
 
 def _add(found: Preview, mapper: EntryMapper, entry: object, kept: int | None) -> None:

@@ -148,6 +148,8 @@ class JsonPlugin(DataSourcePlugin):
                 strangers += 1
                 first_stranger = first_stranger or entry
             yield entry
+        if not count and around.error:
+            raise Malformed(f'has no record, but "{around.error}"; what does the server say there?')
         if first_stranger is not None and strangers == count:
             raise Malformed(f"{first_stranger.record.removeprefix(prefix)}: {first_stranger.reason}")
         return contents

@@ -35,7 +35,7 @@ _WRAPPED = re.compile(r'="((?:[^"]|"")*)"')
 _SPREADSHEET_ERROR = re.compile(
     r"#(?=.*[^\W\d_])[¡¿]?[^\W\d]{1,20}(?:/[^\W\d]|/0)?[!?]|#(?:[^\W\d_]/[^\W\d_]|NV|NA|GETTING_DATA|LEER|VIDE)!?"
     r"|#{2,}|Err:[0-9]{3}|Loading\.{3}|Wird geladen\.{3}"
-    r"|=[-+]?(?:[\w.]+\(.*\)|(?:[^!]+!)?\$?[A-Z]{1,3}\$?[0-9]+(?:[-+*/&].*)?)",
+    r"|=[-+]?(?:[0-9(].*|[\w.]+\(.*\)|(?:[^!]+!)?\$?[A-Z]{1,3}\$?[0-9]+(?:[-+*/&].*)?)",
     re.IGNORECASE,
 )
 """An error, or a formula that was exported in place of its value."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pylantir.columns import LEFT_OUT, RecordMapping, field_formats
+from pylantir.columns import LEFT_OUT, RecordMapping, field_formats, without_left_out
 from pylantir.errors import SourceUnavailable
 
 
@@ -133,3 +133,13 @@ def test_an_expression_that_never_ends_is_given_up_and_named() -> None:
     with pytest.raises(SourceUnavailable, match='"extract" of patient_id was given up'):
         mapping.apply({"title": "a" * 60 + "b"})
     assert mapping.apply({"title": "aaa"}) == {"patient_id": "aaa"}
+
+
+def test_a_snapshot_that_where_empties_as_its_column_is_gone_is_no_empty_snapshot() -> None:
+    mapping = RecordMapping({"id": "patient_id"}, where={"state": ["booked"]})
+    gone = [mapping.apply({"id": "1", "status": "booked"}), mapping.apply({"id": "2"})]
+    with pytest.raises(SourceUnavailable, match='where: no record has the field "state"'):
+        list(without_left_out(gone))
+    other = mapping.apply({"id": "3", "state": "cancelled"})
+    assert list(without_left_out([*gone, other])) == []
+    assert list(without_left_out([])) == []

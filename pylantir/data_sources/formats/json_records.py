@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EACH = "*"
 _WORDS_OF_ERRORS = ("error", "errors", "message", "detail", "fault", "exception")
+_NAMES_OF_ERRORS = ("error", "errors", "fault", "exception")
 _NO_LINES = (
     "no whole object of less than 4 million characters; expected an array, one object per line, or an object"
     ' around an array that "records_path" leads to'
@@ -47,10 +48,12 @@ class Surroundings:
     Attributes:
         fields: Plain fields of the objects on the way.
         next_page: What the page says about the next one; None if nothing.
+        error: Name of a field beside the records that tells of an error; "" if there is none.
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
     next_page: object = None
+    error: str = ""
 
 
 def survey(text: TextIO, where: RecordsAt) -> Surroundings:
@@ -199,6 +202,8 @@ def _survey(scanner: Scanner, path: Sequence[str], next_path: Sequence[str], fou
             found.next_page = _at(value, next_path[1:])
         elif by_name:
             found.fields |= _plain_fields({name: value})
+            if value and name.lower() in _NAMES_OF_ERRORS:
+                found.error = name
 
 
 def _at(value: object, path: Sequence[str]) -> object:

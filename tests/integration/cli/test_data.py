@@ -255,6 +255,13 @@ def test_preview_shows_mapped_and_rejected_records_and_writes_nothing(folder: Pa
     assert "15 fetched, 12 mapped (the first 10 are shown; see --limit, --json), 3 rejected" in err
 
 
+def test_preview_fails_as_the_sync_does_where_no_record_can_be_used(folder: Path, run: Run) -> None:
+    use_plugin(folder, "yield {'patient_id': '#REF!'}\nyield {'patient_id': 'P2'}\n")
+    status, out, _ = run("preview", "booking", "--json")
+    assert status == 1
+    assert "none of the 2 records" in json.loads(out)["error"]
+
+
 def test_preview_stops_at_its_limit(folder: Path, run: Run) -> None:
     use_plugin(folder, f"number = 0\nwhile True:\n    number += 1\n    yield {GOOD}\n")
     found = json.loads(run("preview", "booking", "--json", "--limit", "3")[1])

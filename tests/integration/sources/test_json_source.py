@@ -196,3 +196,13 @@ def test_the_form_of_the_configuration_is_checked(config: dict[str, Any], reason
     valid, message = JsonPlugin().validate_config(config)
     assert not valid
     assert reason in message
+
+
+@pytest.mark.parametrize("said", [{"error": "database down"}, {"errors": [{"message": "x"}]}, {"Fault": {"code": 500}}])
+def test_no_records_beside_an_error_are_a_failed_fetch(path: Path, said: dict[str, Any]) -> None:
+    with pytest.raises(SourceUnavailable, match="has no record, but"):
+        fetch(write(path, json.dumps({"items": [], **said})), records_path="items")
+
+
+def test_no_records_beside_an_error_that_says_nothing_are_no_records(path: Path) -> None:
+    assert fetch(write(path, json.dumps({"error": None, "errors": [], "items": []})), records_path="items") == []

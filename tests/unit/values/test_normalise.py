@@ -290,6 +290,8 @@ def test_what_nobody_sees_is_removed_from_what_people_read_and_refused_in_identi
         "Err:502",
         "Loading...",
         "=B2",
+        "=1+1",
+        "=(A1)",
         "=$C$3",
         "=Sheet1!B2",
         "=VLOOKUP(A1,B:C,2)",
