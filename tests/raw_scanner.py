@@ -12,27 +12,33 @@ from pynetdicom.dsutils import decode, encode
 
 
 class RawScanner:
-    """One association for the worklist, in implicit VR little endian."""
+    """One association for the worklist, in implicit VR little endian.
+
+    Attributes:
+        statuses: Those of the responses to the last query, the final one last.
+    """
 
     def __init__(self, port: int, *, calling: str = "MR1", called: str = "PYLANTIR") -> None:
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection.sendall(seeds.associate_request(called=called, calling=calling))
+        self.statuses: list[int] = []
         assert self._read_pdu()[0] == 0x02, "no association"
 
-    def find(self, identifier: Dataset) -> tuple[list[Dataset], int]:
-        """Send one C-FIND: the matches, and the final status."""
+    def find(self, identifier: Dataset | bytes) -> tuple[list[Dataset], int]:
+        """Send one C-FIND: the matches, and the final status; `statuses` are those of all its responses."""
         self.send(identifier)
-        matches = []
+        matches, self.statuses = [], []
         while True:
             command = self._read_message(is_command=True)
+            self.statuses.append(command.Status)
             if command.CommandDataSetType == 0x0101:
                 return matches, command.Status
             matches.append(self._read_message(is_command=False))
 
-    def send(self, identifier: Dataset) -> None:
+    def send(self, identifier: Dataset | bytes) -> None:
         """Send one C-FIND and leave it at that."""
-        asked = encode(identifier, True, True)
+        asked = identifier if isinstance(identifier, bytes) else encode(identifier, True, True)
         assert asked is not None
         self._connection.sendall(seeds.find_request(asked))
 

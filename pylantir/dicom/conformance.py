@@ -15,6 +15,7 @@ from pydicom.uid import UID
 
 from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
 from pylantir.dicom.net import admission, bounds, bridge, connection, messages, negotiation, reception, services
+from pylantir.dicom.peers import DIFFERENCES
 from pylantir.settings import CHARACTER_SETS, DicomSettings
 
 _MATCHING = {
@@ -47,6 +48,7 @@ def _tables() -> Mapping[str, Callable[[], str]]:
         "presentation-contexts": _presentation_contexts,
         "keys": _keys,
         "statuses": _statuses,
+        "differences": _differences,
         "character-sets": _character_sets,
     }
 
@@ -132,6 +134,14 @@ def _keys() -> str:
 
 def _statuses() -> str:
     return _markdown(("stored", "Scheduled Procedure Step Status"), list(WIRE_STATUSES.items()))
+
+
+def _differences() -> str:
+    rows = [
+        (kind.name, kind.clause, kind.here, "; ".join(f"{server}: {what}" for server, what in kind.there.items()))
+        for kind in DIFFERENCES
+    ]
+    return _markdown(("difference", "standard", "Pylantir", "others"), rows)
 
 
 def _character_sets() -> str:

@@ -1,17 +1,23 @@
-"""A scanner of another make (Odil) reports its work."""
+"""Scanners of other makes (Odil, dcmjs-dimse) ask for their work and report it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
-from installation import Installation, csv_source, wait_until
+from foreign.servers import needed
+from installation import CSV_MAPPING, Installation, csv_source, wait_until
 
 SCANNER = Path(__file__).with_name("odil_scanner.py")
 PYTHON = "/usr/bin/python3"
+ROOT = Path(__file__).parents[3]
+DCMJS = ROOT / "tests" / "foreign" / "dcmjs"
 
 
 @pytest.fixture
@@ -44,3 +50,37 @@ def test_odil_reports_a_scan(python_with_odil: str, installation: Installation) 
     assert (late["Status"], late["ErrorID"]) == (0x0110, 0xA710)
     assert late["ErrorComment"].strip() == "Performed Procedure Step Object may no longer be updated"
     assert installation.rows("select performed_procedure_step_status from worklist_items") == [("COMPLETED",)]
+
+
+@pytest.fixture
+def dcmjs_packages() -> Path:
+    """Give the folder of dcmjs-dimse and what it needs, exactly as locked; installed once and kept."""
+    npm = needed("npm", "npm")
+    name = hashlib.sha256((DCMJS / "package-lock.json").read_bytes()).hexdigest()[:12]
+    kept = ROOT / "build" / f"dcmjs-{name}"
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix="dcmjs-", dir=kept.parent))
+        for file in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(DCMJS / file, draft)
+        subprocess.run([npm, "ci"], cwd=draft, check=True, capture_output=True, timeout=240)
+        draft.rename(kept)
+    return kept / "node_modules"
+
+
+@pytest.mark.timeout(300)
+def test_dcmjs_finds_its_day_and_reports_a_scan(dcmjs_packages: Path, installation: Installation) -> None:
+    mapping = {**CSV_MAPPING, "station": "scheduled_station_aetitle"}
+    rows = ["P1,2030-01-01,Doe^P1,DCMJS", "P2,2030-01-02,Doe^P2,DCMJS", "P3,2030-01-01,Doe^P3,OTHER"]
+    installation.folder.joinpath("list.csv").write_text("\n".join(["id,date,name,station", *rows, ""]))
+    installation.configure(csv_source("clinic", "list.csv", field_mapping=mapping))
+    installation.start()
+    wait_until(lambda: len(installation.patients()) == 3, "the patients are in the worklist")
+    command = [needed("node", "nodejs"), str(DCMJS / "scanner.js"), str(installation.port), "DCMJS", "20300101"]
+    environment = {**os.environ, "NODE_PATH": str(dcmjs_packages)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said == {"echo": 0x0000, "patients": ["P1"], "found": 0x0000, "reports": [0x0000, 0x0000, 0x0110]}
+    statuses = installation.rows("select patient_id, performed_procedure_step_status from worklist_items order by 1")
+    assert statuses == [("P1", "COMPLETED"), ("P2", "SCHEDULED"), ("P3", "SCHEDULED")]
