@@ -1,1 +1,1 @@
-"""What every child process has: its start, its channel to the supervisor, its log, its connection to the writer."""
+"""The parts of every child process: start, channel to the supervisor, log, connection to the writer."""

@@ -1,7 +1,7 @@
-"""How every child begins and ends: name, signals, the parent's death, log, and the last resort for exceptions.
+"""Starts and ends every child: name, signals, the parent's death, log, and the last resort for exceptions.
 
 Lives in each child. In: a `ChildSpec` and the body's arguments; out: an exit status. Bodies are module-level functions
-`body(context, ...)`; what they import, only this child pays for.
+`body(context, ...)`; only this child loads what they import.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class Context:
 
 def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, arguments: tuple[object, ...]) -> None:
     """Run a body in this process and end it; the target of every spawned child."""
-    # Looking for garbage among what is being imported would be a sixth of the server's start.
+    # Garbage collection during the imports would take a sixth of the server's start.
     gc.disable()
     restore_import_path()
     log_fd = _redirect_output(output)
-    # A terminal's Ctrl-C goes to the whole group; stopping in order is the supervisor's business.
+    # A terminal's Ctrl-C goes to the whole group; the supervisor stops its children in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stop = StopFlag()
@@ -143,7 +143,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
 
 
 def _redirect_output(output: Connection) -> int:
-    """Give the log a way of its own, so that it needs no supervisor; all other output goes to the supervisor's pipe."""
+    """Keep a separate descriptor for the log, so that it needs no supervisor; other output goes to the pipe."""
     log_fd = os.dup(2)
     for fd in (1, 2):
         os.dup2(output.fileno(), fd)
@@ -189,7 +189,7 @@ def die_with_parent(parent_pid: int) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    # The signal is not retroactive.
+    # The kernel sends no signal if the parent has died already.
     if os.getppid() != parent_pid:
         os._exit(ExitStatus.FAILURE)
 

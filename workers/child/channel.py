@@ -1,7 +1,7 @@
-"""The channel between a child and the supervisor: how a child says that it is ready, alive, and what it has done.
+"""The channel between a child and the supervisor: the child reports that it is ready, alive, and what it has done.
 
-Lives in every child. Signs of life are sent by the work loop itself, never by a helper thread: each one says within how
-many seconds the next one will come, so that the supervisor knows a hang from a long fetch.
+Lives in every child. The work loop itself sends signs of life, never a helper thread. Each says within how many seconds
+the next one will come, so that the supervisor can tell a hang from a long fetch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The log as a file: opened, looked at, and opened anew when it was moved away or removed.
+"""Opens the log file, and opens it again when somebody has moved or removed it.
 
-Lives in the supervisor, which decides when, and in each child, which is told. Every process has a descriptor of its
-own: the file is put onto the number that the process writes to, so that nothing else notices.
+Lives in the supervisor, which decides when to do so, and in each child, which obeys. Every process has its own
+descriptor: the new file gets the descriptor's number, so the rest of the process is not affected.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where the log goes: stderr, without ever waiting for whoever reads it. Lives in every process.
+"""Writes the log to stderr without ever waiting for its reader. Lives in every process.
 
-A reader may stall: a terminal after Ctrl-S, a pager, a log driver. Nothing here blocks: what cannot be written at once
-is kept, up to a bound, and written by a thread when the reader takes it; what is beyond is dropped and counted.
+A reader may stall: a terminal after Ctrl-S, a pager, a log driver. Nothing here blocks. Lines that cannot be written at
+once are kept, up to a bound, and a thread writes them when the reader is ready; further lines are dropped and counted.
 """
 
 from __future__ import annotations

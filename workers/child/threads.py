@@ -1,7 +1,7 @@
-"""Threads that a process cannot do without. Lives in every child.
+"""Starts threads that a process cannot work without. Lives in every child.
 
-An exception that nobody expected would end such a thread without a word, and the process would look alive. It ends the
-process instead, with a status that makes the supervisor start it anew.
+An unexpected exception would end such a thread silently, while the process seemed alive. So it ends the whole process,
+with a status that makes the supervisor start it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def start_thread(work: Callable[..., object], *arguments: object, name: str) -> threading.Thread:
-    """Start a thread that does not keep the process alive, and that takes the process along if it fails.
+    """Start a daemon thread whose failure ends the process.
 
     Args:
         work: What it does; it returns when it is no longer needed.

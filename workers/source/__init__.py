@@ -1,1 +1,1 @@
-"""A source worker: runs one plugin and streams what it gives to the writer."""
+"""A source worker: runs one plugin and streams its records to the writer."""

@@ -1,8 +1,8 @@
-"""Records on their way into frames: checked, named, encoded once, and cut into batches.
+"""Checks a plugin's records, cuts them into batches and encodes them for frames.
 
-Lives in source workers. In: what a plugin yields, one by one; out: the bodies of `batch` frames as JSON text. Whatever
-cannot become an entry goes along as a rejection: one bad record costs nobody else anything. What the last cycle
-has shown already, passage by passage, is neither checked nor sent again.
+Lives in source workers. In: what a plugin yields, one by one; out: the bodies of `batch` frames as JSON text. A record
+that cannot become an entry is sent as a rejection and does not affect the others. Unchanged passages of the last cycle
+are neither checked nor sent again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from workers.source.passages import Passage, PassageCutter, PassageNames, Stray
 from workers.source.telling import RejectionLog
 
 BATCH_RECORDS = 600
-"""More of them make a sync cheaper, and a scanner's report wait longer behind a transaction: some 50 ms where every one
-of them has changed."""
+"""Records per batch. More would make a sync cheaper, but a scanner's report would wait longer behind a transaction:
+some 50 ms if every record has changed."""
 FIRST_BATCH_RECORDS = 4 * BATCH_RECORDS
 """The same in a source's first cycle: its records are new, which takes less."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 MAX_REPEATED = 400
-"""So many passages that come again are named in one batch: some ten thousand records."""
+"""Names of unchanged passages per batch: some ten thousand records."""
 
 
 class Batches:
@@ -38,14 +38,14 @@ class Batches:
 
     Args:
         mapper: The source's mapper.
-        log: Tells of the records that are set aside.
+        log: Logs the rejected records.
         snapshot: The cycle shows everything that the source has.
-        known: The passages that the last cycle has shown, and the writer has committed.
-        first: The source has never been fetched with success.
+        known: The passages that the last cycle has shown and the writer has committed.
+        first: The source has never been fetched successfully.
 
     Attributes:
         shown: The passages that this cycle has shown.
-        warned: What was told about values, those of passages that are not sent again included.
+        warned: The warnings about values, including those of unchanged passages.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Batches:
         self._log = log
         self._snapshot = snapshot
         self._known = PassageNames() if known is None else known
-        # The very first one is small: until it comes, the writer has nothing to do.
+        # The very first batch is small, because the writer has nothing to do until it comes.
         self._most = BATCH_RECORDS
         self._most_later = FIRST_BATCH_RECORDS if first else BATCH_RECORDS
         self.shown = PassageNames(self._known.key)
@@ -111,7 +111,7 @@ class Batches:
         if isinstance(passage, Stray):
             self._refuse(passage.entry, passage.position)
             return
-        # A second one of the same name is a repeat, which the writer is to see.
+        # A second passage of the same name is a repeat, which the writer must see.
         if passage.name is not None and self._known.take(passage.name):
             self._repeated.append(passage.name)
             self.shown.add(passage.name)
@@ -138,7 +138,7 @@ class Batches:
             yield body
 
     def _map_run(self, run: Sequence[Passage], passages: list[tuple[int | None, int]]) -> Iterator[RecordColumns]:
-        """Check the records of passages of one layout: together or, where that does not do, one by one.
+        """Check the records of passages of one layout: together or, if that fails, one by one.
 
         Notes how they fall into passages: the name, if it may be known again, and the number of records.
         """
@@ -153,7 +153,7 @@ class Batches:
             yield self._map_passage(passage, passages)
 
     def _map_passage(self, passage: Passage, passages: list[tuple[int | None, int]]) -> RecordColumns:
-        """Check the records of one passage: together or, where that does not do, one by one."""
+        """Check the records of one passage: together or, if that fails, one by one."""
         told: Warned = Counter()
         name = passage.name
         columns = self._mapper.to_columns(passage.layout, passage.records, told)
@@ -183,14 +183,14 @@ class Batches:
         return entries, is_clean
 
     def _warn(self, name: int | None, told: Warned | None) -> None:
-        """Count what was told about a passage's values, and remember it for when the passage comes again."""
+        """Count the warnings about a passage's values, and remember them for the cycles in which it is unchanged."""
         if told:
             self.warned.update(told)
             if name is not None and self._snapshot:
                 self.shown.remarks[name] = told
 
     def _refuse(self, entry: object, position: int) -> None:
-        """Set aside what is no record."""
+        """Reject a value that is not a record."""
         if isinstance(entry, BadRecord):
             self._reject(entry.record, entry.field, entry.reason, unreadable=True)
         else:

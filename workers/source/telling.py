@@ -1,7 +1,7 @@
-"""What a source tells about its cycles: in the log, and to the supervisor for `status`.
+"""Reports a source's cycles in the log, and to the supervisor for `status`.
 
-Lives in source workers. In: failures, results of cycles, and when the next one is due. Out: log lines and reports. What
-is as it was in the cycle before is not told again in the log: a source may fail every second for a week.
+Lives in source workers. In: failures, results of cycles, and when the next one is due. Out: log lines and reports. The
+log does not repeat what has not changed since the last cycle: a source may fail every second for a week.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class RejectionLog:
-    """Logs rejected records: each once, as long as every cycle rejects it for the same reason."""
+    """Logs each rejected record once, as long as every cycle rejects it for the same reason."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
@@ -40,7 +40,7 @@ class RejectionLog:
         self._count = 0
 
     def add(self, line: str) -> None:
-        """Tell of a rejected record, unless the cycle before was told."""
+        """Log a rejected record unless the last cycle logged it."""
         self._count += 1
         if self._count <= LOGGED_REJECTIONS:
             self._this_cycle.add(line)
@@ -48,14 +48,14 @@ class RejectionLog:
                 logger.warning("%s", line)
 
     def end(self) -> None:
-        """Tell how many there were, if not all were logged."""
+        """Log the number of rejected records if not all were logged."""
         if self._count > LOGGED_REJECTIONS and self._count != self._told_count:
             logger.warning("%d records rejected in all; `pylantir rejects` shows them", self._count)
         self._told_count = self._count
 
 
 class CycleTelling:
-    """Tells what became of each cycle of a source.
+    """Logs and reports the result of each cycle of a source.
 
     Args:
         channel: The line to the supervisor.
@@ -73,9 +73,9 @@ class CycleTelling:
         self._told_kinds: set[tuple[str, str]] = set()
 
     def describe_failure(self, failure: BaseException) -> str:
-        """Log why a fetch failed; returns what the database and `status` may say of it.
+        """Log why a fetch failed; return the text for the database and `status`.
 
-        A foreign exception's text may quote patients: only the log gets it.
+        The text of a plugin's exception may quote patients: only the log gets it.
         """
         if isinstance(failure, PylantirError):
             text, told = f"fetch failed: {failure}", str(failure)[:LONGEST_TEXT]
@@ -89,7 +89,7 @@ class CycleTelling:
         return told
 
     def tell_cycle(self, started_at: str, result: CycleResult, error: str | None, elapsed_s: float) -> None:
-        """Log and report what became of a cycle."""
+        """Log and report the result of a cycle."""
         trouble = error or self._describe_rest(result)
         said = ", ".join(f"{result.counts.get(name, 0)} {word}" for name, word in _SUMMARY_WORDS)
         if error is None:
@@ -117,11 +117,11 @@ class CycleTelling:
         self._channel.report(report)
 
     def tell_warnings(self, warnings: Sequence[ValueWarning], *, snapshot: bool) -> None:
-        """Log which values were left out or changed, in one line, unless the same was told before.
+        """Log in one line which values were left out or changed, unless the last line said the same.
 
         Args:
             warnings: Of this cycle.
-            snapshot: They are all that there are; else those of the records that have changed.
+            snapshot: The warnings cover all records of the source; otherwise only those that have changed.
         """
         kinds = {(one.field, one.reason) for one in warnings}
         if kinds - self._told_kinds:
@@ -144,8 +144,8 @@ class CycleTelling:
 
         Args:
             in_s: Seconds until then.
-            on_time: Whether that is what is expected of the source: after a failure it is not.
-            waits_for_window: The operation window decides it.
+            on_time: Whether the source is on its normal timetable; after a failure it is not.
+            waits_for_window: The source waits for its operation window.
         """
         moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=in_s)
         self._channel.report(
@@ -180,7 +180,7 @@ _SUMMARY_WORDS = (
 
 
 def describe_held(source: str, held: Mapping[str, object]) -> str:
-    """Tell an operator what waits for a decision."""
+    """Describe for an operator the removal that waits for a decision."""
     return (
         f"held back: this fetch would cancel {held.get('would_cancel')} of {held.get('of')} items; "
         f"if that is right, run: pylantir accept {source}"

@@ -1,7 +1,7 @@
-"""When a source is fetched next. Pure: the clocks are passed in.
+"""Decides when a source is fetched next. Pure: the caller passes the clocks in.
 
-Lives in source workers. In: the source's interval and window, what became of each cycle, and who asked for one. Out:
-moments on a monotonic clock. The source worker waits for them.
+Lives in source workers. In: the source's interval and window, the results of its cycles, and operators' requests. Out:
+times on a monotonic clock, for which the source worker waits.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from pylantir.schedule import next_start, seconds_until_open
 from pylantir.settings import OperationWindow
 
 WATCH_EVERY_S = 1.0
-"""How often a watched source is looked at; it is fetched no more often than this either."""
+"""How often the worker looks at a watched source; it also fetches no more often than this."""
 RETRY_AFTER_S = 10.0
-"""How soon after a first failure the next attempt comes: a file that is being written, or a server that restarts,
-should not cost a long interval."""
+"""Time to the next attempt after a first failure: a file that is being written, or a server that restarts, should not
+cost a whole long interval."""
 _SHORTEST_BACKOFF_CAP_S, _LONGEST_BACKOFF_CAP_S = 30.0, 300.0
 
 
 def pause_after_failures(failures: int, interval_s: float) -> float:
-    """Say how long to wait after so many failures in a row.
+    """Return how long to wait after so many failures in a row.
 
     The pause begins with the interval (10 s if that is longer) and doubles up to the interval, but at least to 30 s and
-    at most to 5 minutes: a server that is down or limits its clients is left in peace, and found again soon enough.
+    at most to 5 minutes: this spares a server that is down or limits its clients, and still finds it again soon.
     """
     first = max(WATCH_EVERY_S, min(interval_s, RETRY_AFTER_S))
     cap = min(max(interval_s, _SHORTEST_BACKOFF_CAP_S), _LONGEST_BACKOFF_CAP_S)
@@ -32,7 +32,7 @@ def pause_after_failures(failures: int, interval_s: float) -> float:
 
 
 class Timetable:
-    """The timetable of one source: from start to start, without drift, inside the operation window.
+    """The timetable of one source: intervals from start to start, without drift, inside the operation window.
 
     Args:
         interval_s: From start to start.
@@ -49,7 +49,7 @@ class Timetable:
         self._begun_at = self._watch_from = -math.inf
 
     def ask(self) -> None:
-        """Note that an operator wants a cycle now, whatever the window."""
+        """Note that an operator wants a cycle now, even outside the window."""
         self._asked = True
 
     def is_due(self, now: float, local_now: datetime.datetime) -> bool:
@@ -66,7 +66,7 @@ class Timetable:
         return now >= self._watch_from and seconds_until_open(self._window, local_now) == 0
 
     def begin(self, now: float) -> bool:
-        """Note that a cycle begins; tells whether an operator has asked for it."""
+        """Note that a cycle begins; return whether an operator has asked for it."""
         asked, self._asked = self._asked, False
         self._due = min(self._due_at(now), now)
         self._begun_at = now
@@ -78,7 +78,7 @@ class Timetable:
         Args:
             now: Monotonic seconds.
             succeeded: Everything was fetched and is committed.
-            again: It has to be repeated at once, although it succeeded.
+            again: The cycle must be repeated at once although it succeeded.
         """
         if succeeded:
             self._failures = 0

@@ -1,8 +1,8 @@
-"""A source worker: asks one plugin on its timetable and streams what it gives to the writer.
+"""The source worker: calls one plugin on its timetable and streams the plugin's records to the writer.
 
-In: a source's settings; the plugin's records. Out: numbered batches on the entry queue, and for `status` what became of
-them. It knows no database: the writer's welcome tells it where the source stands. Whatever the plugin does to this
-process, only this process suffers.
+In: a source's settings; the plugin's records. Out: numbered batches on the entry queue, and results for `status`. It
+does not use the database: the writer's welcome tells when the source was last fetched. A faulty plugin harms only this
+process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BEAT_EVERY_S = 5.0
 PROGRESS_EVERY_S = 0.5
 HANG_AFTER_S = 60.0
 _CLOCK_CHECK_S = 30.0
-"""How often a waiting source looks at the clock: somebody may have set it."""
+"""How often a waiting source looks at the clock, because somebody may have set it."""
 _SERVICE_EVERY_S = 0.002
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class SourceWorker:
             self._tell_next(on_time=succeeded)
 
     def _take_standing(self) -> None:
-        """Believe the writer where this source stands: the database may be another one than before."""
+        """Take over the source's standing from the writer: it may use another database than before."""
         if self._writer.standing is self._standing:
             return
         self._standing = self._writer.standing
@@ -170,7 +170,7 @@ class SourceWorker:
             return True
 
     def _wait(self, timeout_s: float) -> None:
-        """Wait for the writer, the supervisor or a signal; a sign of life every now and then.
+        """Wait for the writer, the supervisor or a signal, and give signs of life meanwhile.
 
         Raises:
             _Stopped: The worker was told to stop.
@@ -201,7 +201,7 @@ class SourceWorker:
             raise _Stopped
 
     def _run_cycle(self, *, asked: bool) -> tuple[bool, bool]:
-        """Fetch once and see it committed; tells whether that worked, and whether it has to be repeated at once."""
+        """Fetch once and wait for the commit; return whether that worked, and whether to repeat it at once."""
         self._take_standing()
         started = datetime.datetime.now(datetime.UTC)
         began = time.monotonic()
@@ -219,7 +219,7 @@ class SourceWorker:
             complete = snapshot or self._send_record_ids(cycle, batches, asked=asked)
         except _Stopped:
             raise
-        # SystemExit and the like too: a plugin may not end its worker in this way.
+        # Also SystemExit and the like: a plugin must not end its worker in this way.
         except BaseException as failure:  # noqa: BLE001
             error = self._telling.describe_failure(failure)
         warnings = [ValueWarning(name, reason, count) for (name, reason), count in sorted(batches.warned.items())]
@@ -239,7 +239,7 @@ class SourceWorker:
         return error is None, again
 
     def _know_again(self, batches: Batches, *, forgotten: bool) -> bool:
-        """After a cycle that the same writer has committed, what it has shown need not be shown again."""
+        """Remember the passages of a committed cycle, so that unchanged ones are not sent again to the same writer."""
         writer, unkept = self._writer.standing, self._writer.unkept
         if not forgotten and self._known.commit(batches.shown, writer=writer, unkept=unkept):
             return True
@@ -247,7 +247,7 @@ class SourceWorker:
         return False
 
     def _fetch(self, started: datetime.datetime) -> Iterator[object]:
-        """The plugin's records; each time it gets control, the supervisor hears how long it may keep it."""
+        """Yield the plugin's records; before each call of the plugin, tell the supervisor how long it may take."""
         interval = look_back_s(self._last_success, started, self._settings.sync_interval_s)
         self._telling.tell_progress(0)
         self._context.channel.beat(self._settings.fetch_timeout_s)
@@ -255,9 +255,9 @@ class SourceWorker:
         yield from without_left_out(fetched) if self._settings.where else fetched
 
     def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
-        """Whatever a plugin yields; between two of them the supervisor hears that it goes on.
+        """Pass on what a plugin yields, with signs of life in between.
 
-        The writer gets what it takes, too: a frame is larger than a socket's buffer, and would wait for the next one.
+        It also sends to the writer what the socket takes: a frame larger than the socket's buffer would wait otherwise.
         """
         beat, timeout_s = self._context.channel.beat, self._settings.fetch_timeout_s
         due, progress_at = 0.0, time.monotonic() + PROGRESS_EVERY_S
@@ -274,7 +274,7 @@ class SourceWorker:
             beat(timeout_s, at_most_every_s=0.5)
 
     def _send_record_ids(self, cycle: _Cycle, batches: Batches, *, asked: bool) -> bool:
-        """Name every record that exists, where an incremental source can; tells whether that was all of them."""
+        """Send the keys of all existing records if the source can list them; return whether it listed all."""
         if not isinstance(self._plugin, ReportsRecordIds):
             return False
         self._context.channel.beat(self._settings.fetch_timeout_s)
@@ -288,11 +288,11 @@ class SourceWorker:
         return True
 
     def _send_frame(self, cycle: _Cycle, kind: str, body: str) -> None:
-        """Send, and wait while the window is full: the writer sets the pace.
+        """Send a frame, and wait while the window is full, so that the writer sets the pace.
 
         Raises:
-            SourceUnavailable: The writer has told that it cannot store this cycle.
-            ProtocolError: The frame is longer than one may be.
+            SourceUnavailable: The writer has said that it cannot store this cycle.
+            ProtocolError: The frame is too long.
         """
         if kind == "batch" and cycle.name in self._writer.failed:
             raise SourceUnavailable(self._writer.failed[cycle.name])

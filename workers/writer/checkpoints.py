@@ -1,9 +1,9 @@
-"""Checkpoints of a SQLite database, beside the writer's own work.
+"""Makes checkpoints of a SQLite database while the writer works.
 
-What is committed stands in the write-ahead log first, and moves into the database file from time to time. SQLite itself
-would do that within a COMMIT: for half a second no scanner's report would be answered. A thread does it here, in small
-portions; it needs no lock that the writer waits for. The log begins anew when all of it has moved, which the thread
-cannot achieve while commits follow one another without a pause: SQLite then does the rest of it, every 256 MB.
+SQLite writes a commit to the write-ahead log first; a checkpoint moves it into the database file. By default SQLite
+does this within a COMMIT, and the writer could not answer a scanner's report for half a second. Here a thread does it
+in small portions, without a lock that the writer waits for. The log starts again when everything has been moved. While
+commits follow one another without a pause, the thread cannot achieve that; SQLite then does the rest every 256 MB.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
 
     def note_commit(self) -> None:
-        """Tell that something was committed."""
+        """Tell the thread about a commit."""
         self._commits += 1
         if self._path is None or self._commits % _EVERY_COMMITS:
             return
@@ -43,7 +43,7 @@ class Checkpoints:
         self._wanted.set()
 
     def close(self) -> None:
-        """End the thread, when it has finished what it is doing."""
+        """End the thread when it has finished its present portion."""
         if self._thread:
             self._ending = True
             self._wanted.set()
@@ -55,7 +55,7 @@ class Checkpoints:
             self._wanted.clear()
             if self._ending:
                 break
-            # Whatever is wrong with the file, the writer's next COMMIT says so.
+            # If something is wrong with the file, the writer's next COMMIT reports it.
             with suppress(sqlite3.Error):
                 # One connection for good: were the log removed, a new one would make another.
                 connection = connection or sqlite3.connect(sqlite_uri(path, "rw"), uri=True)

@@ -1,7 +1,7 @@
-"""What the writer does besides taking in frames: operators' commands, retention, telling what is left of old sources.
+"""What the writer does besides storing frames: operators' commands, retention, reporting records of old sources.
 
-Lives in the writer. What may take long goes in portions: the writer's loop takes frames in between two of them, so that
-a scanner's report is answered meanwhile.
+Lives in the writer. Long work is done in portions: between two of them the writer's loop stores frames, so that a
+scanner's report is answered meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workers.writer.settings import WriterSettings
 PRUNE_EVERY_S = 24 * 3600.0
 PRUNE_AGAIN_S = 60.0
 LOOK_EVERY_S = 30.0
-"""How often it is looked what sources that are not enabled still give."""
+"""How often the writer checks which items sources that are not enabled still give."""
 _DAY = re.compile(r"\d{8}", re.ASCII)
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Chores:
         return bool(self._steps)
 
     def carry_out(self, command: Frame) -> None:
-        """Do what an operator asked for; the command waits for the answer."""
+        """Carry out an operator's command; the command waits for the answer."""
         number, before, dry_run = command.get("id"), command.get("before"), command.get("dry_run") is True
         if command.get("command") == "purge" and isinstance(before, str) and _DAY.fullmatch(before):
             self._steps.append((command, purge_items(self._engine, before, self._rules, dry_run=dry_run)))
@@ -99,7 +99,7 @@ class Chores:
             self._channel.answer(number, text=text)
 
     def go_on(self) -> None:
-        """Do the next portion of what takes long, and what is due now."""
+        """Do the next portion of long work, and whatever is due now."""
         self._begin_pruning()
         if time.monotonic() >= self._look_at:
             self.tell_left_behind()
@@ -149,7 +149,7 @@ class Chores:
             )  # fmt: skip
 
     def _begin_pruning(self) -> None:
-        """Let go of history that is older than the configuration keeps, once a day."""
+        """Delete history that is older than the configuration keeps, once a day."""
         now = time.monotonic()
         if now < self._prune_at:
             return

@@ -1,7 +1,7 @@
-"""The SQLite file that the writer works on: one writer per file, and nobody may take it away unnoticed.
+"""Guards the writer's SQLite file: one writer per file, and the writer notices when somebody removes or replaces it.
 
-Lives in the writer. The file is locked, not its name: another configuration may reach it through a link. Names are
-looked at before every frame: what is committed must go into the file, and into the write-ahead log, that others see.
+Lives in the writer. It locks the file, not the name, because another configuration may reach the file through a link.
+It checks the names before every frame: commits must go to the file and the write-ahead log that other processes see.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Identity = tuple[int, int]
 
 
 class DatabaseFile:
-    """The file of a SQLite database; does nothing for another database.
+    """The file of a SQLite database; with another database it does nothing.
 
     Args:
         engine: The database, opened for writing.
@@ -66,7 +66,7 @@ class DatabaseFile:
             self._sides = None
 
     def check(self) -> None:
-        """See that what is committed goes into the files that others see.
+        """Check that commits go into the files that other processes see.
 
         Raises:
             StoreError: One was removed or replaced: our successor opens what is there. What stood in a write-ahead log

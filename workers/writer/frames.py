@@ -1,7 +1,7 @@
-"""What the writer does with one frame: it is committed, and an acknowledgement is made.
+"""Commits frames one at a time and makes their acknowledgements.
 
-Lives in the writer. In: frames from the entry queue, one at a time. Out: committed transactions and acknowledgements. A
-frame that fails by itself fails its cycle: the cycle's row in `sync_runs` says why, and the source goes on.
+Lives in the writer. In: frames from the entry queue. Out: committed transactions and acknowledgements. If a frame
+itself causes a failure, its cycle fails: the cycle's row in `sync_runs` says why, and the source continues.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workers.writer.reports import commit_report
 from workers.writer.settings import WriterSettings
 
 MAX_TRIES = 3
-"""So often a frame is tried that fails by itself."""
+"""How often the writer tries a frame that itself causes a failure."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class FrameIntake:
         """Commit a frame; returns its acknowledgement.
 
         Raises:
-            ProtocolError: The frame is none that this producer may send.
-            Exception: It could not be stored; `pylantir.store.failures` says what that means. Nothing has changed.
+            ProtocolError: This producer may not send such a frame.
+            Exception: The frame could not be stored; `pylantir.store.failures` classifies why. Nothing has changed.
         """
         if producer.role in {"mwl-scp", "web"}:
             return commit_report(self._engine, frame, self._rules, strict=self._settings.mpps_strict)

@@ -1,7 +1,7 @@
-"""A look at the database file now and then, while there is still a copy of what it held.
+"""Checks the database file regularly, so that damage is found while backups still have the data.
 
-Lives in the writer, in a thread of its own that only reads. A broken page is otherwise noticed when somebody needs it,
-or at the next start. Tables are looked at one after another; for a hundredth of the time at most.
+Lives in the writer, in a thread that only reads. Without this check, a broken page is found only when it is read, or at
+the next start. The thread checks one table after another and uses at most one percent of the time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The entry queue, on the writer's side: a local socket with one connection per producer.
+"""The writer's side of the entry queue: a local socket with one connection per producer.
 
-Lives in the writer. In: frames of sources (a plugin is other people's code: nothing is trusted before it is checked)
-and of the server; out: one whole frame at a time, fairly in turn. A producer that is killed, stopped, slow or hostile
-delays nobody: nothing here blocks, and each connection holds a bounded number of bytes.
+Lives in the writer. In: frames of sources and of the server; out: one whole frame at a time, from each producer in
+turn. A plugin is foreign code, so the writer checks everything. A producer that is killed, stopped, slow or hostile
+does not delay others: nothing here blocks, and each connection holds a bounded number of bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class HasFileno(Protocol):
 
 
 def make_token(key: bytes, role: str, source: str | None, generation: int) -> str:
-    """The token of one incarnation: only who knows this run's key can make it.
+    """Make the token of one incarnation; this needs the run's key.
 
     Args:
         key: The run's key, known to the supervisor and the writer.

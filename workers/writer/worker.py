@@ -1,7 +1,8 @@
 """The writer: the only process that writes to the worklist database.
 
 In: frames from the entry queue, commands from the supervisor. Out: committed transactions, then acknowledgements. It
-starts without a usable database and goes on without one: what is not committed is not acknowledged, and tried again.
+also starts and keeps running without a usable database: it acknowledges only committed frames and tries the others
+again.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(context: Context, settings: WriterSettings, listener: socket.socket) -> None:
-    """The body of the writer process; returns when it was told to stop and everything received is committed."""
+    """Run the writer process; returns after an order to stop, when everything received is committed."""
     os.umask(0o077)
     Writer(context, settings, listener).run()
 
