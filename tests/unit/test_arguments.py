@@ -33,6 +33,10 @@ def test_what_a_program_can_do_is_known_to_the_other(make: Callable[[], ProgramP
     assert set(parser.commands) - {"completion"} <= set(COMMANDS[parser.prog])
 
 
+def test_the_supervisors_program_has_all_that_the_other_one_names() -> None:
+    assert set(make_supervisor().commands) - {"completion"} == set(COMMANDS["pylantir-supervisor"])
+
+
 @pytest.mark.parametrize(
     ("make", "word", "said"),
     [

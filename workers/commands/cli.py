@@ -107,6 +107,8 @@ def make_parser() -> ProgramParser:
     log = add("log", _log, "show the log, or one process's lines of it")
     log.add_argument("name", metavar="NAME", nargs="?", help="supervisor, writer, mwl-scp or a source's name")
     log.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    unit = add("install-unit", _unit, "print a systemd unit with the paths of this installation")
+    unit.add_argument("--print", action="store_true", required=True, help="on stdout; nothing is installed")
     parser.add_completion().set_defaults(run=lambda options: _complete(parser, options))
     return parser
 
@@ -202,6 +204,13 @@ def _log(options: argparse.Namespace) -> int:
     from workers.commands.log_view import show_log
 
     return show_log(find_named(options.config), options.name, follow=options.follow)
+
+
+def _unit(options: argparse.Namespace) -> int:
+    from workers.commands.unit import make_unit, places_of
+
+    print(make_unit(places_of(options.config, os.environ)), end="")
+    return ExitStatus.OK
 
 
 def _complete(parser: ProgramParser, options: argparse.Namespace) -> int:
