@@ -323,6 +323,9 @@ class Supervisor:
             self._relay.pass_on(self._children["writer"], request, reply)
         elif command in SERVER_COMMANDS:
             self._server_relay.pass_on(self._children["mwl-scp"], request, reply)
+        elif command in {"sync", "accept"} and not (child and child.role.source):
+            sources = [known for known, one in self._children.items() if one.role.source]
+            reply({"error": unknown_name("source", str(name), sources), "wrong_usage": True})
         elif child is None:
             # Whatever a request has for a name, it is shown as a text.
             reply({"error": unknown_name("process", str(name), self._children), "wrong_usage": True})
@@ -330,7 +333,7 @@ class Supervisor:
             logger.info("%s: restart asked for", name)
             self._restart(child, time.monotonic())
             reply({"text": f"{name} is restarted"})
-        elif command == "sync" and child.role.source:
+        elif command == "sync":
             if child.life.state is State.RUNNING and child.say({"kind": "sync"}):
                 reply({"text": f"{name} fetches now"})
             else:
