@@ -15,7 +15,9 @@ PROGRAM = Path("/opt/pylantir/bin/pylantir-supervisor")
 USUAL = Path("/etc/pylantir/pylantir.json")
 
 
-def made(config: Path | str = USUAL, program: Path | str = PROGRAM, *written: str, user: str | None = None) -> list[str]:
+def made(
+    config: Path | str = USUAL, program: Path | str = PROGRAM, *written: str, user: str | None = None
+) -> list[str]:
     places = Places(program=Path(program), config=Path(config), written=tuple(map(Path, written)), user=user)
     return make_unit(places).splitlines()
 
