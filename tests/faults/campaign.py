@@ -121,10 +121,10 @@ class Campaign:
         what = f"{target}: {call} fails with {number if call == 'sqlite' else errno.errorcode[number]} after {after}"
         log_before = len(self.installation.log())
         if target == "start":
-            self._order("next", order)
+            self.order("next", order)
             self._kill(self._chance.choice(("a", "writer", "mwl-scp")))
         else:
-            self._order(str(self._pid(target)), order)
+            self.order(str(self._pid(target)), order)
         began = time.monotonic()
         while time.monotonic() < began + FIRES_WITHIN_S and not list(self._orders.glob("*.fired")) and self._lives():
             self._stir()
@@ -138,10 +138,12 @@ class Campaign:
         if problem:
             said = self.installation.log()[log_before:][-3000:]
             self.problems.append(f"{what} (fired: {is_fired}): {problem}\n{said}")
+            print(self.problems[-1], flush=True)
             self.installation.close()
             self.installation.start()
 
-    def _order(self, name: str, order: str) -> None:
+    def order(self, name: str, order: str) -> None:
+        """Let a call fail in the process of this id."""
         draft = self._orders / "draft"
         draft.write_text(order)
         draft.replace(self._orders / name)
