@@ -127,6 +127,8 @@ class WorkingSet:
         del self._patients[record.patient_id][record.id]
         if record.patient_id != fields["patient_id"] and not self._take_along(record, fields):
             self._leave(record)
+            # Whatever the item keeps for its patient is not this record's any more.
+            record.item_id = None
         record.describe(fields, self.now)
         self._patients[record.patient_id][record.id] = record
         if record.state == REFUSED:

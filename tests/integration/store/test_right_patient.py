@@ -205,6 +205,19 @@ def test_another_patient_under_the_same_record_is_a_new_item(store: Engine) -> N
     assert [(one["patient_id"], one[STATUS]) for one in items(store)] == [("P11", CANCELED), ("P1", SCHEDULED)]
 
 
+@pytest.mark.parametrize("number", [{"study_instance_uid": "1.2.3"}, {"accession_number": "N1"}])
+def test_a_number_that_a_scanner_has_taken_does_not_follow_its_record_to_another_patient(
+    store: Engine, number: Mapping[str, str]
+) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1", **number))
+    report_from_scanner(store, only_item(store, "P1")["id"], IN_PROGRESS)
+    feed.sync(record("r1", "P2", **number))
+    assert on_the_list(store) == [("P1",)]
+    assert quarantine(store).keys() == {("ris", "id:r1")}
+    check_audit(store)
+
+
 def test_a_patient_whom_one_source_has_moved_is_told_until_the_other_follows(store: Engine) -> None:
     ris, redcap = Feed(store, "ris"), Feed(store, "redcap")
     ris.sync(record("r1"))
