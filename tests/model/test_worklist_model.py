@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -40,6 +41,7 @@ from pylantir.store.schema.upgrade import prepare_database
 Key = tuple[str, str]
 IDENTIFIERS = ("accession_number", "study_instance_uid")
 PRIORITY = sorted(RANKS, key=lambda name: RANKS[name])
+BEGIN = datetime(2030, 6, 30, 8, tzinfo=UTC)
 FROZEN_BUT = {"former_study_uids", "updated_at", "source_record_id"}
 
 
@@ -78,6 +80,21 @@ class Cycle:
     spared: set[str] = field(default_factory=set)
     forgotten: bool = False
     known: int = 0
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What the guard judges: records that were held before and are not due yet, and those that are newly missing."""
+
+    held: set[Key]
+    newly: set[Key]
+    cancels: int
+    of: int
+
+    def is_suspicious(self, *, anything_new: bool) -> bool:
+        """More than half of the items and at least three, or all of them while nothing new came."""
+        many = self.cancels >= 3 and self.cancels > self.of / 2
+        return many or (0 < self.cancels >= self.of and not anything_new)
 
 
 def agree(a: Mapping[str, str], b: Mapping[str, str], name: str) -> bool:
@@ -140,16 +157,24 @@ class Worklist(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="pylantir-model-"))
         shutil.copy(self.template, self.folder / "worklist.db")
         self.engine = open_for_writing(f"sqlite:///{self.folder / 'worklist.db'}")
-        self.feeds = {name: Feed(self.engine, name) for name in PRIORITY}
+        self.now = BEGIN
+        self.feeds = {name: Feed(self.engine, name, clock=self.tell_time) for name in PRIORITY}
         self.contents: dict[str, dict[str, dict[str, str]]] = {name: {} for name in PRIORITY}
         self.cycles: dict[str, Cycle] = {}
         self.heard: dict[Key, dict[str, str]] = {}
         self.pending: set[Key] = set()
         self.withdrawn: set[Key] = set()
         self.first_heard: dict[Key, str] = {}
-        self.accepted: set[str] = set()
+        self.held: dict[Key, tuple[datetime, int]] = {}
+        self.measures: dict[str, int] = {}
+        self.refused_before: set[Key] = set()
         self.frozen: dict[int, dict[str, Any]] = {}
         self.uids: dict[int, tuple[str, str]] = {}
+
+    def tell_time(self) -> datetime:
+        """The time, which goes on a little with every look at the clock."""
+        self.now += timedelta(milliseconds=1)
+        return self.now
 
     def teardown(self) -> None:
         self.engine.dispose()
@@ -225,6 +250,7 @@ class Worklist(RuleBasedStateMachine):
             if cycle.next < len(cycle.frames):
                 self.feeds[name].apply(cycle.frames[cycle.next])
                 self.hear(name, cycle, cycle.frames[cycle.next])
+                self.forget_holds_of_records_that_changed_hands()
                 cycle.next += 1
             else:
                 self.finish(name, cycle)
@@ -252,8 +278,22 @@ class Worklist(RuleBasedStateMachine):
 
     @rule(name=SOURCES)
     def accept(self, name: str) -> None:
-        self.feeds[name].ingest.accept_removal()
-        self.accepted.add(name)
+        """An operator lets go what is held just now, but for what the cycle under way has shown again."""
+        shown = self.cycles[name].seen if name in self.cycles else set()
+        held = {me for me in self.held if me[0] == name}
+        said = self.feeds[name].ingest.accept_removal()
+        assert ("nothing is held back" in said) == (held <= {(name, key) for key in shown}), said
+        for me in held:
+            del self.held[me]
+            if me[1] not in shown:
+                self.heard.pop(me, None)
+                self.pending.discard(me)
+                self.withdrawn.add(me)
+        self.measures.pop(name, None)
+
+    @rule(minutes=st.sampled_from([6, 16, 16, 24 * 60]))
+    def wait(self, minutes: int) -> None:
+        self.now += timedelta(minutes=minutes)
 
     # What happens at the scanner
 
@@ -315,24 +355,66 @@ class Worklist(RuleBasedStateMachine):
     def finish(self, name: str, cycle: Cycle) -> None:
         believed = cycle.whole and cycle.end.error is None
         vanished, moved, arrived = self.vanished(name, cycle) if believed else (set(), set(), {})
-        expected_held = believed and name not in self.accepted and self.would_lose_all(name, cycle, vanished - moved)
+        nothing_accepted = not cycle.seen and bool(cycle.spared)
+        missing = self.judge_missing(name, cycle, vanished, moved)
         summary = self.feeds[name].finish(cycle.end)
         assert summary.forgotten == (cycle.forgotten and any(frame.repeated for frame in cycle.frames[cycle.known :]))
         assert replace(self.feeds[name].ingest.finish_cycle(cycle.end), forgotten=summary.forgotten) == summary
         del self.cycles[name]
         run = runs(self.engine)[-1]
         assert run["fetched"] == sum(run[part] for part in ("inserted", "updated", "unchanged", "rejected")), run
-        if not believed:
+        if not believed or nothing_accepted:
             return
-        assert (summary.held is not None) == expected_held
-        self.accepted.discard(name)
         for me, fields in arrived.items():
             self.pending.discard(me)
             self.heard[me] = fields
-        for me in moved if expected_held else vanished:
+        held = missing.held | (missing.newly if missing.is_suspicious(anything_new=run["inserted"] > 0) else set())
+        assert (summary.held is not None) == bool(held)
+        for me in vanished - held:
             self.heard.pop(me, None)
             self.pending.discard(me)
             self.withdrawn.add(me)
+        self.measures.pop(name, None)
+        if held:
+            self.measures[name] = missing.of
+        for me in [me for me in self.held if me[0] == name and me not in held]:
+            del self.held[me]
+        for me in held:
+            since, times = self.held.get(me, (self.now, 0))
+            self.held[me] = since, times + 1
+        self.forget_holds_of_records_that_changed_hands()
+
+    def judge_missing(self, name: str, cycle: Cycle, vanished: set[Key], moved: set[Key]) -> Missing:
+        """What the guard has to say about the records that a whole snapshot does not show."""
+        today = self.now.astimezone().strftime("%Y%m%d")
+        staying = {me for me in vanished - moved if self.date_of(me) >= today}
+        waiting = staying & self.held.keys()
+        due = {me for me in waiting if self.held[me][1] >= 2 and self.now - self.held[me][0] >= timedelta(minutes=15)}
+        refused, home = self.refused(), self.attributed()
+        scheduled = {one["id"] for one in items(self.engine, scanner_touched=0, **{STATUS: SCHEDULED})}
+        had = {
+            me for me in self.heard.keys() - refused
+            if me[0] == name and self.first_heard[me] < cycle.end.started_at and home[me] in scheduled
+        }  # fmt: skip
+        open_now = {me for me in had if self.date_of(me) >= today}
+        kept = {home[me] for me in self.heard.keys() - refused - vanished}
+        newly = staying - waiting
+        return Missing(
+            held=waiting - due,
+            newly=newly,
+            cancels=len({me for me in newly & had if home[me] not in kept}),
+            of=self.measures.get(name, len(open_now)),
+        )
+
+    def date_of(self, me: Key) -> str:
+        return (self.heard.get(me) or self.contents_of_key(me))["scheduled_start_date"]
+
+    def forget_holds_of_records_that_changed_hands(self) -> None:
+        """A held record that is refused meanwhile, or let in, is not held any more."""
+        refused = self.refused()
+        for me in [me for me in self.held if (me in refused) != (me in self.refused_before)]:
+            del self.held[me]
+        self.refused_before = refused
 
     def vanished(self, name: str, cycle: Cycle) -> tuple[set[Key], set[Key], dict[Key, dict[str, str]]]:
         """What a whole snapshot no longer shows, what of it has moved, and the records that need wait no longer."""
@@ -355,18 +437,6 @@ class Worklist(RuleBasedStateMachine):
                     moved.add(former[0])
                     del origins[former[0]], waiting[new[0]]
         return gone, moved, arrived
-
-    def would_lose_all(self, name: str, cycle: Cycle, going: set[Key]) -> bool:
-        refused = self.refused()
-        scheduled = {one["id"] for one in items(self.engine, scanner_touched=0, **{STATUS: SCHEDULED})}
-        home = self.attributed()
-        before = {
-            me for me in self.heard
-            if me[0] == name and me not in refused and self.first_heard[me] < cycle.end.started_at and home[me] in scheduled
-        }  # fmt: skip
-        kept = {home[me] for me in self.heard if me not in going and me not in refused}
-        lost = {me for me in going & before if home[me] not in kept}
-        return bool(lost) and len(lost) >= len(before)
 
     def refused(self) -> set[Key]:
         """An identifier belongs to the patient whom a scanner has started, else to the claim of highest priority."""
