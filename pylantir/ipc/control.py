@@ -1,6 +1,6 @@
-"""How a command asks the running supervisor: one request frame, one answer frame.
+"""Sends a command to the running supervisor: one request frame, one answer frame.
 
-The server half is `workers.supervisor.control`.
+The supervisor's side is `workers.supervisor.control`.
 
 Lives in the commands. In: the instance's runtime directory and a request. Out: the answer, or why there is none.
 """
@@ -25,10 +25,10 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
     """Send a command to the supervisor that runs in `runtime_dir`.
 
     Raises:
-        FileNotFoundError, ConnectionRefusedError: None runs there.
-        ControlError: It did not answer.
-        CommandRefused: It did, but did not do it.
-        WrongUsage: There is nothing of the name that was given.
+        FileNotFoundError, ConnectionRefusedError: No supervisor runs there.
+        ControlError: The supervisor did not answer.
+        CommandRefused: The supervisor refused the command.
+        WrongUsage: The command names something that does not exist.
     """
     try:
         frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)

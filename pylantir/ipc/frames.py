@@ -1,7 +1,7 @@
 """Frames on local sockets: four bytes of length (big endian), then one JSON object. Never pickle: see `entry_queue`.
 
 Used between a source and the writer, between a child and the supervisor, and by the control commands. In: bytes as they
-come; out: whole objects. A peer that announces too much, or sends what is no object, gets a ProtocolError.
+come; out: whole objects. A frame that is too long, or is not an object, raises a ProtocolError.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Records as columns: a field of hundreds of records is checked, sent or compared with a few calls.
+"""Keeps records as columns, so that a few calls check, send or compare a field of hundreds of records.
 
-In a frame a column is one string, which costs a fraction of a list in JSON: the values with a separator between them.
+In a frame a column is one string, its values with a separator between them; a JSON list would cost far more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class RecordColumns:
     """Records of one source.
 
     Attributes:
-        keys: Their keys.
+        keys: The records' keys.
         values: Worklist field -> a value, or None, per record; fields that none of them has may be missing.
     """
 
@@ -44,7 +44,7 @@ class RecordColumns:
         return tuple(self.values)
 
     def pick(self, places: Sequence[int]) -> RecordColumns:
-        """Some of the records."""
+        """Return the records at these positions."""
         if len(places) == len(self.keys):
             return self
         return RecordColumns(
@@ -64,7 +64,7 @@ NO_RECORDS = RecordColumns((), {})
 
 
 def join_columns(parts: Sequence[RecordColumns]) -> RecordColumns:
-    """Records of several layouts after one another."""
+    """Join records of several layouts."""
     if len(parts) == 1:
         return parts[0]
     values: dict[str, Column] = {}
@@ -85,7 +85,7 @@ def unpack_columns(keys: object, values: object) -> RecordColumns:
     """Read what `pack_columns` wrote.
 
     Raises:
-        ProtocolError: It is something else, or records of which one has no key.
+        ProtocolError: The value has another form, or a record has no key.
     """
     count = keys.count(_SEPARATOR) + 1 if isinstance(keys, str) else len(keys) if isinstance(keys, list) else 0
     own_keys = _unpack(keys, count)

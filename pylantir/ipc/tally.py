@@ -1,7 +1,7 @@
-"""Counts and durations that a process keeps for `/metrics`, and hands to the supervisor with its other news.
+"""Keeps a process's counts and durations for `/metrics`; the process sends them to the supervisor.
 
-Lives in any process; for any thread. A tally begins at zero with its process. It is bounded: of labels that strangers
-choose, the first `MOST_NAMES` are told apart.
+Lives in any process; any thread may call it. A tally starts at zero with its process. It is bounded: of the labels that
+peers choose, it keeps only the first `MOST_NAMES` apart.
 """
 
 from __future__ import annotations
