@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, or_, select, update
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
-from pylantir.store.decide.claims import STATUS, Rules
-from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
+from pylantir.store.decide.evidence import Description, are_two_patients
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN
 from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import utc_now
 from pylantir.store.intake.working_set import WorkingSet
@@ -131,7 +133,23 @@ def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Ru
         if after != status:
             why = "no source gives it" if after == CANCELED else "its sources say otherwise"
             raise CommandRefused(f"item {item_id} stays {before}: {why}, so it would be {after} at once")
+        _refuse_taken_numbers(connection, item, status)
     return f"item {item_id}: {before} -> {status}" + (" (not done: a dry run)" if dry_run else "")
+
+
+def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], status: str) -> None:
+    """An item that was cancelled cannot come back where a scanner has begun another patient under its numbers."""
+    for name in IDENTIFIERS if status != CANCELED else ():
+        # A done exam's accession number may be used again, its study UID never.
+        without = (CANCELED,) if name == STUDY_UID else (CANCELED, COMPLETED)
+        others = select(worklist_items).where(
+            _ITEMS[name] == item[name], _ITEMS[STATUS].not_in(without), _ITEMS.id != item["id"]
+        )
+        for other in connection.execute(others).mappings() if item[name] else ():
+            if are_two_patients(cast("Description", other), cast("Description", item)):
+                raise CommandRefused(
+                    f"item {item['id']} stays {item[STATUS]}: item {other['id']} of another patient has its {name}"
+                )
 
 
 def apply_rules(engine: Engine, rules: Rules) -> int:

@@ -26,7 +26,7 @@ from pylantir.store.decide.claims import (
 from pylantir.store.decide.clusters import cluster_claims
 from pylantir.store.decide.merging import find_wishes, merge_fields
 
-_FOLLOWED = ("scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
+_FOLLOWED = ("patient_id", "scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
 """The fields that an item with a discontinued exam takes from its sources."""
 
 
@@ -94,7 +94,7 @@ def decide_group(
     taken = {item.values[name] for item in items for name in (STUDY_UID, "generated_study_uid")}
     for number, (members, item) in enumerate(zip(clusters, chosen, strict=True)):
         former = former_sources.get(item.id, frozenset()) if item else frozenset()
-        if item and not _is_frozen(item) and (_abandoned(members, former, rules) or not members):
+        if item and not is_frozen(item) and (_abandoned(members, former, rules) or not members):
             continue
         decisions[number] = _decide_item(members, item, taken, performed)
     kept = {decision.item.id for decision in decisions.values() if decision.item}
@@ -102,7 +102,7 @@ def decide_group(
         items=list(decisions.values()),
         cancelled=[
             item for item in items
-            if item.id not in kept and not _is_frozen(item) and item.values[STATUS] in (SCHEDULED, DISCONTINUED)
+            if item.id not in kept and not is_frozen(item) and item.values[STATUS] in (SCHEDULED, DISCONTINUED)
         ],
         apart=[
             KeptApart(first=decisions[one.first], second=decisions[one.second], fields=one.fields)
@@ -111,7 +111,7 @@ def decide_group(
     )  # fmt: skip
 
 
-def _is_frozen(item: Item) -> bool:
+def is_frozen(item: Item) -> bool:
     """Whether no source may change the item any more; an item with a discontinued exam follows its sources."""
     return item.touched and item.values[STATUS] != DISCONTINUED
 
@@ -160,7 +160,7 @@ def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules:
 def _decide_item(
     members: list[Claim], item: Item | None, taken: set[str | int | None], performed: Mapping[str, str]
 ) -> ItemDecision:
-    if item and _is_frozen(item):
+    if item and is_frozen(item):
         return ItemDecision(item=item, claims=tuple(members), values={}, conflicts=find_wishes(members, item))
     merged, conflicts = merge_fields(members)
     merged = with_fallbacks(merged)

@@ -156,10 +156,13 @@ class SourceIngest:
                     today=local_day(self._clock), seldom=self._seldom,
                 )  # fmt: skip
                 held = held if cycle.unreadable else still_held
+            if ending.error is None:
+                # What was in the way may have gone by time alone, and an incremental source does not repeat itself.
                 freed = self._open(connection)
                 events.append(freed.events)
                 freed.recheck_refused(self._source)
                 freed.write()
+            if ending.settles:
                 self._note_refused(connection, cycle, working.now)
                 remove_unseen(connection, self._source, cycle.started_at)
             cycle.counts["cancelled"] += len(working.events.cancelled)

@@ -70,6 +70,14 @@ def read_items_of(connection: Connection, item_ids: Iterable[int]) -> dict[int, 
     return {row["id"]: Item(row["id"], dict(row)) for row in rows}
 
 
+def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> list[tuple[int, str]]:
+    """(item, patient ID) of the live records of some items; it looks at every record, so not for many items."""
+    table = source_entries.c
+    found = select(table.item_id, table.patient_id).where(table.state == LIVE).distinct()
+    rows = (row for chunk in chunks(item_ids) for row in connection.execute(found.where(table.item_id.in_(chunk))))
+    return [(item, patient) for item, patient in rows]
+
+
 def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str, dict[str, str]]:
     """Patient ID -> study UIDs of done exams whose items are gone -> the day of the exam, YYYYMMDD."""
     columns = ("patient_id", "sop_instance_uid", "item_ids", "updated_at")

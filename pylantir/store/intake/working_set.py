@@ -12,18 +12,19 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pylantir.entry import CANCELED, COMPLETED, RECORD_FIELDS, RECORD_ID_FIELD, SCHEDULED
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, RECORD_FIELDS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.decide.claims import SCANNER, STATUS, STUDY_UID, Claim, Conflict, Item, ItemDecision, Rules
 from pylantir.store.decide.differences import Difference, find_differences
 from pylantir.store.decide.evidence import is_correction
 from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims
-from pylantir.store.decide.reconcile import decide_group
+from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.changes import NOT_AUDITED, AuditTrail, RowChanges
 from pylantir.store.intake.differences import DifferenceChanges, StoredDifference, read_differences
 from pylantir.store.intake.quarantine import refuse_record, remove_rejections
 from pylantir.store.intake.records import (
+    find_claiming_patients,
     find_performed,
     find_refused_identifiers,
     load_claimants,
@@ -80,6 +81,7 @@ class WorkingSet:
         for item in read_items(self.connection, missing):
             self._items[str(item.values["patient_id"])].append(item)
         self._load_corrected(missing)
+        self._give_to_corrected(missing)
         self._performed |= find_performed(self.connection, missing)
         self._stored_differences |= read_differences(self.connection, missing)
 
@@ -94,6 +96,23 @@ class WorkingSet:
         for number, item in read_items_of(self.connection, foreign).items() if foreign else ():
             if item.touched:
                 self._items[foreign[number]].append(item)
+
+    def _give_to_corrected(self, patients: Iterable[str]) -> None:
+        """Let items that are open again follow their records to a patient ID that was corrected during the exam."""
+        open_again: dict[int, Item] = {}
+        for patient in patients:
+            claimed = {record.item_id for record in self.records_of(patient) if record.state == LIVE}
+            for item in self._items[patient]:
+                if item.values[STATUS] in (SCHEDULED, DISCONTINUED) and item.id not in claimed:
+                    open_again[item.id] = item
+        for number, patient in find_claiming_patients(self.connection, open_again) if open_again else ():
+            if patient not in self._patients:
+                self.load([patient])
+            former = self._items[str(open_again[number].values["patient_id"])]
+            former[:] = [one for one in former if one.id != number]
+            if all(one.id != number for one in self._items[patient]):
+                self._items[patient].append(open_again[number])
+            self._dirty.add(patient)
 
     def items(self) -> dict[int, Item]:
         """Return all items of the loaded patients, by id."""
@@ -148,7 +167,7 @@ class WorkingSet:
         ]
         if item is None or any(self.rules.rank(one.data_source, one.record_key) < rank for one in others):
             return False
-        if not item.touched:
+        if not is_frozen(item):
             items.remove(item)
         self._items[fields["patient_id"]].append(item)
         return True
@@ -249,6 +268,8 @@ class WorkingSet:
                 items[place] = Item(item.id, {**item.values, RECORD_ID_FIELD: None})
                 self._rows.release(item.id)
                 self.trail.note("changed", item.id, record.patient_id, {RECORD_ID_FIELD: [own[1], None]})
+        # What the item keeps for its patient it does not keep for the other one.
+        record.item_id = None
 
     def _note_vain_withdrawal(self, record: Record) -> None:
         """Audit that a source withdraws a record whose item a scanner has already touched."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import Engine, update
 from worklist_store import RULES, Feed, check_audit, items, quarantine, record, report_from_scanner, rows
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.errors import CommandRefused
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import purge_items
 from pylantir.store.decide.claims import STATUS
@@ -256,3 +258,70 @@ def test_one_number_under_two_issuers_is_two_patients(store: Engine) -> None:
     Feed(store, "csv").sync(record("c1", issuer_of_patient_id="B", accession_number="A1"))
     assert list(quarantine(store)) == [("csv", "id:c1")]
     assert on_the_list(store, "issuer_of_patient_id") == [("P1", "A")]
+
+
+def test_another_patient_under_the_record_of_an_exam_does_not_get_its_study(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1", study_instance_uid="1.2.3"))
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    for _ in range(2):
+        feed.sync(record("r1", "P2", study_instance_uid="1.2.3"))
+        assert [one["patient_id"] for one in items(store) if one["study_instance_uid"] == "1.2.3"] == ["P1"]
+        assert list(quarantine(store)) == [("ris", "id:r1")]
+    feed.sync(record("r1", "P2"))
+    assert [patient for (patient,) in on_the_list(store)] == ["P2"]
+
+
+@pytest.mark.parametrize("corrected", ["before", "after"])
+@pytest.mark.parametrize("reopened", ["scanner", "command"])
+def test_an_exam_that_is_open_again_follows_its_corrected_patient(store: Engine, corrected: str, reopened: str) -> None:
+    feed, another = Feed(store, "ris"), record("x", "P2")
+    feed.sync(record("r1", "P11", **JANE), another)
+    first = only_item(store, "P11")
+    begun = DISCONTINUED if corrected == "after" else IN_PROGRESS
+    report_from_scanner(store, first["id"], begun)
+    feed.sync(record("r1", "P1", **JANE), another)
+    if reopened == "command":
+        command(store, "set-status", item=first["id"], status=SCHEDULED, reason="not done")
+    elif corrected == "before":
+        command(store, "set-status", item=first["id"], status=DISCONTINUED, reason="broken off")
+    for _ in range(2):
+        feed.sync(record("r1", "P1", **JANE), another)
+        assert on_the_list(store, "study_instance_uid")[0] == ("P1", first["study_instance_uid"])
+        assert len(items(store)) == 2
+    feed.sync(another)
+    assert [patient for (patient,) in on_the_list(store)] == ["P2"]
+
+
+def test_a_cancelled_item_does_not_come_back_under_another_patients_study(store: Engine) -> None:
+    feed = Feed(store, "csv")
+    feed.sync(record("c1", "P1", study_instance_uid="1.2.3"))
+    first = only_item(store, "P1")["id"]
+    command(store, "set-status", item=first, status=CANCELED, reason="not done")
+    Feed(store, "ris").sync(record("r1", "P2", study_instance_uid="1.2.3"))
+    second = only_item(store, "P2")["id"]
+    report_from_scanner(store, second, IN_PROGRESS)
+    with pytest.raises(CommandRefused, match=f"item {second} of another patient has its study_instance_uid"):
+        command(store, "set-status", item=first, status=COMPLETED, reason="done on paper")
+    assert only_item(store, "P1")[STATUS] == CANCELED
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_whoever_waits_comes_in_when_the_time_of_the_done_exam_is_over(store: Engine, snapshot: bool) -> None:
+    now = [datetime(2030, 7, 1, 12, tzinfo=UTC)]
+
+    def clock() -> datetime:
+        now[0] += timedelta(microseconds=1)
+        return now[0]
+
+    former, waiting = Feed(store, "csv", clock=clock), Feed(store, "ris", clock=clock)
+    former.sync(record("c1", "P1", accession_number="A1"), record("c2", "P9"))
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    former.sync(record("c2", "P9"))
+    booked = record("r1", "P2", accession_number="A1", scheduled_start_date="20301201")
+    waiting.sync(booked, snapshot=snapshot, complete=snapshot)
+    for days, free in ((90, False), (1, True)):
+        now[0] += timedelta(days=days)
+        waiting.sync(*([booked] if snapshot else []), snapshot=snapshot, complete=snapshot)
+        assert (("P2", "A1") in on_the_list(store, "accession_number")) == free
+    assert quarantine(store) == {}
