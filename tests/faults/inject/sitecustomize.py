@@ -14,6 +14,7 @@ import posix
 import selectors
 import socket
 import sqlite3
+import stat
 import subprocess
 import threading
 from multiprocessing import util
@@ -92,8 +93,17 @@ def install(faults: Faults) -> None:
         wrap(socket.socket, name, name if name != "sendall" else "send")
     wrap(socket.socket, "__init__", "socket")
     wrap(socket, "socketpair", "socket")
-    for name in ("open", "read", "write", "dup", "pipe", "stat", "listdir", "scandir", "fsync", "unlink", "replace"):
+    for name in ("open", "read", "dup", "pipe", "stat", "listdir", "scandir", "fsync", "unlink", "replace"):
         wrap(os, name, name)
+    write = os.write
+
+    def write_faulty(fd: int, data: bytes) -> int:
+        # A pipe that has a reader does not fail; Python's own, to its resource tracker, must not seem to.
+        if not stat.S_ISFIFO(posix.fstat(fd).st_mode):
+            faults.pass_through("write")
+        return write(fd, data)
+
+    os.write = write_faulty
     for kind in (selectors.PollSelector, selectors.EpollSelector):
         wrap(kind, "select", "select")
         wrap(kind, "register", "register")
