@@ -33,6 +33,7 @@ from pylantir.mpps.model import (
     MppsInstance,
     MppsRequest,
     items_of,
+    levels_about_steps,
     text_of,
     values_of,
 )
@@ -185,7 +186,10 @@ def _check_readable(request: MppsRequest) -> None:
 
 def _status(attributes: Attributes, *, strict: bool) -> str:
     status = text_of(attributes, STATUS)
-    return status if strict else status.upper().replace("_", " ")
+    if strict:
+        return status
+    letters = "".join(letter for letter in status.upper() if letter.isalnum())
+    return IN_PROGRESS if letters == "INPROGRESS" else letters
 
 
 def _check_change(tag: str, change: Mapping[str, object], stored: Attributes) -> None:
@@ -236,6 +240,10 @@ def _readable(attributes: Attributes, remarks: list[str], *, strict: bool) -> di
     Raises:
         MppsRefused: It is strict, or the patient, the study or the status depends on it.
     """
+    for about in levels_about_steps(attributes):
+        for tag in (PATIENT_ID, STUDY_UID):
+            if len(set(map(str, values_of(about, tag)))) > 1:
+                raise _wrong_value(tag, f"{keyword_of(tag)} has several values")
     level = _level_readable(attributes, CREATED, remarks, strict=strict)
     level.pop(SPECIFIC_CHARACTER_SET, None)
     for tag, known in ((STEP_SEQUENCE, STEP), (SERIES_SEQUENCE, SERIES)):

@@ -348,6 +348,28 @@ def test_what_is_of_the_wrong_form_and_matters_to_nobody_is_left_out(tag: str) -
     assert len(decision.answer.remarks) == 1
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "several",
+    [
+        {"00100020": text("LO", "P1", "P2")},
+        {"0020000D": text("UI", "1.2.3", "1.2.4")},
+        {"00400270": text("SQ", {"0020000D": text("UI", "1.2.3", "1.2.4")})},
+    ],
+    ids=["patients", "studies", "studies of a step"],
+)
+def test_which_of_several_patients_or_studies_is_meant_is_not_guessed(several: Elements, strict: bool) -> None:
+    assert code(ask("create", {**created(), **several}, strict=strict)) == (0x0106, 3)
+    assert code(ask("set", {**ended(), **several}, begun(), strict=strict))[0] == 0x0106
+
+
+@pytest.mark.parametrize("said", ["in progress", "IN_PROGRESS", "IN  PROGRESS", "In-Progress", "INPROGRESS"])
+def test_a_status_is_understood_in_another_spelling_unless_it_is_strict(said: str) -> None:
+    attributes = {**created(), "00400252": text("CS", said)}
+    assert code(ask("create", attributes, strict=False)) == (0, None)
+    assert code(ask("create", attributes))[0] == 0x0106
+
+
 def test_what_could_not_be_read_is_remarked_or_in_strict_mode_refused() -> None:
     oddities = (("00101030", "stored as the text that came: not a number"),)
     request = MppsRequest(
