@@ -30,6 +30,7 @@ from pylantir.mpps.model import (
     PATIENT_ID,
     SPECIFIC_CHARACTER_SET,
     STATUS,
+    STEP_SEQUENCE,
     STUDY_UID,
     DimseStatus,
     ErrorId,
@@ -89,6 +90,10 @@ def read_attributes(data: bytes, *, explicit_vr: bool) -> Reading:
     return Reading(attributes=attributes, oddities=tuple(reader.oddities))
 
 
+_VITAL = frozenset({PATIENT_ID, STUDY_UID, ACCESSION_NUMBER, STATUS, STEP_SEQUENCE})
+"""Which patient, study or step is meant: what cannot be read there is not left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Form:
     """How a level is encoded: its character sets (None: none is declared), and how deep it is nested."""
@@ -139,7 +144,7 @@ class _Reader:
 
     def _note_twice(self, name: str) -> None:
         """An element that stands twice: the first counts, but which patient or study is meant is not guessed."""
-        if name in {PATIENT_ID, STUDY_UID, ACCESSION_NUMBER, STATUS}:
+        if name in _VITAL:
             raise _unreadable(name, "it stands twice")
         self.oddities.append((name, "left out: it stands twice"))
 
@@ -206,7 +211,7 @@ class _Reader:
                 values.append(item)
                 start = after if item_length == _UNDEFINED else item_end
         except MppsRefused as refusal:
-            if length == _UNDEFINED:
+            if length == _UNDEFINED or name in _VITAL:
                 raise
             self.oddities.append((name, f"left out: {str(refusal).rpartition(': ')[2]}"))
             return None, end
@@ -220,6 +225,8 @@ class _Reader:
         try:
             value = _convert(vr, raw, form.encodings)
         except _Odd as odd:
+            if name in _VITAL:
+                raise _unreadable(name, str(odd)) from None
             self.oddities.append((name, f"left out: {odd}"))
             return None
         if vr in {"DS", "IS"} and any(isinstance(one, str) for one in value.get("Value", ())):

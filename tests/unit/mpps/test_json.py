@@ -194,3 +194,17 @@ def test_an_element_that_stands_twice_counts_once_and_never_if_it_names_the_pati
     assert reading.oddities == (("00400254", "left out: it stands twice"),)
     with pytest.raises(MppsRefused):
         read(element(0x00100020, "LO", b"P1"), element(0x00100020, "LO", b"P2"))
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"\x10\0\x20\0US\x01\0P",
+        b"\x40\0\x70\x02SQ\0\0\x04\0\0\0text",
+        b"\x40\0\x70\x02SQ\0\0\x08\0\0\0\xfe\xff\0\xe0\xff\0\0\0",
+    ],
+    ids=["a patient ID of one byte as US", "a text as the step", "a step that is cut short"],
+)
+def test_what_says_whom_or_which_step_is_meant_is_not_left_out(encoded: bytes) -> None:
+    with pytest.raises(MppsRefused, match="cannot be read"):
+        read_attributes(encoded, explicit_vr=True)
