@@ -1,4 +1,4 @@
-"""Lock files: held by a living process only, and gone after its orderly end."""
+"""Lock files: only a living process holds one, and an orderly end removes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names by which others find this instance: its runtime folder, the lock in it, its sockets, and the note of it.
+"""Keeps the names by which commands find this instance: runtime folder, lock, sockets, and the note of the folder.
 
 Lives in the supervisor. An instance runs for months; temporary folders are cleaned and login sessions end meanwhile. So
 a name is not trusted because it was there once: `renew` looks, and makes anew what is gone. Until then, commands find
@@ -97,7 +97,7 @@ class Names:
             logger.warning("%s", problem)
 
     def renew(self) -> set[str]:
-        """Make anew what is gone; returns which sockets are new ones (`queue`, `control`)."""
+        """Make missing names again; return which sockets are new (`queue`, `control`)."""
         renewed = set()
         try:
             if not self._lock.is_named:

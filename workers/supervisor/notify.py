@@ -1,4 +1,4 @@
-"""Telling a service manager how it goes: systemd's notification protocol over a plain datagram socket.
+"""Reports the state to a service manager by systemd's notification protocol, over a plain datagram socket.
 
 Lives in the supervisor's loop, so that a loop that stands still sends no watchdog messages either. Without a service
 manager nothing happens here.

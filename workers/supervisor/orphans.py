@@ -1,4 +1,4 @@
-"""Ends of processes: hearing of them at once, bringing them about when all else fails, and reaping orphans.
+"""Notices the end of any process at once, ends all children as a last resort, and reaps orphans.
 
 Lives in the supervisor. As the first process of a container it inherits orphans; elsewhere they are somebody else's
 duty.

@@ -1,4 +1,4 @@
-"""Asking the server now and then whether it answers, as a scanner would: its main loop says nothing about its threads.
+"""Asks the server regularly for a C-ECHO, as a scanner would: its main loop's signs of life say nothing of its threads.
 
 Lives in the supervisor, which waits for nothing: a C-ECHO of fixed bytes goes out, and any answer is a sign of life, a
 refusal too (the server may be full). After two silences in a row it is to be replaced.

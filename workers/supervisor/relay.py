@@ -1,4 +1,4 @@
-"""Commands on their way through the supervisor to the process that carries them out, and its answers on the way back.
+"""Passes commands to the process that carries them out, and passes its answers back.
 
 Lives in the supervisor, which itself never touches the database.
 """

@@ -1,4 +1,4 @@
-"""Which DICOM attribute is which worklist field: the one table behind matching and responses.
+"""Maps DICOM attributes to worklist fields: the one table behind matching and responses.
 
 Lives in the server process. Nothing comes in; the table is constant.
 """

@@ -1,4 +1,4 @@
-"""Why a scanner does or does not get an item: each rule by itself, and whether the item meets it.
+"""Explains why a scanner does or does not get an item: each rule, and whether the item meets it.
 
 Lives in `pylantir explain`. An item, a query and the configuration come in, reasons go out; the rules are those that
 the server follows. Pure: the clock is passed in.

@@ -1,4 +1,4 @@
-"""What may be shown to whom: the limits that the configuration sets to every query.
+"""The limits that the configuration sets to every query: which scanner may see which items.
 
 Lives in the server process and in `pylantir explain`. A query and the day come in, the limits come out as queries of
 their own, each with its reason. Pure: the clock is passed in.

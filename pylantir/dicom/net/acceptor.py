@@ -1,4 +1,4 @@
-"""Serving DICOM: associations on a socket that somebody else has bound.
+"""Serves DICOM associations on a socket that the supervisor has bound.
 
 Lives in the server process. Connections and the services come in, DICOM responses go out. Its owner's loop watches the
 listener; without an association nothing here runs. It knows no database, no query and no report.

@@ -1,4 +1,4 @@
-"""Who gets an association, and what anybody else is told.
+"""Decides who gets an association, and how a request is rejected.
 
 Lives in the server process. An association request and what is known of its sender come in, a verdict goes out.
 Pure: no socket, no clock.

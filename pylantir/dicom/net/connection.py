@@ -1,4 +1,4 @@
-"""The connection of an association: one that neither waits nor reads without end, whatever the peer announces.
+"""The connection of an association, with limits on waiting and reading that no peer can exceed.
 
 Lives in the server process, in the association's thread. A connected socket comes in; protocol data units are read from
 it and written to it within limits of size and time.

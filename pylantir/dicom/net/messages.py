@@ -1,4 +1,4 @@
-"""Putting messages together from their fragments: bounded in size, number and time.
+"""Assembles messages from their fragments, bounded in size, number and time.
 
 Lives in the server process, in the association's thread. Presentation data values come in, whole messages go out. What
 a peer sends beyond a bound is not kept in memory.

@@ -1,4 +1,4 @@
-"""What was refused or aborted: one log line each, at a rate that no stranger sets, and a count for `status`.
+"""Logs and counts refused and aborted associations; a peer cannot flood the log.
 
 Lives in the server process. Who was refused and why comes in. The same reason from the same address is logged at most
 once a minute; another reason is logged at once, and so is what else was wrong with a message. Every refusal is counted
