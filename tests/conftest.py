@@ -20,14 +20,14 @@ __all__ = [
 ]
 
 
-ROOMS_OF_WHOLE_INSTALLATIONS = {"acceptance", "docs"}
-"""Their tests find and end processes by name, so they run one after the other, beside all others."""
+ROOM_OF_READERS = "docs"
+"""Its tests find and end processes by the names that the pages give, so they run one after the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if ROOMS_OF_WHOLE_INSTALLATIONS & set(Path(item.path).parts):
-            item.add_marker(pytest.mark.xdist_group("installations"))
+        if ROOM_OF_READERS in Path(item.path).relative_to(Path(__file__).parent).parts:
+            item.add_marker(pytest.mark.xdist_group("readers"))
 
 
 def pytest_configure() -> None:
