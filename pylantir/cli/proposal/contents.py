@@ -16,7 +16,9 @@ DAY_FIRST = ("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%d-%m-%Y", "%d/%m/%y", "%d-%m-
 MONTH_FIRST = ("%m/%d/%Y", "%m-%d-%Y", "%m/%d/%y", "%m-%d-%y", "%m.%d.%Y")
 NAMED_MONTH = ("%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d. %B %Y", "%d%b%Y")
 TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%H.%M", "%Hh%M", "%H:%M Uhr", "%H.%M Uhr")
-NUMBERS = ("excel", "epoch", "epoch_ms")
+NUMBERS = {"excel": r"[1-9][0-9]{4}(?:[.,][0-9]+)?", "epoch": r"[0-9]{9,10}", "epoch_ms": r"[0-9]{12,13}"}
+"""Format -> what its counts look like for the days of the living."""
+_FRACTION = r"(?:0|0?[.,][0-9]+)"
 
 
 def set_of(words: str) -> frozenset[str]:
@@ -69,7 +71,8 @@ def date_format(field: str, values: Sequence[str]) -> tuple[str | None, str]:
         ] + formats
     fit = formats_that_fit(field, values, formats)
     if not fit:
-        fit = formats_that_fit(field, values, NUMBERS)
+        counts = [name for name, form in NUMBERS.items() if all(re.fullmatch(form, value) for value in values)]
+        fit = formats_that_fit(field, values, counts)
         return (fit[0], "") if len(fit) == 1 else (None, "its dates are written in no way that is known here")
     by_month = [one for one in fit if one.startswith(("%m/", "%m-"))]
     by_day = [one for one in fit if one.startswith(("%d/", "%d-%m"))]
@@ -82,14 +85,16 @@ def time_format(values: Sequence[str]) -> str | None:
     """Find out how a column's times are written; "" if no format is needed, None if it cannot be told."""
     if all(_is_read("scheduled_start_time", value, "") for value in values):
         return ""
-    return next(iter(formats_that_fit("scheduled_start_time", values, TIMES)), None)
+    return next(iter(formats_that_fit("scheduled_start_time", values, (*TIMES, "excel"))), None)
 
 
 def holds_times(values: Sequence[str]) -> bool:
     """Say whether a column has times of day, without a date."""
     return (
         bool(values)
-        and all(re.match(r"\d{1,2}([:.h]\d{2}|\s?[ap]\.?m)", value, re.IGNORECASE) for value in values)
+        and all(
+            re.match(rf"\d{{1,2}}([:.h]\d{{2}}|\s?[ap]\.?m)|{_FRACTION}$", value, re.IGNORECASE) for value in values
+        )
         and (time_format(values) is not None)
     )
 

@@ -167,3 +167,11 @@ def test_what_cannot_be_read_is_called_by_its_name(tmp_path: Path, name: str, co
     assert done.returncode != 0
     assert told in done.stderr
     assert not (tmp_path / "pylantir.json").exists()
+
+
+def test_a_spreadsheets_numbers_of_days_and_hours(tmp_path: Path) -> None:
+    export = "Patient ID,Scan Date,Scan Time,DOB\nA1,46357,0.3958333,29000\nA2,46358,0.5,25000\n"
+    _, _, preview = propose(tmp_path, "serials.csv", export)
+    first, second = fields(preview)
+    assert (first["scheduled_start_date"], first["scheduled_start_time"]) == ("20261201", "093000")
+    assert (second["scheduled_start_time"], second["patient_birth_date"]) == ("120000", "19680611")
