@@ -204,8 +204,15 @@ class Child:
         results, self._results = self._results, []
         return results
 
-    def reap(self, now: float, jitter: float) -> bool:
-        """Notice that the process has ended; tells whether it has."""
+    def reap(self, now: float, jitter: float, *, stopping: bool = False) -> bool:
+        """Notice that the process has ended; tells whether it has.
+
+        Args:
+            now: Monotonic seconds.
+            jitter: Added to the pause before the next start, as a share of it.
+            stopping: Whether everybody is being stopped: a SIGTERM that was sent to the whole group ends the writer
+                before its turn. It is started again, because reports may still come until the server has ended.
+        """
         if self._process is None or self._process.exitcode is None:
             return False
         self.listen(now)
@@ -227,7 +234,7 @@ class Child:
         )  # fmt: skip
         if self.life.state in {State.BACKOFF, State.FATAL} and not self.life.is_replaced:
             self.last_words = self._output.last_words()
-        self._log_exit(now)
+        self._log_exit(now, in_order=self.life.is_replaced or (stopping and code == 0))
         return True
 
     def stop(self, now: float, grace_s: float) -> None:
@@ -328,13 +335,13 @@ class Child:
         if self._process and self._process.pid and self._process.exitcode is None:
             os.kill(self._process.pid, number)
 
-    def _log_exit(self, now: float) -> None:
+    def _log_exit(self, now: float, *, in_order: bool) -> None:
         name, state = self.role.name, self.life.state
         if state is State.STOPPED:
             logger.info("%s has ended (%s)", name, self.last_exit)
         elif state is State.FATAL:
             logger.error("%s cannot run with this configuration; correct it and run: pylantir-supervisor reload", name)
-        elif self.life.is_replaced:
+        elif in_order:
             logger.info("%s has ended (%s) and is started again", name, self.last_exit)
         else:
             in_s = max(0.0, (self.life.retry_at or now) - now)

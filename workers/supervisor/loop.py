@@ -155,7 +155,8 @@ class Supervisor:
             self._receive(number, now)
         for child in self._everybody():
             child.listen(now)
-            child.reap(now, random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
+            jitter = random.uniform(-_JITTER, _JITTER)  # noqa: S311 - not a secret
+            child.reap(now, jitter, stopping=self._stopping)
             child.check_deadlines(now, may_restart=not self._stopping)
         for done in self._relay.deliver(self._children["writer"]):
             source = self._children.get(str(done.get("name")))

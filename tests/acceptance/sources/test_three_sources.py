@@ -142,8 +142,8 @@ def test_three_sources_one_worklist(installation: Installation, findscu: str) ->
     repairs = {"table": lambda: write_sources(installation, extra), "clinic": flag.unlink}
     for broken in ("table", "clinic"):
         breaks[broken]()
+        wait_until(lambda b=broken: installation.process(b)["last_error"], f"{broken} says what is wrong")
         installation.wait_for_health("degraded")
-        assert installation.process(broken)["last_error"]
         others = [name for name in ("table", "visits", "clinic") if name != broken]
         before = {name: len(installation.runs(name)) for name in others}
         wait_until(lambda o=others, b=before: all(len(installation.runs(n)) >= b[n] + 3 for n in o), "the others go on")

@@ -307,3 +307,20 @@ def test_many_restarts_leave_nothing_behind_in_the_supervisor(installation: Inst
         replace()
     wait_until(lambda: supervisor.num_fds() <= before, lambda: f"{before} descriptors: {supervisor.num_fds()}")
     assert [one.pid for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_that_a_signal_to_the_whole_group_brings_is_told_as_no_crash(
+    installation: Installation, number: int
+) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.configure(csv_source("a", "a.csv"))
+    installation.start()
+    assert installation.supervisor
+    os.killpg(installation.supervisor.pid, number)
+    assert installation.supervisor.wait(20) == 0
+    wait_until(lambda: not installation.live_processes(), "no process is left", 5)
+    log = installation.log()
+    assert "supervisor: stopped" in log
+    assert " WARNING " not in log, log
+    assert " ERROR " not in log, log
