@@ -302,11 +302,6 @@ class Worklist(RuleBasedStateMachine):
     def scan(self, data: st.DataObject) -> None:
         running = [one for one in items(self.engine) if one[STATUS] in (SCHEDULED, IN_PROGRESS)]
         item = data.draw(st.sampled_from(running))
-        others = [one for one in self.heard.values() if one["patient_id"] != item["patient_id"]]
-        if any(item[name] and item[name] == one.get(name) for one in others for name in IDENTIFIERS):
-            # An item keeps a UID that its record no longer claims, so another patient's may have got it since. Whoever
-            # of the two is scanned, no rule says who is to be refused.
-            return
         later = [IN_PROGRESS] if item[STATUS] == SCHEDULED else [COMPLETED]
         report_from_scanner(self.engine, item["id"], data.draw(st.sampled_from(later)))
         (self.frozen[item["id"]],) = items(self.engine, id=item["id"])
@@ -459,6 +454,7 @@ class Worklist(RuleBasedStateMachine):
     def all_is_well(self) -> None:
         self.records_are_in_the_state_that_follows_from_what_was_heard()
         self.the_worklist_is_what_the_live_records_amount_to()
+        self.no_number_is_served_for_two_patients()
         self.what_a_scanner_has_reported_on_stays_as_it_was()
         self.study_uids_are_unique_and_do_not_change()
         self.the_audit_log_tells_how_it_came_about()
@@ -497,7 +493,16 @@ class Worklist(RuleBasedStateMachine):
             both = [(self.heard[x], self.heard[y]) for x in members[a] for y in members[b]]
             apart = {me[0] for me in members[a]}.isdisjoint(me[0] for me in members[b])
             may_join = apart and not any(contradict(x, y) for x, y in both)
-            assert not (may_join and any(must_be_one(x, y) for x, y in both)), (members[a], members[b])
+            one_person = not any(differ(x, y, "patient_sex") for x, y in both)
+            joined_by = [(x, y) for x, y in both if one_person or any(agree(x, y, name) for name in IDENTIFIERS)]
+            assert not (may_join and any(must_be_one(x, y) for x, y in joined_by)), (members[a], members[b])
+
+    def no_number_is_served_for_two_patients(self) -> None:
+        patients: dict[tuple[str, str], str] = {}
+        for one in items(self.engine):
+            for name in IDENTIFIERS:
+                if one[name] and one[STATUS] != CANCELED:
+                    assert patients.setdefault((name, one[name]), one["patient_id"]) == one["patient_id"], one
 
     def what_a_scanner_has_reported_on_stays_as_it_was(self) -> None:
         for number, before in self.frozen.items():
