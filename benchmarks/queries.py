@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.raw_client import RawClient, create_request, find_request
+from benchmarks.raw_client import RawClient, create_request, find_request, set_request
 from benchmarks.worklist_servers import Pylantir, orthanc, pylantir, wlmscpfs, write_schedule, write_worklist_files
 
 PARTS = ("queries", "load", "reports")
@@ -27,11 +27,13 @@ _DAY = {"ScheduledProcedureStepStartDate": "20270103", "ScheduledStationAETitle"
 
 
 def requests_of(kind: str, rows: int) -> list[bytes]:
-    """The queries of one kind: one day and station, patients all over the worklist, or everything."""
+    """The queries of one kind: one day and station, patients all over it, a name's beginning, or everything."""
     if kind == "day":
         return [find_request(_DAY)]
     if kind == "patient":
         return [find_request({}, PatientID=f"P{number:06d}") for number in range(7, rows, rows // 50)]
+    if kind == "name":
+        return [find_request({}, PatientName=f"NAME{number}^G*") for number in range(1000, 5000, 80)]
     return [find_request({})]
 
 
@@ -62,7 +64,7 @@ def measure_queries(folder: Path, sizes: list[int]) -> None:
 
 def print_queries(rows: int, ports: dict[str, int | None]) -> None:
     """Print one line per kind of query."""
-    for kind in ("day", "patient", "all"):
+    for kind in ("day", "patient", "name", "all"):
         line, ours = f"{rows:>7} items, {kind:<8}", 0.0
         for name, port in ports.items():
             if port is None:
@@ -146,7 +148,7 @@ def scan(port: int, offset_s: float, seconds: float, waits: list[float], failure
 
 
 def measure_reports(folder: Path, rows: int) -> None:
-    """Print how long an N-CREATE takes until it is answered, which is after its COMMIT."""
+    """Print how long an N-CREATE or N-SET takes until it is answered, which is after its COMMIT."""
     with pylantir(folder / "reports", rows) as installation:
         installation.wait_for_cycles(1)
         items = installation.select("SELECT study_instance_uid, patient_id FROM worklist_items LIMIT 2000")
@@ -156,6 +158,8 @@ def measure_reports(folder: Path, rows: int) -> None:
             time.sleep(1)
             waits = report(installation.port, items[REPORTS : 2 * REPORTS], pause_s=0.05)
         print(f"N-CREATE, during a sync: {percentiles(waits)}; {len(cycles)} cycles of {rows} rows", flush=True)
+        for images, exams in ((100, items[2 * REPORTS : 3 * REPORTS]), (60_000, items[-3:])):
+            print(f"N-SET, {images} images: {percentiles(end_exams(installation.port, exams, images))}", flush=True)
 
 
 def report(port: int, items: list[tuple[str, str]], pause_s: float = 0.0) -> list[float]:
@@ -164,7 +168,22 @@ def report(port: int, items: list[tuple[str, str]], pause_s: float = 0.0) -> lis
     waits = []
     for study_uid, patient_id in items:
         time.sleep(pause_s)
-        waits.append(client.create(create_request(f"2.25.{uuid.uuid4().int}", study_uid, patient_id)))
+        waits.append(client.report(create_request(f"2.25.{uuid.uuid4().int}", study_uid, patient_id)))
+    client.release()
+    return waits
+
+
+def end_exams(port: int, items: list[tuple[str, str]], images: int) -> list[float]:
+    """Report beginning and end of these exams, each with so many images: seconds until the answer to each end."""
+    client = RawClient(port)
+    waits = []
+    # Made once, of UIDs of one length: pydicom takes longer for it than the server.
+    first = 10**30 + uuid.uuid4().int % 10**29
+    ending = set_request(f"2.25.{first}", images)
+    for number, (study_uid, patient_id) in enumerate(items):
+        instance_uid = f"2.25.{first + number}"
+        client.report(create_request(instance_uid, study_uid, patient_id))
+        waits.append(client.report(ending.replace(str(first).encode(), str(first + number).encode())))
     client.release()
     return waits
 

@@ -18,6 +18,8 @@ IMPLICIT_VR = "1.2.840.10008.1.2"
 SUCCESS = b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00"
 """The end of the last response of every server here: Status is its command set's last element."""
 STATUS = b"\x00\x00\x00\x09\x02\x00\x00\x00"
+N_SET = 0x0120
+FRAGMENT = 16_000
 _CONTEXTS = {WORKLIST: 1, MPPS: 3}
 
 
@@ -46,15 +48,22 @@ def _element(number: int, value: bytes) -> bytes:
 
 def _message(sop_class: str, field: int, data: Dataset, *more: bytes) -> bytes:
     uid = sop_class.encode() + b"\0" * (len(sop_class) % 2)
-    elements = _element(0x0002, uid) + _element(0x0100, struct.pack("<H", field)) + _element(0x0110, b"\1\0")
+    elements = (
+        _element(0x0003 if field == N_SET else 0x0002, uid)
+        + _element(0x0100, struct.pack("<H", field))
+        + _element(0x0110, b"\1\0")
+    )
     if field == 0x0020:
         elements += _element(0x0700, b"\0\0")
     elements += _element(0x0800, b"\1\0") + b"".join(more)
     encoded = encode(data, True, True)
     assert encoded is not None
     whole = b""
-    for control, part in ((3, _element(0, struct.pack("<I", len(elements))) + elements), (2, encoded)):
-        whole += _pdu(0x04, struct.pack(">IBB", len(part) + 2, _CONTEXTS[sop_class], control) + part)
+    for is_command, part in ((1, _element(0, struct.pack("<I", len(elements))) + elements), (0, encoded)):
+        for begin in range(0, len(part), FRAGMENT):
+            fragment, is_last = part[begin : begin + FRAGMENT], begin + FRAGMENT >= len(part)
+            control = is_command | is_last << 1
+            whole += _pdu(0x04, struct.pack(">IBB", len(fragment) + 2, _CONTEXTS[sop_class], control) + fragment)
     return whole
 
 
@@ -84,6 +93,25 @@ def create_request(instance_uid: str, study_uid: str, patient_id: str) -> bytes:
     return _message(MPPS, 0x0140, whole, _element(0x1000, uid))
 
 
+def set_request(instance_uid: str, images: int) -> bytes:
+    """Build an N-SET of MPPS: the exam is complete, with so many images."""
+    series, whole = Dataset(), Dataset()
+    series.SeriesInstanceUID, series.ProtocolName = f"{instance_uid[:50]}.1", "BRAIN"
+    series.ReferencedImageSequence = [_image(number) for number in range(images)]
+    whole.PerformedProcedureStepStatus = "COMPLETED"
+    whole.PerformedProcedureStepEndDate, whole.PerformedProcedureStepEndTime = "20270101", "090000"
+    whole.PerformedSeriesSequence = [series]
+    uid = instance_uid.encode() + b"\0" * (len(instance_uid) % 2)
+    return _message(MPPS, N_SET, whole, _element(0x1001, uid))
+
+
+def _image(number: int) -> Dataset:
+    image = Dataset()
+    image.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    image.ReferencedSOPInstanceUID = f"2.25.{10**30 + number}"
+    return image
+
+
 class RawClient:
     """One association."""
 
@@ -109,7 +137,7 @@ class RawClient:
         seconds = time.perf_counter() - started
         return seconds, count_data_sets(b"".join(parts))
 
-    def create(self, request: bytes) -> float:
+    def report(self, request: bytes) -> float:
         """Report: seconds until the answer, which has to be success."""
         started = time.perf_counter()
         self._connection.sendall(request)

@@ -95,9 +95,15 @@ DIFFERENCES = (
     ),
     Difference(
         name="a range of dates with a range of times",
-        clause="PS3.4 K.4.1.1.3: one period",
+        clause="PS3.4 K.4.1.1.3, C.2.2.2.5: two ranges of the same form are one period",
         here="from the first day's time to the last day's",
-        there={DCMTK: "those hours of each day", ORTHANC: "those hours of each day"},
+        there={ORTHANC: "those hours of each day"},
+    ),
+    Difference(
+        name="ranges of dates and times of different forms",
+        clause="PS3.4 C.2.2.2.5 joins ranges of the same form (closed, open below, open above); others are left open",
+        here="one period all the same",
+        there={DCMTK: "those hours of each day, or neither", ORTHANC: "those hours of each day"},
     ),
     Difference(
         name="no station",

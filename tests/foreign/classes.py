@@ -105,12 +105,33 @@ def _differs_by_case_only(pattern: str, name: str) -> bool:
 def _of_moment(keys: Mapping[str, str], server: str, entry: Mapping[str, str]) -> Iterator[str]:
     dates, times, has = keys.get(DATE, ""), keys.get(TIME, ""), entry["scheduled_start_time"]
     if all("-" in moments and moments != "-" for moments in (dates, times)):
-        yield "a range of dates with a range of times"
+        have_one_form = _form(dates) == _form(times)
+        if have_one_form and server == ORTHANC and _is_in_period(dates, times, entry) != _is_daily(dates, times, entry):
+            yield "a range of dates with a range of times"
+        if not have_one_form:
+            yield "ranges of dates and times of different forms"
     low, dash, high = times.partition("-")
     if server == DCMTK and dash and len(high) in (2, 4) and has.startswith(high):
         yield "times of less precision"
     if server == ORTHANC and times and any(len(end) not in (0, 6) for end in (low, high)):
         yield "times of less precision"
+
+
+def _form(moments: str) -> tuple[bool, bool]:
+    low, _, high = moments.partition("-")
+    return bool(low), bool(high)
+
+
+def _is_in_period(dates: str, times: str, entry: Mapping[str, str]) -> bool:
+    (first, _, last), (low, _, high) = dates.partition("-"), times.partition("-")
+    moment = entry["scheduled_start_date"] + entry["scheduled_start_time"]
+    return (not first or first + low <= moment) and (not last or moment <= f"{last}{high:9<6}")
+
+
+def _is_daily(dates: str, times: str, entry: Mapping[str, str]) -> bool:
+    (first, _, last), (low, _, high) = dates.partition("-"), times.partition("-")
+    date, time = entry["scheduled_start_date"], entry["scheduled_start_time"]
+    return (first <= date <= (last or "9")) and (low <= time <= (f"{high:9<6}" if high else "9"))
 
 
 def _of_value(question: Question, server: str, name: str, here: str | None, there: str | None) -> str | None:

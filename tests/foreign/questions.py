@@ -109,7 +109,8 @@ def make_question(chance: random.Random) -> Question:
     asked = {name: makers[name]() for name in chance.sample(list(makers), chance.choice((1, 1, 2, 3)))}
     if chance.random() < 0.1:
         # Seldom by chance, and a question of its own.
-        asked["ScheduledProcedureStepStartDate"] = "-".join(sorted(chance.sample(DAYS, 2)))
+        low, high = sorted(chance.sample(DAYS, 2))
+        asked = {"ScheduledProcedureStepStartDate": chance.choice((f"{low}-{high}", f"{low}-", f"-{high}"))}
         asked["ScheduledProcedureStepStartTime"] = "-".join(sorted(chance.sample(HOURS, 2)))
     asked |= {name: "" for name in chance.sample(list(makers), 3) if name not in asked}
     in_step = STEP_KEYWORDS & asked.keys()
@@ -125,3 +126,19 @@ def one_or_range(chance: random.Random, values: tuple[str, ...]) -> str:
     """Choose a single value, or a range, which may be open."""
     low, high = sorted(chance.sample(values, 2))
     return chance.choice((low, f"{low}-{high}", f"{low}-", f"-{high}", "-", f"{low}\\{high}"))
+
+
+ALWAYS_ASKED = tuple(
+    Question({"StudyInstanceUID": "", "Modality": "", **keys})
+    for keys in (
+        {"Modality": " MR"},
+        {"Modality": "mr"},
+        {"StudyInstanceUID": "1.2.3.*"},
+        {"PatientSex": "F\\M"},
+        {"PatientName": "Doe^Jane^^"},
+        {"ScheduledProcedureStepStartTime": "0800-12"},
+        {"ScheduledProcedureStepStartDate": "20260102-20260105", "ScheduledProcedureStepStartTime": "083000-120000"},
+        {"ScheduledProcedureStepStartDate": "20260102-", "ScheduledProcedureStepStartTime": "083000-120000"},
+    )
+)
+"""One of each kind that chance may leave out."""
