@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,19 +20,14 @@ from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.intake.state import utc_now
 from pylantir.store.read.listings import find_left_behind
-from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items
-from pylantir.store.schema.upgrade import prepare_database
 
 BOTH = Rules(ranks={"ris": 0, "csv": 1})
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_for_writing(f"sqlite:///{tmp_path / 'worklist.db'}")
-    prepare_database(engine)
-    yield engine
-    engine.dispose()
+def engine(store: Engine) -> Engine:
+    return store
 
 
 def sync(engine: Engine, source: str, *records: Mapping[str, str], rules: Rules = BOTH) -> None:
