@@ -12,7 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from pylantir.entry import CONSTANT_FALLBACKS
 from pylantir.printing import printable
+
+NO_TIME = CONSTANT_FALLBACKS["scheduled_start_time"]
 
 _WIDTH_WITHOUT_TERMINAL = 100_000
 
@@ -66,9 +69,12 @@ def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]],
 
 
 def readable_item(item: Mapping[str, object]) -> dict[str, object]:
-    """Write an item's dates as 2026-08-03 and its time as 09:30."""
+    """Write an item's dates as 2026-08-03 and its time as 09:30; midnight stands for a time that nobody gave: "-"."""
     readable = dict(item)
     for name, form, parts in _DICOM_FORMS:
+        if name == "scheduled_start_time" and item.get(name) == NO_TIME:
+            readable[name] = "-"
+            continue
         match = re.fullmatch(form, str(item.get(name)))
         if match:
             readable[name] = parts.join(part for part in match.groups() if part)

@@ -59,7 +59,7 @@ def make_identifier(keys: Mapping[str, str]) -> Dataset:
     identifier, step = Dataset(), Dataset()
     for keyword, attribute in _QUERYABLE.items():
         if attribute.vr != "SQ":
-            setattr(step if attribute.path else identifier, keyword, keys.get(keyword, ""))
+            setattr(step if attribute.path else identifier, keyword, keys.get(keyword) or None)
     setattr(identifier, SPS, [step])
     return identifier
 

@@ -129,3 +129,8 @@ def test_preview_says_where_each_value_comes_from() -> None:
         ("row 2: id:1", "pid", " P1 ", "patient_id", "P1"),
         ("", "(default)", "", "modality", "MR"),
     ]
+
+
+def test_a_time_that_nobody_gave_is_not_shown_as_midnight() -> None:
+    assert readable_item({"scheduled_start_time": "000000"}) == {"scheduled_start_time": "-"}
+    assert readable_item({"scheduled_start_time": "000100"}) == {"scheduled_start_time": "00:01"}

@@ -59,6 +59,8 @@ def test_every_command_explains_itself_and_takes_a_configuration() -> None:
         assert all(action.help for action in command._actions), name
         required = [action for action in command._actions if action.required]
         operands = [next(iter(action.choices or "1")) for action in required if not action.option_strings]
-        operands += [word for action in required if action.option_strings for word in (action.option_strings[0], "1")]
+        for action in required:
+            if action.option_strings:
+                operands += [action.option_strings[0], *([] if action.nargs == 0 else ["1"])]
         for option in ("--config", "--pylantir_config")[: 2 if name.startswith("pylantir ") else 1]:
             assert command.parse_args([option, "here.json", *operands]).config == "here.json"
