@@ -91,10 +91,10 @@ class WorkingSet:
         for patient in patients:
             own = {item.id for item in self._items[patient]}
             for record in self._patients[patient].values():
-                if record.state == LIVE and record.item_id is not None and record.item_id not in own:
+                if record.state in (LIVE, REFUSED) and record.item_id is not None and record.item_id not in own:
                     foreign[record.item_id] = patient
         for number, item in read_items_of(self.connection, foreign).items() if foreign else ():
-            if item.touched:
+            if is_frozen(item):
                 self._items[foreign[number]].append(item)
 
     def _give_to_corrected(self, patients: Iterable[str]) -> None:
