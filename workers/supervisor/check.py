@@ -1,7 +1,7 @@
-"""Checking a configuration, the plugins' own checks included, without letting any of it near the supervisor.
+"""Checks a configuration, with the plugins' own checks, outside the supervisor's process.
 
 Lives in a short-lived child of the supervisor, and in the `check` command. In: a path and an environment; out:
-`Settings`, or every error at once. A plugin that is somebody's file runs in a further child, which may raise, hang or
+`Settings`, or every error at once. A dropped-in plugin file is checked in a further child, which may raise, hang or
 exit.
 """
 
@@ -26,16 +26,16 @@ from pylantir.settings import Settings, SourceSettings
 from workers.child.bootstrap import die_with_parent, restore_import_path, set_names
 
 WHOLE_CHECK_S = 1.4
-"""When plugins' own checks are to be over: what is wrong is to be said within 2 seconds of the start."""
+"""When plugins' own checks must be over: errors must be reported within 2 seconds of the start."""
 PLUGIN_CHECK_S = 0.5
-"""How long such a check may take at least, on a machine that is busy with other things."""
+"""How long such a check may take at least, in case the machine is busy with other things."""
 BEGIN_S = 10.0
-"""How long a busy machine may take to start the process of such a check; that is not the plugin's fault."""
+"""How long a busy machine may take to start such a check's process; this time does not count against the plugin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What a check came to: settings, or problems; warnings beside problems are those of the form."""
+    """The result of a check: settings, or problems; warnings beside problems concern the file's form only."""
 
     settings: Settings | None = None
     problems: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mappi
 
 
 def _check_plugins(settings: Settings, answer_at: float) -> tuple[list[str], list[str]]:
-    """Ask each enabled source's plugin about its `config`: what it refuses is a problem, a broken plugin a warning."""
+    """Let each enabled source's plugin check its `config`: a refusal is a problem, a broken plugin a warning."""
     problems: list[str] = []
     warnings: list[str] = []
     children = []
@@ -100,7 +100,7 @@ def _place(settings: Settings, source: SourceSettings) -> str:
 
 
 def _validate_here(source: SourceSettings) -> tuple[bool, str]:
-    """Validate in this process, with the source's variables as long as that lasts."""
+    """Validate in this process, with the source's environment variables set meanwhile."""
     before = dict(os.environ)
     os.environ.update(source.env_values)
     try:
@@ -118,7 +118,7 @@ def _validate(source: SourceSettings) -> tuple[bool, str]:
 
 
 class _PluginCheck:
-    """One plugin's `validate_config`, in a child of its own, which first says that it begins."""
+    """One plugin's `validate_config`, in a child of its own, which first reports that it has started."""
 
     def __init__(self, source: SourceSettings, base_dir: str, answer_at: float) -> None:
         ours, theirs = socket.socketpair()
@@ -138,11 +138,11 @@ class _PluginCheck:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is an answer, or will be none."""
+        """Whether the answer has come, or can no longer come."""
         return self._answer is not None or self._frames.closed or time.monotonic() >= self.deadline
 
     def listen(self) -> None:
-        """Take in what the child has said."""
+        """Read the child's messages."""
         try:
             for frame in self._frames.receive():
                 if frame.get("begun"):
@@ -153,7 +153,7 @@ class _PluginCheck:
             self._frames.closed = True
 
     def finish(self) -> tuple[bool | None, str]:
-        """End the child; (valid, message), or (None, what went wrong) when the plugin gave no answer."""
+        """End the child; return (valid, message), or (None, what went wrong) if the plugin gave no answer."""
         hangs = not self._frames.closed
         self._process.kill()
         self._process.join()

@@ -1,6 +1,6 @@
 """One supervised process as the supervisor sees it: spawned, listened to, stopped, killed.
 
-Lives in the supervisor. What a child says is news for `status` and a deadline for the next sign of life, nothing
+Lives in the supervisor. A child's messages give values for `status` and the deadline of the next sign of life, nothing
 more: a child cannot make the supervisor do anything.
 """
 
@@ -30,7 +30,7 @@ from workers.writer.queue import make_token
 USEFUL_AFTER_S = 5.0
 RECYCLE_GRACE_S = 3.0
 UNHEARD_S = 1.0
-"""A process that ends closes its channel a moment before; one that lives on without it is heard no more."""
+"""An ending process closes its channel shortly before; one that still runs after this time can no longer be heard."""
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
     "waits_for_window", "progress",
@@ -46,7 +46,7 @@ _REPORTED = {
     "associations",
     "tally",
 }
-"""What a child may tell about itself for `status`."""
+"""The values that a child may report for `status`."""
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
 _LONGEST_VALUE = 4000
@@ -60,11 +60,11 @@ class Child:
     """A role's incarnations, one after the other.
 
     Args:
-        role: What it is to be.
+        role: What to run, and how.
         key: This run's key for the producers' tokens.
         log: Form and level of its log.
-        generations: Numbers for the incarnations, shared by all children of this run: a source that is taken out of
-            the configuration and comes back must not look older to the writer than it was before.
+        generations: Numbers for the incarnations, shared by all children of this run: a source that is removed from
+            the configuration and added again must not look older to the writer than before.
         now: Monotonic seconds.
         log_path: The log file, if there is one.
     """
@@ -102,11 +102,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id, while there is a process."""
+        """The process id, while the process exists."""
         return self._process.pid if self._process else None
 
     def deadlines(self, now: float, *, may_restart: bool) -> Iterator[float]:
-        """When something is to be done about this child even if nothing is heard of it."""
+        """Yield the moments when the supervisor must act on this child even if it sends nothing."""
         moments = (
             next_deadline(self.life, may_restart=may_restart),
             self._measure_at,
@@ -130,7 +130,7 @@ class Child:
         self.life = lifecycle.spawned(self.life, now)
         try:
             self._process, self._frames = self._start()
-        except Exception as error:  # last resort: what one child lacks is no other's affair
+        except Exception as error:  # last resort: a child that cannot start must not affect the others
             unexpected = not isinstance(error, OSError)
             logger.error("%s cannot be started: %s", self.role.name, error, exc_info=unexpected)  # noqa: TRY400
             self.start_error = str(error)
@@ -166,7 +166,7 @@ class Child:
         process = _spawn.Process(target=run_child, args=(spec, theirs, their_output, role.arguments), name=role.name)
         try:
             keep_reserve(their_output.fileno())
-            # Ours are closed afterwards: this side must see the end of the file when the child dies.
+            # Close our copies of the child's ends, or we would not see the end of the file when the child dies.
             with theirs, their_output, _without(role.hidden):
                 process.start()
         except BaseException:
@@ -177,7 +177,7 @@ class Child:
         return process, FrameSocket(ours, limit=_MESSAGE_BYTES)
 
     def listen(self, now: float) -> None:
-        """Take in what the child has said."""
+        """Read the child's messages."""
         self._log_output(self._output.take(now))
         if self._frames is None or self._frames.closed:
             return
@@ -187,31 +187,31 @@ class Child:
         except ProtocolError as error:
             logger.warning("%s: %s; it is killed", self.role.name, error)
             self.kill()
-        except Exception:  # last resort: a plugin shares its worker's channel, and may say anything
+        except Exception:  # last resort: a plugin can write to its worker's channel, and may send anything
             logger.exception("%s: what it says cannot be understood; it is killed", self.role.name)
             self.kill()
         self._frames.flush()
 
     def say(self, message: Mapping[str, object]) -> bool:
-        """Tell the child something; False if there is nobody to hear it."""
+        """Send the child a message; return False if there is no child to read it."""
         if self._frames is None or self._frames.closed:
             return False
         self._frames.send(encode_frame(message))
         return True
 
     def take_results(self) -> list[Frame]:
-        """Answers to commands, since the last call."""
+        """Return the answers to commands since the last call."""
         results, self._results = self._results, []
         return results
 
     def reap(self, now: float, jitter: float, *, stopping: bool = False) -> bool:
-        """Notice that the process has ended; tells whether it has.
+        """Check whether the process has ended, and handle its end; return whether it has.
 
         Args:
             now: Monotonic seconds.
             jitter: Added to the pause before the next start, as a share of it.
-            stopping: Whether everybody is being stopped: a SIGTERM that was sent to the whole group ends the writer
-                before its turn. It is started again, because reports may still come until the server has ended.
+            stopping: All processes are being stopped. A SIGTERM to the whole group ends the writer too early; it is
+                started again, because reports may still come until the server has ended.
         """
         if self._process is None or self._process.exitcode is None:
             return False
@@ -238,7 +238,7 @@ class Child:
         return True
 
     def stop(self, now: float, grace_s: float) -> None:
-        """Ask the process to end, and see that it does within `grace_s` seconds."""
+        """Tell the process to end; it is killed if it still runs after `grace_s` seconds."""
         self.life = lifecycle.asked_to_stop(self.life, now, grace_s)
         self._signal(signal.SIGTERM)
 
@@ -247,13 +247,13 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def abort(self, now: float, why: str) -> None:
-        """End a process that hangs, so that it writes where it stands into the log."""
+        """End a hanging process in a way that makes it write its traceback into the log."""
         logger.error("%s (pid %s) %s; traceback follows%s", self.role.name, self.pid, why, self._blame())
         self.life = lifecycle.found_hanging(self.life, now)
         self._signal(signal.SIGABRT)
 
     def restart(self, now: float, grace_s: float) -> None:
-        """End this incarnation in order; the next one follows at once, its predecessors' crashes forgotten."""
+        """End this incarnation in order; the next one follows at once, and earlier crashes are forgotten."""
         if self._process is None:
             self.life = prove_useful(self.life)
             self.spawn(now)
@@ -262,7 +262,7 @@ class Child:
             self._signal(signal.SIGTERM)
 
     def check_deadlines(self, now: float, *, may_restart: bool) -> None:
-        """Abort what hangs, kill what does not end, restart what has waited."""
+        """Abort the process if it hangs, kill it if it does not end, start it again if its delay is over."""
         if self._measure_at is not None and now >= self._measure_at:
             self._check_memory(now)
         if self._frames and self._frames.closed and self._unheard_at is None:
@@ -305,7 +305,7 @@ class Child:
                 self._note_timetable(now, now + next_in_s, on_time=values.get("on_time") is True)
 
     def _note_timetable(self, now: float, due: float, *, on_time: bool) -> None:
-        """A source's cycle is over, and this is when the next one is due: its successor keeps to that."""
+        """Note when a source's next cycle is due, so that the next incarnation keeps to the timetable."""
         if on_time:
             self.expected_at = due
         limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
@@ -352,12 +352,12 @@ class Child:
         return f"; {self.role.plugin}" if self.role.plugin else ""
 
     def replace_role(self, role: Role, log: LogSettings) -> None:
-        """What the next incarnation is to be."""
+        """Set the role of the next incarnation."""
         self.role, self._log = role, log
 
 
 def _bounded(value: object, longest: int) -> object:
-    """Keep what a child reports as long as it is short: `status` has to fit into an answer whatever they all say."""
+    """Limit the length of a value that a child reports: `status` must always fit into one answer."""
     if isinstance(value, str):
         return value[:longest]
     return value if len(json.dumps(value)) <= longest else None
@@ -369,13 +369,13 @@ def _describe_exit(code: int) -> str:
     try:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
-        # A real-time signal: most of them have no name.
+        # Most real-time signals have no name.
         return f"signal {-code}"
 
 
 @contextmanager
 def _without(names: frozenset[str]) -> Iterator[None]:
-    """Hide environment variables from the process that is started meanwhile."""
+    """Hide environment variables from a process that is started within this context."""
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

@@ -1,7 +1,7 @@
-"""The control socket: how `status`, `stop` and the other commands reach the running supervisor.
+"""The control socket, by which `status`, `stop` and the other commands reach the running supervisor.
 
 One request frame, one answer frame, both JSON. The server lives in the supervisor's loop and never waits; the commands'
-half is `pylantir.ipc.control`. A request that is malformed, or whose work raises, is only that request's failure.
+half is `pylantir.ipc.control`. A malformed request, or one whose work raises, affects nothing but itself.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pylantir.errors import ProtocolError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 
 REQUEST_BYTES = 32 * 1024
-"""A request may be passed on to the writer, whose channel takes twice as much."""
+"""The longest request. It may be passed on to the writer, whose channel takes twice as much."""
 MAX_CLIENTS = 32
 STRANGER_S = 5.0
-"""A command sends its request at once; a connection that says nothing is closed after so long."""
+"""A command sends its request at once; after this time the supervisor closes a connection that has sent none."""
 ANSWER_S = 120.0
 """How long a request may wait for its answer."""
 _ACCEPT_AGAIN_S = 1.0
@@ -37,7 +37,7 @@ class _Client:
 
     Attributes:
         frames: Its socket.
-        since: When it came (monotonic seconds).
+        since: When it was accepted (monotonic seconds).
         has_asked: It has sent a request.
     """
 
@@ -53,7 +53,7 @@ class _Client:
             self.frames.send(encode_frame({"error": f"the answer is too long: {error}"}))
 
     def is_over(self, now: float) -> bool:
-        """Whether there is nothing more to expect from it."""
+        """Whether the connection is finished."""
         if self.frames.closed and not self.frames.wants_to_write:
             return True
         return now - self.since > (ANSWER_S if self.has_asked else STRANGER_S)
@@ -64,7 +64,7 @@ class ControlServer:
 
     Args:
         listener: The control socket.
-        obey: Carries out a request and gives the answer to `Reply`, at once or later.
+        obey: Carries out a request and passes the answer to `Reply`, at once or later.
         clock: Monotonic seconds.
     """
 
@@ -81,13 +81,13 @@ class ControlServer:
         return accepting + [client.frames.fileno() for client in self._clients]
 
     def deadline(self) -> float | None:
-        """When to look again though nothing is heard (monotonic seconds)."""
+        """When to look again even if nothing comes in (monotonic seconds)."""
         now = self._clock()
         moments = [client.since + (ANSWER_S if client.has_asked else STRANGER_S) + 0.01 for client in self._clients]
         return min([*moments, *([self._accept_at] if self._accept_at > now else [])], default=None)
 
     def service(self) -> None:
-        """Accept, read, answer; whatever is possible now."""
+        """Accept, read and answer as far as possible now."""
         self._accept()
         for client in self._clients:
             self._serve(client)
@@ -96,7 +96,7 @@ class ControlServer:
             self._forget(client)
 
     def listen_on(self, listener: socket.socket) -> None:
-        """Take another listening socket: the name of the one before has gone."""
+        """Use another listening socket, because the name of the previous one has gone."""
         self._listener.close()
         self._listener = listener
 
@@ -115,12 +115,12 @@ class ControlServer:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                # No descriptor is left, say: whoever waits goes on waiting, and the loop does not spin.
+                # For example, no descriptor is left: connections go on waiting, and the loop does not spin.
                 logger.warning("a command cannot be answered just now: %s", error)
                 self._accept_at = self._clock() + _ACCEPT_AGAIN_S
                 return
             if len(self._clients) >= MAX_CLIENTS:
-                # The one that has been silent for longest gives way; if all have asked, the oldest.
+                # Close the one that has been silent for longest; if all have asked, the oldest.
                 self._forget(min(self._clients, key=lambda client: (client.has_asked, client.since)))
             self._clients.append(_Client(FrameSocket(sock, limit=REQUEST_BYTES), self._clock()))
 
@@ -144,6 +144,6 @@ class ControlServer:
             return
         try:
             self._obey(request, client.answer)
-        except Exception:  # last resort: whatever a request stumbles over, the processes go on
+        except Exception:  # last resort: no request's failure may stop the processes
             logger.exception("the command %.40r failed", request["command"])
             client.answer({"error": "the command failed unexpectedly; the supervisor's log has the traceback"})

@@ -1,33 +1,33 @@
-"""The life of a supervised process. Everything that moves it is in this file. Pure: time and jitter are passed in.
+"""The state machine of a supervised process. Only this file changes its state. Pure: time and jitter are passed in.
 
-`Lifecycle` is a value; every function here returns the next one. `Child` keeps the current one, tells it what has
-happened, asks it what is due (`next_action`), and does that. Nothing else decides when a process is started, aborted or
-killed.
+`Lifecycle` is a value; every function that reports an event returns the next one. `Child` keeps the current one,
+reports events to it, asks it what is due (`next_action`), and does that. Nothing else decides when a process is
+started, aborted or killed.
 
 A life is a chain of incarnations: processes under one name, one after the other. Three things describe it.
 
 **The state**, which `status` shows. `TRANSITIONS` is the whole table; an event that the table lacks for a state is a
 defect of the supervisor and raises.
 
-- There is a process in STARTING, RUNNING and STOPPING, and in no other state.
+- A process exists in STARTING, RUNNING and STOPPING, and in no other state.
 - STARTING becomes RUNNING when the process says that it is ready.
 - A process that ends although nobody asked it to leads to BACKOFF, from which the next one is spawned at `retry_at`: at
-  once after the first failure, then after 1, 2, 4 … seconds. `prove_useful` sets that back.
+  once after the first failure, then after 1, 2, 4 … seconds. `prove_useful` resets this delay.
 - STOP is final: STOPPING, then STOPPED when the process has ended. Only a new SPAWNED leaves STOPPED.
-- A process that says that its configuration is wrong leads to FATAL: no time brings it back, only a reload.
+- A process that says that its configuration is wrong leads to FATAL: only a reload starts it again.
 
 **Two deadlines** of the process that runs, at most one of which is set:
 
-- `hang_at`: a sign of life is expected before this moment. Each sign promises the next one. When the moment passes, the
-  process is aborted (it writes where it stands into the log), which sets `kill_at`.
-- `kill_at`: its end has been asked for, by STOP, RESTART or an abort, and it is killed if it still runs at this moment.
-  From then on signs of life no longer count: what is to end may not postpone its end.
+- `hang_at`: the process must give a sign of life before this moment. Each says when the next one will come. If none
+  comes in time, the supervisor aborts the process (which writes its traceback into the log) and sets `kill_at`.
+- `kill_at`: the process was told to end, by STOP, RESTART or an abort, and is killed if it still runs at this moment.
+  While it is set, signs of life no longer count: a process that must end cannot postpone its end.
 
-The end of the process clears both, and so does the start of the next one. A kill moves `kill_at` on, so that it is
-repeated should the system have lost it.
+The end of the process clears both, and so does the start of the next one. A kill moves `kill_at` on, so that the kill
+is repeated if it had no effect.
 
-**Whether a successor is wanted at once** (`is_replaced`): RESTART asks a process to end without leaving its state, so
-that its end leads to BACKOFF with a delay of nothing. A STOP that comes meanwhile wins.
+**Whether the next process starts at once** (`is_replaced`): RESTART tells a process to end but does not change its
+state, so its end leads to BACKOFF without a delay. A STOP that comes meanwhile wins.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from dataclasses import dataclass, replace
 from pylantir.schedule import backoff_delay
 
 START_GRACE_S = 30.0
-"""A process that is not ready yet may take so long between two signs of life."""
+"""The longest time between two signs of life of a process that is not ready yet."""
 LONGEST_PROMISE_S = 7 * 86400.0
 LATE_S = 0.5
-"""A sign of life may be so much later than promised."""
+"""How much later than promised a sign of life may come."""
 ABORT_S = 1.0
-"""How long a process that is aborted may take to write where it stands."""
+"""How long an aborted process may take to write its traceback."""
 KILL_AGAIN_S = 1.0
 START_TAKES_S = 3.0
-"""A process that is not ready after so long gives way: the next ones are started whatever becomes of it."""
+"""After this time the supervisor no longer waits for a process to become ready and starts the next ones."""
 
 
 class State(enum.StrEnum):
-    """Where a process stands."""
+    """The state of a process."""
 
     STARTING = "STARTING"
     RUNNING = "RUNNING"
@@ -62,7 +62,7 @@ class State(enum.StrEnum):
 
 
 class Event(enum.StrEnum):
-    """What happens to it."""
+    """What happens to a process."""
 
     SPAWNED = "SPAWNED"
     READY = "READY"
@@ -73,7 +73,7 @@ class Event(enum.StrEnum):
 
 
 class Action(enum.StrEnum):
-    """What is to be done about it now."""
+    """What the supervisor must do about a process now."""
 
     SPAWN = "SPAWN"
     ABORT = "ABORT"
@@ -81,7 +81,7 @@ class Action(enum.StrEnum):
 
 
 ALIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
-"""The states in which there is a process."""
+"""The states in which a process exists."""
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STOPPED, Event.SPAWNED): State.STARTING,
@@ -113,14 +113,14 @@ class Lifecycle:
     """One process's life. All moments are monotonic seconds.
 
     Attributes:
-        state: Where it stands.
-        since: When it came there.
+        state: Its state.
+        since: When it entered this state.
         failures: Crashes since the last useful work.
         retry_at: When it is started again, in BACKOFF.
         restarts: Starts after the first one.
-        hang_at: When it is taken for hung, unless a sign of life comes before.
+        hang_at: When it counts as hung, unless a sign of life comes before.
         kill_at: When it is killed, unless it ends before.
-        is_replaced: Its end was asked for, and the next incarnation is to follow at once.
+        is_replaced: It was told to end, and the next incarnation follows at once.
     """
 
     state: State = State.STOPPED
@@ -134,7 +134,7 @@ class Lifecycle:
 
     @property
     def is_to_come(self) -> bool:
-        """Whether it has not been started yet, and nobody has said that it should not be."""
+        """Whether the process has not been started yet and was not told to stop."""
         return self.state is State.STOPPED and self.restarts < 0
 
 
@@ -147,14 +147,14 @@ def spawned(life: Lifecycle, now: float) -> Lifecycle:
 
 
 def became_ready(life: Lifecycle, now: float) -> Lifecycle:
-    """The process has said that it does its work from now on."""
+    """The process has said that it is ready."""
     return _move(life, Event.READY, now)
 
 
 def gave_sign(life: Lifecycle, now: float, within_s: float) -> Lifecycle:
-    """The process has given a sign of life, and promised the next one within so many seconds.
+    """The process has given a sign of life, and promised the next one within `within_s` seconds.
 
-    What cannot be compared as a number of seconds (JSON knows NaN and endless integers) counts as the longest promise.
+    A value that is no usable number of seconds (JSON has NaN and endless integers) counts as the longest promise.
     """
     if life.kill_at is not None or life.state not in ALIVE:
         return life
@@ -163,7 +163,7 @@ def gave_sign(life: Lifecycle, now: float, within_s: float) -> Lifecycle:
 
 
 def asked_to_stop(life: Lifecycle, now: float, grace_s: float) -> Lifecycle:
-    """The process is to end within so many seconds, and no other is to follow. An earlier deadline stays."""
+    """The process must end within `grace_s` seconds, and no other follows. An earlier deadline stays."""
     life = replace(_move(life, Event.STOP, now), is_replaced=False, retry_at=None)
     if life.state not in ALIVE:
         return life
@@ -172,18 +172,18 @@ def asked_to_stop(life: Lifecycle, now: float, grace_s: float) -> Lifecycle:
 
 
 def asked_to_restart(life: Lifecycle, now: float, grace_s: float) -> Lifecycle:
-    """The process is to end within so many seconds, and another is to follow at once; earlier crashes are forgotten."""
+    """The process must end within `grace_s` seconds; another follows at once, and earlier crashes are forgotten."""
     life = replace(_move(life, Event.RESTART, now), failures=0)
     return replace(life, hang_at=None, kill_at=now + grace_s, is_replaced=life.state is not State.STOPPING)
 
 
 def found_hanging(life: Lifecycle, now: float) -> Lifecycle:
-    """The process is being aborted: it has a moment to write where it stands."""
+    """The process is being aborted and has a moment to write its traceback."""
     return replace(life, hang_at=None, kill_at=now + ABORT_S)
 
 
 def killed(life: Lifecycle, now: float) -> Lifecycle:
-    """The process has been sent SIGKILL; it is sent again should that have had no effect."""
+    """The supervisor has sent SIGKILL; it sends it again if that has no effect."""
     return replace(life, hang_at=None, kill_at=now + KILL_AGAIN_S)
 
 
@@ -193,9 +193,9 @@ def ended(
     """The process has ended, or could not be started.
 
     Args:
-        life: What was.
+        life: Its life so far.
         now: Monotonic seconds.
-        misconfigured: It said that it cannot run with this configuration.
+        misconfigured: The process said that it cannot run with this configuration.
         cap_s: Longest delay before the next start.
         jitter: Share by which the delay is varied, -0.2 to 0.2.
     """
@@ -208,14 +208,14 @@ def ended(
 
 
 def may_start(lives: Iterable[Lifecycle], now: float, at_once: int) -> int:
-    """Say how many more processes may be started for the first time now.
+    """Return how many more processes may be started for the first time now.
 
-    With hundreds of them on a few processors, each would wait for all; a scanner waits for the server.
+    If hundreds started together on a few processors, all would be slow, and a scanner would wait for the server.
 
     Args:
         lives: All processes.
         now: Monotonic seconds.
-        at_once: How many may be on their way to being ready.
+        at_once: How many may be starting at the same time.
     """
     starting = sum(life.state is State.STARTING and now - life.since < START_TAKES_S for life in lives)
     return max(0, at_once - starting)
@@ -227,7 +227,7 @@ def prove_useful(life: Lifecycle) -> Lifecycle:
 
 
 def next_action(life: Lifecycle, now: float, *, may_restart: bool) -> Action | None:
-    """Say what is to be done now, if anything: the one deadline of this state that has passed."""
+    """Return what must be done now, if anything, because the deadline of this state has passed."""
     if life.kill_at is not None:
         return Action.KILL if now >= life.kill_at else None
     if life.hang_at is not None:
@@ -238,7 +238,7 @@ def next_action(life: Lifecycle, now: float, *, may_restart: bool) -> Action | N
 
 
 def next_deadline(life: Lifecycle, *, may_restart: bool) -> float | None:
-    """Say when `next_action` has to be asked again though nothing happens."""
+    """Return when to call `next_action` again if nothing happens before."""
     if life.kill_at is not None:
         return life.kill_at
     if life.hang_at is not None:

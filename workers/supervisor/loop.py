@@ -43,15 +43,15 @@ from workers.supervisor.status import StatusReporter
 STOP_GRACE_S = 3.0
 """How long sources and the server may take to end."""
 WRITER_GRACE_S = 5.0
-"""How long the writer may take then, to commit what it has received."""
+"""How long the writer may then take to commit the frames that it has received."""
 HURRY_GRACE_S = 0.5
 _LONGEST_PAUSE_S = 3600.0
 _JITTER = 0.2
 _AT_ONCE = 4 + 2 * (os.cpu_count() or 1)
-"""So many processes may be starting at the same time."""
+"""How many processes may be starting at the same time."""
 _STARTED_FIRST = {"mwl-scp": 0, "writer": 1}
 _LOOK_AGAIN_S = 0.5
-"""While processes wait for their first start."""
+"""How often the loop looks while processes wait for their first start."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,14 +94,14 @@ class Supervisor:
         self._leaving: list[Child] = []
 
     def run(self) -> ExitStatus:
-        """Start everybody, keep everybody running, and return when everybody has ended."""
+        """Start all processes, keep them running, and return when all have ended."""
         try:
             self._start_everybody()
             while not self._is_over():
                 self._turn()
         except Exception:
-            # Last resort. A supervisor that neither supervises nor ends is the worst of all: whoever started it
-            # (systemd, a container) sees the status and starts everything anew.
+            # Last resort. A supervisor that neither supervises nor ends is the worst case. After an exit with this
+            # status, systemd or the container runtime starts everything again.
             logger.exception("an unexpected error in the supervisor; every process is ended")
             end_all_children(STOP_GRACE_S)
             return ExitStatus.FAILURE
@@ -110,7 +110,7 @@ class Supervisor:
         return ExitStatus.OK
 
     def _look_at_names(self, now: float) -> None:
-        """See that others still find this instance; a writer whose socket is a new one is restarted with that."""
+        """Make sure that commands still find this instance; restart the writer if its socket had to be made again."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY_S
@@ -138,7 +138,7 @@ class Supervisor:
         self._start_waiting(now)
 
     def _start_waiting(self, now: float) -> None:
-        """Start those that have not been started yet, a few at a time: the server first, as a scanner is waiting."""
+        """Start waiting processes, a few at a time: the server first, because scanners wait for it."""
         waiting = [child for child in self._children.values() if child.life.is_to_come]
         if waiting and not self._stopping:
             free = may_start((child.life for child in self._children.values()), now, _AT_ONCE)
@@ -147,7 +147,7 @@ class Supervisor:
                 child.spawn(now)
 
     def _turn(self) -> None:
-        """Wait until something happens, and do what it asks for."""
+        """Wait until something happens, and handle it."""
         now = time.monotonic()
         wait(list(self._waitables(now)), self._pause(now))
         now = time.monotonic()
@@ -180,7 +180,7 @@ class Supervisor:
             logger.warning("%s", self._shortage)
 
     def _reopen_log(self) -> None:
-        """Write into the file that has the log's name, and let the children do so, too."""
+        """Open the log file again by its name, and tell the children to do the same."""
         if self._log_file and self._log_file.open():
             for child in self._everybody():
                 child.say({"kind": "reopen-log"})
@@ -252,7 +252,7 @@ class Supervisor:
                     child.kill()
 
     def _begin_stop(self, now: float) -> None:
-        """Tell sources and the server to end; the writer follows when they have."""
+        """Tell sources and the server to end; the writer is told when they have ended."""
         self._stopping = True
         self._notifier.stopping()
         self._reloads.abandon()
@@ -269,7 +269,7 @@ class Supervisor:
             writer.stop(now, HURRY_GRACE_S if self._hurried else WRITER_GRACE_S)
 
     def _take_over(self, settings: Settings) -> Changes:
-        """Put a checked configuration into force; everything that can be refused is prepared first."""
+        """Put a checked configuration into force; every step that can fail comes first."""
         old, now = self._settings, time.monotonic()
         if (settings.runtime_dir, settings.db_url) != (old.runtime_dir, old.db_url):
             msg = "runtime_dir and the database can be changed by a restart only: stop, then start"
@@ -328,7 +328,7 @@ class Supervisor:
             sources = [known for known, one in self._children.items() if one.role.source]
             reply({"error": unknown_name("source", str(name), sources), "wrong_usage": True})
         elif child is None:
-            # Whatever a request has for a name, it is shown as a text.
+            # A request may have any JSON value as a name: it is shown as text.
             reply({"error": unknown_name("process", str(name), self._children), "wrong_usage": True})
         elif command == "restart":
             logger.info("%s: restart asked for", name)

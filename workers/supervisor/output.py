@@ -1,7 +1,7 @@
-"""What a child writes to stdout and stderr besides its log: prints, a C library's complaint, a traceback on abort.
+"""Reads a child's stdout and stderr apart from its log: prints, a C library's messages, a traceback on abort.
 
-Lives in the supervisor. In: a pipe's end; out: lines for the log, and the last of them as evidence of a crash. A child
-that floods it is slowed down: it costs the supervisor neither memory nor time.
+Lives in the supervisor. In: a pipe's end; out: lines for the log, and the last of them as evidence of a crash. The
+supervisor reads a limited amount per second, so a child that writes too much costs neither memory nor time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ChildOutput:
         self._logged = self._omitted = self._minute = 0
 
     def attach(self, pipe: Connection, secrets: Sequence[str] = ()) -> None:
-        """Listen to a new incarnation; what was kept of the one before is forgotten.
+        """Listen to a new incarnation, and forget the kept lines of the previous one.
 
         Args:
             pipe: The end to read from.
@@ -45,7 +45,7 @@ class ChildOutput:
         self._tail.clear()
 
     def filenos(self, now: float) -> list[int]:
-        """What the supervisor's loop should wait for; nothing while the child has said enough for this second."""
+        """What the supervisor's loop should wait for; nothing once the child has written enough for this second."""
         return [self._pipe.fileno()] if self._pipe and not self._is_exhausted(now) else []
 
     def deadline(self, now: float) -> float | None:
@@ -53,7 +53,7 @@ class ChildOutput:
         return self._second + 1.0 if self._pipe and self._is_exhausted(now) else None
 
     def take(self, now: float) -> list[str]:
-        """Read what there is now, at most one piece; returns the lines to log."""
+        """Read what is available now, at most one piece; return the lines to log."""
         if self._pipe is None or self._is_exhausted(now):
             return []
         data = self._read(self._pipe)
@@ -71,7 +71,7 @@ class ChildOutput:
         return self._admit(data + b"\n", now)
 
     def remember(self, text: str) -> None:
-        """Keep words that reached the log in another way."""
+        """Keep lines that reached the log in another way."""
         self._tail.extend(line[:_LONGEST_LINE] for line in text.splitlines()[-KEPT_LINES:])
 
     def last_words(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Taking over a changed configuration while everything runs.
+"""Puts a changed configuration into force while everything runs.
 
-Lives in the supervisor's loop. In: that somebody asks for it (SIGHUP, `reload`). Out: checked settings for the loop,
-and for whoever asked: what was changed, or why it was refused. A reload that fails, for whatever reason, is only that
-reload's failure: the configuration before stays in force.
+Lives in the supervisor's loop. In: a request to reload (SIGHUP, `reload`). Out: checked settings for the loop, and an
+answer to the request: what was changed, or why it was refused. If a reload fails, for whatever reason, the previous
+configuration stays in force.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What a configuration that was taken over has changed, by the names of the processes."""
+    """What a reload has changed, by the names of the processes."""
 
     restarted: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -65,15 +65,15 @@ class Reloads:
             yield self._check.connection.fileno()
 
     def deadline(self) -> float | None:
-        """When to look at the check though nothing is heard of it (monotonic seconds)."""
+        """When to look at the check even if it sends nothing (monotonic seconds)."""
         return self._check.deadline if self._check else None
 
     def begin(self, reply: Reply | None = None) -> None:
-        """Read the configuration again; the answer comes when it has been checked."""
+        """Read the configuration again; answer when it has been checked."""
         if reply:
             self._replies.append(reply)
         if self._check:
-            # It may have read the file before the change that this is about.
+            # The running check may have read the file before the latest change.
             self._is_wanted_again = True
             return
         logger.info("reading the configuration again")
@@ -85,7 +85,7 @@ class Reloads:
             self._conclude([f"the configuration cannot be checked just now: {error}"])
 
     def service(self) -> None:
-        """Take over a configuration that has been checked meanwhile: only what changed is restarted."""
+        """Put a checked configuration into force; only the processes that it changes are restarted."""
         if self._check is None:
             return
         try:
@@ -107,7 +107,7 @@ class Reloads:
             self._put_into_force(checked.settings)
 
     def abandon(self) -> None:
-        """End the check that is on its way: everything stops."""
+        """End a running check, because everything stops."""
         if self._check:
             self._check.abandon()
             self._check = None
@@ -120,7 +120,7 @@ class Reloads:
             changes = self._take_over(settings)
         except PylantirError as error:
             self._conclude([str(error)])
-        except Exception as error:  # last resort: what runs goes on under the configuration that it has
+        except Exception as error:  # last resort: the processes go on with the present configuration
             logger.exception("the configuration cannot be taken over")
             self._conclude([f"the configuration cannot be taken over: {type(error).__name__}: {error}"])
         else:

@@ -1,7 +1,7 @@
-"""What the machine gives: memory that a source may take, and how many descriptors there are for all children.
+"""Limits of the machine: the memory that a source may take, and the descriptors for all children.
 
-Lives in the supervisor; pure but for the measuring. A source is recycled between two cycles, where that costs nothing;
-far over its ceiling it is killed in the middle of one: its batches are sent again.
+Lives in the supervisor; pure except for the measuring. A source over its ceiling is restarted between two cycles, which
+costs nothing; far over its ceiling it is killed during a cycle, and its batches are sent again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import resource
 import psutil
 
 FAR_OVER = 2.0
-"""So many times its ceiling may a process hold in the middle of a cycle."""
+"""How many times its ceiling a process may hold during a cycle."""
 MEASURE_EVERY_S = 2.0
 PER_CHILD = 4
-"""Descriptors that a child costs the supervisor: its channel, its output, its sentinel, and one while it starts."""
+"""Descriptors that the supervisor needs per child: channel, output, sentinel, and one while the child starts."""
 RESERVED = 48
-"""Kept free for everything else: sockets, commands, a configuration that is checked, the log."""
+"""Descriptors kept free for everything else: sockets, commands, the check of a configuration, the log."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ def resident_mb(pid: int) -> float:
 
 
 def is_far_over(used_mb: float, max_memory_mb: float) -> bool:
-    """Whether to kill."""
+    """Whether a process holds so much memory that it must be killed."""
     return used_mb > FAR_OVER * max_memory_mb
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to the hard one; returns what holds then."""
+    """Raise this process's soft limit of open files to the hard one; return the resulting limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # A service manager may forbid the call.
     with contextlib.suppress(OSError, ValueError):
@@ -59,13 +59,13 @@ def describe_shortage(children: int, limit: int) -> str | None:
 
 
 def keep_reserve(highest_fd: int) -> None:
-    """Leave descriptors for everything else but children.
+    """Keep descriptors free for everything except children.
 
     Args:
-        highest_fd: A descriptor that was opened just now: the system gives the lowest that is free.
+        highest_fd: A descriptor that was opened just now: the system always gives the lowest free one.
 
     Raises:
-        OSError: What is left belongs to the reserve.
+        OSError: Only the reserve is left.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit != resource.RLIM_INFINITY and highest_fd > limit - RESERVED:

@@ -1,8 +1,8 @@
-"""What `pylantir-supervisor status` shows, as one plain value, and what of it is a problem.
+"""Makes the value that `pylantir-supervisor status` shows, and finds the problems in it.
 
-Lives in the supervisor; made when asked for. Health is judged from work done, not from the states of processes: a
-source whose success is overdue, a sign of life that is too old and a database that does not answer are problems
-whatever the states say; a source that waits for its operation window is none.
+Lives in the supervisor; made on request. Health depends on the work done, not on the states of processes: an overdue
+success of a source, an old sign of life and a database that does not answer are problems whatever the states say; a
+source that waits for its operation window is not a problem.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workers.supervisor.children import REPORTED_BY_SOURCES, Child
 from workers.supervisor.lifecycle import State
 
 SILENT_AFTER_S = 15.0
-"""A sign of life that is older is a problem: every process gives one every 5 seconds, except inside a plugin."""
+"""An older sign of life is a problem: every process gives one every 5 seconds, except inside a plugin."""
 OVERDUE_INTERVALS = 3
 OVERDUE_AT_LEAST_S = 10.0
 
@@ -45,11 +45,11 @@ class StatusReporter:
         Args:
             children: The children.
             now: Monotonic seconds.
-            started_at: When the supervisor began, on the same clock.
-            stopping: Whether it is about to end.
-            disabled: Sources that the configuration has, but not enabled.
-            troubles: What keeps the supervisor itself from its work.
-            log_dropped: Lines that its own log could not take.
+            started_at: When the supervisor started, on the same clock.
+            stopping: Whether the supervisor is ending.
+            disabled: Configured sources that are not enabled.
+            troubles: Problems of the supervisor itself.
+            log_dropped: Lines that the supervisor's own log has dropped.
         """
         children = list(children)
         processes = [self._describe_child(child, now) for child in children]
@@ -131,7 +131,7 @@ class StatusReporter:
 
 
 def _describe_left_behind(disabled: Collection[str], left: Mapping[str, object]) -> list[dict[str, object]]:
-    """Describe the sources without a process: those that are disabled, and those that only the database knows."""
+    """Describe the sources without a process: disabled ones, and those that only the database knows."""
     states = dict.fromkeys(left, "NOT CONFIGURED") | dict.fromkeys(disabled, "DISABLED")
     return [
         {
@@ -161,19 +161,19 @@ def _describe_source(child: Child, now: float) -> Description:
 
 
 def overdue_s(since_success_s: float, interval_s: float) -> float | None:
-    """Say for how long a source has had no success, if that is longer than it may be; else None."""
+    """Return how long a source has had no success if its success is overdue; else None."""
     is_overdue = since_success_s > max(OVERDUE_INTERVALS * interval_s, OVERDUE_AT_LEAST_S)
     return round(since_success_s, 1) if is_overdue else None
 
 
 def find_problem(process: Mapping[str, object]) -> str | None:
-    """Say in one line why a process, as it is described, is not as it should be; None if it is."""
+    """Say in one line what is wrong with a process, from its description; None if nothing is."""
     error, age_s, overdue = process["last_error"], process["heartbeat_age_s"], process.get("overdue_s")
     if error:
         return str(error)
     if process["state"] in {State.BACKOFF, State.FATAL, State.STOPPED}:
         return f"{process['state']}; it ended with {process['last_exit']}"
-    # While a plugin has control, its worker cannot give signs: `fetch_timeout` bounds that.
+    # While a plugin's code runs, its worker cannot give signs of life; `fetch_timeout` limits that time.
     is_silent = isinstance(age_s, float) and age_s > SILENT_AFTER_S and not process.get("progress")
     if is_silent and process["state"] is State.RUNNING:
         return f"no sign of life for {age_s:.0f} s"
@@ -183,7 +183,7 @@ def find_problem(process: Mapping[str, object]) -> str | None:
 
 
 def judge(processes: Iterable[Mapping[str, object]], *, stopping: bool) -> str:
-    """`healthy`, `starting`, `degraded` or `stopping`."""
+    """Return the overall state: `healthy`, `starting`, `degraded` or `stopping`."""
     if stopping:
         return "stopping"
     health = "healthy"
