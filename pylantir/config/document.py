@@ -1,6 +1,6 @@
-"""A configuration file as a JSON document: read, searched for repeated keys, freed of comments.
+"""Reads a configuration file as JSON, reports repeated keys and removes comments.
 
-Lives in the configuration check. In comes a path, out goes a plain dictionary that nobody has checked yet.
+Lives in the configuration check. In: a path. Out: a plain dictionary whose contents are not checked yet.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _without_comments(value: object, depth: int = 0) -> object:
     if depth > _DEEPEST:
-        # How much `json` itself takes depends on the version of Python.
+        # How deeply nested a document `json` itself accepts depends on the version of Python.
         raise ValueError(f"more than {_DEEPEST} levels deep")
     if isinstance(value, dict):
         return {key: _without_comments(item, depth + 1) for key, item in value.items() if not _is_comment(key)}
@@ -63,7 +63,7 @@ def _without_comments(value: object, depth: int = 0) -> object:
 
 
 def _is_comment(key: str) -> bool:
-    # The public project's name for `extract` begins like a comment.
+    # The public project's name for `extract` begins with `_`, like a comment.
     return key.startswith("_") and key != "_extract"
 
 
@@ -77,7 +77,7 @@ class _Container:
 
 
 def _repeated_keys(text: str) -> Iterator[Finding]:
-    """Find keys that an object of this valid JSON has twice; `json` keeps the last one without a word."""
+    """Find keys that occur twice in one object of this valid JSON; `json` silently keeps the last one."""
     inside: list[_Container] = []
     string = ""
     for token in _TOKEN.finditer(text):

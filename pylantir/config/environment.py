@@ -1,7 +1,7 @@
 """The environment as the configuration sees it: the real one, completed by `.env` files.
 
-Lives in the configuration check. Nothing is written to `os.environ`: what a `.env` file holds is a source's
-secret, and only that source's worker gets it.
+Lives in the configuration check. Nothing is written to `os.environ`: a `.env` file holds secrets of sources, and
+each secret is passed to that source's worker only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pylantir.config.messages import Finding, Place
 
 
 def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) -> tuple[dict[str, str], list[Finding]]:
-    """Add to a copy of the environment what `.env` files say.
+    """Return a copy of the environment, completed by the variables in `.env` files.
 
     Args:
         environ: The real environment; it wins.
@@ -40,7 +40,7 @@ def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) ->
 
 
 def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, object]]:
-    """Find every `*_env` key in a source's `config`, nested ones too: its place and the variable it names.
+    """Yield the place of every `*_env` key in a source's `config`, at any depth, and the variable that it names.
 
     In `headers` the key is called `env`: `{"Authorization": {"env": "TOKEN"}}`.
     """
@@ -59,7 +59,7 @@ def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, ob
 def check_variable(name: object, environment: Mapping[str, str]) -> str | None:
     """Say what is wrong with a variable that a `*_env` key names, or None.
 
-    The name is shown only if it looks like one: a token often lands here in place of its variable's name.
+    The message shows the name only if it looks like a variable's name: users often enter the token itself here.
     """
     unsuitable = "expected the name of an environment variable, got a value that is not shown here"
     if not isinstance(name, str):

@@ -1,4 +1,4 @@
-"""A configuration file becomes `Settings`, or a list of everything that is wrong with it.
+"""Turns a configuration file into `Settings`, or into a list of everything that is wrong with it.
 
 Lives in the short-lived process that checks the configuration: it imports pydantic. Opens no database and no
 port, runs no plugin, and changes neither the environment nor the working directory.
@@ -53,16 +53,16 @@ def load_settings(
     Args:
         config_path: The file, absolute.
         discover: Lists the source types, given the plugin folders.
-        environ: The environment; `.env` beside the file and in the working directory complete a copy of it.
+        environ: The environment; a copy is completed by the `.env` beside the file and in the working directory.
         overrides: From the command line: `ae_title`, `host`, `port`; None stands for "not given".
-        with_sources: False leaves the sources out, unchecked: a command that needs none of them works where
-            their variables are not set.
+        with_sources: False leaves the sources out, unchecked, so that a command which needs no source works in a
+            shell where their environment variables are not set.
 
     Returns:
-        The settings, with what has to be minded in `warnings`.
+        The settings; `warnings` holds what the user should look at.
 
     Raises:
-        ConfigurationError: With all problems, a line each.
+        ConfigurationError: Lists all problems, one per line.
     """
     original, errors = read_document(config_path)
     old = legacy.is_old(original)
@@ -168,7 +168,7 @@ def _source_position(finding: Finding) -> int:
 
 
 def convert_old(document: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
-    """Convert an old configuration, with the variables that stood in for its keys; see `legacy.convert`."""
+    """Convert an old configuration and the environment variables that could replace its keys; see `legacy.convert`."""
     completed = dict(document)
     if not completed.keys() & {"db_path", "db_url", "db_url_env"} and environment.get("DB_PATH"):
         completed["db_path"] = environment["DB_PATH"]

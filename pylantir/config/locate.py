@@ -1,7 +1,7 @@
-"""Which configuration file is meant, and where a running instance of it has its sockets.
+"""Finds the configuration file, and the sockets of the instance that runs with it.
 
 Lives in every command and in the supervisor, so it imports neither pydantic nor anything else that is slow.
-The file may have become invalid meanwhile: a running instance is found all the same.
+A running instance is found even if the file has become invalid meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pylantir.errors import ConfigurationError, PylantirError
 CONFIG_VARIABLE = "PYLANTIR_CONFIG"
 USUAL_PLACES = ("pylantir.json", "/etc/pylantir/pylantir.json")
 LOCK_NAME = "supervisor.lock"
-"""In the runtime folder; whoever holds it is the instance."""
+"""Name of the lock file in the runtime folder; the process that holds the lock is the instance."""
 _POINTER = "location"
 
 
@@ -30,14 +30,14 @@ def find_configuration(argument: str | None, environ: Mapping[str, str]) -> Path
     """Find the configuration file: `--config`, `$PYLANTIR_CONFIG`, then the usual places.
 
     Args:
-        argument: What `--config` said, or None.
+        argument: The value of `--config`, or None.
         environ: The environment.
 
     Returns:
-        The absolute path of a file that exists. Symbolic links stay: relative paths start at the link.
+        The absolute path of a file that exists. Symbolic links are not resolved: relative paths start at the link.
 
     Raises:
-        ConfigurationError: The file that was named, or every usual place, does not exist.
+        ConfigurationError: The named file does not exist, or there is none in any usual place.
     """
     named = argument or environ.get(CONFIG_VARIABLE)
     if named:
@@ -57,7 +57,7 @@ def find_configuration(argument: str | None, environ: Mapping[str, str]) -> Path
 
 
 def default_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
-    """Say where sockets and locks go when the file does not: a folder per user and configuration file.
+    """Return the folder for sockets and locks if the file names none; each user and file has a folder of its own.
 
     Returns:
         `$RUNTIME_DIRECTORY` (systemd), else a folder in `$XDG_RUNTIME_DIR` or the temporary directory.
@@ -69,9 +69,9 @@ def default_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
 def find_runtime_dirs(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
     """List where the instance that runs with this file may have its sockets, the likeliest first.
 
-    What the instance noted at its start comes first, since the file may have been edited meanwhile, be invalid or gone;
-    then what the file says, as far as it can be read; then the defaults; then what instances of other users, if they
-    run with this file, are called.
+    First comes the folder that the instance noted at its start, since the file may have been edited meanwhile, or be
+    invalid or gone. Then follow the folder that the file names, as far as the file can be read, the defaults, and the
+    folders that other users' instances of this file would use.
     """
     configured = _configured_runtime_dir(config_path)
     own = [*_noted_folders(config_path, environ), *([configured] if configured else ())]
@@ -92,10 +92,11 @@ def find_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
 
 
 def remember_runtime_dir(config_path: Path, runtime_dir: Path, environ: Mapping[str, str]) -> list[str]:
-    """Note where this instance has its sockets, for `find_runtime_dir`. The supervisor does so again and again.
+    """Note where this instance has its sockets, for `find_runtime_dir`. The supervisor repeats this regularly.
 
     Returns:
-        What could not be noted, and why: a convenience, as commands find a configured `runtime_dir` without it.
+        The notes that could not be written, and why. They are a convenience: commands find a configured
+        `runtime_dir` without them.
     """
     problems = []
     for folder in _named_folders(config_path, environ):
@@ -113,7 +114,7 @@ def remember_runtime_dir(config_path: Path, runtime_dir: Path, environ: Mapping[
 
 
 def forget_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> None:
-    """Take back what `remember_runtime_dir` noted. The supervisor calls it at its orderly end."""
+    """Delete the notes of `remember_runtime_dir`. The supervisor calls it when it ends in order."""
     for folder in _named_folders(config_path, environ):
         if not _is_foreign(folder):
             with contextlib.suppress(OSError):
@@ -122,10 +123,10 @@ def forget_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> None:
 
 
 def find_lock_holder(folders: Iterable[Path]) -> int | None:
-    """Find the supervisor that holds the lock of one of these folders, even if the folder has been swept away.
+    """Find the supervisor that holds the lock of one of these folders, even if the folder has been deleted.
 
     Returns:
-        Its process id; None if there is none, or none that this user may look at.
+        Its process id; None if there is no such process, or if this user may not inspect it.
 
     Source: proc(5): the link of an open file whose name is gone ends in " (deleted)".
     """
@@ -136,13 +137,13 @@ def find_lock_holder(folders: Iterable[Path]) -> int | None:
                 if str(Path(descriptor.path).readlink()).removesuffix(" (deleted)") in wanted:
                     return pid
         except OSError:
-            # It has ended meanwhile, or belongs to another user.
+            # The process has ended meanwhile, or belongs to another user.
             continue
     return None
 
 
 def supervisor_pids() -> list[int]:
-    """List the processes of this machine that are called as a supervisor is, whoever they belong to."""
+    """List the processes of this machine that have a supervisor's name, of every user."""
     found = []
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112, PTH208
         if name.isdigit():
@@ -173,9 +174,9 @@ def make_private_directory(path: Path) -> None:
     """Make a folder (and its parents) that only this user can enter.
 
     Raises:
-        PylantirError: The path is no folder, belongs to another user, or others can enter it and it holds
-            something already (a system's folder, say, that must not be closed to them).
-            It cannot be made: says why.
+        PylantirError: The path is no folder, or belongs to another user. Or others can enter it and it is not
+            empty: it may be a system folder, which must not be closed to them. Or it cannot be made; the message
+            says why.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +200,7 @@ def make_private_directory(path: Path) -> None:
 
 
 def _named_folders(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
-    """List the folders named after user and file: a login session's, and the temporary directory's.
+    """List the folders named after user and file, in the login session's folder and in the temporary directory.
 
     A command that runs without a login session (cron, sudo) sees only the latter.
     """
@@ -208,7 +209,7 @@ def _named_folders(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
 
 
 def user_name(uid: int) -> str:
-    """Say what a user is called."""
+    """Return a user's name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -228,7 +229,7 @@ def _fingerprint(config_path: Path) -> str:
 
 
 def _folders_of_others(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
-    """List the folders that are called as another user's instance of this file calls them."""
+    """List the existing folders with the name that another user's instance of this file would choose."""
     pattern = f"pylantir-*-{_fingerprint(config_path)}"
     found = []
     for parent in _parents(environ):
@@ -245,7 +246,7 @@ def _is_foreign(folder: Path) -> bool:
 
 
 def _noted_folders(config_path: Path, environ: Mapping[str, str]) -> list[Path]:
-    """List what the notes say, of this user only: another user's could lead `stop` astray."""
+    """List the folders that this user's notes name; another user's notes could make `stop` end the wrong process."""
     notes = [_read_note(folder) for folder in _named_folders(config_path, environ) if not _is_foreign(folder)]
     return [noted for noted in notes if noted]
 

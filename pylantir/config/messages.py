@@ -1,6 +1,6 @@
-"""What is wrong with a configuration, told in one line: file, place, what was expected, what was found.
+"""Writes a problem of a configuration in one line: file, place, what was expected, what was found.
 
-Lives in the configuration check. Neither imports pydantic nor shows a value that may be a secret.
+Lives in the configuration check. Imports no pydantic, and shows no value that may be a secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RULE = "rule"
 """Error type whose context has the whole `text`."""
 
 OBJECT, MANY, ONE = FORMS = ("(object)", "(list)", "(text)")
-"""Marks of a value's form in the place of a problem, which are not shown."""
+"""Parts that pydantic adds to the place of a problem to mark a value's form; they are not shown."""
 
 _KINDS = {
     "string_type": "text",
@@ -38,7 +38,7 @@ _SHOWN_LENGTH = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One problem, or one thing to mind.
+    """One error or warning.
 
     Attributes:
         place: Keys and list positions from the top of the document.
@@ -53,7 +53,7 @@ class Finding:
 
         Args:
             file: The file's name, as its owner knows it.
-            renamed: Place -> what the owner knows it as, where the document was converted or overridden.
+            renamed: Place -> the name under which its owner knows it, where the document was converted or overridden.
         """
         for length in range(len(self.place), 0, -1):
             known_as = renamed.get(self.place[:length])
@@ -62,7 +62,7 @@ class Finding:
                 break
         else:
             where = written(self.place)
-        # A key or a name of the file may hold anything, and must not forge a line of the log.
+        # A key of the file or its name may hold any character, line breaks too, and must not forge a line of the log.
         return printable(f"{file}: {where}: {self.text}" if where else f"{file}: {self.text}")
 
 
@@ -95,13 +95,13 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_key(name: str, known: Iterable[str]) -> str:
-    """Tell that a key is unknown, with the near one or else all that there are."""
+    """Say that a key is unknown, and name a similar key, or else all keys."""
     known = list(known)
     return f'unknown key "{name}"' + (suggestion(name, known) or f"; known are {', '.join(known)}")
 
 
 def found(place: Place, value: object) -> str:
-    """Describe a wrong value, without showing one that may be a secret."""
+    """Describe a wrong value; a value that may be a secret is not shown."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list):

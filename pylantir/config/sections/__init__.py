@@ -1,1 +1,1 @@
-"""What single parts of a configuration have to hold beyond their form, and what they come to."""
+"""Checks of single parts of a configuration that go beyond their form, and the settings made of them."""

@@ -1,4 +1,4 @@
-"""Which database the configuration means, as a SQLAlchemy URL.
+"""Finds the database's SQLAlchemy URL in a configuration.
 
 Lives in the configuration check; SQLAlchemy itself is not imported, and no file is touched.
 """

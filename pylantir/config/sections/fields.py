@@ -1,6 +1,6 @@
-"""What a source's `field_mapping` and `defaults` name: whether these fields exist, can hold that, and come once.
+"""Checks `field_mapping` and `defaults`: each named field has to exist, fit its value, and occur only once.
 
-Lives in the configuration check. Works on the document, like `sources`: what has a wrong form is left to the models.
+Lives in the configuration check. Works on the document, like `sources`: the models report values of a wrong form.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pylantir.values.formats import SPECIAL, compile_format
 from pylantir.values.normalise import DEFAULT_RULES, normalise_value
 
 _REFERENCE = "; the configuration reference lists them"
-# A constant here would make one record, or one step, of all of them.
+# A constant in one of these fields would merge all records, or all steps, into one.
 _NO_CONSTANTS = (RECORD_ID_FIELD, "accession_number", "study_instance_uid")
 _TYPES_WITHOUT_OWN_FIELDS = ("csv", "json", "sql")
 _IDENTITY = frozenset({
     "patient_id", "patient_name", "patient_birth_date", "patient_sex", "issuer_of_patient_id", RECORD_ID_FIELD,
     "study_instance_uid", "accession_number", "study_id", "session_id", "family_id",
 })  # fmt: skip
-"""A near name is only a guess, and nobody should guess who a patient is."""
+"""No similar name is suggested for these: it would be a guess, and nobody should guess who a patient is."""
 _REPEATED_REPETITION = re.compile(r"\((?:[^()\\]|\\.)*[+*](?:[^()\\]|\\.)*\)(?:[+*]|\{[0-9]*,)")
 _SAME_FIELD: Mapping[str, str] = {f"{PREFIX}Allergies": "allergies", f"{PREFIX}MedicalAlerts": "medical_alerts"}
 
 
 def check_mapping(source: Mapping[str, object], place: Place, own: Sequence[str]) -> Iterator[Finding]:
-    """Check `field_mapping` in all its forms; `own` are the further targets of the source's type."""
+    """Check `field_mapping` in all its forms; `own` are the targets that the source's type adds."""
     mapping = source.get("field_mapping")
     place = (*place, "field_mapping")
     made_of: dict[str, list[str]] = {}
@@ -87,7 +87,7 @@ def check_issuer(source: Mapping[str, object], place: Place) -> Iterator[Finding
 
 
 def slow_patterns(source: Mapping[str, object], place: Place) -> Iterator[Finding]:
-    """Warn of expressions that repeat a repetition: on an unlucky text they take longer than anybody waits."""
+    """Warn of expressions that repeat a repetition: on some texts they take practically for ever."""
     mapping = source.get("field_mapping")
     for name, said in mapping.items() if isinstance(mapping, dict) else ():
         for key in ("extract", "_extract") if isinstance(said, dict) else ():
@@ -99,7 +99,7 @@ def slow_patterns(source: Mapping[str, object], place: Place) -> Iterator[Findin
 
 
 def missing_fields(source: Mapping[str, object], place: Place) -> Iterator[Finding]:
-    """Warn of fields that nobody gives. A plugin with an empty mapping may give them by itself."""
+    """Warn of needed fields without a mapping or default. With an empty mapping the plugin may supply them itself."""
     mapping, defaults, config = (source.get(key, {}) for key in ("field_mapping", "defaults", "config"))
     if not isinstance(mapping, dict) or not isinstance(defaults, dict) or not mapping:
         return
@@ -117,7 +117,7 @@ def missing_fields(source: Mapping[str, object], place: Place) -> Iterator[Findi
 
 
 def _check_object(target: str, said: Mapping[str, Any], place: Place) -> Iterator[Finding]:
-    """Check what the keys of one object say together."""
+    """Check that the keys of one object do not contradict each other."""
     for one, other in (("from", "source_field"), ("extract", "_extract")):
         if one in said and other in said:
             yield Finding(place=place, text=f'"{one}" and "{other}" mean the same: keep one')
@@ -145,7 +145,7 @@ def _unfit_format(target: str, name: str) -> str:
     try:
         form = compile_format(name)
     except ValueError:
-        return ""  # the models tell
+        return ""  # the models report it
     if vr == "TM":
         return "" if form.has_time else f'"{name}" has no time of day'
     return "" if form.has_date else f'"{name}" has no year, month and day'
