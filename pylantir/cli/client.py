@@ -33,7 +33,7 @@ _CALLING = "PYLANTIR_TEST"
 def ask_server(settings: DicomSettings, options: argparse.Namespace) -> int:
     """Send one C-ECHO, or one C-FIND and print the matches."""
     configure_dicom_libraries()
-    # What it would say of a failure, DicomPeerError says in our own words.
+    # pynetdicom's log is silenced: DicomPeerError reports its failures in our own words.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     peer = choose_peer(settings, options)
     if options.echo:
@@ -49,7 +49,7 @@ def ask_server(settings: DicomSettings, options: argparse.Namespace) -> int:
 
 
 def choose_peer(settings: DicomSettings, options: argparse.Namespace) -> Peer:
-    """Say whom to ask, and as whom: by default the configured server, as the first scanner that it allows."""
+    """Choose the server and the calling AE title: by default the configured server and its first allowed scanner."""
     host = settings.host if options.host is None else options.host
     return Peer(
         host=_EVERY_INTERFACE.get(host, host),

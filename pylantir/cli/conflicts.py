@@ -1,4 +1,4 @@
-"""`pylantir conflicts`: what the sources do not agree about, and what to do about it."""
+"""`pylantir conflicts`: shows where the sources disagree, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database as the commands see it: read-only, whether a supervisor runs or not."""
+"""Gives the commands read-only access to the database, whether a supervisor runs or not."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pylantir.store.schema.engine import open_for_reading, sqlite_path
 
 
 def check_source(name: str | None, config_path: str, connection: Connection) -> None:
-    """See that a source that a command names exists: in the configuration, or in the database.
+    """Check that a source named on the command line exists, in the configuration or in the database.
 
     Raises:
-        WrongUsage: It does not; tells which one is near.
+        WrongUsage: It does not exist; the message suggests a similar name.
     """
     if name is None:
         return
@@ -35,7 +35,7 @@ def reading(db_url: str) -> Iterator[Connection]:
     """Open the database for reading.
 
     Raises:
-        StoreError: There is none yet, or it cannot be opened.
+        StoreError: There is no database yet, or it cannot be opened.
     """
     path = sqlite_path(db_url)
     if path is not None and not path.is_file():

@@ -1,4 +1,4 @@
-"""`pylantir plugins` and `pylantir schema`: what a configuration may say."""
+"""`pylantir plugins` and `pylantir schema`: show which source types and keys a configuration may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pylantir.settings import Settings
 
 
 def show_plugins(settings: Settings, options: argparse.Namespace) -> int:
-    """Print the source types, each with its origin, and why other files offer none. Runs none of them."""
+    """Print each source type with its origin, and why other plugin files are unusable. No plugin is run."""
     catalogue = discover(settings.plugin_dirs)
     types = [
         {"type": name, "origin": found.origin, "builtin": found.builtin, "targets": list(found.targets)}

@@ -1,4 +1,4 @@
-"""`pylantir init`: a first configuration that works as it stands, the new form of an old one, or one for an export."""
+"""`pylantir init`: writes a starter configuration, converts an old one, or proposes one for an export."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _PATHS_OF_SOURCES = {"file_path", "query_file", "ca_bundle"}
 
 
 def write_configuration(options: argparse.Namespace) -> int:
-    """Write a starter configuration with a sample of data, convert an old configuration, or propose one for an export.
+    """Write a starter configuration with sample data, convert an old configuration, or propose one for an export.
 
     Raises:
-        PylantirError: A file of that name exists already; nothing is overwritten.
+        PylantirError: A file of that name exists already; Pylantir overwrites nothing.
     """
     target = options.file or options.config
     if options.old:
@@ -53,7 +53,7 @@ def write_configuration(options: argparse.Namespace) -> int:
 
 
 def starter_configuration() -> dict[str, object]:
-    """Give a configuration that serves the sample's bookings on this machine, with a comment on what to change."""
+    """Return a configuration that serves the sample bookings on this machine; its comments say what to change."""
     return {
         "_comment": "Keys that start with _ are comments. Relative paths start from this file's folder.",
         "db_path": "worklist.db",
@@ -90,7 +90,7 @@ def starter_configuration() -> dict[str, object]:
 
 
 def sample_bookings(today: datetime.date) -> str:
-    """Write a CSV with two bookings that nobody takes for patients."""
+    """Write a CSV with two bookings whose names nobody can mistake for real patients."""
     tomorrow = today + datetime.timedelta(days=1)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
@@ -111,13 +111,13 @@ def is_configuration(path: Path) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     except ValueError:
-        # A configuration with a mistake is told as such, not as an export.
+        # A configuration with a syntax error is reported as one, rather than treated as an export.
         return any(f'"{key}"' in text for key in _KEYS_OF_CONFIGURATIONS)
     return isinstance(document, dict) and any(key in document for key in _KEYS_OF_CONFIGURATIONS)
 
 
 def _propose(data: Path, path: Path) -> int:
-    """Write a configuration for an export, and say what was thought of each column."""
+    """Write a configuration for an export, and print how each column was understood."""
     from pylantir.cli.proposal.propose import propose
     from pylantir.cli.proposal.sample import read_sample
 
@@ -160,7 +160,7 @@ def _propose(data: Path, path: Path) -> int:
 
 
 def _local_zone() -> str:
-    """Name this machine's time zone, or ""."""
+    """Return the name of this machine's time zone, or ""."""
     for name in (os.environ.get("TZ", "").lstrip(":"), os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]):
         if name:
             try:
@@ -179,7 +179,7 @@ def _convert(old: Path, target: str | None) -> int:
     if legacy.is_old(document):
         environment, _ = complete_environment(os.environ, (old.absolute().parent, Path.cwd()))
         converted = convert_old(document, environment)
-        # The old form's relative paths start from the working directory, the new form's from the file's folder.
+        # Relative paths of the old form start from the working directory, those of the new form from the file's folder.
         _move_paths(converted, Path.cwd())
     turned = turn_sources(converted)
     for finding in turned:

@@ -1,4 +1,4 @@
-"""`pylantir`: show and check the data. Starts no process; what a command needs, the command itself imports."""
+"""`pylantir`: shows and checks the data. Starts no process; each command imports the modules that it needs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pylantir: {error}", file=sys.stderr)
         return ExitStatus.UNREACHABLE
     except BrokenPipeError:
-        # The reader (`head`, say) has seen enough; the interpreter would complain when it flushes at its end.
+        # The reader (`head`, say) has closed the pipe; the interpreter's own flush at its end would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILURE
     except (PylantirError, OSError) as error:
@@ -302,7 +302,7 @@ def _test_mpps(options: argparse.Namespace) -> int:
 
 
 def _peer_settings(options: argparse.Namespace) -> DicomSettings:
-    """The configured server; none is needed where the options say everything."""
+    """Return the configured server; no configuration is needed if the options give the address and the titles."""
     try:
         return _load(options).dicom
     except ConfigurationError:
@@ -366,7 +366,7 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace, *, with_sources: bool = False) -> Settings:
-    """Read the configuration; without its sources, whose variables this shell may not have, unless they matter."""
+    """Read the configuration; by default without the sources, whose variables this shell may not have."""
     from pylantir.config.loading import load_settings
     from pylantir.config.locate import find_configuration
     from pylantir.data_sources.registry import discover

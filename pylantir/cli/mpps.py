@@ -1,4 +1,4 @@
-"""`pylantir test-mpps` and `pylantir query-db --mpps`: report as a scanner does, and what scanners have reported."""
+"""`pylantir test-mpps` reports an exam as a scanner does; `pylantir query-db --mpps` shows what scanners reported."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def show_reported(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def report_to_server(settings: DicomSettings, options: argparse.Namespace) -> int:
-    """Find one item of the worklist and report a scan of it: it really changes its status.
+    """Find one item of the worklist and report a scan of it; this really changes the item's status.
 
     Raises:
         PylantirError: Not exactly one open item matches, or the server refuses.
     """
     configure_dicom_libraries()
-    # What it would say of a failure, DicomPeerError says in our own words.
+    # pynetdicom's log is silenced: DicomPeerError reports its failures in our own words.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     peer = choose_peer(settings, options)
     keys = {"patient_id": options.patient, "study_instance_uid": options.study}
@@ -75,7 +75,7 @@ def report_to_server(settings: DicomSettings, options: argparse.Namespace) -> in
             for exchange in report_scan(peer, item, options.status, now=datetime.datetime.now)
         )
     finally:
-        # What went well before something did not is half the diagnosis.
+        # The steps that succeeded are printed as well: they help to diagnose the one that failed.
         if options.json:
             print_json({"item": item, "exchanges": done})
         else:
@@ -88,7 +88,7 @@ def choose_item(matches: list[dict[str, str]]) -> dict[str, str]:
     """Take the one item that can be scanned.
 
     Raises:
-        PylantirError: There is none, or there are several.
+        PylantirError: No item can be scanned, or several can.
     """
     waiting = [item for item in matches if item.get("performed_procedure_step_status", "") in _OPEN]
     if not matches:

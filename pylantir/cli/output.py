@@ -1,6 +1,6 @@
-"""How the commands print: rows as a table for people, or as JSON for scripts.
+"""Prints the commands' results: rows as a table for people, or as JSON for scripts.
 
-Results go to stdout; what is said about them (nothing found, progress) goes to stderr.
+Results go to stdout; remarks about them (nothing found, progress) go to stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WIDTH_WITHOUT_TERMINAL = 100_000
 
 
 def print_json(value: object) -> None:
-    """Print one JSON value, whatever is stored: JSON has no NaN and no infinity."""
+    """Print one value as JSON; NaN and infinity, which JSON lacks, are replaced."""
     try:
         print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
     except ValueError:
@@ -37,7 +37,7 @@ def _finite(value: object) -> object:
 
 
 def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table; in a pipe, one line per row however long it is.
+    """Print a table; in a pipe, each row is one line, however long.
 
     Args:
         columns: Key of a row -> heading; a column without any value is left out.
@@ -49,11 +49,11 @@ def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    # As Text: what a source delivers may look like rich's markup.
+    # Wrapped in Text, because a source's values may look like rich's markup.
     cells = {key: [Text(printable(row.get(key))) for row in rows] for key in columns}
     for key, heading in columns.items():
         if any(cells[key]):
-            # Folded rather than cropped: on a narrow terminal nothing of a name or an identifier may be missing.
+            # Folded rather than cropped: a narrow terminal must not cut off part of a name or an identifier.
             table.add_column(heading, overflow="fold")
     for row in zip(*(column for column in cells.values() if any(column)), strict=True):
         table.add_row(*row)
@@ -61,7 +61,7 @@ def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]
 
 
 def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], *, nothing: str) -> None:
-    """Print a table, or on stderr that there is nothing."""
+    """Print a table, or the text `nothing` on stderr if there are no rows."""
     if rows:
         print_table(columns, rows)
     else:
@@ -69,7 +69,7 @@ def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]],
 
 
 def readable_item(item: Mapping[str, object]) -> dict[str, object]:
-    """Write an item's dates as 2026-08-03 and its time as 09:30; midnight stands for a time that nobody gave: "-"."""
+    """Write an item's dates as 2026-08-03 and its time as 09:30; midnight, stored for an unknown time, becomes "-"."""
     readable = dict(item)
     for name, form, parts in _DICOM_FORMS:
         if name == "scheduled_start_time" and item.get(name) == NO_TIME:

@@ -1,4 +1,4 @@
-"""Days and moments as an operator writes them. Pure: today comes in."""
+"""Reads days and moments as operators write them. Pure: the caller passes today's date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_days(text: str, today: datetime.date) -> tuple[str | None, str | None]:
     """Read a day or a range of days: `today`, `2026-08-03`, `2026-08-01..2026-08-31`, `20260801-20260831`, `today..`.
 
     Returns:
-        The first and the last day as YYYYMMDD; None is open.
+        The first and the last day as YYYYMMDD; None for an open end.
 
     Raises:
         WrongUsage: The text is none of these.
@@ -52,7 +52,7 @@ def read_moment(text: str, now: datetime.datetime) -> str:
             moment = datetime.datetime.fromisoformat(text)
         except ValueError:
             raise WrongUsage(f'"{text}": expected a day or a moment, such as 2026-08-03 or 2026-08-03T14:30') from None
-    # A naive moment is local time, with the offset of that day, which `now` may not have.
+    # A naive moment is local time; it takes that day's offset from UTC, which may differ from the offset of `now`.
     return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")
 
 

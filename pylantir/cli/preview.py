@@ -1,6 +1,6 @@
-"""`pylantir preview`: fetch a source once and show what would become of its records. Writes nothing.
+"""`pylantir preview`: fetches a source once and shows how its records would be mapped. Writes nothing.
 
-The plugin runs in this short-lived process, so whatever it does disturbs nobody. What it prints goes to stderr.
+The plugin runs in this short-lived process, so it cannot disturb any other. Its own prints go to stderr.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _COLUMNS = {
 
 @dataclass(slots=True)
 class Preview:
-    """What one fetch gave.
+    """The result of one fetch.
 
     Attributes:
         entries: Mapped records: `record`, `key`, `given` (as the plugin gave it), `fields` (worklist form).
-        rejected: Others: `record`, `field`, `reason`.
-        warned: What was left out or changed in the mapped ones.
-        fetched: Records in all; more than are kept here perhaps.
-        source_fields: Worklist field -> what it is called in the source.
+        rejected: Rejected records: `record`, `field`, `reason`.
+        warned: Values that were left out or changed in the mapped records.
+        fetched: Number of all records; it may be more than are kept here.
+        source_fields: Worklist field -> its name in the source.
         error: Why the fetch ended early.
     """
 
@@ -60,7 +60,7 @@ class Preview:
 
 
 def preview_source(settings: Settings, options: argparse.Namespace) -> int:
-    """Fetch a source once and print what comes."""
+    """Fetch a source once and print its records."""
     source = _find_source(settings, options.source)
     os.environ.update(source.env_values)
     os.chdir(settings.base_dir)
@@ -203,7 +203,7 @@ def _print_preview(source: SourceSettings, found: Preview) -> None:
 def lay_side_by_side(
     entry: Mapping[str, object], source: SourceSettings, source_fields: Mapping[str, str]
 ) -> Iterator[dict[str, object]]:
-    """Yield a row per field: what it is called in the source, what was given, and what became of it."""
+    """Yield a row per field: its name in the source, the plugin's value, and the value on the worklist."""
     given: Mapping[str, object] = entry["given"]  # type: ignore[assignment]
     fields: Mapping[str, object] = entry["fields"]  # type: ignore[assignment]
     record = f"{entry['record']}: {entry['key']}"
@@ -221,7 +221,7 @@ def lay_side_by_side(
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal that a fetch goes on, and how many records it has given."""
+    """Show on a terminal that a fetch is still running, and how many records have come so far."""
     if not sys.stderr.isatty():
         yield lambda _count: None
         return

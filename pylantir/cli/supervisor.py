@@ -1,4 +1,4 @@
-"""The commands that concern the running supervisor: `pylantir start` becomes it, those that change data ask it."""
+"""Commands for the supervisor: `pylantir start` turns into it; commands that change data are carried out by it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pylantir.ipc.frames import Frame
 _ANSWER_TIMEOUT_S = 60.0
 """The writer may have to finish a large batch first."""
 _NAMES_COME_BACK_S = 8.0
-"""The supervisor looks at its names every 5 seconds."""
+"""The supervisor checks every 5 seconds that the names of its sockets exist."""
 _LOOK_AGAIN_S = 0.1
 
 
@@ -37,7 +37,7 @@ def become_supervisor(options: argparse.Namespace) -> NoReturn:
 
 
 def supervisor_command(python: Path, options: argparse.Namespace) -> list[str]:
-    """Find the supervisor's program, and hand on the options that were given."""
+    """Find the supervisor's program, and pass on the given options."""
     script = python.with_name("pylantir-supervisor")
     command = [str(script)] if os.access(script, os.X_OK) else [str(python), "-m", "workers.commands.cli"]
     command.append("start")
@@ -118,7 +118,7 @@ def _foreign_supervisor(folder: Path) -> str | None:
 
 
 def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> int:
-    """Let the writer carry out a command, by way of the running supervisor.
+    """Have the writer carry out a command; the running supervisor passes it on.
 
     Raises:
         NotRunning: There is no supervisor.

@@ -1,1 +1,1 @@
-"""`pylantir explain`: why a scanner does or does not get an item, and what it asked last."""
+"""`pylantir explain`: says why a scanner does or does not get an item, and shows the scanner's last query."""

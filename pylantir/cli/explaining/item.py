@@ -1,4 +1,4 @@
-"""`pylantir explain`: why does this item not appear for that query, or on that scanner?"""
+"""`pylantir explain`: says why an item does not appear for a query, or on a scanner."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def explain(settings: Settings, options: argparse.Namespace) -> int:
 
     With `--json`: every rule that the item has to meet.
     """
-    # What the library thinks of a key's form is no answer to the question.
+    # The library's warnings about a key's form do not answer the question, so they are not shown.
     warnings.simplefilter("ignore")
     today = datetime.date.today()  # noqa: DTZ011 - the site's day
     keys = read_keys(options.key or ())
@@ -51,7 +51,7 @@ def explain(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _sentence(item_id: int, caller: str, keys: Mapping[str, str], unmet: Sequence[Reason]) -> str:
-    """Say in one sentence whether an item appears, what was asked, and what is in its way."""
+    """Say in one sentence whether an item appears, what was asked, and which rules exclude it."""
     asked = " and ".join(f"{name} = {value}" if value else f"{name} (any)" for name, value in keys.items())
     query = f"the query {asked}" if asked else "a query without keys"
     if not unmet:
@@ -66,7 +66,7 @@ def read_keys(written: Sequence[str]) -> dict[str, str]:
     """Read `KEYWORD=VALUE`, as findscu's `-k` takes it.
 
     Raises:
-        PylantirError: One has no `=`.
+        PylantirError: One of the texts has no `=`.
     """
     keys = {}
     for key in written:

@@ -1,7 +1,7 @@
-"""`pylantir explain --last AE`: what has a scanner asked last, what did it get, what was left out and why?
+"""`pylantir explain --last AE`: shows a scanner's last query, its answer, and which items were left out and why.
 
-The server keeps each scanner's last query in memory; it is asked by way of the running supervisor. The query is read as
-the server read it, and applied to the worklist as it is now.
+The server keeps each scanner's last query in memory; the command asks for it through the running supervisor. It reads
+the query as the server did, and applies it to the worklist as it is now.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN_ITEMS = 20
 
 
 def explain_last(settings: Settings, options: argparse.Namespace) -> int:
-    """Print what is known of a scanner's last query; the exit status is 1 if it has not asked."""
+    """Print what is known of a scanner's last query; the exit status is 1 if the scanner has sent none."""
     request = {"command": "last-query", "title": options.last}
     try:
         facts = json.loads(str(ask_instance(find_named(options.config), request)["text"]))
@@ -49,7 +49,7 @@ def explain_last(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def describe(facts: Mapping[str, Any], settings: Settings, today: datetime.date) -> dict[str, Any]:
-    """Complete what the server remembers by the keys and by what the worklist says to them."""
+    """Add the query's keys, and their result on the present worklist, to what the server remembers."""
     told = {name: value for name, value in facts.items() if name not in ("identifier", "explicit_vr")}
     told |= {"keys": {}, "not_matched": [], "left_out": []}
     try:
@@ -65,12 +65,12 @@ def describe(facts: Mapping[str, Any], settings: Settings, today: datetime.date)
 
 
 def _decoded(facts: Mapping[str, Any]) -> Dataset:
-    """Decode the identifier; anew each time, because looking at an element hides that it was cut short."""
+    """Decode the identifier anew at each call: once pydicom has read an element, it hides that it was cut short."""
     return decode(BytesIO(base64.b64decode(facts.get("identifier") or "")), not facts["explicit_vr"], True)
 
 
 def _left_out(parsed: ParsedQuery, caller: str, settings: Settings, today: datetime.date) -> list[dict[str, Any]]:
-    """The items that the scanner does not get, each with the reasons; those nearest to a match first."""
+    """List the items that the scanner does not get, each with the reasons; those nearest to a match come first."""
     left_out = []
     with reading(settings.db_url) as connection:
         for item in find_matching(connection, WorklistQuery()):
@@ -86,7 +86,7 @@ def _reason(reason: Reason) -> str:
 
 
 def _keys(level: Dataset, path: str = "") -> list[tuple[str, str]]:
-    """Every key with its value as the scanner sent it; an empty one only asks for the attribute."""
+    """List every key with its value as the scanner sent it; an empty key only asks for the attribute."""
     keys: list[tuple[str, str]] = []
     for element in level:
         name = path + (element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})")

@@ -1,6 +1,6 @@
-"""What the values of a column are: how its dates are written, which words mean a sex or nothing.
+"""Analyses the values of a column: how its dates are written, and which words mean a sex or no value.
 
-Lives in `pylantir init`. Pure: texts in, formats and tables out. A format is proposed only where it is the one reading.
+Lives in `pylantir init`. Pure: texts in, formats and tables out. Proposes a format only if no other one fits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FRACTION = r"(?:0|0?[.,][0-9]+)"
 
 
 def set_of(words: str) -> frozenset[str]:
-    """Split words at blanks; `_` stands for a blank within one."""
+    """Split a text into words at its blanks; `_` stands for a blank within a word."""
     return frozenset(word.replace("_", " ") for word in words.split())
 
 
@@ -37,17 +37,17 @@ _OTHER = set_of("d divers diverse o other x autre otro otra intersex")
 
 
 def distinct(values: Iterable[str]) -> list[str]:
-    """Give the different values that are something, in the order in which they come."""
+    """Return the different values that are not empty, in their order."""
     return [value for value in dict.fromkeys(value.strip() for value in values) if value]
 
 
 def says_nothing(value: str) -> bool:
-    """Say whether a text is a word for nothing."""
+    """Say whether a text is a word for a missing value, such as "n/a"."""
     return value.strip().casefold() in WORDS_FOR_NOTHING
 
 
 def formats_that_fit(field: str, values: Sequence[str], formats: Sequence[str]) -> list[str]:
-    """Give the formats that read every one of the values."""
+    """Return the formats that can read every value."""
     return [one for one in formats if all(_is_read(field, value, one) for value in values)]
 
 
@@ -113,7 +113,7 @@ def sex_table(values: Sequence[str]) -> tuple[dict[str, str] | None, list[str]]:
     """Translate the words of a column into M, F, O.
 
     Returns:
-        Word -> letter; None if the words are M, F, O themselves. And the words whose meaning nobody can know.
+        Word -> letter; None if the words are M, F, O themselves. And the words whose meaning is unknown.
     """
     words = {value: value.casefold() for value in values}
     # Spanish: H(ombre) or V(arón) beside M(ujer).

@@ -1,6 +1,6 @@
-"""What columns of exports are called, in English, German, French and Spanish.
+"""Usual headings of export columns, in English, German, French and Spanish.
 
-Lives in `pylantir init`. Pure: a heading in, the field that it usually means out.
+Lives in `pylantir init`. Pure. In: a heading. Out: the field that it usually means.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 LAST_NAME, FIRST_NAME, MIDDLE_NAME = "last name", "first name", "middle name"
 MOMENT = "moment"
-"""Of a scan: a date, a time, or both; the data tell."""
+"""Headings of the scan's date, time, or both; the column's values decide which."""
 
 _HEADINGS: Mapping[str, str] = {
     "patient_id": """patientid patid pid mrn patientmrn medicalrecordnumber patientnumber patientno patientnr subjectid
@@ -75,7 +75,7 @@ _WEAK = {
     "patient": "patient_id",
     "paciente": "patient_id",
 }
-"""Headings that mean this if nothing else does."""
+"""Headings that are used for a field only if no other column fits it."""
 _FILLERS = re.compile(
     r"\b(?:the|of|patient'?s?|pat\.?|patienten|paciente|der|des|die|du|de|la|le|del|el)\b", re.IGNORECASE
 )
@@ -105,7 +105,7 @@ def meaning(heading: str) -> str:
 
 
 def meanings(headings: list[str]) -> dict[str, str]:
-    """Give the meaning of each heading beside the others: "Name" beside "Vorname" is the last name."""
+    """Return the meaning of each heading in view of the others: "Name" beside "Vorname" is the last name."""
     found = {heading: meaning(heading) for heading in headings}
     has_first, has_last = FIRST_NAME in found.values(), LAST_NAME in found.values()
     for heading in headings:

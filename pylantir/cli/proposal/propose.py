@@ -1,6 +1,6 @@
-"""A `field_mapping` proposed from columns: which field each is, how it is written, and how sure that is.
+"""Proposes a `field_mapping`: which field each column holds, how it is written, and how certain the guess is.
 
-Lives in `pylantir init`. Pure: a sample in, a source with the reasons out. Shows no value of a patient.
+Lives in `pylantir init`. Pure. In: a sample. Out: a source, with reasons that contain no patient's data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EXAMPLES = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guess:
-    """One line of the proposal: a worklist field, the columns that give it, how sure that is, and what to look at."""
+    """One line of the proposal: a worklist field, its columns, how certain the guess is, and what to check."""
 
     target: str
     columns: tuple[str, ...]
@@ -30,7 +30,7 @@ class Guess:
 
 @dataclass(slots=True)
 class Proposal:
-    """The proposed keys of a source, and what was thought."""
+    """The proposed keys of a source, and the reasoning behind them."""
 
     field_mapping: dict[str, Any] = field(default_factory=dict)
     empty_values: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class _Proposer:
         ]
 
     def _add(self, target: str, columns: tuple[str, ...], said: object, confidence: str, remark: str = "") -> None:
-        """Note a field in the mapping: as text where it is the column as it stands, else as an object."""
+        """Add a field to the mapping: as text if the column is taken unchanged, else as an object."""
         if isinstance(said, str) and said not in self.proposal.field_mapping:
             self.proposal.field_mapping[said] = target
         else:
@@ -115,7 +115,7 @@ class _Proposer:
             self._add("scheduled_start_time", (times[0],), said, SURE if len(times) == 1 else LIKELY)
 
     def _guess_moment(self) -> None:
-        """Take the one column that has dates and times for the scan's, whatever it is called."""
+        """If exactly one column has dates with times, take it for the scan's start, whatever its heading."""
         free = [column for column in self._sample.columns if column not in self._used]
         dated = [column for column in free if (values := self._values(column)) and contents.holds_moments(values)]
         if len(dated) == 1:

@@ -1,6 +1,6 @@
-"""The beginning of an export: its columns, some of its values, and how the source has to read it.
+"""Reads the beginning of an export: its columns, some of its values, and the options for reading it.
 
-Lives in `pylantir init`. In: the path of a CSV or JSON file; out: columns with texts, and the keys of `config`.
+Lives in `pylantir init`. In: the path of a CSV or JSON file. Out: columns with texts, and the keys of `config`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEEPEST = 4
 
 @dataclass(slots=True)
 class Sample:
-    """What an export shows.
+    """The beginning of an export.
 
     Attributes:
         kind: `csv` or `json`.
@@ -48,7 +48,7 @@ def read_sample(path: Path) -> Sample:
     """Read the beginning of an export.
 
     Raises:
-        PylantirError: It is neither CSV nor JSON; says what it is.
+        PylantirError: The file is neither CSV nor JSON; the message says what it is.
     """
     try:
         content = path.read_bytes()[:MOST_BYTES]
@@ -132,7 +132,7 @@ def _read_json(path: Path, text: str) -> Sample:
 
 
 def _places(value: object, path: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...], bool, list[Any]]]:
-    """Give where records may be, with the number of headings that are known there."""
+    """Yield the places where the records may be, with the number of known headings at each."""
     if len(path) > _DEEPEST:
         return
     if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
