@@ -1,4 +1,4 @@
-"""What `dicom:` targets give for one record: attributes in DICOM form, sequences put together from their parts.
+"""Turns the `dicom:` targets of one record into DICOM attributes, and assembles sequences from their parts.
 
 Pure. In: target -> value as the source gave it; out: path of the attribute -> its values, or the items of its sequence.
 What is unusable or incomplete is left out and told.
@@ -36,13 +36,13 @@ def read_attributes(given: Mapping[str, object], rules_of: Callable[[str], Value
     """Turn the values of all `dicom:` targets of a record into attributes.
 
     Args:
-        given: Target, with or without its prefix, -> text, number, date, list of these, or None. Targets that a
-            worklist field holds, and unknown ones, are passed over.
-        rules_of: Tells for a target how the source writes its values.
+        given: Target, with or without its prefix, -> text, number, date, list of these, or None. Unknown targets are
+            ignored, and so are targets that belong to a worklist field.
+        rules_of: Returns for a target how the source writes its values.
         told: Called for each value that is left out or changed.
 
     Returns:
-        Path -> values, all text; of a sequence: path -> items, keyword -> text. Nothing is empty.
+        Path -> values, all text; for a sequence: path -> items, keyword -> text. No value is empty.
     """
     found: Attributes = {}
     parts: dict[str, dict[str, list[str]]] = {}
@@ -77,10 +77,10 @@ def read_attributes(given: Mapping[str, object], rules_of: Callable[[str], Value
 
 
 def check_attribute(name: str, value: object, rules: ValueRules) -> None:
-    """Check a constant for a `dicom:` target. A part of a sequence needs the others only together with a record.
+    """Check a constant for a `dicom:` target; the other parts of a sequence may come from the record.
 
     Raises:
-        RecordRejected: It is unusable, or would be changed.
+        RecordRejected: The constant is unusable, or would be changed.
     """
 
     def refuse(name: str, reason: str) -> None:
@@ -97,7 +97,7 @@ def check_attribute(name: str, value: object, rules: ValueRules) -> None:
 
 
 def _values(keyword: str, vr: str, value: object, rules: ValueRules, note: Note, *, many: bool) -> list[str]:
-    """Normalise one value, or the values of a list or of a text with backslashes."""
+    """Normalise one value, or each value of a list or of a text with backslashes."""
     several: Sequence[object] = (value,)
     if isinstance(value, list | tuple):
         several = value
@@ -146,7 +146,7 @@ _CHECKED: Mapping[str, Callable[[str, str, Note], str]] = {
 
 
 def _items(target: Target, value: object, rules: ValueRules, note: Note) -> list[dict[str, str]]:
-    """Read a whole sequence: items as `part^part^part`, several by a backslash or as a list."""
+    """Read a whole sequence: items as `part^part^part`, several of them separated by a backslash or in a list."""
     several = value if isinstance(value, list | tuple) else str("" if value is None else value).split("\\")
     order = [part for part in target.parts if part not in {"LongCodeValue", "CodingSchemeVersion"}]
     items = []
@@ -176,7 +176,7 @@ def _items(target: Target, value: object, rules: ValueRules, note: Note) -> list
 
 
 def _rows(columns: Mapping[str, list[str]], note: Note) -> list[dict[str, str]]:
-    """Lay the values of a sequence's parts side by side; a single one stands in each item."""
+    """Combine the values of a sequence's parts into items; a single value is repeated in every item."""
     count = max(map(len, columns.values()))
     if any(len(values) not in {1, count} for values in columns.values()):
         note("its parts have different numbers of values")
@@ -187,7 +187,7 @@ def _rows(columns: Mapping[str, list[str]], note: Note) -> list[dict[str, str]]:
 
 
 def _complete(target: Target, item: dict[str, str], note: Note) -> dict[str, str] | None:
-    """Give an item of a sequence if it has what it needs; a code that is too long takes its other attribute."""
+    """Return an item if it has its required parts, else None; a code too long for its attribute moves to the other."""
     if target.kind == "code" and len(item.get("CodeValue", "")) > _LONGEST_CODE:
         item = {"LongCodeValue": item["CodeValue"], **{k: v for k, v in item.items() if k != "CodeValue"}}
     missing = [part for part, rule in target.parts.items() if rule.required and part not in item]

@@ -1,7 +1,7 @@
-"""Formats of dates and times as a source's configuration gives them, each turned into one strict pattern.
+"""Compiles the date and time formats of a source's configuration into strict patterns.
 
-Pure. `strptime` reads "1122026" by "%m%d%Y" as a day in January; here a text is accepted only where the format can mean
-one thing: numbers that touch one another have their full width, and so have years, minutes and seconds.
+Pure. `strptime` reads "1122026" by "%m%d%Y" as a day in January. Here a text is accepted only if the format can be
+applied in one way: numbers without a separator need their full width, and so do years, minutes and seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LETTERS = r"[^\W\d_]+\.?"
 _ZONE = r"(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2}(?::?[0-9]{2})?)"
 _NUMBERS = {"d": 2, "m": 2, "y": 2, "Y": 4, "H": 2, "I": 2, "M": 2, "S": 2, "j": 3}
 _FULL_WIDTH = "YyjMS"
-"""A minute of one digit has lost another one: 9.5 was 9.50 before a spreadsheet took it for a number."""
+"""A minute of one digit has lost its zero: 9.5 was 9.50 before a spreadsheet took it for a number."""
 _OTHERS = {"f": r"[0-9]{1,9}", "b": _LETTERS, "p": r"[AaPp]\.?\s?[Mm]\.?", "a": _LETTERS, "z": _ZONE}
 _SAME = {"e": "d", "B": "b", "h": "b", "A": "a", "Z": "z", "k": "H", "l": "I"}
 _COMPOSED = {"%T": "%H:%M:%S", "%R": "%H:%M", "%D": "%m/%d/%y", "%F": "%Y-%m-%d", "%r": "%I:%M:%S %p"}
@@ -43,13 +43,13 @@ _TOKEN = re.compile(r"%[-#]?(.)|(\s+)|(.)", re.DOTALL)
 
 
 class Format:
-    """One format, ready to read texts by.
+    """One compiled format.
 
     Attributes:
-        text: As it was configured.
-        has_date: It says year, month and day.
-        has_time: It says the hour.
-        digits: Characters of a text of digits alone that it reads, or 0 if it has separators or names.
+        text: The format as configured.
+        has_date: It contains year, month and day.
+        has_time: It contains the hour.
+        digits: Length of the texts that it reads, if these are digits only; 0 if it has separators or names.
         short_year: The year has two digits.
     """
 
@@ -57,7 +57,7 @@ class Format:
         """Compile a format.
 
         Raises:
-            ValueError: It has a directive that is not supported, or one twice.
+            ValueError: The format has an unsupported directive, or a directive twice.
         """
         self.text = text
         parts = _split(text)
@@ -111,7 +111,7 @@ class Format:
 
 @lru_cache(maxsize=256)
 def compile_format(text: str) -> Format:
-    """Compile a format once; see `Format`."""
+    """Compile a format, and cache the result; see `Format`."""
     return Format(text)
 
 
@@ -146,7 +146,7 @@ def _read_date(said: Mapping[str, str | None]) -> datetime.date | None:
 
 
 def _full_year(short: int) -> int:
-    """Read two digits as POSIX does: 69 to 99 are the last century."""
+    """Read a year of two digits as POSIX does: 69 to 99 belong to the last century."""
     return short + (1900 if short >= 69 else 2000)
 
 

@@ -1,7 +1,7 @@
-"""The normalised values of one worklist field, remembered: the records of a source have few different ones.
+"""Caches the normalised values of one worklist field, because the records of a source have few different values.
 
-Lives in source workers. In: columns of values as the source gave them; out: their DICOM forms, and what was left out or
-changed, counted. A strict field raises for a value that it cannot use; every other field has none there.
+Lives in source workers. In: columns of values as the source gave them. Out: their DICOM forms, and how many values
+were left out or changed. An unusable value of a strict field raises; in every other field it becomes None.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from pylantir.values.normalise import SPREADSHEET_ERROR, STRICT_FIELDS, ValueRul
 from pylantir.values.text import Note
 
 Warned = Counter[tuple[str, str]]
-"""How often a value of a field was left out or changed, by field and reason."""
+"""Number of values that were left out or changed, by field and reason."""
 
 TIME_FIELD = "scheduled_start_time"
 LOCAL_TIME_LENGTH = 6
-"""A longer time of day has an offset behind it."""
+"""A longer time of day ends with an offset."""
 CACHED_VALUES = 2048
 
 
 class KnownValues(dict[str, "str | None"]):
-    """The normalised values of one field, by what the source gave; forgets all of them when it is full.
+    """Source value -> normalised value, for one field; when the cache is full, it is emptied.
 
     Attributes:
         field: The worklist field.
-        remarks: What is to be told about some of the values, each time.
+        remarks: Value -> the remarks to be counted each time the value occurs.
         has_offsets: There was a time of day with an offset, which needs its record's date.
-        is_attribute: It is a `dicom:` target without a worklist field, whose values are read all together.
+        is_attribute: It is a `dicom:` target without a worklist field; such values are read together per record.
     """
 
     def __init__(self, field: str, rules: ValueRules, *, strict: bool = False, is_attribute: bool = False) -> None:
-        """Prepare for one field; `strict` refuses the record for every value of which something is lost."""
+        """Prepare for one field; with `strict`, a value that would lose anything refuses its record."""
         super().__init__()
         self.field = field
         self.remarks: dict[str, tuple[str, ...]] = {}
@@ -45,7 +45,7 @@ class KnownValues(dict[str, "str | None"]):
         self._is_clean = clean_check(field)
 
     def normalise_all(self, values: Sequence[object], warned: Warned) -> Sequence[str | None]:
-        """Normalise a column; most columns are clean, or have few different values."""
+        """Normalise a column; fast, as most columns need no change or have few different values."""
         if set(map(type, values)) == {str}:
             different: set[str] = set(values)  # type: ignore[arg-type]
             if different.isdisjoint(self._rules.empty_values) and all(map(self._is_clean, different)):
@@ -54,7 +54,7 @@ class KnownValues(dict[str, "str | None"]):
             remarks: dict[object, tuple[str, ...]] = {}
             for text in different:
                 known[text] = self[text]
-                # At once: the next value may be one too many, and let all be forgotten.
+                # Before the next value, which may fill the cache and so empty it.
                 if text in self.remarks:
                     remarks[text] = self.remarks[text]
             if remarks:
@@ -83,13 +83,13 @@ class KnownValues(dict[str, "str | None"]):
         return text
 
     def normalise(self, value: object, warned: Warned) -> str | None:
-        """Normalise a value that is no text."""
+        """Normalise a value that is not text."""
         text, remarks = self._read(value)
         warned.update(self.told(remarks))
         return text
 
     def told(self, remarks: Sequence[str]) -> list[tuple[str, str]]:
-        """What is to be counted for a value."""
+        """Return the pairs of field and remark to be counted for a value."""
         return [(self.field, remark) for remark in remarks]
 
     def _read(self, value: object) -> tuple[str | None, tuple[str, ...]]:
@@ -108,11 +108,11 @@ class KnownValues(dict[str, "str | None"]):
 
 
 class IgnoredValues(KnownValues):
-    """The values of a name that is no worklist field, or of an attribute."""
+    """Stands in for a name that is no worklist field, or for an attribute; every value becomes None."""
 
     def __missing__(self, value: str) -> str | None:
         return None
 
     def normalise(self, value: object, warned: Warned) -> str | None:
-        """Give nothing."""
+        """Return None for every value."""
         return None

@@ -1,7 +1,7 @@
-"""Dates, times of day and moments, in whatever form a source gives them.
+"""Reads dates, times of day and moments in any form that a source gives them.
 
-Pure but for the machine's time zone and today's date. A text is read only where it means one thing. What carries an
-offset is converted to the source's time zone; a birth date is never moved by a zone.
+Pure but for the machine's time zone and today's date. A text is read only if it has one meaning. A value with an
+offset is converted to the source's time zone; a birth date is never converted.
 
 Source: DICOM PS3.5 6.2 (DA, TM, DT).
 """
@@ -35,7 +35,7 @@ _TIME = re.compile(rf"(?:{_CLOCK}){_ZONE}")
 _NUMBER = re.compile(r"-?[0-9]{1,15}(?:[.,][0-9]{1,20})?")
 _SERIAL_ORIGIN = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - a spreadsheet knows no zone
 _FIRST_SERIAL = 61
-"""Spreadsheets count a 29th of February 1900 that never was; what lies before it is off by one."""
+"""Spreadsheets count February 29th, 1900, which did not exist; dates before it are off by one."""
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _DAY_S = 86400
 _OFFSET_MINUTES = range(-12 * 60, 14 * 60 + 1)
@@ -50,7 +50,7 @@ class MomentRules:
     Attributes:
         date_formats: Formats of dates, `excel`, `epoch` or `epoch_ms`; tried before ISO and DICOM forms.
         time_formats: The same for times.
-        zone: What values with an offset are converted to; None: this machine's zone.
+        zone: The zone to which values with an offset are converted; None: this machine's zone.
     """
 
     date_formats: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class MomentRules:
 
     @property
     def moment_formats(self) -> tuple[str, ...]:
-        """Each format of dates with each format of times behind it, and either alone."""
+        """Return each date format followed by each time format, and each of them alone."""
         return _combined(self.date_formats, self.time_formats)
 
 
@@ -94,7 +94,7 @@ class _Read:
 
 
 class _NoSuchTime(Exception):
-    """The day can be read, the time of day cannot be."""
+    """The day can be read, but the time of day cannot."""
 
     def __init__(self, day: datetime.datetime) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def to_start(field: str, value: object, text: str, rules: MomentRules) -> tuple[
 
 
 def to_time(field: str, value: object, text: str, rules: MomentRules) -> str:
-    """Give HHMMSS; with an offset ("+0100") behind it if only the record's date can tell what that is here.
+    """Give HHMMSS; an offset ("+0100") follows if converting it to local time needs the record's date.
 
     Raises:
         RecordRejected: It is no time of day, or could be two.
@@ -163,7 +163,7 @@ def to_time(field: str, value: object, text: str, rules: MomentRules) -> str:
 
 
 def _whole_moment(field: str, value: object, text: str, rules: MomentRules) -> _Read | None:
-    """Read a value for a time that has its day before it."""
+    """Read a value for a time field that contains the day as well."""
     if len(text) <= LONGEST_CLOCK:
         return None
     try:
@@ -178,7 +178,7 @@ def _whole_moment(field: str, value: object, text: str, rules: MomentRules) -> _
 
 
 def move_to_zone(date: str, time: str, rules: MomentRules) -> tuple[str, str]:
-    """Convert a date and a time of day that has an offset, as `to_time` gives it, to the source's wall clock."""
+    """Convert a date, and a time of day with an offset as `to_time` returns it, to the source's local time."""
     moment = datetime.datetime.strptime(date + time, "%Y%m%d%H%M%S%z")
     try:
         here = rules.local(moment)
@@ -202,7 +202,7 @@ def _birth_date(value: object, text: str, rules: MomentRules) -> str:
             raise RecordRejected(BIRTH_DATE, _NOT_MIDNIGHT) from None
     moment = read.moment
     if read.has_time and moment.time() != datetime.time():
-        # A count of seconds has no day "as written": what is midnight where the source is, is a day there.
+        # A count of seconds has no day "as written": if it is midnight in the source's zone, it means that day.
         here = rules.local(moment.replace(tzinfo=read.offset)) if read.counted else moment
         if here.time() != datetime.time():
             raise RecordRejected(BIRTH_DATE, _NOT_MIDNIGHT)
@@ -221,7 +221,7 @@ _RANGE = "could be a range of times or a time with an offset; give the start alo
 
 
 def _could_be_a_range(match: re.Match[str]) -> bool:
-    """Tell whether "09:30-11:00" is meant: with seconds, or behind a T, what follows can only be an offset."""
+    """Tell whether a range such as "09:30-11:00" is meant; after seconds or a T, "-11:00" can only be an offset."""
     is_dicom = match.groupdict().get("dh")
     has_seconds = match["s"] or match["ss"]
     return (match["zone"] or "").startswith("-") and not (is_dicom or has_seconds or "T" in match.string)
@@ -235,7 +235,7 @@ def _years_before(moment: datetime.datetime, years: int) -> datetime.datetime:
 
 
 def _read(field: str, value: object, text: str, rules: MomentRules) -> _Read:
-    """Find what a value says, whichever form it has."""
+    """Read a value in any of the known forms."""
     if isinstance(value, datetime.datetime):
         return _Read(value.replace(tzinfo=None), True, value.tzinfo)
     if isinstance(value, datetime.date):
@@ -267,7 +267,7 @@ def _read(field: str, value: object, text: str, rules: MomentRules) -> _Read:
 
 
 def _read_split(field: str, split: re.Match[str], rules: MomentRules) -> _Read:
-    """Read a day, in whatever form, that has an ISO time of day behind it, or words in place of one."""
+    """Read a day in any form, followed by an ISO time of day or by words in its place."""
     day = _read(field, split["day"], split["day"], rules)
     if day.has_time:
         raise RecordRejected(field, "has something unknown behind the time of day; a zone is understood as an offset")
@@ -291,7 +291,7 @@ def _read_format(field: str, name: str, text: str) -> _Read | None:
 
 
 def _read_count(name: str, text: str, dicom: re.Match[str] | None) -> _Read | None:
-    """Read a number of days or seconds, unless it is a DICOM date as well."""
+    """Read a number of days or seconds, unless it could also be a DICOM date."""
     if not _NUMBER.fullmatch(text) or (dicom is not None and len(text) in {8, 12, 14}):
         return None
     number = float(text.replace(",", "."))
@@ -334,7 +334,7 @@ def _times_by_format(field: str, text: str, rules: MomentRules) -> Iterator[tupl
 
 
 def _roundest(seconds: float, text: str) -> int:
-    """Take the whole minute if the digits that were written allow it, else the nearest second."""
+    """Round to the whole minute if the number of written digits allows it, else to the nearest second."""
     decimals = len(re.split("[.,]", text)[1]) if re.search("[.,]", text) else 0
     minute = round(seconds / 60) * 60
     return minute if abs(minute - seconds) <= 0.5 * _DAY_S * 10.0**-decimals else round(seconds)

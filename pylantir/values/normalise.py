@@ -1,7 +1,7 @@
-"""The one way from what a source gave for a worklist field to that field's DICOM form.
+"""Converts a source's value for a worklist field into that field's DICOM form; no other module does.
 
-Pure. In: a field, a value, how the source writes values. Out: text, None for nothing, or `RecordRejected`. Which
-refusals cost the whole record and which only the value is the mapper's decision; `STRICT_FIELDS` says it.
+Pure. In: a field, a value, how the source writes values. Out: text, None for nothing, or `RecordRejected`. The
+mapper decides whether that rejects the whole record or only the value: the whole record for `STRICT_FIELDS`.
 
 Source: DICOM PS3.5 6.2 (value representations).
 """
@@ -25,7 +25,7 @@ STRICT_FIELDS = frozenset({
     "patient_id", "issuer_of_patient_id", RECORD_ID_FIELD, "accession_number", "study_instance_uid",
     "scheduled_start_date", START_FIELD,
 })  # fmt: skip
-"""What a wrong patient or a wrong day depends on: an unusable value here costs the whole record."""
+"""Fields that identify the patient or the day: an unusable value in one of them rejects the whole record."""
 
 SPREADSHEET_ERROR = "a spreadsheet's error stands here instead of a value"
 
@@ -42,7 +42,7 @@ _NO_IDENTIFIERS = (
     r"(?:none|null|nan|nat|nil|undefined|n\.?/?a\.?|na|blank|unknown|unk|tbd|tba|-9+|[-._?*/\s]+"
     r"|[<(\[](?:na|n/a|null|none|nil|blank|empty|leer|vide)[>)\]])\Z"
 )
-"""What programs and people write for nothing: nobody's patient ID."""
+"""Words that programs and people write for a missing value; none of them is accepted as a patient ID."""
 _no_identifier = re.compile(_NO_IDENTIFIERS, re.IGNORECASE)
 
 
@@ -63,7 +63,7 @@ DEFAULT_RULES = ValueRules()
 
 
 def clean_check(name: str) -> Callable[[str], object]:
-    """Make a quick check that is true only of values which `normalise_value` would leave as they are."""
+    """Make a quick check that returns true only for values which `normalise_value` would not change."""
     rule = _RULES.get(name)
     if rule and rule.vr in {"LO", "SH"}:
         nothing = rf"(?!(?i:{_NO_IDENTIFIERS}))"
@@ -76,18 +76,18 @@ def clean_check(name: str) -> Callable[[str], object]:
 def normalise_value(
     name: str, value: object, rules: ValueRules = DEFAULT_RULES, note: Note | None = None
 ) -> str | None:
-    """Bring what a source gave for one field into the form that DICOM sets for it.
+    """Convert a source's value for one field into the form that DICOM requires.
 
     Args:
         name: One of `MAPPING_TARGETS`.
         value: Text, a number, a date, a time, true or false, or None.
         rules: How the source writes its values.
-        note: Takes what was done to a value that is kept all the same.
+        note: Collects remarks on changes to a value that is kept.
 
     Returns:
-        Dates as YYYYMMDD, times as HHMMSS (both together for `scheduled_start`; a time whose offset only the record's
-        date can settle has it behind), weights (also those in kilograms) in pounds, everything else as DICOM spells
-        it. None where the source does not know. Normalising the result again changes nothing.
+        Dates as YYYYMMDD, times as HHMMSS (both together for `scheduled_start`; followed by its offset if converting
+        it needs the record's date), weights (also those in kilograms) in pounds, everything else as DICOM spells
+        it. None if the source gives no value. Normalising the result again changes nothing.
 
     Raises:
         RecordRejected: The value breaks its value representation, or could mean several things.
@@ -103,7 +103,7 @@ def normalise_value(
         if texts.is_spreadsheet_error(text):
             raise RecordRejected(name, SPREADSHEET_ERROR)
     if is_moment:
-        # Programs write another kind of blank before AM and PM.
+        # Some programs write a no-break or thin space before AM and PM.
         text = " ".join(text.removeprefix("'").split())
         return _to_moment(rule.vr, name, value, text, rules.moments, note)
     return _to_text(rule, name, text, note) or None

@@ -1,4 +1,4 @@
-"""A search by a regular expression that gives up: some expressions take years on an unlucky text.
+"""Searches by a regular expression with a time limit: some expressions take practically for ever on some texts.
 
 Lives in source workers and in `preview`. In: an expression and a text; out: the match, or `TimeoutError`.
 """
@@ -10,14 +10,14 @@ import signal
 import threading
 
 LONGEST_SEARCH_S = 1.0
-"""Of processor time, so that a busy machine spoils no search."""
+"""Measured in processor time, so that a busy machine makes no search fail."""
 
 
 def search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """Find an expression in a text. Only the main thread can be interrupted; elsewhere the search takes its time.
+    """Find an expression in a text. The limit works in the main thread only; no other thread can be interrupted.
 
     Raises:
-        TimeoutError: It takes longer than anybody waits.
+        TimeoutError: The search exceeds the time limit.
     """
     if threading.current_thread() is not threading.main_thread():
         return pattern.search(text)

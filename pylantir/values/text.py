@@ -1,4 +1,4 @@
-"""Text as a source gives it: freed of what spreadsheets and screens add, and checked by its value representation.
+"""Cleans a source's texts of what spreadsheets and screens add, and checks them by their value representation.
 
 Pure. Source: DICOM PS3.5 6.2 (AE, CS, LO, PN, SH, UI).
 """
@@ -12,11 +12,11 @@ from pylantir.invisible import has_invisible, without_invisible
 
 
 class Note:
-    """Collects what had to be done to one value that is kept, without the value itself.
+    """Collects remarks on the changes to one value that is kept; holds no part of the value.
 
     Attributes:
-        remarks: In words.
-        lost: Some of what the value says is lost.
+        remarks: The remarks, in words.
+        lost: Whether a part of the value's information was lost.
     """
 
     __slots__ = ("lost", "remarks")
@@ -38,7 +38,7 @@ _SPREADSHEET_ERROR = re.compile(
     r"|=[-+]?(?:[0-9(].*|[\w.]+\(.*\)|(?:[^!]+!)?\$?[A-Z]{1,3}\$?[0-9]+(?:[-+*/&].*)?)",
     re.IGNORECASE,
 )
-"""An error, or a formula that was exported in place of its value."""
+"""A spreadsheet's error, or a formula that was exported in place of its value."""
 _SHORTENED = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]+")
 _LINE_SPACE = re.compile(r"[ ]*[\t\n\v\f\r\x85\u2028\u2029]+[ ]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -53,7 +53,7 @@ def as_text(field: str, value: object) -> str:
     """Write text or a number as text, without blanks around it; "" for nothing.
 
     Raises:
-        RecordRejected: It is something else, or a number that is not exact.
+        RecordRejected: The value is neither text nor a number, or a number that is not exact.
     """
     if isinstance(value, str):
         return value.strip()
@@ -67,21 +67,21 @@ def as_text(field: str, value: object) -> str:
 
 
 def unwrap(text: str) -> str:
-    """Take off what a spreadsheet puts around a text that it must not take for a number: `="0012"`."""
+    """Remove the wrapping that keeps a spreadsheet from reading a text as a number: `="0012"`."""
     wrapped = _WRAPPED.fullmatch(text)
     return wrapped[1].replace('""', '"').strip() if wrapped else text
 
 
 def is_spreadsheet_error(text: str) -> bool:
-    """Tell whether a text is what a spreadsheet shows in place of a value: `#REF!`, `########`, `=B2`."""
+    """Tell whether a text is a spreadsheet's error, filler or formula: `#REF!`, `########`, `=B2`."""
     return text[:1] in "#=EeLlWw" and _SPREADSHEET_ERROR.fullmatch(text) is not None
 
 
 def checked_identifier(field: str, text: str) -> str:
-    """Check a text that tells one thing from another: it is taken as it is, or not at all.
+    """Check an identifier, which is either accepted unchanged or refused.
 
     Raises:
-        RecordRejected: It could look like another one, or a spreadsheet has damaged it.
+        RecordRejected: It could be mistaken for another identifier, or a spreadsheet has damaged it.
     """
     text = text.removeprefix("'")
     if _CONTROL.search(text) or "\\" in text:
@@ -95,12 +95,12 @@ def checked_identifier(field: str, text: str) -> str:
 
 
 def cleaned_line(field: str, text: str, note: Note, *, backslash: bool = False) -> str:
-    """Make one line of visible characters of a text for people.
+    """Reduce a text for people to one line of visible characters.
 
     Args:
         field: For messages.
         text: As the source gave it.
-        note: Called if something invisible was taken out.
+        note: Called if invisible characters were removed.
         backslash: The value representation allows one.
 
     Raises:
@@ -126,7 +126,7 @@ def cut_to(length: int, text: str, note: Note) -> str:
 
 
 def person_name(field: str, text: str, note: Note, max_length: int) -> str:
-    """Give a person's name with its components in order, each group at most `max_length` long.
+    """Return a person's name with its components in DICOM's order, each group at most `max_length` long.
 
     Raises:
         RecordRejected: It has more groups or components than a name can have.
@@ -142,10 +142,10 @@ def person_name(field: str, text: str, note: Note, max_length: int) -> str:
 
 
 def checked_uid(field: str, text: str, note: Note) -> str:
-    """Check a UID; a component that begins with zero breaks the standard, but nothing else.
+    """Check a UID; a component that begins with zero is accepted: it breaks the standard, but does no harm.
 
     Raises:
-        RecordRejected: It is none.
+        RecordRejected: The text is no UID.
     """
     if not _UID.fullmatch(text):
         raise RecordRejected(field, 'not a UID: expected numbers joined by dots, as "1.2.840.1"')
@@ -158,7 +158,7 @@ def checked_ae_title(field: str, text: str) -> str:
     """Check an AE title.
 
     Raises:
-        RecordRejected: It has other characters than AE titles have.
+        RecordRejected: It has a character that AE titles may not have.
     """
     if not (text.isascii() and text.isprintable()) or "\\" in text:
         raise RecordRejected(field, "an AE title has only ASCII letters, digits and punctuation")
@@ -169,7 +169,7 @@ def code_string(field: str, text: str) -> str:
     """Write a code in capitals.
 
     Raises:
-        RecordRejected: It has other characters than codes have.
+        RecordRejected: It has a character that codes may not have.
     """
     code = text.upper()
     if not _CODE.fullmatch(code):

@@ -1,6 +1,6 @@
-"""Words and measures that sources write in many ways: sex, pregnancy, status, modality, weight, length, age.
+"""Reads words and measures that sources write in many ways: sex, pregnancy, status, modality, weight, length, age.
 
-Pure. A word is understood where it means one thing in every language that uses it; the rest is refused.
+Pure. A word is accepted if it has the same meaning in every language that uses it; all others are refused.
 
 Source: DICOM PS3.3 C.7.1.1 (sex), C.4.13 (pregnancy status), C.7.3.1.1.1 (modality), PS3.5 6.2 (DS, AS).
 """
@@ -63,7 +63,7 @@ _UNITS_OF_LENGTH: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in"
 
 
 def sex(field: str, text: str, _note: Note) -> str:
-    """Give M, F, O, or "" for what the source does not know."""
+    """Return M, F or O, or "" if the source does not know the sex."""
     word = _SEXES.get(text.upper())
     if word is None:
         raise RecordRejected(field, "expected M, F, O, male, female, other or unknown")
@@ -87,7 +87,7 @@ def pregnancy(field: str, text: str, _note: Note) -> str:
 
 
 def modality(field: str, text: str, note: Note) -> str:
-    """Give a modality's code; one that is no defined term is kept."""
+    """Return a modality's code; a code that is no defined term is kept, too."""
     code = code_string(field, text)
     code = "MR" if code == "MRI" else code
     if code not in _MODALITIES and len(code) <= 16:
@@ -96,7 +96,7 @@ def modality(field: str, text: str, note: Note) -> str:
 
 
 def pounds(field: str, text: str, *, in_kg: bool) -> str:
-    """Give a weight in pounds; a unit in the text counts more than the field's own."""
+    """Return a weight in pounds; a unit in the text takes precedence over the field's own."""
     factor = _POUNDS_PER_KG if in_kg else 1.0
     number = _measured(field, text, _UNITS_OF_WEIGHT, factor)
     if not 0 < (weight := round(number, 4)) <= _HEAVIEST_LB:
