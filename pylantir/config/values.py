@@ -1,4 +1,4 @@
-"""The values of the configuration file: what each kind has to look like, and how that is said when it does not.
+"""The kinds of values in the configuration file: the form of each, and the message for a value of another form.
 
 Lives in the process that checks a configuration; imports pydantic.
 """
@@ -29,7 +29,7 @@ from pylantir.values.formats import SPECIAL, compile_format
 
 
 def expected(what: str) -> WrapValidator:
-    """Say in one phrase what a value has to be, whichever of its rules it breaks."""
+    """Make a validator that gives the same message, in one phrase, whichever rule a value breaks."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         try:
@@ -75,7 +75,7 @@ def _check_timezone(name: str) -> str:
 
 
 def _check_format(text: str, wanted: str) -> str:
-    # A moment has to survive being written and read back: 14 hours tell a clock of twelve without am and pm.
+    # A moment has to survive being written and read back; at 14 hours, a 12-hour format without am and pm fails this.
     moment = datetime(2026, 11, 23, 14, 5)  # noqa: DTZ001 - only its digits count
     if text in SPECIAL:
         return text
@@ -140,7 +140,7 @@ def _check_charset(terms: list[str]) -> list[str]:
 
 
 def _one_or_several(separator: str) -> BeforeValidator:
-    """Take a single text for a list, split as the values of a DICOM attribute are."""
+    """Accept a single text in place of a list; it is split as the values of a DICOM attribute are."""
 
     def to_list(value: object) -> object:
         return value.split(separator) if isinstance(value, str) else value
@@ -149,7 +149,7 @@ def _one_or_several(separator: str) -> BeforeValidator:
 
 
 def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    # Earlier versions wrote it as text.
+    # Earlier versions wrote it as a text.
     words = {"true": True, "1": True, "false": False, "0": False, "": False}
     return validate(words.get(value.strip().lower(), value) if isinstance(value, str) else value)
 

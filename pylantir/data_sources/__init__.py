@@ -1,1 +1,1 @@
-"""What entries are fetched from: the plugin interface, the built-in sources and the registry of types."""
+"""Data sources: the plugin interface, the built-in sources and the registry of source types."""

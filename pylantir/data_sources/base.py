@@ -1,7 +1,7 @@
-"""What a data source plugin is: the one module that a plugin has to import.
+"""The interface of data source plugins; a plugin has to import only this module.
 
-Lives in source workers and in the configuration check. In: a source's `config` and `field_mapping`; out: one
-dictionary per record, by worklist field. Timetable, timeout, retries, checks and storage are the host's.
+Lives in source workers and in the configuration check. In: a source's `config` and `field_mapping`. Out: one
+dictionary per record, by worklist field. The host handles schedule, timeout, retries, checks and storage.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class BadRecord:
 
 
 class DataSourcePlugin(ABC):
-    """One kind of source. Made once per worker, without arguments, and asked again and again.
+    """One kind of source. The host makes one instance per worker, without arguments, and calls it every cycle.
 
     The order of calls is `validate_config`, then `fetch_entries` every cycle, then `cleanup`, all on one
     instance in one process. The working directory is the configuration file's folder.
 
     Attributes:
-        type_name: What `type` in the configuration says; empty: the stem of the plugin's file.
+        type_name: The value of `type` in the configuration; empty: the stem of the plugin's file.
         targets: Further names that `field_mapping` may map to, beside the worklist fields.
 
     These two are read without running the file, so they have to be literals in the class body. The host sets the
@@ -114,7 +114,7 @@ class DataSourcePlugin(ABC):
         return self.record_mapping(field_mapping).apply(record)
 
     def record_mapping(self, field_mapping: Mapping[str, Any]) -> RecordMapping:
-        """Compile a `field_mapping` with what else the source says about its records; the last one is kept."""
+        """Compile a `field_mapping` with the source's other keys about its records; the last result is cached."""
         if self._compiled is None or self._compiled[0] != field_mapping:
             compiled = RecordMapping(field_mapping, empty_values=self.empty_values, where=self.where)
             self._compiled = (field_mapping, compiled)
@@ -164,7 +164,7 @@ class NamesSourceFields(ABC):
 
     @abstractmethod
     def source_fields(self) -> Mapping[str, str]:
-        """Tell, for people, where the last fetch took what from: worklist field -> source fields."""
+        """Return, for people, where the last fetch took each value from: worklist field -> source fields."""
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> Any:
@@ -174,11 +174,11 @@ class NamesSourceFields(ABC):
 
 
 class ComparesWhenAsked(ABC):
-    """A plugin that reports record IDs now and then, and at once when an operator wants to know."""
+    """A plugin that reports record IDs at intervals, and at once when an operator asks for it."""
 
     @abstractmethod
     def compare_now(self) -> None:
-        """Let the next `current_record_ids` be due: somebody asked for this cycle (`sync`, `accept`)."""
+        """Make the comparison due at the next `current_record_ids`: an operator asked for this cycle."""
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> Any:

@@ -92,7 +92,7 @@ class CsvPlugin(DataSourcePlugin):
                 rows = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
                 yield from self._read(rows, field_mapping, above + 1, text)
             except csv.Error as error:
-                # A quote that is never closed swallows rows: better no news than half the rows.
+                # A quote that is never closed swallows rows: failing is better than giving half of the rows.
                 line = rows.line_num + above
                 raise self._file.unavailable(f"line {line}: {error}; check its quotes") from None
             except UnicodeDecodeError:
@@ -105,11 +105,11 @@ class CsvPlugin(DataSourcePlugin):
         return "CSV file"
 
     def has_changed(self) -> bool:
-        """Say whether the watched file is another one than was last tried."""
+        """Say whether the watched file has changed since it was last tried."""
         return self._file.has_changed()
 
     def _find_header(self, text: TextIO, field_mapping: Mapping[str, Any]) -> tuple[str, int, str]:
-        """Step over what stands above the header.
+        """Skip the lines above the header.
 
         Returns:
             The header's line, the number of lines above it, and the delimiter.
@@ -140,13 +140,13 @@ class CsvPlugin(DataSourcePlugin):
         read = self.record_mapping(mapping)
         self._check_header(header, read.columns, header_row, text)
         width, targets = len(header), [rule.target for rule in read.rules]
-        # A getter of one item gives no tuple; whatever is more than renaming takes the longer way.
+        # An itemgetter of one item gives no tuple; a mapping that does more than rename takes the slower path.
         plain = read.is_plain and len(targets) > 1
         pick = itemgetter(*(header.index(rule.columns[0]) for rule in read.rules)) if plain else None
         numbered = enumerate(rows, header_row + 1)
         for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
             found = len(row)
-            # What begins with nothing may be nothing as a whole: a look at the first cell is cheap.
+            # A row of full width is blank only if its first cell is: a cheap check to make first.
             if found != width or row[0] < "!":
                 if is_blank(row):
                     continue
@@ -165,7 +165,7 @@ class CsvPlugin(DataSourcePlugin):
             yield entry
 
     def _without_footer(self, rows: Iterator[Row], header: list[str]) -> Iterator[Row]:
-        """Leave out the last lines. Blank ones behind them do not count, unless a record would be left out for that."""
+        """Leave out the footer lines. Blank lines after them do not count, unless that would leave out a record."""
         kept: deque[Row] = deque()
         blank = 0
         for number, row in rows:
@@ -178,7 +178,7 @@ class CsvPlugin(DataSourcePlugin):
                 yield number, row
 
     def _check_header(self, header: list[str], columns: tuple[str, ...], header_row: int, text: TextIO) -> None:
-        """Raise unless each mapped column is there once."""
+        """Raise unless the header has each mapped column exactly once."""
         where = f"row {header_row} (the header): "
         if not columns:
             raise self._file.unavailable(where + "no column is a worklist field; add a field_mapping")
@@ -217,7 +217,7 @@ MAPPING_NAMES = tuple(sorted(MAPPING_TARGETS))
 
 
 def _told_encoding(raw: BinaryIO, encoding: str) -> str:
-    """Say where a file is not in the encoding that was tried."""
+    """Say where a file does not follow the encoding that was tried."""
     raw.seek(0)
     strange = find_undecodable(raw, encoding) or "a byte"
     tried = f"neither UTF-8 nor {encoding}" if encoding == _FALLBACK_ENCODING else f"not {encoding}"

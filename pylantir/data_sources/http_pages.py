@@ -1,7 +1,7 @@
-"""Pages of an HTTP server: fetched whole, within limits, and never from anywhere but where they belong.
+"""Fetches pages of an HTTP server: whole, within limits, and from the configured origin only.
 
-Lives in the worker of a JSON source with a `url`. In: an address and headers, which may hold secrets; out: one page at
-a time, in a file of no name. Headers go to the origin of the first address alone: a redirect or a next page elsewhere
+Lives in the worker of a JSON source with a `url`. In: an address and headers, which may hold secrets. Out: one page at
+a time, in an unnamed file. Headers go to the origin of the first address alone: a redirect or a next page elsewhere
 fails the fetch. Messages name the address without its query, and never a header's value.
 """
 
@@ -93,7 +93,7 @@ class HttpPages:
             given: What it says about the next one; None, false or empty ends the fetch.
 
         Raises:
-            SourceUnavailable: It is no address, elsewhere, or that of a page that has been fetched already.
+            SourceUnavailable: It is no address, leads to another origin, or to a page that was fetched already.
         """
         if given is None or given == "" or given is False:
             return ""
@@ -120,7 +120,7 @@ class HttpPages:
         """Fetch a page whole, and give it as an open file.
 
         Raises:
-            SourceUnavailable: It does not come, not whole, or is no document.
+            SourceUnavailable: The page does not arrive, is incomplete, or is no document.
         """
         with tempfile.TemporaryFile() as spooled:
             try:
@@ -165,7 +165,7 @@ class HttpPages:
         into.seek(0)
 
     def _unpacked(self, address: str, spooled: BinaryIO) -> BinaryIO:
-        """Give a page as it was before the server packed it, asked or not."""
+        """Decompress a page; some servers compress without being asked."""
         head = spooled.read(len(GZIP))
         spooled.seek(0)
         if head != GZIP:
@@ -220,7 +220,7 @@ class HttpPages:
 
 
 class _SameOriginRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within one origin; the headers would go along to any other."""
+    """Follows redirects within one origin only, because the headers would be sent along."""
 
     max_redirections = 5
     max_repeats = 2

@@ -136,7 +136,7 @@ def _check_object(target: str, said: Mapping[str, Any], place: Place) -> Iterato
 
 
 def _unfit_format(target: str, name: str) -> str:
-    """Say why a format is of no use for a field, or ""."""
+    """Say why a format cannot be used for a field, or return ""."""
     vr = _value_representation(target)
     if vr not in {"DA", "TM", "DT"}:
         return f'"{target}" is neither a date nor a time, so it has no format'
@@ -178,7 +178,7 @@ def _targets(mapping: Mapping[str, Any]) -> list[str]:
 
 
 def _same(target: str) -> str:
-    """Name what a target sets, by one of its names: a sequence is set as a whole or by its parts."""
+    """Return one name for all targets that set the same thing: a sequence is set as a whole or by its parts."""
     field = target_of(target)
     known = find_target(target) if target.startswith(PREFIX) else None
     if known is None or known[0].worklist_field is not None:

@@ -1,7 +1,7 @@
-"""The section `http`: whether what it says is safe and can be served.
+"""Checks the section `http`: its values have to be safe and usable.
 
-Lives in the configuration check. Pages with patients' names are not for everybody: on any address but this machine's
-own, a login and encryption are obligatory.
+Lives in the configuration check. The pages show patients' names, so a login and encryption are obligatory on every
+address that other machines can reach.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EVERY_ADDRESS = {"0.0.0.0", "::", ""}  # noqa: S104 - it is compared
 
 
 def check_http(document: Mapping[str, object], base_dir: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Find combinations that are refused, and what is missing; values of a wrong form are left to the models."""
+    """Find missing values and forbidden combinations; the models report values of a wrong form."""
     section = document.get("http")
     if not isinstance(section, dict):
         return
@@ -70,7 +70,7 @@ def http_settings(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Say whether an address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

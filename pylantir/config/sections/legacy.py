@@ -1,7 +1,7 @@
-"""Configurations of Pylantir before it had several sources: what they look like, and what they are today.
+"""Recognises and converts configurations from the time when Pylantir had a single source.
 
-Pure: a document goes in, a document comes out. The names on the left of `OLD_PLACES` are how a problem in the
-converted document is told to somebody who only knows the old one.
+Pure: a document goes in, a document comes out. `OLD_PLACES` lets a message about the converted document name the
+key of the old document, which is the only one that its owner knows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OLD_KEYS = (
     "api",
 )
 FETCHED_ANYWAY = frozenset({"record_id", "mri_instance", "mri_date", "mri_time", "youth_dob_y", "t1_date", "demo_sex"})
-"""Old configurations map these to themselves, as the example of those days did: it asks for what is fetched anyway."""
+"""Old configurations map these to themselves, as the old example did; without effect, as they are fetched anyway."""
 DEFAULT_DB_PATH = "~/Desktop/worklist.db"
 
 _SOURCE = ("data_sources", 0)
@@ -35,27 +35,27 @@ OLD_PLACES: Mapping[tuple[str | int, ...], str] = {
 
 
 def is_old(document: object) -> bool:
-    """Tell whether the old keys of a configuration count: `legacy_mode`, or `redcap2wl` and no source."""
+    """Tell whether a configuration has the old form: it has `legacy_mode`, or `redcap2wl` and no source."""
     if not isinstance(document, Mapping):
         return False
     return document.get("legacy_mode") is True or ("redcap2wl" in document and not document.get("data_sources", []))
 
 
 def convert(document: Mapping[str, object]) -> dict[str, object]:
-    """Turn an old configuration into the new form, which means the same.
+    """Convert an old configuration into the new form with the same meaning.
 
     Relative paths are not touched: in the old form they start from the working directory, in the new one
     from the file's folder.
 
     Args:
-        document: An old configuration, not checked yet; wrong values are carried over for the check to find.
+        document: An old configuration, not checked yet; wrong values are copied, so that the check reports them.
 
     Returns:
         The same configuration with its REDCap project as the only source. Keys without effect are gone.
     """
     config: dict[str, object] = {"api_url_env": "REDCAP_API_URL", "api_token_env": "REDCAP_API_TOKEN"}
     config |= _renamed(document, {"site": "site_id", "protocol": "protocol"})
-    # The marker that keeps what only old installations rely on, such as fields that are always fetched.
+    # This marker keeps behaviour that only old installations rely on, such as fields that are always fetched.
     config["legacy"] = True
     source: dict[str, object] = {"name": SOURCE_NAME, "type": "redcap"}
     source |= _renamed(document, {"db_update_interval": "sync_interval", "operation_interval": "operation_interval"})

@@ -1,6 +1,6 @@
-"""The scanners of a configuration: what each entry of `modalities` comes to.
+"""Checks the entries of `modalities`, and turns them into scanner profiles.
 
-Lives in the configuration check. An entry says what differs; the one for `*` says what holds for all.
+Lives in the configuration check. The entry for `*` holds for all scanners; any other entry says what differs.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def _check_certificate(document: Mapping[str, object], position: int, title: str
 
 
 def scanner_profiles(entries: Sequence[Scanner]) -> dict[str, ScannerProfile]:
-    """Complete each entry with what holds for every scanner.
+    """Complete each entry with the values that hold for every scanner.
 
     Returns:
-        AE title -> profile, that of all others under `EVERY_OTHER`, if it has an entry.
+        AE title -> profile; the profile of all other scanners is under `EVERY_OTHER`, if it has an entry.
     """
     common = next((entry for entry in entries if entry.ae_title == EVERY_OTHER), Scanner(ae_title=EVERY_OTHER))
     return {entry.ae_title: _profile(entry, common) for entry in entries}

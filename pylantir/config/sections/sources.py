@@ -1,7 +1,7 @@
-"""What a source's form cannot tell: whether its type, variables and worklist fields exist and fit each other.
+"""Checks of sources beyond their form: type, variables and worklist fields have to exist and fit each other.
 
 Lives in the configuration check. Works on the document rather than on the models, so that these problems are
-told together with the problems of form. Disabled sources are left out, but for their names.
+reported together with the problems of form. Of disabled sources only the names are checked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pylantir.config.sections.fields import check_defaults, check_issuer, check_
 from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
 
 IMPLIED_VARIABLES = {"redcap": {"api_url": "REDCAP_API_URL", "api_token": "REDCAP_API_TOKEN"}}
-"""Source type -> key that may be left out, with the variable which is read then."""
+"""Source type -> a key that may be left out, and the environment variable that is read in its place."""
 
 PROCESS_NAMES = ("supervisor", "writer", "mwl-scp", "web", "check")
-"""What `status` and `restart` already call something else."""
+"""Names that `status` and `restart` already use for something else."""
 
 
 _NOT_BUILT_IN = {
@@ -33,7 +33,7 @@ def check_sources(
     """Check all sources of a document.
 
     Args:
-        listed: `data_sources` as it stands in the document; what has a wrong form is left to the models.
+        listed: `data_sources` as it stands in the document; the models report values of a wrong form.
         catalogue: The source types that exist.
         environment: The environment, completed by `.env` files.
 
@@ -63,13 +63,13 @@ def check_sources(
 def source_settings(
     source: Source, position: int, catalogue: Catalogue, environment: Mapping[str, str]
 ) -> SourceSettings:
-    """Turn a checked source into the value that its worker gets.
+    """Turn a checked source into the settings that its worker gets.
 
     Args:
         source: The source, checked.
         position: Its place in the list, from 0.
-        catalogue: The source types that exist; a disabled source may have another.
-        environment: Where its variables are read.
+        catalogue: The source types that exist; a disabled source may have an unknown type.
+        environment: The environment from which its variables are read.
     """
     named = [str(name) for _, name in _variables(source.type, source.config, ())]
     values = {name: environment[name] for name in named if environment.get(name)}
@@ -136,7 +136,7 @@ def _check_type(source: Mapping[str, object], place: Place, catalogue: Catalogue
 
 
 def _broken_file(type_name: str, catalogue: Catalogue) -> PluginProblem | None:
-    """Find the file that should offer a type but cannot: its source is tried again and again, the others run."""
+    """Find the broken file that should offer a type: its source is retried, and the other sources run."""
     if type_name in catalogue.types:
         return None
     return next((problem for problem in catalogue.problems if _offers(problem, type_name)), None)
@@ -177,7 +177,7 @@ def _check_variables(source: Mapping[str, object], place: Place, environment: Ma
 def _check_fields(
     source: Mapping[str, object], place: Place, catalogue: Catalogue
 ) -> tuple[list[Finding], list[Finding]]:
-    """Check `field_mapping` and `defaults`; a wrong mapping of an old configuration is a warning."""
+    """Check `field_mapping` and `defaults`; in an old configuration a wrong mapping is only a warning."""
     plugin, config = catalogue.types.get(str(source.get("type"))), source.get("config")
     own = plugin.targets if plugin else ()
     mapping_findings = list(check_mapping(source, place, own)) if plugin else []

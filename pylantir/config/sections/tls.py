@@ -1,6 +1,6 @@
-"""The files of `dicom.tls`: whether they are there, and where.
+"""Checks that the files of `dicom.tls` exist, and makes their paths absolute.
 
-Lives in the configuration check. What is in them the server finds out, with the library that uses them.
+Lives in the configuration check. The server checks their contents, with the library that uses them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PLACE: Place = ("dicom", "tls")
 
 
 def check_tls(document: Mapping[str, object], base_dir: Path) -> Iterator[Finding]:
-    """Find files that cannot be read; values of a wrong form are left to the models."""
+    """Find files that cannot be read; the models report values of a wrong form."""
     dicom = document.get("dicom")
     section = dicom.get("tls") if isinstance(dicom, dict) else None
     if not isinstance(section, dict):
@@ -41,13 +41,13 @@ def check_tls(document: Mapping[str, object], base_dir: Path) -> Iterator[Findin
 
 
 def tls_warnings(document: Mapping[str, object], base_dir: Path, now: datetime.datetime) -> Iterator[Finding]:
-    """Say what is wrong with the server's certificate and key, with which it starts all the same."""
+    """Report problems of the server's certificate and key that do not keep the server from starting."""
     dicom = document.get("dicom")
     section = dicom.get("tls") if isinstance(dicom, dict) else None
     if not isinstance(section, dict):
         return
     with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
-        # A file that cannot be read is an error already, and what is no certificate the server says.
+        # An unreadable file is reported as an error elsewhere, and the server reports a file that is no certificate.
         pem = resolve_path(section["certificate"], base_dir).read_text(encoding="ascii")
         verdict = judge_validity(read_validity(pem), now)
         if verdict.text:
@@ -55,7 +55,7 @@ def tls_warnings(document: Mapping[str, object], base_dir: Path, now: datetime.d
     with contextlib.suppress(OSError):
         key = resolve_path(section["key"], base_dir)
         status = key.stat()
-        # Root lends a key to a group on purpose, as Debian's ssl-cert does.
+        # A key of root's that a group can read is shared on purpose, as with Debian's ssl-cert.
         others = stat.S_IRWXO if status.st_uid == 0 else stat.S_IRWXO | stat.S_IRWXG
         if status.st_mode & others:
             text = f"others can read {key}: chmod 600 {key}"

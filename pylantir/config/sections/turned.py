@@ -1,8 +1,8 @@
-"""Field mappings as the public versions 0.2 to 0.4 described them, put into the form of today.
+"""Converts field mappings as the public versions 0.2 to 0.4 described them into the present form.
 
 Pure; lives in the configuration check and in `init`. Those versions' README maps well-known REDCap fields the wrong way
-round, or to themselves; its form for a booking system has worklist fields on the left throughout. Only what can mean
-one thing is turned.
+round, or to themselves; its form for a booking system has worklist fields on the left throughout. Only unambiguous
+mappings are converted.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ REDCAP_FIELDS: Mapping[str, str | None] = {
     "t1_date": None,
     "redcap_repeat_instrument": None,
 }
-"""REDCap field of that project -> the worklist field that it gives; None where it is read without being mapped."""
+"""REDCap field of that project -> its worklist field; None for a field that is read without being mapped."""
 
 _REDCAP_TARGETS = ("study_id", "session_id", "family_id")
 
 
 def turn_mapping(mapping: Mapping[str, Any], source_type: str) -> tuple[dict[str, Any], list[str]]:
-    """Understand a field mapping of the public versions.
+    """Convert a field mapping of the public versions.
 
     Args:
         mapping: As it stands in the file, not checked yet.
-        source_type: Of its source.
+        source_type: The type of its source.
 
     Returns:
-        The mapping of today, and what was understood how; the same mapping and nothing if it is one of today.
+        The mapping in the present form, and a remark on each conversion; no remarks if it was in that form already.
     """
     turned: dict[str, Any] = {}
     told: list[str] = []
@@ -69,7 +69,7 @@ def turn_mapping(mapping: Mapping[str, Any], source_type: str) -> tuple[dict[str
 
 
 def turn_sources(document: dict[str, object]) -> list[Finding]:
-    """Turn the mappings of a document's sources, and say what was understood how."""
+    """Convert the mappings of a document's sources, and report each conversion."""
     findings: list[Finding] = []
     listed = document.get("data_sources")
     sources: list[object] = []

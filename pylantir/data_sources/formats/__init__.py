@@ -1,1 +1,1 @@
-"""What the bytes and lines of a source say. Pure, or a stream in and a stream out; no module here knows a plugin."""
+"""Reads file formats. Each module is pure, or turns a stream into a stream; none depends on a plugin."""

@@ -1,4 +1,4 @@
-"""Names of columns that stand more than once.
+"""Finds column names that occur more than once.
 
 Lives in source workers, under every source that has named columns. Pure.
 """
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 
 def repeated_names(names: Sequence[str], *, ignore_case: bool = False) -> dict[str, list[int]]:
-    """Find the names that stand more than once.
+    """Find the names that occur more than once.
 
     Returns:
-        Name as it first stands -> its positions, from 1. Empty names are no names.
+        Name as first written -> its positions, from 1. Empty names are ignored.
     """
     places: dict[str, list[int]] = {}
     first: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""How a CSV file is laid out: its delimiter, its header, and where the mapped columns are.
+"""Finds the layout of a CSV file: its delimiter, its header, and the places of the mapped columns.
 
-Lives in source workers and in `pylantir init`. Pure: lines in, decisions and sentences out. A line that may be a
-patient is never repeated in a sentence.
+Lives in source workers and in `pylantir init`. Pure: lines in, decisions and messages out. No message repeats a line
+that may hold a patient's data.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pylantir.data_sources.options import near_name
 
 DELIMITERS = (",", ";", "\t", "|")
 BLANK = " \t\r\n\v\f\x00\x1a\xa0\ufeff"
-"""What a cell without contents may hold: spaces, and what programs write behind the end of a text."""
+"""Characters that an empty cell may hold: spaces, and the characters that programs write after the end of a text."""
 
 _HINT = re.compile(r'"?sep=(.)"?[\s,;|]*', re.IGNORECASE)
 
 
 def delimiter_hint(line: str) -> str:
-    """Read the delimiter off a first line `sep=;`, quoted or not, as spreadsheets write it; "" if it is another."""
+    """Read the delimiter from a first line `sep=;`, quoted or not, as spreadsheets write it; "" for any other line."""
     match = _HINT.fullmatch(line)
     return match[1] if match else ""
 
 
 def detect_delimiter(line: str, wanted: Sequence[str]) -> str:
-    """Take the delimiter that finds the most wanted columns in a header, then the one that finds the most columns."""
+    """Choose the delimiter that finds the most wanted columns in a header; among equals, the one with most columns."""
 
     def columns_found(delimiter: str) -> tuple[int, int]:
         names = split_line(line, delimiter)
@@ -37,7 +37,7 @@ def detect_delimiter(line: str, wanted: Sequence[str]) -> str:
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
-    """Give the cells of one line, without the space around them; none if it cannot be read by itself."""
+    """Return the stripped cells of one line; none if the line cannot be parsed by itself."""
     try:
         return [cell.strip(BLANK) for cell in next(csv.reader([line], delimiter=delimiter), [])]
     except csv.Error:
@@ -45,14 +45,14 @@ def split_line(line: str, delimiter: str) -> list[str]:
 
 
 def is_blank(row: Sequence[str]) -> bool:
-    """Say whether a row has nothing in it."""
+    """Say whether all cells of a row are empty."""
     return not any(cell.strip(BLANK) for cell in row)
 
 
 def header_problems(header: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """Say what is wrong with a header, if the mapped columns are to be found in it."""
+    """List the problems that keep the mapped columns from being found in a header."""
     if not set(columns).intersection(header):
-        # Without a header this row is a patient: only names that the configuration has, but for capitals, are repeated.
+        # Without a header this row holds a patient's data: repeat only names that the configuration has (in any case).
         alike = {_bare(name): name for name in header}
         near = [f'"{name}" stands there as "{alike[_bare(name)]}"' for name in columns if _bare(name) in alike]
         if near:
@@ -68,7 +68,7 @@ def header_problems(header: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 
 def told_twice(name: str, places: Sequence[int]) -> str:
-    """Say that a name stands over several columns."""
+    """Say that several columns have the same name."""
     return f'the name "{name}" stands over columns {" and ".join(map(str, places))}'
 
 

@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes: people name a workbook `.csv`, and a server sends its login page.
+"""Recognises a file's kind by its first bytes: a `.csv` may be a workbook, and a server may send its login page.
 
-Lives in source workers. Pure: the first bytes in, what to say or how to read on out.
+Lives in source workers. Pure. In: the first bytes. Out: a message, or the encoding to read the file with.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAGE = re.compile(rb"<!doctype html|<html|<head|<body", re.IGNORECASE)
 
 
 def strange_kind(head: bytes) -> str:
-    """Name a file that is not text with records in it, and say what to do; "" if nothing strange is seen.
+    """Say what kind of file this is and what to do, if it is no text with records; else return "".
 
     Args:
         head: The first bytes of the file, unpacked if it was gzip.

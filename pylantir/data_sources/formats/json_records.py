@@ -1,7 +1,7 @@
-"""Where in a JSON document the records are: arrays, objects by key, lists within lists, JSON Lines.
+"""Finds the records in a JSON document: arrays, objects by key, lists within lists, JSON Lines.
 
-Lives in the worker of a JSON source. In: a text that can be read twice; out: one record after the other, with its place
-in words. What stands in the path by name is read as a stream; from the first `*` on, element by element.
+Lives in the worker of a JSON source. In: a text that can be read twice. Out: one record after the other, with its place
+in words. The names at the start of the path are followed in the stream; from the first `*` on, whole elements are read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RecordsAt:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What stands around the records of one document.
+    """The data around the records of one document.
 
     Attributes:
         fields: Plain fields of the objects on the way.
@@ -57,7 +57,7 @@ class Surroundings:
 
 
 def survey(text: TextIO, where: RecordsAt) -> Surroundings:
-    """Read a document once through for what stands around the records, before and behind them; then step back.
+    """Read a whole document for the data before and after the records; then go back to its beginning.
 
     Raises:
         Malformed: It cannot be read whole.
@@ -76,7 +76,7 @@ def read_records(text: TextIO, where: RecordsAt, around: Mapping[str, Any]) -> I
     Args:
         text: From its beginning.
         where: Where the records are.
-        around: Fields that each record has unless it has its own.
+        around: Fields that are added to each record that lacks them.
 
     Raises:
         Malformed: The document cannot be read whole, or has another form.
@@ -109,7 +109,7 @@ class _Walk:
         self._missed: set[str] = set()
 
     def stream(self, scanner: Scanner, path: Sequence[str]) -> Iterator[object]:
-        """Read what stands under the path by name, and go on within each element that a `*` or the end gives."""
+        """Follow the path's names in the stream, and continue within each element at a `*` or at the path's end."""
         if path and path[0] != EACH:
             yield from self._stream_member(scanner, path)
         elif scanner.peek() == "{" and (path or self._key_fields):
@@ -125,10 +125,10 @@ class _Walk:
                 yield self._complete(scanner.value(), (), self._around)
 
     def check_found(self) -> None:
-        """Make sure that what the path names was in some element at least.
+        """Make sure that at least one element had the field that the path names.
 
         Raises:
-            Malformed: It was in none: the field has another name now, and nobody is to be cancelled for that.
+            Malformed: It was in none: the field was probably renamed, and that must not cancel anybody.
         """
         for name in self._missed - self._found:
             raise Malformed(f'records_path: no element has "{name}"')
@@ -156,7 +156,7 @@ class _Walk:
             path: The rest.
             keys: The keys under which it stands, the outermost first.
             around: Fields of the objects on the way.
-            each: A `*` led here, so an object at the end of the path is a record and holds none.
+            each: A `*` led here, so an object at the end of the path is itself a record, not a container of records.
         """
         by_key = (path and path[0] == EACH) or (not path and not each and self._key_fields and _stands_by_key(value))
         if isinstance(value, dict) and by_key:
@@ -181,7 +181,7 @@ class _Walk:
 
 
 def error_words(names: Sequence[str]) -> str:
-    """Say that an object looks like an error message by the names of its fields; "" if not."""
+    """Return a message if the names of an object's fields look like those of an error message, else ""."""
     errors = [name for name in names if name.lower() in _WORDS_OF_ERRORS]
     return f'"{errors[0]}": it is an error message perhaps' if errors else ""
 

@@ -1,4 +1,4 @@
-"""JSON piece by piece: a document of any size, of which only the value at hand is in memory.
+"""Reads JSON piece by piece: a document may have any size, as only the current value is in memory.
 
 Lives in the workers of JSON and REDCap sources. In: a function that gives the next characters; out: values. Messages
 hold none of the values.
@@ -21,7 +21,7 @@ class Malformed(Exception):
     """What is wrong with the form of a document; holds none of its values.
 
     Attributes:
-        rest: The text that could not be read, for whoever looks for an error message in it.
+        rest: The text that could not be read; a caller may look for an error message in it.
     """
 
     def __init__(self, reason: str, rest: str = "") -> None:
@@ -30,7 +30,7 @@ class Malformed(Exception):
 
 
 class Scanner:
-    """Takes JSON values from a text one by one, and holds no more of it than the value at hand.
+    """Takes JSON values from a text one by one, and holds only the current value.
 
     Args:
         read: Gives the next characters, about as many as it is asked for; "" at the end.
@@ -62,7 +62,7 @@ class Scanner:
         return found
 
     def rest(self) -> str:
-        """Give what was read and not yet taken."""
+        """Return the text that was read but not yet taken."""
         return self._buffer[self._position :]
 
     def expect_end(self) -> None:
@@ -91,7 +91,7 @@ class Scanner:
                     return value
 
     def skip_members(self) -> None:
-        """Take an array or object member by member, or any other value, and forget it."""
+        """Skip a value; an array or object is skipped member by member, to save memory."""
         if self.peek() == "[":
             for _ in self.members("[", "]"):
                 self.value()
@@ -125,7 +125,7 @@ class Scanner:
     def _read_more(self) -> bool:
         if len(self._buffer) - self._position > LARGEST_RECORD_CHARS:
             raise self._malformed(f"a record has more than {LARGEST_RECORD_CHARS} characters, or a quote is missing")
-        # As much again as is waiting already, or a long record would be scanned once per block.
+        # Read as much again as is waiting already; otherwise a long record would be scanned once per block.
         more = self._read(max(BLOCK_CHARS, len(self._buffer) - self._position))
         if not more:
             return False

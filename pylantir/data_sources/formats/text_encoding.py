@@ -1,4 +1,4 @@
-"""Which encoding a file is in, and where it is not in the one that was tried.
+"""Finds a file's encoding, and the first place that does not follow it.
 
 Lives in source workers. In: an open file; out: the name of an encoding, a line. Leaves the file at its first character.
 """
@@ -19,7 +19,7 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """The first byte that an encoding lacks."""
+    """The first byte that an encoding cannot decode."""
 
     line: int
     byte: int
@@ -46,7 +46,7 @@ def skip_byte_order_mark(file: BinaryIO) -> str:
 
 
 def find_undecodable(file: BinaryIO, encoding: str) -> Undecodable | None:
-    """Read a file once through, which costs little beside parsing it, and find the first byte that is not text.
+    """Find the first byte that is not text; this reads the whole file, which costs little compared with parsing it.
 
     Args:
         file: Read from where it stands, and put back there.
