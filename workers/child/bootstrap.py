@@ -32,10 +32,10 @@ from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
 
 SOURCE_NICENESS = 5
-"""Of the work of sources: on a busy machine the writer and the scanners come first."""
+"""The niceness of source workers: on a busy machine the writer and the scanners come first."""
 _PR_SET_PDEATHSIG = 1
 _UNWANTED = {"mwl-scp": ("requests",)}
-"""Modules that a library loads for what is not done here (pydicom: downloads), and that would make a start longer."""
+"""Modules that a library loads for unused features (pydicom: downloads), and that would slow down the start."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class ChildSpec:
         generation: Counts the incarnations of this run, so that a newer one supersedes an older one.
         body: `module:function`, imported in the child.
         parent_pid: The supervisor's process id.
-        token: What this incarnation shows the writer.
+        token: Proves this incarnation's identity to the writer.
         secrets: Values that its log must not show.
-        first_due: When a source is to fetch first (monotonic seconds); None: at once.
+        first_due: When a source's first fetch is due (monotonic seconds); None: at once.
         log_path: The log file, if there is one.
     """
 
@@ -69,7 +69,7 @@ class ChildSpec:
 
     @property
     def name(self) -> str:
-        """How operators call it: the role, or the source."""
+        """The name that operators use: the role, or the source."""
         return self.source or self.role
 
 
@@ -103,7 +103,7 @@ class StopFlag:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every body gets: who it is, the line to the supervisor, and whether to stop."""
+    """What every body gets: its identity, the channel to the supervisor, and the stop flag."""
 
     spec: ChildSpec
     channel: Channel
@@ -138,7 +138,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: a thread that a plugin left behind must not keep the process.
+    # Not sys.exit: a thread that a plugin left behind must not keep the process alive.
     os._exit(status)
 
 
@@ -159,7 +159,7 @@ def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) 
         for unwanted in _UNWANTED.get(spec.role, ()):
             sys.modules.setdefault(unwanted, None)  # type: ignore[arg-type]  # as if it were not installed
         body = getattr(importlib.import_module(module), function)
-        # What is imported stays, and the rows of a batch are no garbage: it need not be looked for that often.
+        # Imported modules stay, and the rows of a batch are no garbage: frequent collections would be wasted.
         gc.freeze()
         gc.set_threshold(10_000, 20, 20)
         gc.enable()
@@ -177,7 +177,7 @@ def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) 
 
 
 def restore_import_path() -> None:
-    """Let what a plugin starts find its modules as usual: only our own processes ignore the working directory."""
+    """Let a plugin's own child processes find modules as usual; only ours ignore the working directory."""
     if os.environ.get(SAFE_PATH) == SET_BY_US:
         del os.environ[SAFE_PATH]
 
@@ -185,7 +185,7 @@ def restore_import_path() -> None:
 def die_with_parent(parent_pid: int) -> None:
     """Arrange that this process does not outlive its parent, even a parent that is killed.
 
-    Where the platform has no such signal, the end of the channel says it (`Channel.supervisor_gone`).
+    Where the platform has no such signal, the end of the channel tells the child (`Channel.supervisor_gone`).
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)

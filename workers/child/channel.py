@@ -44,18 +44,18 @@ class Channel:
 
     @property
     def supervisor_gone(self) -> bool:
-        """Whether the supervisor has closed its end, which only its death does."""
+        """Whether the supervisor's end is closed, which happens only when the supervisor dies."""
         return self._frames.closed
 
     def receive(self) -> list[Frame]:
-        """What the supervisor has said to the body."""
+        """Return the supervisor's messages for the body."""
         messages = self._frames.receive()
         if self.reopen_log and any(message.get("kind") == "reopen-log" for message in messages):
             self.reopen_log()
         return [message for message in messages if message.get("kind") != "reopen-log"]
 
     def ready(self) -> None:
-        """Say that this process does its work from now on."""
+        """Say that this process is ready."""
         self._send({"kind": "ready"})
 
     def beat(self, within_s: float, *, at_most_every_s: float = 0.0) -> None:
@@ -69,19 +69,19 @@ class Channel:
                 self.report({"log_dropped": dropped})
 
     def report(self, values: Mapping[str, object]) -> None:
-        """Tell what `status` shows for this process."""
+        """Send the values that `status` shows for this process."""
         self._send({"kind": "report", "values": dict(values)})
 
     def answer(self, command_id: object, **result: str) -> None:
-        """Tell what became of a command: `text`, or `error`."""
+        """Send the result of a command: `text`, or `error`."""
         self._send({"kind": "result", "id": command_id, **result})
 
     def say_last_words(self, text: str) -> None:
-        """Repeat what the log says of an error: the supervisor keeps it as evidence. For any thread."""
+        """Send a copy of an error in the log; the supervisor keeps it as evidence. For any thread."""
         self._send({"kind": "words", "text": text[-_LAST_WORDS:]})
 
     def _send(self, message: Mapping[str, object]) -> None:
-        # A supervisor that reads nothing (stopped in a debugger, say) must not stop its children: news are dropped.
+        # A supervisor that does not read (stopped in a debugger, say) must not block its children: drop the message.
         with self._lock:
             if self._frames.backlog_bytes < _BACKLOG_LIMIT_BYTES:
                 self._frames.send(encode_frame(message))

@@ -27,7 +27,7 @@ class LogFile:
 
     Args:
         path: Where it is.
-        descriptors: What writes to it.
+        descriptors: The descriptors that write to it.
     """
 
     def __init__(self, path: Path, *descriptors: int) -> None:
@@ -36,14 +36,14 @@ class LogFile:
 
     @property
     def is_named(self) -> bool:
-        """Whether what is written is found under the name."""
+        """Whether the open file is still the one with this name."""
         try:
             return os.path.samestat(os.fstat(self._descriptors[0]), self.path.stat())
         except OSError:
             return False
 
     def open(self) -> bool:
-        """Open it, anew if need be; tells whether that worked. If not, what is open stays so."""
+        """Open the file, or open it again; return whether that worked. If not, the old file stays open."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

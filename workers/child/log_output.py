@@ -16,16 +16,16 @@ import time
 from collections import deque
 
 KEPT_BYTES = 256 * 1024
-"""So much is kept for a reader that stalls."""
+"""How much is kept for a stalled reader."""
 FLUSH_S = 0.5
 """How long the end of a process waits for the reader."""
 _PIECE_BYTES = 4096
-"""What a pipe takes whole or not at all (POSIX: PIPE_BUF)."""
+"""The most bytes that a pipe takes either completely or not at all (POSIX: PIPE_BUF)."""
 _PAUSE_S = 0.02
 
 
 class _Descriptor:
-    """A descriptor that is written to without blocking, whatever it is, and whoever else has it open."""
+    """Writes to a descriptor of any kind without blocking, even if other processes have it open."""
 
     def __init__(self, fd: int) -> None:
         mode = os.fstat(fd).st_mode
@@ -34,7 +34,7 @@ class _Descriptor:
         self._asks_first = stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
         if self._asks_first:
             try:
-                # O_NONBLOCK on the descriptor itself would hold for the shell and everybody else who shares it.
+                # O_NONBLOCK on the descriptor itself would affect the shell and every other process that shares it.
                 self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
                 self._asks_first = False
             except OSError:
@@ -42,7 +42,7 @@ class _Descriptor:
                 pass
 
     def write(self, data: bytes) -> int:
-        """Write what is taken at once; returns how much that was.
+        """Write as many bytes as the reader takes at once; return their number.
 
         Raises:
             OSError: There is no reader any more, or the disk is full.
@@ -67,7 +67,7 @@ class LogOutput(logging.Handler):
     """Writes events to a descriptor.
 
     Args:
-        fd: Where to; it stays open.
+        fd: The descriptor; it stays open.
 
     Attributes:
         dropped: Lines that could not be written.
@@ -96,7 +96,7 @@ class LogOutput(logging.Handler):
             self._keep(rest)
 
     def flush(self) -> None:
-        """Wait for a slow reader, but not for long."""
+        """Wait a short time for a slow reader."""
         deadline = time.monotonic() + FLUSH_S
         while self._kept and time.monotonic() < deadline:
             time.sleep(_PAUSE_S)
@@ -113,7 +113,7 @@ class LogOutput(logging.Handler):
             threading.Thread(target=self._write_kept, name="log", daemon=True).start()
 
     def _write(self, data: bytes) -> bytes:
-        """Write what is taken at once; returns the rest."""
+        """Write as many bytes as the reader takes at once; return the rest."""
         try:
             while data and (written := self._descriptor.write(data)):
                 data = data[written:]
@@ -123,7 +123,7 @@ class LogOutput(logging.Handler):
         return data
 
     def _write_kept(self) -> None:
-        """Write what is kept as soon as the reader takes it, and then tell what was dropped; a thread of its own."""
+        """Write the kept lines as soon as the reader takes them, then say how many were dropped; runs in a thread."""
         while True:
             self._descriptor.wait(1.0)
             with self._access:

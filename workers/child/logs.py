@@ -18,7 +18,7 @@ _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "urllib3": logg
 
 
 class _Formatter(logging.Formatter):
-    """Common to both forms: UTC times, and secrets struck out wherever they turn up."""
+    """Common to both forms: UTC times, and secrets struck out everywhere."""
 
     def __init__(self, process: str, source: str | None, secrets: Sequence[str]) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class JsonFormatter(_Formatter):
 
 
 class _Repeater(logging.Handler):
-    """Repeats errors to somebody else."""
+    """Passes errors on to a function."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell one event."""
+        """Pass on one event."""
         self._tell(self.format(record))
 
 
@@ -91,8 +91,8 @@ def configure_logging(
         process: `supervisor`, `writer`, `mwl-scp` or `source`.
         source: The source's name in a source worker.
         secrets: Values that no line may show.
-        fd: The descriptor that it is written to.
-        tell_errors: Hears, as text, of every error besides.
+        fd: The descriptor to write to.
+        tell_errors: Also gets every error, as text.
     """
     formatter = JsonFormatter if settings.format == "json" else TextFormatter
     handler = LogOutput(fd)

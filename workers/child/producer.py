@@ -23,14 +23,14 @@ from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, FrameSocket, encode_fram
 from pylantir.ipc.sockets import connect_to
 
 WINDOW = 4
-"""So many frames a producer may send before the first is acknowledged: the back-pressure."""
+"""How many frames a producer may send before the first is acknowledged: the back-pressure."""
 
 _SEND_BUFFER_BYTES = 1024 * 1024
-"""Room for whole frames, if the system allows that much: the writer need not wait for the parts of one then."""
+"""Socket buffer for whole frames, if the system allows it, so that the writer need not wait for a frame's parts."""
 _RECONNECT_S = 0.05
 _RECONNECT_CAP_S = 1.0
 _ABSENT_S = 5.0
-"""A writer that restarts is back before; after so long without one there is something to tell."""
+"""A restarting writer is back sooner; after this time without a writer the producer reports trouble."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class WriterConnection:
 
     Args:
         address: The entry queue's socket.
-        hello: Who this producer is, and its token.
+        hello: This producer's identity and token.
         clock: Monotonic seconds.
         limit: Longest frame in bytes.
 
@@ -93,7 +93,7 @@ class WriterConnection:
 
     @property
     def is_full(self) -> bool:
-        """Whether the window is used up: wait for an acknowledgement before the next frame."""
+        """Whether the window is full: the caller must wait for an acknowledgement before the next frame."""
         return len(self._unacknowledged) >= WINDOW
 
     @property
@@ -105,7 +105,7 @@ class WriterConnection:
         """Send an encoded JSON object, now or after a reconnect; kept until it is acknowledged.
 
         Raises:
-            ProtocolError: It is longer than a frame may be; nothing is kept of it.
+            ProtocolError: It is longer than a frame may be; it is not kept.
         """
         frame = frame_bytes(body, self._limit)
         self._unacknowledged.append(_Sent(cycle, seq, frame))
@@ -113,11 +113,11 @@ class WriterConnection:
             self._frames.send(frame)
 
     def take_summary(self, cycle: str) -> Frame | None:
-        """What the writer said about a finished cycle, or its answer to a report, once."""
+        """Return once the writer's summary of a finished cycle, or its answer to a report."""
         return self._summaries.pop(cycle, None)
 
     def service(self) -> None:
-        """Connect if it is time to, read acknowledgements, write what the writer takes. Never blocks."""
+        """Connect if it is time, read acknowledgements, and write as much as the writer takes. Never blocks."""
         if self._frames is None:
             self._connect()
         if self._frames is None:
@@ -178,7 +178,7 @@ class WriterConnection:
             first, told = self._unacknowledged[0], read_acknowledgement(frame)
             if (first.cycle, first.seq) == (told.cycle, told.seq):
                 self._unacknowledged.popleft()
-                # Not at the welcome: a writer that refuses what comes next would be asked twenty times a second.
+                # Not at the welcome: if the writer refused each next frame, we would reconnect 20 times a second.
                 self._retry_delay = _RECONNECT_S
                 self.unkept.update(told.unkept)
                 if told.failed is not None:

@@ -20,15 +20,15 @@ def start_thread(work: Callable[..., object], *arguments: object, name: str) -> 
     """Start a daemon thread whose failure ends the process.
 
     Args:
-        work: What it does; it returns when it is no longer needed.
-        arguments: Handed to it.
+        work: The thread's function; it returns when the thread is no longer needed.
+        arguments: Its arguments.
         name: For the log.
     """
 
     def run() -> None:
         try:
             work(*arguments)
-        # The last resort of a thread: whatever it was, the process must not go on without it.
+        # The last resort of a thread: whatever the error was, the process must not go on without the thread.
         except BaseException:
             logger.exception("thread %s: stopped by an unexpected error; the process will be restarted", name)
             logging.shutdown()

@@ -1,6 +1,6 @@
 """`pylantir-supervisor`: start, watch and stop the processes.
 
-Every spawned child imports this module again as its main module: what a command needs, the command itself imports.
+Every spawned child imports this module again as its main module, so each command imports what it needs itself.
 """
 
 from __future__ import annotations

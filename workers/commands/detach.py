@@ -1,4 +1,4 @@
-"""`start --detach`: an instance in the background, and the wait until it is ready. Lives in the command."""
+"""`start --detach`: starts an instance in the background and waits until it is ready. Lives in the command."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pylantir.settings import Settings
 from workers.supervisor.check import check_configuration
 
 READY_TIMEOUT_S = 60.0
-"""A large database of an earlier version is converted meanwhile."""
+"""The writer may convert a large database of an earlier version meanwhile."""
 CRASHING_S = 12.0
-"""When a process has crashed, the others may take so long: whoever started it is told within 20 seconds."""
+"""How long the others may take after a process has crashed: the command must report a crash within 20 seconds."""
 _POLL_S = 0.05
 _OPTIONS = {"ae_title": "--AEtitle", "host": "--ip", "port": "--port"}
 
@@ -27,7 +27,7 @@ Process = dict[str, object]
 
 
 def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path | None = None) -> int:
-    """Start an instance that outlives this command; return once every process is ready, or one cannot become so.
+    """Start an instance that outlives this command; return once every process is ready, or one cannot become ready.
 
     Raises:
         ConfigurationError: With all problems; nothing was started.
@@ -68,7 +68,7 @@ def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path |
 def default_log_path(settings: Settings, environ: Mapping[str, str]) -> Path:
     """Say where the log of a detached instance is: beside the database, else in the state folder.
 
-    The runtime folder is no place for it: that may be in memory, and gone when a login session ends.
+    The runtime folder is unsuitable: it may be in memory, and may vanish when a login session ends.
     """
     if settings.db_url.startswith("sqlite:///"):
         database = unquote(settings.db_url.removeprefix("sqlite:///").partition("?")[0])
@@ -81,9 +81,9 @@ def default_log_path(settings: Settings, environ: Mapping[str, str]) -> Path:
 
 
 def has_crashed(child: Process) -> bool:
-    """Whether a process that is not ready has ended unexpectedly, and more than once or for good.
+    """Whether a process that is not ready has ended unexpectedly, either more than once or for good.
 
-    The first crash is followed by another start at once, which may go well.
+    After the first crash the supervisor starts it again at once, which may succeed.
     """
     restarts = child["restarts"]
     return child["state"] == "FATAL" or (isinstance(restarts, int) and restarts >= 1 and child["last_exit"] is not None)
@@ -109,7 +109,7 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
 
 
 def _children(path: Path, pid: int) -> list[Process]:
-    """The processes of the instance that we have started; none while it does not answer."""
+    """Return the processes of the instance that we have started; none while it does not answer."""
     try:
         status = ask_instance(path, {"command": "status"}, wait_for_names=False)
     except (OSError, ControlError, NotRunning):

@@ -1,4 +1,4 @@
-"""Waiting for processes that are not our children to end. Lives in the `stop` command."""
+"""Waits until processes end that are not our children. Lives in the `stop` command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def family(pid: int) -> list[int]:
 
 
 def wait_until_gone(pids: list[int], timeout_s: float) -> list[int]:
-    """Wait until these processes have ended (a zombie has); returns those that have not in time."""
+    """Wait until these processes have ended (a zombie has); return those that still run after the timeout."""
     processes = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):

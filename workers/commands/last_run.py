@@ -1,7 +1,7 @@
-"""What `check` recalls of the last fetches: values that were left out.
+"""Tells `check` which values were left out in the last fetches.
 
-Lives in the `check` command. In: the settings; out: lines. An existing SQLite file is read, without SQLAlchemy, which
-would take longer than the check; whatever is wrong with it is not this command's concern.
+Lives in the `check` command. In: the settings; out: lines. It reads an existing SQLite file without SQLAlchemy, which
+would take longer than the check, and ignores any fault of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _QUERY = "SELECT data_source, field, reason, count FROM source_warnings ORDER BY
 
 
 def warnings_of_last_run(settings: Settings) -> list[str]:
-    """Tell which values the sources that are enabled were fetched without, the last time."""
+    """Say which values were left out when the enabled sources were fetched last."""
     scheme, _, rest = settings.db_url.partition(":///")
     if scheme.partition("+")[0] != "sqlite":
         return []

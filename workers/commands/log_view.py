@@ -19,14 +19,14 @@ from workers.commands.detach import default_log_path
 _LOOK_EVERY_S = 0.2
 _OWN = ("supervisor", "writer", "mwl-scp", "web", "check")
 _HEAD = re.compile(r"^\S+Z +[A-Z]+ +(?:source (?P<source>.*?)|(?P<process>\S+)): ")
-"""The beginning of an event in the text form; a source's name may hold a colon, but hardly one and a space."""
+"""The beginning of an event in the text form; a source's name may have a colon, but hardly one before a space."""
 
 
 def show_log(config_path: Path, name: str | None, *, follow: bool) -> int:
     """Print the log, or the lines of one process.
 
     Raises:
-        PylantirError: There is no log file; says where the log is.
+        PylantirError: There is no log file; the message says where the log is.
         WrongUsage: No process has this name.
     """
     path, names = _find_log(config_path)
@@ -42,13 +42,13 @@ def show_log(config_path: Path, name: str | None, *, follow: bool) -> int:
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
-        # The reader (`head`, say) has seen enough; the interpreter would complain when it flushes at its end.
+        # The reader (`head`, say) has closed the pipe; the interpreter would complain when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitStatus.OK
 
 
 def wanted_lines(name: str | None) -> Callable[[str], bool]:
-    """Make the test whether a line belongs to a process; a line without a head belongs to the event before."""
+    """Make the test whether a line belongs to a process; a line without a head belongs to the previous event."""
     wanted = name is None
 
     def is_wanted(line: str) -> bool:
@@ -96,7 +96,7 @@ def _find_log(config_path: Path) -> tuple[Path, list[str]]:
 
 
 def _lines(path: Path, *, follow: bool) -> Iterator[str]:
-    """The lines of a file; when following, also those that come, and those of the file that takes its place."""
+    """Yield the lines of a file; when following, also new ones, and those of a file that replaces it."""
     file = path.open(encoding="utf-8", errors="replace")
     try:
         while True:

@@ -19,12 +19,12 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
         AlreadyRunning: Another instance of this configuration runs.
         PylantirError: The port, the runtime folder or the log file cannot be used.
     """
-    # Of what is imported here nothing is garbage.
+    # The imports here create no garbage worth collecting.
     gc.disable()
-    # One that comes while the modules are loaded waits for its handler, instead of ending us with another status.
+    # A signal that comes while modules are loaded waits for its handler instead of ending us with another status.
     asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, asking)
-    # Before setproctitle is first imported: it would overwrite the environment as /proc shows it.
+    # Must come before the first import of setproctitle, which overwrites the environment that /proc shows.
     os.environ.setdefault("SPT_NOENV", "1")
     if log_path:
         from workers.child.log_file import LogFile
@@ -39,7 +39,7 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     set_names("supervisor")
     check = ConfigurationCheck(path, overrides)
-    # Loaded while the child checks: a scanner is waiting.
+    # Load this while the child checks, because a scanner is waiting.
     from workers.supervisor.instance import supervise
 
     gc.freeze()

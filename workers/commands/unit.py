@@ -23,13 +23,13 @@ _TEMPORARY = tuple(map(Path, ("/tmp", "/var/tmp")))  # noqa: S108 - hidden by th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where an installation has what its unit names.
+    """The paths of an installation that its unit names.
 
     Attributes:
         program: The command `pylantir-supervisor`.
         config: The configuration file.
-        written: Folders outside the unit's own that the processes write to: of the database, of the sockets.
-        user: Who owns the first of these folders; None where the unit's own folders do.
+        written: Folders outside the unit's own that the processes write to: those of the database and the sockets.
+        user: The owner of the first of these folders; None where the unit's own folders suffice.
     """
 
     program: Path
@@ -39,10 +39,10 @@ class Places:
 
 
 def places_of(argument: str | None, environ: Mapping[str, str]) -> Places:
-    """Find this installation's places; a configuration that is still to be written lies in the usual one.
+    """Find this installation's places; a configuration that does not exist yet has the usual place.
 
     Raises:
-        ConfigurationError: The configuration exists and cannot be used; with all problems.
+        ConfigurationError: The configuration exists but cannot be used; with all problems.
     """
     program = Path(sys.executable).with_name("pylantir-supervisor")
     try:
@@ -73,7 +73,7 @@ def make_unit(places: Places) -> str:
     if places.user:
         lines |= {"DynamicUser": "no", "User": places.user}
     unit = _TEMPLATE.read_text(encoding="utf-8")
-    # The head tells how to get here.
+    # The template's head says how to install the unit.
     unit = unit[unit.index("[Unit]") :]
     for key, value in lines.items():
         unit = re.sub(rf"^{key}=.*$", lambda _, line=f"{key}={value}": line, unit, flags=re.MULTILINE)  # type: ignore[misc]
@@ -109,7 +109,7 @@ def _any_below(paths: Sequence[Path], folders: Sequence[Path]) -> bool:
 
 
 def _escaped(path: Path) -> str:
-    """Escape what systemd would expand, and refuse what no line of a unit can hold."""
+    """Escape what systemd would expand, and refuse characters that a line of a unit cannot contain."""
     text = str(path)
     if not text.isprintable():
         raise PylantirError(f"{text!r}: a unit cannot name such a path; move or link it")

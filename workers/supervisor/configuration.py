@@ -40,20 +40,20 @@ class ConfigurationCheck:
             raise
 
     def finish(self, timeout_s: float) -> Checked | None:
-        """What the check came to; None while it goes on."""
+        """Return the result of the check; None while it runs."""
         if not self.connection.poll(timeout_s) and time.monotonic() < self.deadline:
             return None
         try:
             result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
         except (EOFError, OSError):
-            # It was killed before, or in the middle of its answer.
+            # The child was killed before its answer or during it.
             result = _NO_ANSWER
         finally:
             self.abandon()
         return result
 
     def again(self) -> ConfigurationCheck:
-        """Begin anew: the file may have been read before it was changed."""
+        """Start the check again: it may have read the file before the change."""
         self.abandon()
         return ConfigurationCheck(self._path, self._overrides)
 
@@ -69,7 +69,7 @@ _NO_ANSWER = Checked(problems=("the configuration check ended without a result; 
 
 
 def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings | None:
-    """Wait for the check at the start, before anything else is touched; None if a signal said to stop meanwhile.
+    """Wait for the check at the start, before anything else is touched; return None if a signal says to stop.
 
     Raises:
         ConfigurationError: With all problems.

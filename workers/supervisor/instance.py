@@ -1,4 +1,4 @@
-"""A run of one configuration: its lock, its sockets, the supervisor in between, and what is removed at the end.
+"""Runs one configuration: takes its lock and sockets, runs the supervisor, and cleans up at the end.
 
 Lives in the supervisor. It holds the listening sockets, so that scanners and sources wait in a queue, instead of being
 refused, while a child restarts.
@@ -35,8 +35,8 @@ def supervise(
     Args:
         settings: The checked configuration.
         overrides: From the command line.
-        signals: What was heard since the start.
-        log_path: The file that the log goes to, instead of standard error.
+        signals: The signals since the start.
+        log_path: The log file; None: the log goes to standard error.
 
     Raises:
         AlreadyRunning: Another instance of this configuration runs.
@@ -64,7 +64,7 @@ def supervise(
     if status is not ExitStatus.OK:
         logger.error("ended with status %d", status)
         logging.shutdown()
-        # At its end the interpreter would wait for a child that cannot be killed (a share that is gone, say).
+        # At its end the interpreter would wait for a child that cannot be killed (its network share is gone, say).
         os._exit(status)
     logger.info("stopped")
     return status

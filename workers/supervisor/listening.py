@@ -1,4 +1,4 @@
-"""The ports of the instance. The supervisor holds them, so that who asks waits in a queue while a process restarts."""
+"""Opens the instance's ports. The supervisor holds them, so that clients wait in a queue while a process restarts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def listen_for_browsers(settings: HttpSettings | None) -> socket.socket | None:
     """Bind the port of `http`, if there is such a section.
 
     Raises:
-        PylantirError: It cannot be bound; says what to do.
+        PylantirError: The port cannot be bound; the message says what to do.
     """
     return _listen(settings.host, settings.port, "http") if settings else None
 
@@ -25,7 +25,7 @@ def listen_for_scanners(settings: DicomSettings) -> socket.socket:
     """Bind the worklist's port.
 
     Raises:
-        PylantirError: It cannot be bound; says why, and what to do about just that.
+        PylantirError: The port cannot be bound; the message says why, and what to do about it.
     """
     return _listen(settings.host, settings.port, "dicom")
 
@@ -40,7 +40,7 @@ def _listen(host: str, port: int, section: str) -> socket.socket:
 
 
 def find_host(host: str, section: str) -> str | None:
-    """Say what is wrong with the `host` of a section on this machine, if anything; the port is not touched."""
+    """Say what is wrong with the `host` of a section on this machine, if anything; no port is bound."""
     try:
         family, address = _resolve(host, section)
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -78,7 +78,7 @@ def _resolve(host: str, section: str) -> tuple[socket.AddressFamily, str]:
         reason = error.strerror if isinstance(error, OSError) else "no host name"
         msg = f"the host {host} is not known: {reason}; set {section}.host to an address of this machine, or to 0.0.0.0"
         raise PylantirError(msg) from None
-    # A name may have addresses of both families: the older one is what scanners speak.
+    # A name may have IPv4 and IPv6 addresses: scanners use IPv4.
     family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     return family, str(address[0])
 

@@ -31,7 +31,7 @@ class FileLock:
                 os.close(fd)
                 msg = f"{purpose} (process {holder} holds {self.path})"
                 raise AlreadyRunning(msg) from None
-            # Whoever held it before may have removed the file between our open and our lock.
+            # The previous holder may have removed the file between our open and our lock.
             if self._is_still_there(fd):
                 break
             os.close(fd)
@@ -40,7 +40,7 @@ class FileLock:
         self._fd = fd
 
     def renew(self, purpose: str) -> None:
-        """Take the lock again under its name, which has gone meanwhile; the nameless one is held until then.
+        """Take the lock again in a new file, because the old file was removed; the old lock is held until then.
 
         Raises:
             AlreadyRunning: Another process was faster.
@@ -51,7 +51,7 @@ class FileLock:
             os.close(old)
 
     def release(self) -> None:
-        """Remove the file, if it is still ours, and let go."""
+        """Remove the file, if it is still ours, and release the lock."""
         if self._fd is not None:
             if self._is_still_there(self._fd):
                 self.path.unlink(missing_ok=True)
@@ -60,7 +60,7 @@ class FileLock:
 
     @property
     def is_named(self) -> bool:
-        """Whether the lock is held, and the file by which others would find it is still there."""
+        """Whether the lock is held, and its file still exists under its name."""
         return self._fd is not None and self._is_still_there(self._fd)
 
     def _is_still_there(self, fd: int) -> bool:

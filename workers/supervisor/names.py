@@ -1,8 +1,8 @@
 """Keeps the names by which commands find this instance: runtime folder, lock, sockets, and the note of the folder.
 
-Lives in the supervisor. An instance runs for months; temporary folders are cleaned and login sessions end meanwhile. So
-a name is not trusted because it was there once: `renew` looks, and makes anew what is gone. Until then, commands find
-the instance by the lock that it still holds (`pylantir.cli.supervisor.ask_instance`).
+Lives in the supervisor. An instance runs for months; meanwhile temporary folders are cleaned and login sessions end,
+which can remove names. `renew` checks the names and makes missing ones again. Until then, commands find the instance by
+the lock that it still holds (`pylantir.cli.supervisor.ask_instance`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BoundSocket:
 
     @classmethod
     def bind(cls, path: Path) -> BoundSocket:
-        """Listen at a path; whatever is there goes."""
+        """Listen at a path; replaces what is there."""
         listener = listen_at(path)
         return cls(path, listener, _identity(path) or (0, 0))
 
@@ -70,7 +70,7 @@ class Names:
     Attributes:
         queue: The entry queue's socket.
         control: The control socket.
-        trouble: Why a name that is gone cannot be made anew; None if all is well.
+        trouble: Why a missing name cannot be made again; None if all is well.
 
     Raises:
         AlreadyRunning: Another instance of this configuration runs.
@@ -87,7 +87,7 @@ class Names:
         self._lock.acquire(_ALREADY)
         holder = find_lock_holder([runtime_dir])
         if holder not in {None, os.getpid()}:
-            # Its folder was swept away a moment ago: the lock that it holds has no name any more.
+            # The folder was removed a moment ago: the file of the lock that we hold is gone.
             self._lock.release()
             raise AlreadyRunning(f"{_ALREADY} (process {holder})")
         self.queue = BoundSocket.bind(runtime_dir / QUEUE_SOCKET_NAME)

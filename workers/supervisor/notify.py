@@ -1,7 +1,7 @@
 """Reports the state to a service manager by systemd's notification protocol, over a plain datagram socket.
 
-Lives in the supervisor's loop, so that a loop that stands still sends no watchdog messages either. Without a service
-manager nothing happens here.
+Lives in the supervisor's loop, so that a hanging loop sends no watchdog messages. Without a service manager it does
+nothing.
 
 Source: sd_notify(3), sd_watchdog_enabled(3).
 """
@@ -22,10 +22,10 @@ _RETRY_S = 0.2
 
 
 class Notifier:
-    """The line to the service manager.
+    """The connection to the service manager.
 
     Args:
-        environ: Where its variables are; they are taken out, as they are not meant for the children.
+        environ: Has the service manager's variables; they are removed, because they are not meant for the children.
         pid: Our process id.
     """
 
@@ -46,13 +46,13 @@ class Notifier:
         self._retry_at = 0.0
 
     def deadline(self) -> float | None:
-        """When there is something to say (monotonic seconds)."""
+        """When the next message is due (monotonic seconds)."""
         if self._waiting:
             return self._retry_at
         return self._watchdog_at if self._watchdog_every_s else None
 
     def tell(self, children: Iterable[Child], now: float) -> None:
-        """Say what has changed, and that the loop turns."""
+        """Report changes, and that the loop is running."""
         if self._socket is None:
             return
         self._flush()
@@ -75,7 +75,7 @@ class Notifier:
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self) -> None:
-        """A reload is over, whatever came of it."""
+        """A reload is over, whether it succeeded or not."""
         self._send("READY=1")
 
     def stopping(self) -> None:
@@ -92,7 +92,7 @@ class Notifier:
         self._flush()
 
     def _flush(self) -> None:
-        """Send what waits, as far as the service manager takes it: its queue is short, and READY must not get lost."""
+        """Send waiting messages as far as the service manager takes them; its queue is short, and READY must arrive."""
         while self._waiting:
             if self._socket:
                 try:

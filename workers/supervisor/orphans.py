@@ -1,7 +1,7 @@
 """Notices the end of any process at once, ends all children as a last resort, and reaps orphans.
 
-Lives in the supervisor. As the first process of a container it inherits orphans; elsewhere they are somebody else's
-duty.
+Lives in the supervisor. As the first process of a container it inherits orphans; elsewhere the system's init process
+reaps them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import time
 
 
 def is_init() -> bool:
-    """Whether orphans come to us."""
+    """Whether this process inherits orphans."""
     return os.getpid() == 1
 
 
 def hear_of_deaths() -> None:
-    """Let the death of any child wake the loop; to be called after the wake-up descriptor is set.
+    """Make the death of any child wake the loop; call this after the wake-up descriptor is set.
 
-    The end of a child's pipes is not enough: whatever a plugin has forked holds them open.
+    Waiting for the end of a child's pipes is not enough: processes that a plugin has forked keep them open.
     """
     signal.signal(signal.SIGCHLD, lambda *_: None)
 
 
 def reap_orphans() -> None:
-    """Reap every dead child that is not one of our own: those have somebody who wants to know how they ended."""
+    """Reap every dead child except those that we started: other code reads their exit status."""
     if not is_init():
         return
     ours = {process.pid for process in multiprocessing.active_children()}
@@ -39,7 +39,7 @@ def reap_orphans() -> None:
 
 
 def end_all_children(grace_s: float) -> None:
-    """End every child, whatever the supervisor still knows of it: SIGTERM to all, and SIGKILL after so many seconds."""
+    """End all children, even unknown ones: send SIGTERM to each, and SIGKILL after `grace_s` seconds."""
     children = multiprocessing.active_children()
     for end in (multiprocessing.Process.terminate, multiprocessing.Process.kill):
         for child in children:

@@ -61,13 +61,13 @@ class ChildOutput:
         return self._admit(data, now)
 
     def detach(self, now: float) -> list[str]:
-        """The child has ended: read what is left in the pipe; returns the lines to log."""
+        """The child has ended: read what is left in the pipe; return the lines to log."""
         data = b""
-        # A pipe holds so much; whoever has inherited it from the child is not waited for.
+        # Two readings empty a full pipe; we do not wait for processes that have inherited it from the child.
         for _ in range(2):
             data += self._read(self._pipe) if self._pipe else b""
         self._close()
-        # The end of the file may have been read before: the last line, unfinished, is still to be told.
+        # The end of the file may have been read before: the last, unfinished line must still be logged.
         return self._admit(data + b"\n", now)
 
     def remember(self, text: str) -> None:

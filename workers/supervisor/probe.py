@@ -1,7 +1,7 @@
 """Asks the server regularly for a C-ECHO, as a scanner would: its main loop's signs of life say nothing of its threads.
 
-Lives in the supervisor, which waits for nothing: a C-ECHO of fixed bytes goes out, and any answer is a sign of life, a
-refusal too (the server may be full). After two silences in a row it is to be replaced.
+Lives in the supervisor, whose loop does not wait: it sends a C-ECHO of fixed bytes, and any answer is a sign of life,
+even a refusal (the server may be full). After two silences in a row the supervisor must replace the server.
 
 Source: DICOM PS3.8 9.3 (PDUs), PS3.7 9.3.5 (C-ECHO).
 """
@@ -20,15 +20,15 @@ PROBE_EVERY_S = 10.0
 ANSWER_WITHIN_S = 5.0
 SILENCES = 2
 _CONNECT_WITHIN_S = 0.05
-"""On this machine a connection takes no time, unless the server has not accepted any for long."""
+"""A connection within this machine takes no time unless the server has accepted none for long."""
 _OUR_OWN_LACK = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
-"""What says nothing about the server: the supervisor itself has no descriptor, memory or port left."""
+"""Errors that say nothing about the server: the supervisor itself has no descriptor, memory or port left."""
 _ACCEPTED, _DATA = 0x02, 0x04
 _VERIFICATION = b"1.2.840.10008.1.1"
 
 
 def probe_title(key: bytes) -> str:
-    """The AE title that the supervisor calls by: nobody else knows it, as it depends on this run's key."""
+    """Return the AE title that the supervisor uses; nobody else knows it, because it depends on this run's key."""
     return "PYL-" + hmac.new(key, b"probe", hashlib.sha256).hexdigest()[:12].upper()
 
 
@@ -39,7 +39,7 @@ class ServerWatch:
         address: Where the server listens, as `getsockname` gives it.
         called: The server's AE title.
         calling: The supervisor's.
-        over_tls: The server speaks TLS: only its first words are waited for, as it may want a certificate of us.
+        over_tls: The server uses TLS: we wait only for its first bytes, because it may demand a certificate from us.
     """
 
     def __init__(self, address: tuple[str | int, ...], called: str, calling: str, *, over_tls: bool = False) -> None:
@@ -57,14 +57,14 @@ class ServerWatch:
             yield self._socket.fileno()
 
     def deadline(self) -> float | None:
-        """When there is something to do though nothing is heard (monotonic seconds)."""
+        """When to act even if nothing comes in (monotonic seconds)."""
         return self._at if self._pid else None
 
     def serve(self, pid: int | None, now: float) -> bool:
-        """Do what is to be done now; tells whether the server has been silent for too long.
+        """Do what is due now; return whether the server has been silent for too long.
 
         Args:
-            pid: The server's process, None while there is none that is ready.
+            pid: The server's process, None while no process is ready.
             now: Monotonic seconds.
         """
         if pid != self._pid:
@@ -84,7 +84,7 @@ class ServerWatch:
         return True
 
     def close(self) -> None:
-        """End the probe that is on its way."""
+        """End a running probe."""
         if self._socket:
             self._socket.close()
             self._socket = None
@@ -104,7 +104,7 @@ class ServerWatch:
             self._at = now + ANSWER_WITHIN_S
 
     def _listen(self, sock: socket.socket, now: float) -> None:
-        """An accepted association proves a thread only when the C-ECHO is answered, too."""
+        """Read the answers; only an answered C-ECHO, not the accepted association, proves that a thread works."""
         try:
             answer = sock.recv(4096)
             if answer[:1] == bytes((_ACCEPTED,)):
@@ -115,7 +115,7 @@ class ServerWatch:
         except BlockingIOError:
             return
         except OSError:
-            # A reset is an answer: whoever hangs closes nothing.
+            # A reset is an answer: a hanging process closes nothing.
             pass
         self.close()
         self._silences, self._at = 0, now + PROBE_EVERY_S
@@ -131,7 +131,7 @@ def _item(kind: int, value: bytes) -> bytes:
 
 
 def _client_hello() -> bytes:
-    # Megabytes that only those pay for who use TLS.
+    # Imported here, because it takes megabytes that only TLS needs.
     import ssl
 
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -22,7 +22,7 @@ class Relay:
         self._pid: int | None = None
 
     def pass_on(self, child: Child, request: Frame, reply: Reply) -> None:
-        """Let the process carry out a command; its result is the answer."""
+        """Pass a command to the process; its result is the answer."""
         self._number += 1
         if not child.say({**request, "kind": "command", "id": self._number}):
             reply({"error": f"the {child.role.name} does not run just now; try again when `status` shows RUNNING"})
@@ -31,7 +31,7 @@ class Relay:
         self._pid = child.pid
 
     def deliver(self, child: Child) -> list[Frame]:
-        """Give the results to those who wait; gives the commands that were carried out."""
+        """Answer the waiting requests with their results; return the commands that were carried out."""
         done = []
         for result in child.take_results():
             number = result.get("id")
@@ -41,7 +41,7 @@ class Relay:
             reply({name: result[name] for name in ("text", "error") if name in result})
             if "error" not in result:
                 done.append(request)
-        # Its successor may have been started already.
+        # The next incarnation may have been started already.
         if self._waiting and child.pid != self._pid:
             for _, reply in self._waiting.values():
                 reply({"error": f"the {child.role.name} ended meanwhile; look at what came of it, and try again"})

@@ -1,4 +1,4 @@
-"""Which children a configuration calls for. Pure: settings and sockets in, roles out."""
+"""Decides which children a configuration needs. Pure: settings and sockets in, roles out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SERVICE_RETRY_CAP_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What a child is to be. Two equal roles need no restart between them.
+    """What a child runs, and how. If the new role equals the old one, the child needs no restart.
 
     Attributes:
         role: `writer`, `mwl-scp`, `web` or `source`.
@@ -30,9 +30,9 @@ class Role:
         secrets: Values that its log must not show.
         retry_cap_s: Longest delay before a restart.
         sync_interval_s: Of a source: how often it fetches.
-        max_memory_mb: Over this it is recycled.
-        max_restarts: After so many a remark is made.
-        plugin: Whose code runs in it, and from which file, for the log.
+        max_memory_mb: Above this the supervisor restarts it.
+        max_restarts: After so many restarts the supervisor logs a remark.
+        plugin: The plugin whose code runs in it, and the plugin's file, for the log.
     """
 
     role: str
@@ -49,7 +49,7 @@ class Role:
 
     @property
     def name(self) -> str:
-        """How operators call it."""
+        """The name that operators use."""
         return self.source or self.role
 
 
@@ -110,12 +110,12 @@ def plan_roles(
 
 
 def _admit_probe(dicom: DicomSettings, title: str) -> DicomSettings:
-    """Let the supervisor ask, whoever else may."""
+    """Admit the supervisor's own probe, whichever scanners are admitted."""
     titles = (*dicom.allowed_aet, title) if dicom.allowed_aet else ()
     hosts = dicom.allowed_hosts
     if hosts:
         with contextlib.suppress(ValueError):
-            # Bound to one address of this machine, the server sees us come from there.
+            # A server that is bound to one address of this machine sees our connection come from that address.
             hosts = (*hosts, str(ipaddress.ip_address(dicom.host)))
     return replace(dicom, allowed_aet=titles, allowed_hosts=hosts)
 
