@@ -132,8 +132,9 @@ def _is_reused(claim: Claim, item: Item) -> bool:
     """Whether a record without an ID of its own is a later exam that reuses the number of a completed one."""
     if item.values[STATUS] != COMPLETED or claim.record_key.startswith("id:"):
         return False
-    done_on = date.fromisoformat(str(item.values.get("exam_ended_on") or item.values[_DATE]))
-    return date.fromisoformat(claim.fields[_DATE]) > done_on + timedelta(days=KEPT_DAYS)
+    # A scanner's clock may be wrong: the exam is not earlier than the day for which it was booked.
+    done_on = max(str(item.values.get("exam_ended_on") or ""), str(item.values[_DATE]))
+    return date.fromisoformat(claim.fields[_DATE]) > date.fromisoformat(done_on) + timedelta(days=KEPT_DAYS)
 
 
 def _given_values(item: Item, own: Sequence[Claim]) -> Description:

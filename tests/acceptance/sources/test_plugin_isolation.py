@@ -161,7 +161,9 @@ def test_rejections_of_any_size_pass(installation: Installation) -> None:
         ),
     )
     run_beside_a_good_source(installation)
-    wait_until(lambda: installation.runs("bad"), "its cycle")
+    # Nothing of it can be used, so the cycle is a failed one.
+    failed = "select rejected from sync_runs where data_source = 'bad' and error is not null"
+    assert wait_until(lambda: installation.rows(failed), "its cycle")[0] == (300,)
     assert installation.rows("select max(length(reason)) from rejected_entries")[0][0] < 10_000
 
 
