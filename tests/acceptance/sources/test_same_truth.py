@@ -11,7 +11,7 @@ from installation import Installation, csv_source, plugin_source, wait_until
 FILES = {
     "ris": "id,date,time,name,accession,protocol\nP1,2030-01-01,08:00,Name^P1,A1,\nP2,2030-01-01,09:00,Name^P2,,BRAIN\n",
     "bookings": "id,date,time,name,accession,protocol\nP1,2030-01-01,08:10,,A1,KNEE\nP3,2030-01-02,10:00,Name^P3,,\n",
-    "research": "id,date,time,name,accession,protocol\nP2,2030-01-01,09:05,Other^P2,,SPINE\nP9,2030-01-03,11:00,Name^P9,A1,\n",
+    "research": "id,date,time,name,accession,protocol\nP2,2030-01-01,09:05,Name^Other,,SPINE\nP9,2030-01-03,11:00,Name^P9,A1,\n",
 }
 MAPPING = {
     "id": "patient_id",
