@@ -249,7 +249,9 @@ class Installation:
     def runs(self, source: str) -> list[str]:
         """When the cycles of a source began, those without error."""
         query = "select started_at from sync_runs where data_source = ? and error is null order by id"
-        return [started_at for (started_at,) in self.rows(query, source)]
+        with suppress(sqlite3.OperationalError):
+            return [started_at for (started_at,) in self.rows(query, source)]
+        return []
 
     def find(self, findscu: str, *keys: str) -> list[dict[str, str]]:
         """Ask the worklist as a scanner does."""

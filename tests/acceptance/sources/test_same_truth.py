@@ -63,5 +63,4 @@ def _write(path: Path, text: str) -> None:
 
 
 def _has_synced(installation: Installation, name: str, times: int = 1) -> bool:
-    query = "SELECT COUNT(*) FROM sync_runs WHERE data_source = ? AND error IS NULL"
-    return bool(installation.rows(query, name)[0][0] >= times)
+    return len(installation.runs(name)) >= times
