@@ -1,4 +1,4 @@
-"""Counting what is answered, for `/metrics`: services that count, around services that answer.
+"""Wraps services so that their answers are counted for `/metrics`.
 
 Lives in the server process; called from association threads.
 """
@@ -19,13 +19,13 @@ def counting(
     tally: Tally,
     ring: Callable[[], None],
 ) -> Services:
-    """Count the reports that are answered; queries are counted where they are remembered.
+    """Wrap services so that answered reports are counted; `LastQueries` counts the queries.
 
     Args:
         query: Answers queries.
         report: Answers reports.
-        tally: Where it is counted.
-        ring: Says that there is something to tell the supervisor.
+        tally: Takes the counts.
+        ring: Wakes the main loop, which tells the supervisor.
     """
 
     def answer_query(exchange: FindExchange) -> None:

@@ -1,8 +1,8 @@
-"""What each scanner has asked last, for `pylantir explain --last`: in memory, for the titles that asked most recently.
+"""Keeps each scanner's last query in memory for `pylantir explain --last`, for the titles that asked most recently.
 
-Lives in the server process. Queries come in from association threads on their way to the service that answers them; the
-main loop gives what is known of one title, or an overview of all. What scanners ask for is patient data: it is neither
-stored nor logged. How many queries there were, and how long answering them took, is counted on the way.
+Lives in the server process. Association threads pass each query through here to the service that answers it; the main
+loop returns the last query of one title, or an overview of all. Queries contain patient data: they are neither stored
+nor logged. This module also counts the queries and the time that their answers took.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from pylantir.ipc.tally import Tally
 
 MAX_TITLES = 64
 MAX_IDENTIFIER_BYTES = 16 * 1024
-"""A longer identifier is not kept; no scanner's is."""
+"""A longer identifier is not kept; no scanner sends one."""
 
 
 class LastQueries:
     """The last query of each calling AE title."""
 
     def __init__(self, answer: Callable[[FindExchange], None], tally: Tally) -> None:
-        """Prepare to remember.
+        """Prepare to keep queries.
 
         Args:
             answer: The service that answers queries.
-            tally: Where they are counted.
+            tally: Takes the counts.
         """
         self._answer = answer
         self._tally = tally
@@ -42,7 +42,7 @@ class LastQueries:
         self._last: OrderedDict[str, dict[str, object]] = OrderedDict()
 
     def answer(self, exchange: FindExchange) -> None:
-        """Let a query be answered, and remember it."""
+        """Let the service answer a query, and keep it."""
         asked_at, began = datetime.datetime.now(datetime.UTC), time.monotonic()
         observed = _Observed(exchange)
         try:
@@ -59,13 +59,13 @@ class LastQueries:
                     self._last.popitem(last=False)
 
     def tell(self, title: object) -> str | None:
-        """Give what is known of a title's last query as JSON; None: it has not asked since the server started."""
+        """Return a title's last query as JSON; None: the title has not asked since the server started."""
         with self._lock:
             facts = self._last.get(title) if isinstance(title, str) else None
         return None if facts is None else json.dumps(facts)
 
     def tell_all(self) -> str:
-        """Give the last query of every title as JSON, without what it asked for."""
+        """Return the last query of every title as JSON, without its contents."""
         with self._lock:
             overview = {
                 title: {name: facts[name] for name in ("at", "address", "matches", "status")}
@@ -75,13 +75,13 @@ class LastQueries:
 
     @property
     def titles(self) -> list[str]:
-        """Who has asked, the last one at the end."""
+        """Return the titles that have asked, the most recent one last."""
         with self._lock:
             return list(self._last)
 
 
 class _Observed(FindExchange):
-    """A query whose answers are counted on their way."""
+    """A query that counts its answers."""
 
     def __init__(self, exchange: FindExchange) -> None:
         self.peer: Peer = exchange.peer

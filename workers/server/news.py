@@ -1,7 +1,7 @@
-"""What the server tells the supervisor for `status`: whether the worklist can be read, and what was refused.
+"""Tells the supervisor for `status` whether the server can read the worklist, and what it has refused.
 
-Lives in the server process. Association threads note, which rings a bell; the main loop tells, at a rate that no
-stranger sets.
+Lives in the server process. Association threads note changes and wake the main loop, which reports them at a limited
+rate that no peer can raise.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ class News:
         self._bell.setblocking(False)
 
     def fileno(self) -> int:
-        """The descriptor for a selector: readable when somebody has rung."""
+        """The descriptor for a selector: readable after `ring`."""
         return self._news.fileno()
 
     def ring(self) -> None:
-        """Say that there is something to tell. For any thread."""
+        """Wake the main loop, because there is something to report. For any thread."""
         # If the pipe is full, the loop is awake already.
         with suppress(BlockingIOError):
             self._bell.send(b"!")
 
     def notice(self) -> None:
-        """Take note that somebody has rung."""
+        """Take note of `ring`."""
         self._is_due = True
         with suppress(BlockingIOError):
             while self._news.recv(512):
                 pass
 
     def pause_s(self) -> float | None:
-        """Seconds until there is something to tell; None: nothing."""
+        """Seconds until the next report; None: there is nothing to report."""
         return max(0.0, self._told_at + TELL_EVERY_S - self._clock()) if self._is_due else None
 
     def tell(self, channel: Channel, refusals: Mapping[str, int], associations: int, tally: Tally) -> None:
-        """Report to the supervisor, if it is time to."""
+        """Report to the supervisor if it is time."""
         if self.pause_s() == 0:
             self._is_due, self._told_at = False, self._clock()
             verdict = self._certificate
@@ -77,7 +77,7 @@ class News:
             channel.report({**report, "tally": counted} if counted else report)
 
     def note_certificate(self, verdict: Verdict) -> None:
-        """Log what there is to say of the server's certificate when that changes, and let `status` show it."""
+        """Log the verdict on the server's certificate when it changes, and let `status` show it."""
         if verdict != self._certificate:
             self._certificate = verdict
             if verdict.text:
@@ -86,7 +86,7 @@ class News:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Notice whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
+        """Note whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
         try:
             yield
         except (SQLAlchemyError, StoreError) as error:

@@ -1,9 +1,9 @@
-"""Handing scanners' reports to the writer, from any thread of the server process.
+"""Passes scanners' reports to the writer, from any thread of the server process.
 
 In: requests from association threads, each of which waits for its answer. Out: frames on the server's one connection to
-the entry queue, driven by a thread of its own, so that it goes on while the main loop lets associations end. When the
-writer restarts, the same frame with the same id is sent again. Where there was no answer in time, nobody can tell
-whether the report was stored: the same report, sent again by the scanner, then gets the answer that was missed.
+the entry queue. A separate thread drives this connection, so that it still works while the main loop waits for
+associations to end. When the writer restarts, the client sends the same frame with the same id again. If no answer came
+in time, the report may or may not be stored: if the scanner sends the same report again, it gets the missed answer.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from workers.child.producer import WriterConnection
 from workers.child.threads import start_thread
 
 ACKNOWLEDGEMENT_GRACE_S = 1.0
-"""So long the COMMIT of a report that was ready at the last moment, and its answer, may take."""
+"""How long the COMMIT and the answer of a report may take that was ready at the last moment."""
 MAX_UNANSWERED = 64
-"""So many reports without an answer are remembered, the latest."""
+"""How many of the latest unanswered reports are remembered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +48,7 @@ class ReportClient:
 
     Args:
         address: The entry queue's socket.
-        hello: Who this process is, and its token.
+        hello: This process's identity and token.
         timeout_s: How long a report may wait for the writer.
         on_failure: Called in this client's own thread when an unexpected error ends it; `check` then raises it.
     """
@@ -76,11 +76,11 @@ class ReportClient:
         self._thread = start_thread(self._run, name="reports")
 
     def report(self, request: MppsRequest) -> MppsAnswer:
-        """Give a report to the writer and wait for its COMMIT. For any thread.
+        """Send a report to the writer and wait for its COMMIT. For any thread.
 
         Raises:
-            WriterUnavailable: There was no answer in time.
-            MppsRefused: The report is too large: a repeat would be as well.
+            WriterUnavailable: No answer came in time.
+            MppsRefused: The report is too large; sending it again would not help.
         """
         request = self._as_repeat(request)
         expires_at = time.monotonic() + self._timeout_s
@@ -101,7 +101,7 @@ class ReportClient:
         return MppsAnswer.from_json(waiting.answer)
 
     def _as_repeat(self, request: MppsRequest) -> MppsRequest:
-        """Give a report that got no answer before the id that it had then."""
+        """Give a repeated report the id of its first attempt, if that got no answer."""
         with self._unanswered_lock:
             earlier = self._unanswered.pop(_content_of(request), None) if self._unanswered else None
         return replace(request, repeats=earlier) if earlier else request
@@ -113,12 +113,12 @@ class ReportClient:
                 del self._unanswered[next(iter(self._unanswered))]
 
     def check(self) -> None:
-        """Raise what has ended the thread, if something has: without it no report would ever be answered again."""
+        """Raise the error that has ended the thread, if any: without the thread no report is ever answered again."""
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """End the connection; reports that still wait are answered with a failure at their timeout."""
+        """End the connection; waiting reports fail at their timeout."""
         self._closing = True
         self._wake()
         self._thread.join()
@@ -171,6 +171,6 @@ class ReportClient:
 
 
 def _content_of(request: MppsRequest) -> bytes:
-    """What a report says, whichever request it comes in."""
+    """Return the contents of a report, whichever request carries it."""
     said = json.dumps(replace(request, repeats="").as_json(), sort_keys=True).encode()
     return hashlib.sha256(said).digest()

@@ -1,8 +1,7 @@
-"""The worklist server's process: joins the DICOM side with the database, which it can only read.
+"""The worklist server's process: connects the DICOM side with the database, which it can only read.
 
 In: associations from the socket that the supervisor holds. Out: worklist items, and scanners' reports for the writer.
-Starts without a database and answers failure until there is one; a file that was replaced is noticed at the next
-query.
+It starts even without a database and answers failure until one exists; it notices a replaced file at the next query.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ from workers.server.report_client import ReportClient
 BEAT_EVERY_S = 5.0
 LOOK_AGAIN_AFTER_S = 0.05
 LOOK_AGAIN_CAP_S = 1.0
-"""How soon a database that could not be read is tried again, with or without a scanner's question; at a first start the
-writer is just making it."""
+"""How soon the server tries again to read a database, even without a query; at a first start the writer is just making
+it."""
 HANG_AFTER_S = 60.0
 ASSOCIATIONS_MAY_END_S = 2.0
 
@@ -51,7 +50,7 @@ def run(
     queue_address: str,
     listener: socket.socket,
 ) -> None:
-    """The body of the server process; returns when it was told to stop and the associations have ended."""
+    """Run the server process; return after an order to stop, when the associations have ended."""
     configure_dicom_libraries()
     engine = open_for_reading(db_url)
 
@@ -109,7 +108,7 @@ def run(
 
 
 def _obey(channel: Channel, last_queries: LastQueries) -> None:
-    """Answer what the supervisor passes on: who has asked what."""
+    """Answer commands from the supervisor about the scanners' last queries."""
     for message in channel.receive():
         if message.get("kind") == "command":
             if message.get("command") == "last-queries":

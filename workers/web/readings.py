@@ -1,4 +1,4 @@
-"""What the web application asks for, joined with the database and the supervisor.
+"""Answers the web application's requests from the database and the supervisor.
 
 Lives in the web process; called from its worker threads. The database is only read.
 """
@@ -27,12 +27,12 @@ _STATUS_TIMEOUT_S = 3.0
 
 
 def make_ports(engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest], MppsAnswer]) -> Ports:
-    """Join the application with the database, the supervisor, and the writer.
+    """Connect the application with the database, the supervisor and the writer.
 
     Args:
         engine: Opened for reading.
         runtime_dir: Where the supervisor's control socket is.
-        report: Gives a report to the writer.
+        report: Sends a report to the writer.
     """
 
     @contextmanager

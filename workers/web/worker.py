@@ -1,7 +1,7 @@
 """The web process: serves pages, DICOMweb and metrics on a socket that the supervisor holds.
 
 In: HTTP requests. Out: answers, and reports for the writer. uvicorn runs its event loop in a thread of its own, because
-the main thread hears the supervisor and gives signs of life, each of which proves that the event loop turns.
+the main thread listens to the supervisor and gives signs of life, each of which proves that the event loop runs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(
     runtime_dir: str,
     listener: socket.socket,
 ) -> None:
-    """The body of the web process; returns when it was told to stop and what it was answering is answered."""
+    """Run the web process; return after an order to stop, when all running requests are answered."""
     engine = open_for_reading(db_url)
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
@@ -121,7 +121,7 @@ class _Server:
         return self._thread.is_alive()
 
     def turns(self) -> bool:
-        """Ask the event loop for a sign of life; tells whether it has answered since the last question."""
+        """Ask the event loop for a sign of life; return whether it has answered since the last question."""
         if self._asked_at is not None:
             return False
         self._asked_at = time.monotonic()
@@ -129,7 +129,7 @@ class _Server:
         return True
 
     def drain(self) -> None:
-        """Take note of the bell."""
+        """Take note that the event loop has answered."""
         try:
             while self._bell.recv(512):
                 pass
@@ -137,7 +137,7 @@ class _Server:
             pass
 
     def end(self, within_s: float) -> None:
-        """Let it finish what it is answering, and end it."""
+        """Let uvicorn finish the running requests, then end it."""
         self._server.should_exit = True
         self._thread.join(within_s)
         self._server.force_exit = True

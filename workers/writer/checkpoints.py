@@ -23,7 +23,7 @@ class Checkpoints:
     """The thread that makes them; it begins with the first commits and does not keep a process alive.
 
     Args:
-        db_url: The database; nothing happens for another one than SQLite.
+        db_url: The database; if it is not SQLite, nothing happens.
     """
 
     def __init__(self, db_url: str) -> None:
@@ -57,7 +57,7 @@ class Checkpoints:
                 break
             # If something is wrong with the file, the writer's next COMMIT reports it.
             with suppress(sqlite3.Error):
-                # One connection for good: were the log removed, a new one would make another.
+                # Keep one connection: if the log is removed, a new connection would make another log.
                 connection = connection or sqlite3.connect(sqlite_uri(path, "rw"), uri=True)
                 # The log is opened by the first reading only.
                 connection.execute("PRAGMA user_version").fetchone()

@@ -30,14 +30,14 @@ from workers.writer.settings import WriterSettings
 PRUNE_EVERY_S = 24 * 3600.0
 PRUNE_AGAIN_S = 60.0
 LOOK_EVERY_S = 30.0
-"""How often the writer checks which items sources that are not enabled still give."""
+"""How often the writer checks which items still come from sources that are not enabled."""
 _DAY = re.compile(r"\d{8}", re.ASCII)
 
 logger = logging.getLogger(__name__)
 
 
 class Chores:
-    """Commands and whatever else is to be done between two frames.
+    """Commands and other work between two frames.
 
     Args:
         engine: The database, opened for writing.
@@ -45,7 +45,7 @@ class Chores:
         settings: What the writer needs of the configuration.
         frames: The sources' places in the writer.
         channel: To the supervisor.
-        note_trouble: Told when the database takes nothing.
+        note_trouble: Called when the database cannot be written.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Chores:
 
     @property
     def waiting(self) -> bool:
-        """Whether a portion of something is to be done."""
+        """Whether a portion of work is waiting."""
         return bool(self._steps)
 
     def carry_out(self, command: Frame) -> None:
-        """Carry out an operator's command; the command waits for the answer."""
+        """Carry out an operator's command, which waits for the answer."""
         number, before, dry_run = command.get("id"), command.get("before"), command.get("dry_run") is True
         if command.get("command") == "purge" and isinstance(before, str) and _DAY.fullmatch(before):
             self._steps.append((command, purge_items(self._engine, before, self._rules, dry_run=dry_run)))
@@ -99,7 +99,7 @@ class Chores:
             self._channel.answer(number, text=text)
 
     def go_on(self) -> None:
-        """Do the next portion of long work, and whatever is due now."""
+        """Do the next portion of long work, and other work that is due."""
         self._begin_pruning()
         if time.monotonic() >= self._look_at:
             self.tell_left_behind()
@@ -131,7 +131,7 @@ class Chores:
         self._steps.popleft()
 
     def tell_left_behind(self, *, warn: bool = False) -> None:
-        """Tell the supervisor what disabled sources, and those no longer configured, still give."""
+        """Tell the supervisor which items still come from sources that are disabled or no longer configured."""
         self._look_at = time.monotonic() + LOOK_EVERY_S
         try:
             with self._engine.connect() as connection:

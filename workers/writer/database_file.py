@@ -20,7 +20,7 @@ from pylantir.store.schema.engine import identity_of, side_files, sqlite_file
 from workers.supervisor.locks import FileLock
 
 RESCUE_S = 3.0
-"""How long readers may delay the rescue of what stands in a log that was removed; each of them takes milliseconds."""
+"""How long readers may delay the rescue of a removed log's contents; each reader takes milliseconds."""
 _PAUSE_S = 0.05
 
 Identity = tuple[int, int]
@@ -42,11 +42,11 @@ class DatabaseFile:
         self._sides: tuple[Identity | None, ...] | None = None
 
     def claim(self) -> None:
-        """Make the folder and the file, and see that no other writer uses the file, whatever name it uses.
+        """Make the folder and the file, and make sure that no other writer uses the file, under whatever name.
 
         Raises:
-            AlreadyRunning: Another one does.
-            OSError: The folder or the file cannot be used just now.
+            AlreadyRunning: Another writer uses it.
+            OSError: The folder or the file cannot be used at present.
         """
         if self._path is None:
             return
@@ -55,7 +55,7 @@ class DatabaseFile:
             lock = FileLock(self._path.with_name(self._path.name + ".lock"))
             lock.acquire("another writer uses this database")
             self._name_lock = lock
-        # Elsewhere, this lock and those of SQLite itself are of one kind, and would shut readers out.
+        # On other systems this lock would conflict with SQLite's own locks and shut readers out.
         if sys.platform == "linux":
             self._lock_file(self._path)
 
@@ -69,8 +69,8 @@ class DatabaseFile:
         """Check that commits go into the files that other processes see.
 
         Raises:
-            StoreError: One was removed or replaced: our successor opens what is there. What stood in a write-ahead log
-                that has no name any more is in the database file by then.
+            StoreError: A file was removed or replaced; the next writer opens the present files. If the write-ahead log
+                was removed, its contents have been moved into the database file before.
         """
         if self._path is None:
             return
@@ -85,11 +85,11 @@ class DatabaseFile:
             raise StoreError("the database's -wal or -shm file was removed or replaced; the database is opened anew")
 
     def forget_sides(self) -> None:
-        """The connections are about to be closed: SQLite may make new side files at the next transaction."""
+        """Forget the side files before the connections are closed: SQLite may make new ones at the next transaction."""
         self._sides = None
 
     def release(self) -> None:
-        """Let go, after the last connection was closed: closing a descriptor ends all of SQLite's locks on the file."""
+        """Release the file after the last connection has closed: closing a descriptor ends all SQLite locks on it."""
         if self._file_lock is not None:
             os.close(self._file_lock)
             self._file_lock = None
@@ -112,13 +112,13 @@ class DatabaseFile:
             msg = f"another writer uses this database: the file {path} is locked, perhaps under another name"
             raise AlreadyRunning(msg) from None
         except OSError:
-            # A file system without such locks: the lock file beside has to do.
+            # A file system without such locks: the lock file beside it must suffice.
             os.close(fd)
             return
         self._file_lock = fd
 
     def _rescue(self) -> None:
-        """Move what is committed from the open log into the database file."""
+        """Move the committed data from the open log into the database file."""
         deadline = time.monotonic() + RESCUE_S
         while True:
             try:

@@ -107,7 +107,7 @@ def _finish(ingest: SourceIngest, end: CycleEnd) -> CycleResult:
     """Close a cycle; one whose end cannot be worked out is closed as failed."""
     try:
         return _result_of(ingest.finish_cycle(end), end.error)
-    # What was fetched decides what is worked out here: the failure is this cycle's alone.
+    # The calculation depends on the fetched records, so only this cycle fails.
     except Exception as failure:
         if is_passing(failure):
             raise

@@ -17,20 +17,20 @@ from pylantir.store.schema.engine import identity_of, side_files, sqlite_uri
 from workers.child.threads import start_thread
 
 PAUSE_S = 10.0
-"""Between two turns, at least."""
+"""The shortest pause between two turns."""
 TURN_S = 0.1
-"""When so much time was spent on small tables, the others wait for the next turn."""
+"""After so much time for small tables, the other tables wait for the next turn."""
 _SHARE = 100
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class IntegrityCheck:
-    """The thread that looks.
+    """The thread that checks.
 
     Args:
         path: The database file.
-        tell: Hears what is broken, once for each thing.
+        tell: Called once for each damage found.
         pause_s: Between two turns.
     """
 
@@ -55,15 +55,15 @@ class IntegrityCheck:
             try:
                 self._look(began + TURN_S)
             except sqlite3.Error as error:
-                # A lock, or no file: the writer itself says so.
+                # The file is locked or missing: the writer itself reports that.
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
                     self._note(str(error))
             pause_s = max(self._pause_s, _SHARE * (time.monotonic() - began))
 
     def _look(self, until: float) -> None:
-        """Look at the next tables, with a new connection: an old one would see what it has in memory."""
+        """Check the next tables with a new connection: an old one would read its own cache instead of the file."""
         if not all(map(identity_of, side_files(self._path))):
-            # Somebody has removed one: the writer is about to notice, and we must not make another.
+            # Somebody has removed a file: the writer will notice soon, and we must not make a new one.
             return
         with closing(sqlite3.connect(sqlite_uri(self._path, "ro"), uri=True)) as connection:
             connection.set_progress_handler(self._ending.is_set, 100_000)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class HasFileno(Protocol):
-    """Whatever a selector can look after."""
+    """Anything that a selector can watch."""
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -54,10 +54,10 @@ def make_token(key: bytes, role: str, source: str | None, generation: int) -> st
 
 @dataclass(slots=True, eq=False)
 class Producer:
-    """One connection, and who is behind it once it has said so.
+    """One connection, and the producer behind it once it has identified itself.
 
     Attributes:
-        waiting: Frames that have come and are not done with.
+        waiting: Frames that have come and are not finished.
         tries: How often the first of them has failed by itself.
         held_until: Before this moment (monotonic seconds) it is not tried again; others go on meanwhile.
     """
@@ -73,7 +73,7 @@ class Producer:
 
     @property
     def label(self) -> str:
-        """Who it is, for the log."""
+        """The producer's name for the log."""
         return f"source {self.source}" if self.source else (self.role or "stranger")
 
     def answer(self, value: Mapping[str, object]) -> None:
@@ -90,7 +90,7 @@ class EntryQueue:
     Args:
         listener: The socket that the supervisor holds: connections wait in it while a writer restarts.
         key: This run's key.
-        greet: Makes the welcome for a producer that has proved who it is; None: it is to come again later.
+        greet: Makes the welcome for a producer that has proved its identity; None: it must connect again later.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class EntryQueue:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def watch(self, fileobj: HasFileno, callback: Callable[[], None]) -> None:
-        """Let `wait` look after another descriptor as well."""
+        """Let `wait` watch another descriptor as well."""
         self._selector.register(fileobj, selectors.EVENT_READ, callback)
 
     def wait(self, timeout_s: float | None) -> None:
-        """Do whatever input and output is possible now; wait for some at most `timeout_s` seconds."""
+        """Do all input and output that is possible now; wait at most `timeout_s` seconds for some."""
         if self._accept_again_at is not None and time.monotonic() >= self._accept_again_at:
             self._accept_again_at = None
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -131,7 +131,7 @@ class EntryQueue:
             self._settle(producer)
 
     def take(self) -> tuple[Producer, Frame] | None:
-        """The next frame: a scanner's first, as it waits for its answer, then from each source in turn; else None."""
+        """Return the next frame or None: scanners' reports first, because a scanner waits; then each source in turn."""
         for producer in self._producers:
             if producer.role in {"mwl-scp", "web"} and producer.waiting:
                 return producer, producer.waiting[0]
@@ -148,7 +148,7 @@ class EntryQueue:
         return min((one.held_until for one in self._producers if one.waiting and one.tries), default=None)
 
     def finish(self, producer: Producer) -> None:
-        """The frame that `take` gave is done with; without this it is given again."""
+        """Mark the frame from `take` as finished; otherwise `take` returns it again."""
         if producer.waiting:
             producer.waiting.popleft()
         producer.tries, producer.held_until = 0, 0.0
@@ -156,7 +156,7 @@ class EntryQueue:
 
     @property
     def depth(self) -> int:
-        """Frames that wait."""
+        """The number of waiting frames."""
         return sum(len(producer.waiting) for producer in self._producers)
 
     def drop(self, producer: Producer, reason: str) -> None:
@@ -183,7 +183,7 @@ class EntryQueue:
             return
         strangers = [producer for producer in self._producers if producer.role is None]
         if len(strangers) >= MAX_STRANGERS:
-            # The one that has been silent for longest: a true producer says at once who it is.
+            # Drop the one that has been silent for longest: a genuine producer identifies itself at once.
             self._drop(min(strangers, key=lambda one: one.opened_at), "too many connections that say nothing")
         producer = Producer(FrameSocket(sock, limit=_HELLO_BYTES), time.monotonic())
         self._producers.append(producer)
@@ -204,7 +204,7 @@ class EntryQueue:
             self._drop(producer, str(error))
 
     def _introduce(self, producer: Producer, hello: Frame) -> None:
-        """Check who a connection says that it is; a newer incarnation closes the older one and what it still held."""
+        """Check a connection's identity; a newer incarnation closes the older one and drops its waiting frames."""
         role, source, generation = hello.get("role"), hello.get("source"), hello.get("generation")
         token = hello.get("token")
         if (
@@ -237,7 +237,7 @@ class EntryQueue:
             producer.answer(welcome)
 
     def _settle(self, producer: Producer) -> None:
-        """Watch for what the connection needs now: no reading beyond the window, no writing without anything to say."""
+        """Set the events to watch for: reading while the window is not full, writing while bytes wait."""
         if producer not in self._producers:
             return
         if producer.frames.closed and not producer.waiting:

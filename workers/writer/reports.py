@@ -1,8 +1,8 @@
-"""Scanners' reports on their way through the entry queue: the frame, and what the writer does with it.
+"""Scanners' reports in the entry queue: the frame, and how the writer stores it.
 
-A report waits no longer than the scanner does: one that has expired is not stored any more, because the scanner was
-told that it failed. One that was stored before the writer died is answered whenever it comes. The monotonic clock is
-the machine's, so both processes read the same one.
+A report waits no longer than the scanner does: the writer does not store an expired report, because the scanner was
+told that it failed. If the writer had stored it before it died, the repeated report is answered at any time. The
+monotonic clock is the machine's, so both processes read the same one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def commit_report(engine: Engine, frame: Frame, rules: Rules, *, strict: bool) -> Frame:
-    """Take in one report, and make the acknowledgement that carries its answer.
+    """Store one report, and return the acknowledgement that carries its answer.
 
     Raises:
         ProtocolError: The frame is no report.
-        sqlalchemy.exc.SQLAlchemyError, OSError: It could not be stored just now; the same frame may be given again.
+        sqlalchemy.exc.SQLAlchemyError, OSError: It cannot be stored at present; the caller may try the frame again.
     """
     request, expires_at = _read(frame)
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""What the writer needs of the configuration; a module of its own, so that the supervisor spares SQLAlchemy."""
+"""The writer's part of the configuration; a separate module, so that the supervisor need not import SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pylantir.settings import RetentionSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterSettings:
-    """What crosses to the writer.
+    """The settings that the supervisor passes to the writer.
 
     Attributes:
         db_url: SQLAlchemy URL of the database.
         ranks: Enabled source -> its place in the order of priority, 0 first.
         match_on: Fields by which records of two sources are recognised as one step.
         max_minutes: Longest difference of start times under that rule.
-        max_minutes_touched: The same from an exam that a scanner has reported on.
-        keep_missing: Sources whose missing records stay.
+        max_minutes_touched: The same for an exam that a scanner has reported on.
+        keep_missing: Sources whose missing records are kept.
         seldom: Sources that are fetched less often than every `removal.SELDOM_S` seconds.
         retention: How long history is kept.
-        mpps_strict: Whether a scanner's report has to be complete.
+        mpps_strict: Whether a scanner's report must be complete.
         key: This run's key for the producers' tokens.
     """
 

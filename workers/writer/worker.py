@@ -35,13 +35,13 @@ from workers.writer.settings import WriterSettings
 
 BEAT_EVERY_S = 4.0
 BUSY_BEAT_EVERY_S = 1.0
-"""Signs of life come from work: after a frame, if the last one is so long ago."""
+"""The work itself gives the signs of life: after a frame, if the last sign is so long ago."""
 DRAIN_S = 2.0
-"""So long frames that wait are still committed after the order to end."""
+"""How long after the order to end the writer still commits waiting frames."""
 HANG_AFTER_S = 300.0
-"""The longest transaction: the end of a snapshot that removes very many records."""
+"""The time of the longest transaction: the end of a snapshot that removes very many records."""
 UPGRADE_MAY_TAKE_S = 3600.0
-"""Copying a large file of an earlier version, and deciding anew about everything in it."""
+"""The time to copy a large file of an earlier version and to decide again about all its records."""
 _RETRY_CAP_S = 5.0
 _FRAME_RETRY_S = 0.25
 
@@ -55,7 +55,7 @@ def run(context: Context, settings: WriterSettings, listener: socket.socket) -> 
 
 
 class Writer:
-    """Commits what the entry queue brings."""
+    """Commits the frames from the entry queue."""
 
     def __init__(self, context: Context, settings: WriterSettings, listener: socket.socket) -> None:
         self._context = context
@@ -75,7 +75,7 @@ class Writer:
         self._integrity: IntegrityCheck | None = None
 
     def run(self) -> None:
-        """Open the database, however long that takes, and serve until told to stop."""
+        """Open the database, however long that takes, and serve until an order to stop."""
         self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
         self._file = DatabaseFile(self._engine)
         self._frames = FrameIntake(self._engine, self._settings, self._rules)
@@ -142,7 +142,7 @@ class Writer:
                 self._take_in(queue, *taken)
                 queue.wait(0)
                 self._give_sign(queue)
-            # What is not committed by then is not acknowledged either: producers send it again to our successor.
+            # Uncommitted frames are not acknowledged: producers send them again to the next writer.
             if self._must_end() and (queue.depth == 0 or self._trouble or (end_at and time.monotonic() >= end_at)):
                 return
 
@@ -162,7 +162,7 @@ class Writer:
             raise
 
     def _note_damage(self, what: str) -> None:
-        """Tell what the integrity check has found; a thread's call."""
+        """Report damage that the integrity check has found; called from its thread."""
         self._damage = f"the database file is damaged: {what}; put a backup in its place while there is one"
         logger.error("%s", self._damage)
         self._context.channel.report({"database": self._damage})
@@ -177,7 +177,7 @@ class Writer:
         elif retry_at is not None:
             queue.wait(max(0.0, min(retry_at - now, BEAT_EVERY_S)))
         else:
-            # Frames may have come while the database was being prepared. A depth that was not told yet is told soon.
+            # Frames may have come while the database was being prepared. A depth not reported yet is reported soon.
             is_told = queue.depth == self._told_depth
             queue.wait(0 if queue.depth or self._chores.waiting else BEAT_EVERY_S if is_told else BUSY_BEAT_EVERY_S)
 
@@ -190,7 +190,7 @@ class Writer:
             answer = self._frames.commit(producer, frame)
         except ProtocolError as error:
             queue.drop(producer, str(error))
-        # A producer's frame: what it brings about must not stop what others send.
+        # A failure that one producer's frame causes must not stop the frames of the others.
         except Exception as error:  # noqa: BLE001
             if is_passing(error):
                 self._note_trouble(error)
@@ -198,15 +198,15 @@ class Writer:
                 self._note_failure(queue, producer, frame, error)
         else:
             self._note_recovery()
-            # Only now: what is acknowledged is committed.
+            # Acknowledge only now, after the commit.
             producer.answer(answer)
             queue.finish(producer)
             self._checkpoints.note_commit()
 
     def _note_failure(self, queue: EntryQueue, producer: Producer, frame: Frame, error: Exception) -> None:
-        """Try a frame that fails by itself a few times, while others go on; then its cycle has failed."""
+        """Retry a frame that itself causes a failure a few times, while others go on; then let its cycle fail."""
         producer.tries += 1
-        # The message may quote a patient: the frames alone are told.
+        # The message may quote a patient: log only the stack frames.
         logger.error("a frame of %s cannot be stored, attempt %d of %d: %s\n%s",
                      producer.label, producer.tries, MAX_TRIES, describe_failure(error), frames_of(error))  # fmt: skip
         if producer.tries < MAX_TRIES:
@@ -216,7 +216,7 @@ class Writer:
         queue.finish(producer)
 
     def _greet(self, producer: Producer) -> Mapping[str, object] | None:
-        """Tell a source where it stands; None: the database cannot say so just now."""
+        """Make a source's welcome with its last success; None: the database cannot be read at present."""
         if not self._is_prepared:
             return None
         last_success = None
@@ -234,13 +234,13 @@ class Writer:
                 self._chores.carry_out(message)
 
     def _note_trouble(self, error: Exception) -> None:
-        """Remember that the database takes nothing; said once in the log, shown in `status` until it is over."""
+        """Note that the database cannot be written; log it once, and show it in `status` until it is over."""
         what = describe_failure(error)
         if what != self._trouble:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._context.channel.report({"database": what})
         self._trouble = what
-        # A file that is mended in its place is to be looked at afresh.
+        # A file that was repaired in its place must be checked again.
         self._file.forget_sides()
         self._engine.dispose()
         self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
@@ -255,7 +255,7 @@ class Writer:
 
 
 def _checkpoint(engine: Engine) -> None:
-    """Move the write-ahead log into the database file, so that a copy of the file alone is whole."""
+    """Move the write-ahead log into the database file, so that a copy of the file alone is complete."""
     if engine.dialect.name == "sqlite":
         with suppress(SQLAlchemyError), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
