@@ -81,7 +81,7 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS_1_2_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # An encrypted key fails, instead of asking somebody at a terminal who is not there.
+    # An encrypted key fails, instead of asking for a password at a terminal where nobody is.
     context.load_cert_chain(settings.certificate, settings.key, password="")
     if settings.ca is not None:
         context.load_verify_locations(settings.ca)

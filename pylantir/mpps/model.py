@@ -126,8 +126,8 @@ class MppsAnswer:
         comment: At most 64 characters, without patient data.
         tags: The attributes at fault.
         sop_instance_uid: The instance; made by us where the scanner gave none.
-        forgiven: Keywords of what was missing and is not insisted on.
-        remarks: What else was accepted though it is not as it should be, in words, without patient data.
+        forgiven: Keywords of the missing attributes that Pylantir does not insist on.
+        remarks: Other faults that were accepted, in words, without patient data.
     """
 
     status: int

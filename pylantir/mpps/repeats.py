@@ -1,7 +1,7 @@
 """What an N-SET says again of what was created: the lenient reading. Pure.
 
-A modification list and the stored attributes come in. What is said in another spelling is no change, an empty value
-takes nothing away, what was empty is filled, and only another patient or another study is refused.
+A modification list and the stored attributes come in. Another spelling is no change, an empty value deletes nothing,
+a new value fills an empty attribute, and only another patient or another study is refused.
 """
 
 from __future__ import annotations

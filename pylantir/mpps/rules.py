@@ -46,7 +46,7 @@ _UID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _NUMBERS_AND_DOTS = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 _VITAL = frozenset({STEP_SEQUENCE, PATIENT_ID, STUDY_UID, STEP_ID, ACCESSION_NUMBER, STATUS})
-"""What a wrong patient or a lost exam depends on: what cannot be understood there is never left out."""
+"""An error in these could mean a wrong patient or a lost exam: an unreadable value in them is never left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +209,7 @@ class _Lack:
 
 
 def _lacks(attributes: Attributes, required: Mapping[str, tuple[str, int]]) -> list[_Lack]:
-    """What the standard requires and is not there."""
+    """List the attributes that the standard requires and the report lacks."""
     return [
         _Lack(tag, name, tag in attributes)
         for tag, (name, required_type) in required.items()

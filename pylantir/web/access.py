@@ -25,9 +25,9 @@ NOBODY = "web"
 SESSION_S = 12 * 3600.0
 MAX_SESSIONS = 1000
 TRIES = 5
-"""So many wrong passwords of one user in a row are answered at once."""
+"""How many wrong passwords of one user in a row are answered at once."""
 LOCKED_S = 30.0
-"""After them the user's logins are refused for so long; each further wrong one begins it anew."""
+"""How long the user's logins are refused after that; each further wrong password restarts the wait."""
 MAX_REMEMBERED_USERS = 1000
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 
@@ -63,7 +63,7 @@ class Gate:
         self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._lock = threading.Lock()
-        # Somebody who guesses names is to wait as long as somebody who guesses passwords.
+        # An unknown user name takes as long to refuse as a wrong password.
         self._nobodys_password = next(iter(settings.users.values()), secrets.token_urlsafe())
 
     def log_in(self, user: str, password: str) -> str | Locked | None:
@@ -90,7 +90,7 @@ class Gate:
         return user if user and self._clock() < expires_at else None
 
     def user_of_header(self, authorization: str) -> str | Locked | None:
-        """Who a program says that it is, by Basic or Bearer, if that is true."""
+        """The user that a program names by Basic or Bearer, if its password or token is right."""
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() == "bearer":
             given = value.strip().encode("utf-8", "replace")

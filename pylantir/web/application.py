@@ -37,9 +37,9 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_FORM_BYTES = 64 * 1024
 _PAGES = Path(__file__).parent / "pages"
 _OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
-"""What is answered without a login."""
+"""Paths that are answered without a login."""
 _PROGRAM_PATHS = ("/dicomweb/", "/metrics")
-"""What is asked by programs: they get 401 instead of the login page, and sessions do not count."""
+"""Paths for programs: they get 401 instead of the login page, and sessions do not count."""
 
 logger = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -91,7 +91,7 @@ def make_application(site: Site, ports: Ports, *, today: Callable[[], datetime.d
 
 
 class _Guard:
-    """Before everything else: who asks, from where; behind it: what every answer says to a browser."""
+    """Checks who asks and from where before any page runs, and adds the security headers to every answer."""
 
     def __init__(self, application: ASGIApp, site: Site, gate: Gate) -> None:
         self._application = application
@@ -127,7 +127,7 @@ class _Guard:
                 )
 
     def _judge(self, request: Request) -> Response | None:
-        """Who asks goes into the request's state; an answer is a refusal."""
+        """Put the user into the request's state, or return a refusal."""
         path = request.url.path
         request.state.user, request.state.has_session = NOBODY, False
         if self._only_own_host and not is_own_host(request.headers.get("host", "")):
@@ -344,7 +344,7 @@ async def _read(request: Request, most: int) -> bytes:
 
 
 def _own_path(target: str) -> str:
-    """A path of this application: whoever logs in is not sent elsewhere."""
+    """Accept only a path of this application, so that a login never redirects to another site."""
     is_ours = target.startswith("/") and not target.startswith("//") and "\\" not in target and target.isprintable()
     return target if is_ours else "/"
 

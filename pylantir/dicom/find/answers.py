@@ -76,7 +76,7 @@ class QueryService:
         logger.info("query from %s: %d matches, %s, %.0f ms", exchange.caller, answering.sent, outcome, elapsed_ms)
 
     def _tell_unfit(self, caller: str, unfit: Mapping[str, list[object]]) -> None:
-        """Warn of items that a scanner does not get; a scanner that asks every minute is told of once."""
+        """Warn of items that a scanner does not get; once only for a scanner that asks every minute."""
         for field, items in unfit.items():
             if self._told.get((caller, field)) == items:
                 continue
@@ -103,7 +103,7 @@ class _Answering:
         self._losses: dict[Loss, list[object]] = {}
 
     def run(self, find: Find) -> Ending | None:
-        """Send the matches; gives what is to be said at the end, None if nobody is left to hear it."""
+        """Send the matches; return the last response, or None if the peer has gone."""
         caller = self._exchange.caller
         try:
             return self._send_matches(parse_query(_decoded(self._exchange)), find)

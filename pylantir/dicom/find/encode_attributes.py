@@ -28,7 +28,7 @@ _EXACT = frozenset(
     | {"IssuerOfPatientID", "PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"}
     | {"ServiceEpisodeID", "MedicalRecordLocator", "ContainerIdentifier", "LocalNamespaceEntityID", "UniversalEntityID"}
 )
-"""Codes and identifiers: another spelling would be another one, so what does not fit is left out."""
+"""Codes and identifiers: another spelling would be another code, so a value that does not fit is left out."""
 _CODES = ("CodeValue", "LongCodeValue")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _CONTROLS_IN_LONG_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]+")
@@ -141,6 +141,6 @@ class ItemsElement:
         asked = {part.keyword: part for part in self._parts}
         required = [name for name, part in self._target.parts.items() if part.required]
         if self._target.kind == "code" and asked.keys() & set(_CODES):
-            # A code whose value the scanner has not asked for would be none.
+            # Without its value, which the scanner has not asked for, the item would not be a code.
             required += [name for name in _CODES if item.get(name) and name in asked] or ["no code"]
         return all(item.get(name) and (name not in asked or asked[name].holds(item[name])) for name in required)

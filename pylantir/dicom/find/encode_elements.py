@@ -186,7 +186,7 @@ class Value(dict[object, bytes]):
         return written
 
     def _beyond_ascii(self, stored: object, text: str) -> bytes:
-        """Write what is not plain: without what nobody sees, and in the scanner's character set."""
+        """Write a text that is not plain, without invisible characters, in the scanner's character set."""
         if self._is_identifier:
             # It fits, or the row would have been left out.
             data = self._charset.encode_exactly(text) if self._charset else text.encode()
@@ -201,7 +201,7 @@ class Value(dict[object, bytes]):
 
 
 class Number(Value):
-    """An attribute of VR US; what is stored and no such number is no value."""
+    """An attribute of VR US; a stored value that is not such a number counts as no value."""
 
     def __missing__(self, stored: object) -> bytes:
         text = "" if stored is None else str(stored)

@@ -1,7 +1,7 @@
 """Writing worklist responses: rows of the worklist straight to the bytes of what a query asked for.
 
 Lives in the server process. A `ParsedQuery` is compiled once into a `ResponseEncoder`; batches of rows come in, encoded
-identifiers go out. What was not asked for is never in them; what was asked for always is, empty where unknown.
+identifiers go out. They hold every attribute that the query asked for, empty where unknown, and no other.
 
 Source: DICOM PS3.4 table K.6-1 (return key types), C.2.2.2 (what a response holds); PS3.3 C.12.1.1.2 (Specific
 Character Set).
@@ -84,7 +84,7 @@ class ResponseEncoder:
         return self._declared(bodies, columns, foreign)
 
     def _lacking(self, columns: Columns) -> dict[int, str]:
-        """Row number -> the first field that the row lacks and may not."""
+        """Row number -> the first required field that the row lacks."""
         lacking: dict[int, str] = {}
         for required in self._required:
             if not any(is_full(columns[name]) for name in required.fields):

@@ -124,7 +124,7 @@ class _Reading:
                 self.unsupported.append(int(tag))
                 requested.append(RequestedKey(tag=int(tag), vr=_unknown_vr(level, tag)))
             elif attribute.matching == "none" and attribute.vr != "SQ":
-                # What selects nothing need not be understood.
+                # A key that selects nothing need not be understood.
                 if not _is_universal(level, tag):
                     self.unsupported.append(int(tag))
                 requested.append(RequestedKey(tag=int(tag), vr=attribute.vr, attribute=attribute))
@@ -250,7 +250,7 @@ def _is_universal(level: Dataset, tag: BaseTag) -> bool:
 def _check_whole(level: Dataset, tag: BaseTag) -> None:
     raw = level.get_item(tag)
     if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
-        # pydicom takes what there is: half a patient ID may be somebody else's.
+        # pydicom accepts a value that is cut short, but half a patient ID may be another patient's.
         raise InvalidQuery(int(tag), "the element is cut short")
 
 

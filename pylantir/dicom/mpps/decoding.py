@@ -91,7 +91,7 @@ def read_attributes(data: bytes, *, explicit_vr: bool) -> Reading:
 
 
 _VITAL = frozenset({PATIENT_ID, STUDY_UID, ACCESSION_NUMBER, STATUS, STEP_SEQUENCE})
-"""Which patient, study or step is meant: what cannot be read there is not left out."""
+"""These say which patient, study or step is meant: an unreadable value in them is not left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def _value(vr: str, attribute: Mapping[str, Any], *, explicit_vr: bool) -> bytes
 
 
 def _packed(pack: Callable[[], bytes]) -> bytes:
-    """Pack numbers; what an older version stored and is none is nothing."""
+    """Pack numbers; a value that an older version stored and that is not a number becomes empty."""
     try:
         return pack()
     except (struct.error, ValueError, TypeError, OverflowError):

@@ -44,8 +44,8 @@ class DicomServer:
         Args:
             listener: Bound and listening. It becomes non-blocking, and is closed by `stop`; another process
                 that holds a copy goes on queueing connections.
-            settings: As whom to serve, and whom.
-            services: What answers. Called from association threads, several at once.
+            settings: The server's own AE title and the clients that it serves.
+            services: They answer the requests. Called from association threads, several at once.
             on_refusal: Called, from any thread, when `refusals` has changed.
 
         Raises:
@@ -80,7 +80,7 @@ class DicomServer:
         self._reception.serve()
 
     def pause_s(self) -> float | None:
-        """Seconds until `accept_pending` has something to do though nobody says anything; None: never."""
+        """Seconds until `accept_pending` has something to do even without network traffic; None: never."""
         return self._reception.pause_s()
 
     @property
@@ -119,7 +119,7 @@ class DicomServer:
         return self._associations
 
     def _decide(self, request: AssociationRequest, host: str, certificate: PeerCertificate | None) -> Place | Refusal:
-        """Decide on a request; whoever has to give way to it is told to."""
+        """Decide on a request, and ask the association that has to give way to it to abort."""
         associations = [association for association in self._alive() if not association.is_leaving]
         occupants = [
             Occupant(host=association.peer.host, is_known=association.is_known, idle_since=association.idle_since)
@@ -148,7 +148,7 @@ class DicomServer:
 
 
 def _abort(associations: list[Association]) -> None:
-    """Let them abort, or if they are busy with their peer, lose the connection."""
+    """Ask associations to abort; break the connection of those that are busy with their peer."""
     for association in associations:
         association.request_abort(Reason.STOPPING, "the server stops")
     for association in _still_alive(associations):
@@ -157,7 +157,7 @@ def _abort(associations: list[Association]) -> None:
 
 
 def _still_alive(associations: list[Association]) -> list[Association]:
-    """Wait a moment; gives those that have not ended by then."""
+    """Wait a moment, then return the associations that have not ended."""
     deadline = time.monotonic() + ABORT_TIMEOUT_S
     for association in associations:
         association.join(max(0.0, deadline - time.monotonic()))

@@ -31,7 +31,7 @@ _SHOWN_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """No.
+    """The association is refused.
 
     Attributes:
         reply: The PDU to send: A-ASSOCIATE-RJ or A-ABORT; nothing for one that broke off.
@@ -61,7 +61,7 @@ class Occupant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Yes.
+    """The association is admitted.
 
     Attributes:
         is_known: The request comes from a scanner with `host` in `modalities`.
@@ -85,7 +85,7 @@ class Admission:
         return not self._networks or _address(host).is_loopback or _is_in(host, self._networks)
 
     def is_home(self, host: str) -> bool:
-        """Whether a scanner of the configuration lives at this address."""
+        """Whether the configuration names a scanner with this address."""
         return any(_is_in(host, networks) for networks in self._homes.values())
 
     def announced_bytes(self, header: bytes) -> int | Refusal:
@@ -149,7 +149,7 @@ class Admission:
         return None
 
     def _check_certificate(self, calling: str, shown_one: PeerCertificate | None) -> Refusal | None:
-        """A title that is bound to certificates is for whoever shows one of them."""
+        """Refuse an AE title that is bound to certificates unless its sender has shown one of them."""
         profile = self._settings.profiles.get(calling)
         wanted = profile.certificates if profile else ()
         if not wanted or (shown_one and any(certificate.fits(shown_one) for certificate in wanted)):

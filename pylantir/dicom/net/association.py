@@ -50,7 +50,7 @@ from pylantir.errors import frames_of
 logger = logging.getLogger(__name__)
 
 SEND_FROM_BYTES = 64 * 1024
-"""So much is gathered before it is sent: many responses in one write, and memory that does not grow."""
+"""Responses are gathered up to this size, then sent in one write: few writes, and bounded memory."""
 PDUS_PER_LOOK = 32
 MAX_WAITING_MESSAGES = 16
 MAX_CANCELS = 10
@@ -67,7 +67,7 @@ class _PeerAborted(Exception):
 
 
 class _PeerFinished(ConnectionEnded):
-    """The peer will say no more. It may still listen: what it has asked for is answered until that fails."""
+    """The peer will send no more. It may still listen, so its requests are answered until sending fails."""
 
 
 class Association(threading.Thread):
@@ -278,7 +278,7 @@ class Association(threading.Thread):
         self._connection.send(data)
 
     def look(self, message_id: int) -> bool:
-        """Read what the peer has said meanwhile; gives whether it has cancelled this request."""
+        """Read what the peer has sent meanwhile; return whether it has cancelled this request."""
         with contextlib.suppress(_PeerFinished):
             for _ in range(PDUS_PER_LOOK):
                 if not self._attend(0):
@@ -287,7 +287,7 @@ class Association(threading.Thread):
 
 
 class _Exchange(FindExchange):
-    """A worklist query and the way back. What ends the association meanwhile is kept for when the service returns."""
+    """A worklist query and the way back. It keeps an error that ends the association until the service returns."""
 
     def __init__(self, association: Association, message: Message) -> None:
         self.peer = association.peer
@@ -320,7 +320,7 @@ class _Exchange(FindExchange):
         return self.failure is None
 
     def is_cancelled(self) -> bool:
-        """Look whether the peer has said anything meanwhile, and whether it was that."""
+        """Read what the peer has sent meanwhile; return whether it has cancelled this query."""
         try:
             return self.failure is None and self._association.look(self._message_id)
         except (ConnectionEnded, ProtocolError, _PeerAborted) as error:

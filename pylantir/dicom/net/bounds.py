@@ -1,6 +1,6 @@
 """How much decoding a data set would cost, counted on its bytes before anybody decodes it.
 
-Lives in the server process. Pure: encoded bytes come in, what is too much of them goes out. It reads headers only, and
+Lives in the server process. Pure: encoded bytes come in, the first excess goes out in words. It reads headers only, and
 stops at the first bound that is passed. What is malformed is left to the decoder, which says so.
 
 Source: DICOM PS3.5 7.1 (data elements), 7.5 (sequences and items).
@@ -130,7 +130,7 @@ class _Scan:
         return start
 
     def _try_items(self, start: int, end: int, depth: int) -> None:
-        """Walk over a value that may be a sequence; if it turns out to be none, its bytes are no harm."""
+        """Walk over a value that may be a sequence; if it turns out not to be one, it costs nothing to decode."""
         with contextlib.suppress(_Malformed):
             self._items(start, end, depth)
 

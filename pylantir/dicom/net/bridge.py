@@ -33,7 +33,7 @@ def configure_dicom_libraries() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    # What these libraries say of a failure would show a stranger's bytes; we say it in our own words.
+    # These libraries quote a stranger's bytes when they log a failure; Pylantir logs it in its own words.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\.")

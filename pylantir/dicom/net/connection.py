@@ -20,7 +20,7 @@ MAX_PDU_BYTES = 1024 * 1024
 PDU_TIMEOUT_S = 30.0
 """From the first byte of a PDU to its last, either way; when many are sent at once, of all of them."""
 LINGER_S = 1.0
-"""How long a peer may take to hang up after an A-ABORT, so that this arrives."""
+"""How long the server waits for a peer to hang up after an A-ABORT, so that the A-ABORT arrives."""
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -130,5 +130,5 @@ class Connection:
 
     def _shut(self, how: int) -> None:
         with contextlib.suppress(OSError, ValueError):
-            # That of an SSLSocket would take its encryption away as well.
+            # The shutdown of an SSLSocket would take its encryption away as well.
             socket.socket.shutdown(self._socket, how)

@@ -1,7 +1,7 @@
 """Assembles messages from their fragments, bounded in size, number and time.
 
-Lives in the server process, in the association's thread. Presentation data values come in, whole messages go out. What
-a peer sends beyond a bound is not kept in memory.
+Lives in the server process, in the association's thread. Presentation data values come in, whole messages go out. The
+assembler does not keep in memory what a peer sends beyond a bound.
 
 Source: DICOM PS3.7 6.3 (messages), PS3.8 E.1 (fragments).
 """
@@ -19,7 +19,7 @@ from pylantir.dicom.net.refusals import ProtocolError, Reason
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_COMMAND_BYTES = 64 * 1024
 MAX_IDENTIFIER_BYTES = 256 * 1024
-"""Of what a C-FIND asks for; a longer one is read to its end, not kept, and refused."""
+"""Longest identifier of a C-FIND; a longer one is read to its end, not kept, and refused."""
 MESSAGE_TIMEOUT_S = 60.0
 
 
@@ -82,7 +82,7 @@ class MessageAssembler:
         return MAX_IDENTIFIER_BYTES if self._command.operation is Operation.C_FIND else MAX_MESSAGE_BYTES
 
     def _is_ignored(self, context_id: int, control: int) -> bool:
-        """Whether it is a data set of a request that can have none and has been answered without."""
+        """Whether a fragment is the data set of a request that can have none and was answered without it."""
         if control & IS_COMMAND or self._started_at is not None or context_id != self._ignored_context:
             return False
         if control & IS_LAST:

@@ -110,7 +110,7 @@ def read_request(request: bytes) -> AssociationRequest:
         elif kind == _CONTEXT_RQ:
             contexts.append(_context(content))
         elif kind == _USER_INFORMATION:
-            # None of these decides anything: what is cut short is left out.
+            # None of these items affects the decision, so one that is cut short is left out.
             user |= dict(_items(content, forgiving=True))
     return AssociationRequest(
         called=_title(body[_CALLED]),

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 REQUEST_TIMEOUT_S = 10.0
 """From the connection to the end of the association request, the TLS handshake included."""
 LEAVE_TIMEOUT_S = 2.0
-"""How long somebody who was refused may take to hang up, so that the refusal arrives."""
+"""How long the server waits for a refused peer to hang up, so that the refusal arrives."""
 MAX_GUESTS = 128
 ACCEPTS_PER_TURN = 64
 NO_RESOURCES_PAUSE_S = 0.2
@@ -122,7 +122,7 @@ class Reception:
         return descriptor
 
     def pause_s(self) -> float | None:
-        """Seconds until `serve` has something to do though nobody says anything; None: never."""
+        """Seconds until `serve` has something to do even without network traffic; None: never."""
         deadlines = [guest.deadline for guest in self._guests.values()]
         if self._accept_again_at is not None:
             deadlines.append(self._accept_again_at)
@@ -169,7 +169,7 @@ class Reception:
             self._receive(connection, address, now)
 
     def _make_room(self, now: float) -> None:
-        """Let the oldest guest go, and look away from the listener for a moment: it would stay readable."""
+        """Close the oldest guest, and stop watching the listener for a moment, because it would stay readable."""
         nobody = Peer(host="anywhere")
         self._refusals.add(Reason.NO_PLACE, nobody, "not accepted: this process has no file descriptors left")
         if self._guests:
@@ -178,7 +178,7 @@ class Reception:
         self._accept_again_at = now + NO_RESOURCES_PAUSE_S
 
     def _send_one_away(self) -> None:
-        """Let the oldest guest go, one from a scanner's address only if there is nobody else."""
+        """Close the oldest guest; one from a scanner's address only if there is no other."""
         strangers = (guest for guest in self._guests.values() if not self._admission.is_home(guest.host))
         guest = next(strangers, next(iter(self._guests.values())))
         if guest.received and not guest.leaving:
@@ -227,7 +227,7 @@ class Reception:
         except ssl.SSLWantWriteError:
             self._selector.modify(guest.socket, selectors.EVENT_WRITE)
         except ssl.SSLError as error:
-            # Somebody who hangs up in a handshake is a health check.
+            # A peer that hangs up during the handshake is a health check.
             if not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 reason = getattr(error, "verify_message", "") or error.reason or "not understood"
                 self._refusals.add(Reason.TLS, guest.peer, f"TLS refused: {reason.lower().replace('_', ' ')}")
@@ -281,7 +281,7 @@ class Reception:
         self._hand_over(Arrival(connection=guest.socket, peer=peer, request=request, is_known=verdict.is_known))
 
     def _refuse(self, guest: _Guest, refusal: Refusal, now: float) -> None:
-        """Answer, and wait for the other side to hang up: closed at once, the answer might be lost."""
+        """Answer, and wait for the peer to hang up: if we closed at once, the answer might be lost."""
         self._refusals.add(refusal.reason, guest.peer, refusal.text)
         if not refusal.reply:
             self._dismiss(guest)

@@ -19,11 +19,11 @@ from typing import Any
 
 EVERY_S = 60.0
 MAX_REMEMBERED = 1024
-"""So many pairs of address and reason are kept; the one that was told longest ago is forgotten first."""
+"""How many pairs of address and reason are kept; the one that was logged longest ago is dropped first."""
 MAX_KINDS = 20
-"""So many different things that were wrong are told of one address and reason in a minute."""
+"""How many different mistakes are logged for one address and reason in a minute."""
 _GIVEN = re.compile(r"\"[^\"]*\"|'[^']*'|[0-9A-F]{8}|\d+")
-"""What a peer can put into a text: the same mistake with another value is the same mistake."""
+"""Matches the values that a peer can put into a text: the same mistake with another value counts as the same."""
 
 
 class Reason(enum.StrEnum):
@@ -123,7 +123,7 @@ class Refusals:
             self._tell((peer.host, reason, _GIVEN.sub("", text)), level, peer, text)
 
     def tolerate(self, peer: Peer, text: str) -> None:
-        """Log, at the same rate, what was wrong and was served nevertheless."""
+        """Log, at the same rate, a mistake in a request that was served nevertheless."""
         self._tell((peer.host, "tolerated", text), logging.WARNING, peer, text)
 
     def _tell(self, key: tuple[str, str, str], level: int, peer: Peer, text: str) -> None:
@@ -140,7 +140,7 @@ class Refusals:
             self._logger.log(level, "connection from %s: %s%s", peer, text, more)
 
     def _may_tell_more(self, host: str, reason: str, now: float) -> bool:
-        """Count what is told for the first time: whoever makes ever new mistakes does not fill the log."""
+        """Limit the mistakes that are logged for the first time: a peer with ever new ones cannot fill the log."""
         began_at, kinds = self._kinds.pop((host, reason), (now, 0))
         if now - began_at >= EVERY_S:
             began_at, kinds = now, 0

@@ -62,7 +62,7 @@ class FindExchange(Protocol):
         """Send pending responses."""
 
     def conclude(self, ending: Ending) -> bool:
-        """Send the last response; gives whether it could be sent."""
+        """Send the last response; return whether it could be sent."""
 
     def is_cancelled(self) -> bool:
         """Whether a C-CANCEL has come meanwhile."""

@@ -1,7 +1,7 @@
 """Writing text in the character set that a scanner reads.
 
-Lives in the server process. Text and the values of Specific Character Set come in, bytes go out, and whether they say
-all that the text said. What the set does not have is written in Latin letters; what cannot be, is a `?`, and said so.
+Lives in the server process. Text and the values of Specific Character Set come in; bytes go out, and what was lost of
+the text. A character that the set lacks is written in Latin letters, or else as a `?`, and the loss is reported.
 
 Source: DICOM PS3.5 6.1.2 (character repertoires, code extensions), 6.2.1 (person names), annexes H, I, K; PS3.3
 C.12.1.1.2 (Specific Character Set).
@@ -158,7 +158,7 @@ class CharacterSet:
         return self._bytes(text)
 
     def encode(self, text: str, vr: str) -> Encoded:
-        """Write one value that people read. What has something to say never ends up empty.
+        """Write one value that people read. A value that is not empty never becomes empty.
 
         Args:
             text: Without backslashes and control characters.
@@ -267,7 +267,7 @@ class CharacterSet:
 
 
 def _shortened(text: str, limit: int) -> str:
-    """Cut a text to its longest length between two words, and never behind a number: half of one is another one."""
+    """Cut a text between two words, and never after a number: half of a number is another number."""
     words = text[: limit - 1].rpartition(" ")[0].split(" ")
     while words and any(map(str.isdecimal, words[-1])):
         words.pop()

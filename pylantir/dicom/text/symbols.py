@@ -76,7 +76,7 @@ def spelled_out(run: str, before: str, after: str, *, in_name: bool) -> str | No
     """
     written = _written(run, before, in_name=in_name)
     if written and not run.isdecimal():
-        # Two numbers side by side would be another one.
+        # Two numbers side by side would read as another number.
         written = " " * (before.isnumeric() and written[0].isdigit()) + written
         written += " " * (after.isnumeric() and written[-1].isdigit())
     if written is None or not written.isascii() or "\\" in written:

@@ -32,7 +32,7 @@ from pylantir.web.dicomweb.queries import Search
 from pylantir.web.ports import Ports, Site
 
 ANY_STATION = "ANY"
-"""What a step that is planned for no station in particular says, where a scanner would read its own AE title."""
+"""Station AE title in a step that is planned for no station in particular; a scanner would read its own there."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 _NOT_AUTHORISED = 0x0124
@@ -62,7 +62,7 @@ def search_steps(site: Site, ports: Ports, user: str, search: Search, today: dat
     """Find the steps that a search matches, as this user may see them.
 
     Raises:
-        BadRequest: What a C-FIND would be answered 0xA900 for.
+        BadRequest: The search has a fault for which a C-FIND would be answered 0xA900.
         StoreError: The worklist cannot be read just now.
     """
     try:
