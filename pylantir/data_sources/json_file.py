@@ -49,7 +49,7 @@ class JsonPlugin(DataSourcePlugin):
         self._pages: HttpPages | None = None
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
-        """Check the form of the keys of `config`, and keep them; open nothing, ask nobody."""
+        """Check the form of the keys of `config`, and keep them; no file is opened and no server is asked."""
         options = Options(config, KEYS)
         problems = options.problems
         self._where = RecordsAt(
@@ -95,7 +95,7 @@ class JsonPlugin(DataSourcePlugin):
         return "JSON file" if self._access is None else "JSON over HTTP"
 
     def has_changed(self) -> bool:
-        """Say whether the watched file is another one than was last tried."""
+        """Say whether the watched file has changed since it was last tried."""
         return self._file is not None and self._file.has_changed()
 
     def _fetch_pages(
@@ -127,10 +127,10 @@ class JsonPlugin(DataSourcePlugin):
     def _read(
         self, text: io.TextIOWrapper, around: Surroundings, field_mapping: Mapping[str, Any], prefix: str
     ) -> Generator[Mapping[str, Any] | BadRecord, None, int]:
-        """Give the records of one document; refuse one that holds messages in their place.
+        """Give the records of one document; refuse a document that holds messages in their place.
 
         Returns:
-            A number by which the same records are known again; 0 for none.
+            A number by which the same records can be recognised; 0 if none was computed.
         """
         count = strangers = contents = 0
         first_stranger: BadRecord | None = None
@@ -172,7 +172,7 @@ class JsonPlugin(DataSourcePlugin):
 
 @contextlib.contextmanager
 def _told_as(unavailable: Any, raw: BinaryIO) -> Iterator[io.TextIOWrapper]:
-    """Open a document as text that can be read twice, and tell what is wrong with it as its place does."""
+    """Open a document as text that can be read twice, and report its errors in the words of its file or server."""
     encoding = skip_byte_order_mark(raw)
     text = io.TextIOWrapper(raw, encoding=encoding)
     try:
@@ -190,7 +190,7 @@ def _told_as(unavailable: Any, raw: BinaryIO) -> Iterator[io.TextIOWrapper]:
 
 
 def _read_access(options: Options, config: Mapping[str, Any]) -> HttpAccess:
-    """Read where the server is, and which headers it gets."""
+    """Read the server's address and the headers to send."""
     # Imported here: a source that reads a file needs no HTTP.
     from pylantir.data_sources.http_pages import HttpAccess, origin_of
 

@@ -1,4 +1,4 @@
-"""The `config` of a source, read key by key, with all that is wrong with it at once.
+"""Reads the `config` of a source key by key, and collects all problems.
 
 Lives in the configuration check and in source workers. In: the dictionary as it stands in the file; out: values of
 the right type, and `problems` in words. Reads neither files nor the network.
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Options:
-    """Reads one source's `config`; whatever is wrong ends up in `problems`."""
+    """Reads one source's `config`, and collects every problem in `problems`."""
 
     def __init__(self, config: Mapping[str, object], known: Sequence[str]) -> None:
-        """Note the keys that nobody reads; those that start with `_` are comments."""
+        """Report unknown keys as problems; keys that start with `_` are comments."""
         self._config = config
         self.problems = [_unknown_key(key, known) for key in config if key not in known and not key.startswith("_")]
 

@@ -1,4 +1,4 @@
-"""Which source types exist, and how to load one.
+"""Lists the source types, and loads a source's plugin.
 
 `discover` runs in the configuration check: in come plugin folders, out goes a `Catalogue`; plugin files are
 parsed, never run. `load_source` runs in the one process that needs a source's plugin, and imports it.
@@ -75,7 +75,7 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
     A file's folder is put at the end of the module search path: it can import helper modules beside it.
 
     Raises:
-        PluginError: The import, the class or its constructor is at fault; names plugin, file and cause.
+        PluginError: The import, the class or its constructor failed; the message names plugin, file and cause.
     """
     try:
         if plugin_type.path:
@@ -94,7 +94,7 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
 
 
 def load_source(source: SourceSettings) -> DataSourcePlugin:
-    """Load a source's plugin, and tell it what the source's own keys say about its records.
+    """Load a source's plugin, and pass it the source's keys that concern its records.
 
     Raises:
         PluginError: As `load_plugin`.

@@ -1,4 +1,4 @@
-"""A file that other programs write: whether it is complete, and whether it changed.
+"""Opens a file that other programs write, once it is complete, and notices changes to it.
 
 Lives in source workers, under the CSV and the JSON plugin. In: a path; out: an open file that nobody was writing
 to, or `SourceUnavailable` with what to do. Looks at size and modification time only: change notifications do not
@@ -33,21 +33,21 @@ class SourceFile:
     """One file of one source; remembers what was tried last."""
 
     def __init__(self, path: str, *, watched: bool) -> None:
-        """Take note of a file without touching it; a relative path starts at the working directory."""
+        """Remember a file's path without opening it; a relative path starts at the working directory."""
         self.path = os.path.abspath(os.path.expanduser(path))
         self._watched = watched
         self._last_tried: Signature | None = None
 
     def has_changed(self) -> bool:
-        """Say whether the file is another one than was last tried; always False if it is not to be watched.
+        """Say whether the file has changed since it was last tried; always False if it is not to be watched.
 
-        A file that could not be read counts as tried: nothing but a change makes another try worth its while.
+        A file that could not be read counts as tried: only a change can make another attempt succeed.
         """
         return self._watched and self._look() not in (None, self._last_tried)
 
     @contextlib.contextmanager
     def open_settled(self) -> Iterator[BinaryIO]:
-        """Open the file once it is at rest, and make sure in the end that it stayed so.
+        """Open the file once nobody writes to it, and check afterwards that it did not change meanwhile.
 
         Gives its contents unpacked, if it is a gzip file.
 
@@ -95,7 +95,7 @@ class SourceFile:
         """
         deadline = time.monotonic() + LONGEST_WAIT_S
         found = os.stat(self.path)
-        # Noted before the file is opened: one that is locked or not ours to read has not changed by that.
+        # Noted before the file is opened: failing to open a locked or unreadable file must count as a try.
         self._last_tried = _signature(found)
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
@@ -111,7 +111,7 @@ class SourceFile:
         return self.path
 
     def _unpacked(self, file: BinaryIO) -> BinaryIO:
-        """Give a stream of the file's text; refuse what cannot hold any."""
+        """Return a stream of the file's text; refuse a file that cannot hold text."""
         stream, head = file, file.read(HEAD_BYTES)
         file.seek(0)
         if head.startswith(GZIP):
@@ -125,7 +125,7 @@ class SourceFile:
         return stream
 
     def _lock(self, file: BinaryIO) -> None:
-        """Keep to the locks of programs that use them."""
+        """Respect the locks of programs that use them."""
         for lock in (fcntl.flock, fcntl.lockf):
             try:
                 lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

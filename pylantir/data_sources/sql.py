@@ -57,7 +57,7 @@ class SqlPlugin(DataSourcePlugin):
         elif not self._url:
             problems.append(f"the environment variable {url_env} is not set; it holds the address of the database")
         elif not _ADDRESS.fullmatch(self._url):
-            # Not repeated: it holds a password perhaps.
+            # The address is not repeated: it may hold a password.
             expected = "expected an address such as postgresql+psycopg://user:password@host/database"
             problems.append(f"{url_env or 'url'}: {expected}")
         if bool(self._query) == bool(self._query_file):
@@ -67,7 +67,7 @@ class SqlPlugin(DataSourcePlugin):
         return not problems, "; ".join(problems)
 
     def supports_incremental_sync(self) -> bool:
-        """Say whether the query asks for changes only, by `:since`."""
+        """Say whether the query asks for changes only, that is, whether it contains `:since`."""
         try:
             # Kept for the fetch that follows: the file may change in between, and a fetch of what changed must
             # not be taken for the complete picture.
@@ -122,7 +122,7 @@ class SqlPlugin(DataSourcePlugin):
 
 
 def name_columns(columns: Sequence[str], mapped: Sequence[str]) -> list[str]:
-    """Name the columns of a result as the mapping writes them; capitals do not count.
+    """Return the result's columns with the mapping's spelling; letter case does not matter.
 
     Args:
         columns: As the database gives them.
@@ -153,7 +153,7 @@ def name_columns(columns: Sequence[str], mapped: Sequence[str]) -> list[str]:
 
 
 def plain_value(value: object) -> object:
-    """Turn what a driver gives for some types of columns into what the host understands."""
+    """Convert a driver's values of some column types into values that the host understands."""
     if isinstance(value, datetime.timedelta):  # a TIME column, by the drivers of MySQL
         minutes, seconds = divmod(int(value.total_seconds()), 60)
         return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
@@ -165,7 +165,7 @@ def plain_value(value: object) -> object:
 def look_back(
     now: datetime.datetime, interval_s: float, zone_name: str, session_ahead: datetime.timedelta | None = None
 ) -> datetime.datetime:
-    """Say what `:since` is: a time in the database's zone; the earliest that it can be, if the zone is not told.
+    """Return the value of `:since`, a time in the database's zone; if the zone is unknown, the earliest possible one.
 
     Args:
         now: With a time zone.

@@ -1,4 +1,4 @@
-"""Rows of a query: one connection that only reads, streams, and is gone afterwards.
+"""Streams the rows of a query over a read-only connection, which is closed afterwards.
 
 Lives in the worker of an SQL source; the only module of a source that imports SQLAlchemy. In: an address, a query;
 out: rows as dictionaries. Passwords and patients' data stay out of messages.
@@ -39,7 +39,7 @@ _CLASS_OF_DATA_ERRORS = "22"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlAccess:
-    """Where the database is, and how patient to be with it.
+    """A database's address, and the limits for its answers.
 
     Attributes:
         url: SQLAlchemy URL; holds a password perhaps.
@@ -84,7 +84,7 @@ def stream_rows(
                 parameters = {"since": since(session_offset(connection))}
                 text = text.bindparams(sa.bindparam("since", type_=sa.DateTime()))
             reading = connection.execution_options(stream_results=True, max_row_buffer=access.fetch_size)
-            # Closed before the connection: some drivers complain about rows that nobody took.
+            # Closed before the connection: some drivers complain about unread rows.
             with contextlib.closing(reading.execute(text, parameters)) as result:
                 if not result.returns_rows or result.cursor is None:
                     raise SourceUnavailable("the query gives no rows; expected a SELECT")
@@ -160,7 +160,7 @@ def _place(url: sa.URL) -> str:
 
 
 def _describe(error: SQLAlchemyError, url: sa.URL, access: SqlAccess) -> str:
-    """Say what is wrong, without the values in it: those are patients'."""
+    """Describe an error without the values in it, which are patients' data."""
     if not isinstance(error, DBAPIError):
         return f"the query cannot be run ({type(error).__name__})"
     cause = error.orig

@@ -1,4 +1,4 @@
-"""What each kind of database is told before the query: only to read, not for ever, in which time zone.
+"""Prepares a session of each kind of database: read-only, with a time limit, in the right time zone.
 
 Lives in the worker of an SQL source. In: an open connection; out: the same, prepared. Knows no query and no mapping.
 """
@@ -23,7 +23,7 @@ _READ_ONLY = {
 
 
 def prepare_session(connection: sa.Connection, *, statement_timeout_s: float, time_zone: str) -> None:
-    """Let the session only read, not for ever, in the right time zone; values that Python cannot hold come as text."""
+    """Make the session read-only, limit its time, set its zone; values that Python cannot represent come as text."""
     backend = "mariadb" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
     timeout_ms = int(statement_timeout_s * 1000)
     statements = [_READ_ONLY[backend]] if backend in _READ_ONLY else []
@@ -73,7 +73,7 @@ def _keep_strange_moments(driver: Any) -> None:
 
 
 def _set_mysql_zone(connection: sa.Connection, name: str) -> None:
-    """Set the session's zone, which a server without tables of zones can only if it is its own."""
+    """Set the session's zone; a server without time zone tables accepts only its own zone."""
     try:
         connection.exec_driver_sql(f"SET time_zone = '{name}'")
     except DBAPIError:
@@ -92,7 +92,7 @@ def _set_mysql_zone(connection: sa.Connection, name: str) -> None:
 
 
 def session_offset(connection: sa.Connection) -> datetime.timedelta | None:
-    """Say how far ahead of UTC the session's clock is now; None where nobody knows how to ask."""
+    """Say how far ahead of UTC the session's clock is now; None for a kind of database that cannot be asked."""
     question = {
         "postgresql": "SELECT extract(timezone FROM now())",
         "mysql": "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())",

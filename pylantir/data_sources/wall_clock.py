@@ -1,4 +1,4 @@
-"""What a server's clock on the wall showed some time ago: for servers that compare local times. Pure.
+"""Computes the local time that a server's clock showed some time ago, for servers that compare local times. Pure.
 
 Lives in the workers of sources that ask for changes.
 """

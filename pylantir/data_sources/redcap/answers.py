@@ -1,4 +1,4 @@
-"""What REDCap answers, read whole or row by row, and what can be wrong with it.
+"""Reads REDCap's answers, whole or row by row, and recognises errors in them.
 
 Lives in the worker of a REDCap source. In: the pieces of a body as they arrive; out: rows as dictionaries of text.
 """
@@ -22,7 +22,7 @@ _XML_ERROR = re.compile(r"<error>(.*?)</error>", re.DOTALL)
 
 
 class TransientError(Exception):
-    """A failure that may be over in a moment."""
+    """A failure that may soon be over."""
 
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -30,15 +30,15 @@ class TransientError(Exception):
 
 
 class TooMuchError(TransientError):
-    """REDCap ran out of memory over this request; a smaller one may do."""
+    """REDCap ran out of memory during this request; a smaller request may succeed."""
 
 
 class RedcapRefused(SourceUnavailable):
-    """REDCap understood the request and will not grant it: asking again changes nothing."""
+    """REDCap understood the request and refused it; repeating it is useless."""
 
 
 class RedcapError(Exception):
-    """What REDCap says in `{"error": …}` under HTTP status 200."""
+    """The message of an `{"error": …}` that REDCap sent with HTTP status 200."""
 
 
 def read_rows(chunks: Iterable[bytes]) -> list[Row]:
@@ -63,7 +63,7 @@ def iter_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
     """
     pieces = iter(chunks)
     text_of = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    # A piece may end within a character and give no text, which is not the end.
+    # A piece may end within a character and give an empty text, which does not mean the end.
     scanner = Scanner(lambda _size: next(filter(None, map(text_of, pieces)), ""))
     try:
         if scanner.peek() != "[":
@@ -73,12 +73,12 @@ def iter_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
             yield from _rows_or_error([scanner.value()])
     except Malformed as error:
         raise _not_json(error.rest.encode()) from None
-    for _ in pieces:  # to the end: the connection is used again only then
+    for _ in pieces:  # read to the end: only then is the connection used again
         pass
 
 
 def error_text(body: bytes) -> str:
-    """Read what REDCap says in the body of a refusal, in JSON or XML; "" if it is neither."""
+    """Read REDCap's message in the body of a refusal, in JSON or XML; "" if the body is neither."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -100,5 +100,5 @@ def _not_json(body: bytes) -> TransientError:
         return TransientError("an empty answer, as REDCap gives under load")
     if OUT_OF_MEMORY.search(body):
         return TooMuchError("REDCap ran out of server memory")
-    # The body itself is not quoted: a cut-off one holds patients.
+    # The body itself is not quoted: a truncated answer holds patients' data.
     return TransientError("the answer is cut off or no JSON (a proxy's page? maintenance?)")

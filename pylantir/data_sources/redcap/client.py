@@ -1,4 +1,4 @@
-"""How REDCap is asked: PyCap builds the requests, our own HTTP session sends them, patiently and within a limit.
+"""Sends requests to REDCap: PyCap builds them, our own HTTP session sends and repeats them within a time limit.
 
 Lives in the worker of a REDCap source. In: what to export; out: rows as dictionaries of text, record IDs.
 Knows nothing of worklists. The token is in the request's body alone, never in a message.
@@ -58,7 +58,7 @@ class _PyCapProject(Project):
 
 
 class RedcapClient:
-    """One project's API. Requests are tried again until they succeed, are refused, or patience runs out."""
+    """One project's API. A request is repeated until it succeeds, is refused, or the time limit is reached."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class RedcapClient:
             logger.warning('REDCap: "verify": false: anybody on the way can read the token and change the data')
 
     def renew_patience(self) -> None:
-        """Start the time anew after which a request is given up."""
+        """Restart the time limit after which a request is given up."""
         self._deadline = self._monotonic() + self._access.patience_s
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class RedcapClient:
         return fields
 
     def missing_codes(self) -> frozenset[str]:
-        """Name the project's missing data codes; none where REDCap does not tell them, as old versions do not."""
+        """Return the project's missing data codes; none if REDCap does not report them, as in old versions."""
         payload = {"token": self._access.token, "content": "project", "format": "json", "returnFormat": "json"}
         try:
             (about,) = self._send(payload, lambda chunks: read_rows([b"[", *chunks, b"]"]))
@@ -116,7 +116,7 @@ class RedcapClient:
         Args:
             changed_since: In the server's local time, without a zone.
         """
-        self.metadata()  # before the export, so that a failure there is told apart
+        self.metadata()  # before the export, so that its failure can be told apart from the export's
         name = self._project.def_field
         payload = self._project.export_records(fields=[name], date_begin=changed_since)
 
@@ -174,8 +174,8 @@ class RedcapClient:
         """Send a request once.
 
         Raises:
-            TransientError: The answer did not come, or not whole, or not in JSON.
-            RedcapRefused: It was a refusal.
+            TransientError: The answer did not arrive, was incomplete, or was not in JSON.
+            RedcapRefused: REDCap refused the request.
         """
         timeout_s = max(0.1, min(self._access.timeout_s, self._deadline - self._monotonic()))
         try:
@@ -206,7 +206,7 @@ class RedcapClient:
         except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError) as error:
             raise TransientError(_connection_trouble(error)) from None
         except (requests.exceptions.RequestException, OSError) as error:
-            # OSError: a ca_bundle that is not there.
+            # OSError: the file of ca_bundle does not exist.
             raise SourceUnavailable(self._message(f"cannot be asked: {error}")) from None
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
@@ -238,7 +238,7 @@ class RedcapClient:
                 f"refuses the token in {self._access.token_env}; check that it is current and has API Export rights"
             )
         elif status in {401, 403}:
-            # REDCap says in JSON or XML why it refuses; a page is somebody else's.
+            # REDCap gives its reasons in JSON or XML; a page comes from something else, such as a proxy.
             advice = "is not reached: a page that is not REDCap's refuses the request (a firewall, a proxy, a login?)"
         elif status == 404:
             advice = "does not know this address; check api_url"
@@ -260,7 +260,7 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def _connection_trouble(error: BaseException) -> str:
-    """Name the cause that lies at the bottom of a connection error."""
+    """Name the root cause of a connection error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):

@@ -1,4 +1,4 @@
-"""Many record IDs in little memory: a worker's size must not grow with the project.
+"""Stores many record IDs in little memory, so that a worker does not grow with the project.
 
 Lives in the worker of a REDCap source.
 """
@@ -35,7 +35,7 @@ class RecordIds:
 
 
 class SeenIds:
-    """A set that forgets nothing but may take a strange ID for known: one in 10 000, when it has 100 000.
+    """A set that never forgets an ID, but may take an unknown ID for known: one in 10 000 when it holds 100 000.
 
     Source: B. H. Bloom, Space/time trade-offs in hash coding with allowable errors, 1970.
     """

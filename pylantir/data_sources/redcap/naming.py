@@ -1,4 +1,4 @@
-"""How the installations of old name a patient: study, family, session and site, put together.
+"""Composes patient names as old installations do, from study, family, session and site.
 
 Lives in the worker of a REDCap source. Pure: values of one scan in, worklist fields out.
 """
@@ -18,7 +18,7 @@ ROLES: Mapping[str, str] = {
     "patient_birth_date": "youth_dob_y",
     "patient_sex": "demo_sex",
 }
-"""Mapping target -> the REDCap field that has it where the configuration names none."""
+"""Mapping target -> the REDCap field that is used if the configuration names none."""
 
 ROLES_OF_ID = ("study_id", "session_id", "family_id")
 ROLES_OF_NAME = ("study_id", "family_id")
@@ -54,7 +54,7 @@ def composite_fields(*, study: str, session: str, family: str, protocols: Protoc
     Args:
         study: The study ID; of it and of the family ID only what follows the last `-` is used.
         session: The session, "1" or "1.0".
-        family: The family ID, or "": the part that would hold it is left out, and so is an unknown site.
+        family: The family ID; if it is "", its part of the name is left out, as is the part of an unknown site.
         protocols: Site and protocols of the source.
     """
     study, family = (part.rsplit("-", 1)[-1].strip() for part in (study, family))
@@ -69,6 +69,6 @@ def composite_fields(*, study: str, session: str, family: str, protocols: Protoc
 
 
 def whole_number(text: str) -> str:
-    """Take "1.0", as data that went through a spreadsheet have it, for "1"."""
+    """Turn "1.0" into "1": a spreadsheet may have added the decimal."""
     match = _WHOLE_NUMBER.fullmatch(text)
     return match[1] if match else text

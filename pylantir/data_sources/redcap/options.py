@@ -1,7 +1,7 @@
 """The `config` of a REDCap source, checked.
 
 Lives in the configuration check and in the worker of a REDCap source. In: `config` and the environment that holds
-the secrets; out: frozen values, and what is wrong. Asks nobody.
+the secrets; out: frozen values, and the problems found. Sends no request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TOKEN_LENGTH = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedcapAccess:
-    """Where a project is, and how patient to be with it.
+    """A project's address and token, and the time limits for its requests.
 
     Attributes:
         url: Ends in "/api/".
@@ -59,7 +59,7 @@ class RedcapAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedcapOptions:
-    """All that `config` says.
+    """All values of `config`.
 
     Attributes:
         access: Where the project is.

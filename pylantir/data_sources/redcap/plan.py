@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 _COMPOSED = frozenset({"patient_id", "patient_name"})
 _PARTS_OF_START = ("scheduled_start_date", "scheduled_start_time")
 _OF_PATIENT = ("study_id", "family_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex")
-"""Targets that hold for the record as a whole, in whichever row they stand."""
+"""Targets whose value holds for the whole record, whatever its row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,8 @@ class RecordPlan:
         fields: What to ask REDCap for.
         id_fields: What to ask for where only the scans' identity matters.
         required: Targets without which a row is no scan yet.
-        own: Repeating instrument ("" for rows of none) -> the fields that describe the scan itself: another row's
-            value of these is another scan's.
+        own: Repeating instrument ("" for rows of none) -> the fields that describe the scan itself; another row's
+            values of these fields belong to another scan.
         boxes: Checkbox field -> its columns with their labels.
         choices: Field -> code -> label, for fields with choices.
         readers: Targets that are made of several fields, or by extraction or a table -> how.
@@ -94,7 +94,7 @@ class RecordPlan:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns that an answer for `fields` has, if the token's user may see all of them."""
+        """The columns of an answer for `fields`, if the token's user may see all of them."""
         plain = {source for sources in self.sources.values() for source in sources} - self.boxes.keys()
         boxed = {column for boxes in self.boxes.values() for column, _ in boxes}
         return frozenset(plain | boxed) - STRUCTURE
@@ -108,7 +108,7 @@ class RecordPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedFields:
-    """What `field_mapping` says that this project can give.
+    """The part of `field_mapping` that this project can supply.
 
     Attributes:
         sources: Target -> the REDCap fields mapped to it that the project has, in the order of the mapping.
@@ -156,11 +156,11 @@ def plan_records(
         field_mapping: As configured, in all its forms.
         rules: The other keys of `config`.
         where: The source's `where`.
-        empty_values: The source's words for nothing.
+        empty_values: The source's words for a missing value.
         missing_codes: The project's own.
 
     Raises:
-        SourceUnavailable: A field is missing without which there is no entry; the message names it.
+        SourceUnavailable: A field that every entry needs is missing; the message names it.
     """
     project = RedcapProject(metadata)
     mapped = resolve_mapping(project, field_mapping)
@@ -221,11 +221,11 @@ def choose_composite(project: RedcapProject, mapped: MappedFields, *, legacy: bo
     """Decide whether patient IDs are put together from roles, and which fields give each target then.
 
     Patient IDs are put together unless a field is mapped to `patient_id`. Each role that nobody mapped is read from
-    the field that has it in the installations of old. There (`legacy`) these fields count even where another one is
-    mapped, but has nothing to say.
+    the field that has it in old installations. With `legacy` these fields are also used if another field is mapped, but
+    is empty.
 
     Raises:
-        SourceUnavailable: No field of the project gives a target without which there is no entry.
+        SourceUnavailable: No field of the project gives a target that every entry needs.
     """
     named = frozenset() if legacy else frozenset(mapped.named)
     composite = "patient_id" not in named

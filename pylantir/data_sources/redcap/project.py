@@ -13,7 +13,7 @@ from typing import Any
 EVENT, INSTRUMENT, INSTANCE = "redcap_event_name", "redcap_repeat_instrument", "redcap_repeat_instance"
 GROUP = "redcap_data_access_group"
 STRUCTURE = frozenset({EVENT, INSTRUMENT, INSTANCE, GROUP})
-"""Columns that come by themselves; asking for them as fields is an error."""
+"""Columns that REDCap always sends; requesting them as fields is an error."""
 
 VALIDATION = "text_validation_type_or_show_slider_number"
 
@@ -31,7 +31,7 @@ class RedcapProject:
         self.forms = {str(row.get("form_name", "")) for row in metadata}
 
     def has(self, source: str) -> bool:
-        """Tell whether REDCap can export this: a field, a checkbox of it, a form's status, a column of REDCap's own."""
+        """Tell whether REDCap can export a name: a field, one checkbox, a form's status, or one of REDCap's columns."""
         return source in STRUCTURE or self._base(source) in self._fields or self._is_completion(source)
 
     def form(self, source: str) -> str:
@@ -68,7 +68,7 @@ class RedcapProject:
         return str(self._fields.get(source, {}).get(VALIDATION) or "").startswith("datetime")
 
     def requestable(self, sources: Iterable[str]) -> tuple[str, ...]:
-        """Name what the API accepts as `fields`: no single checkboxes, and none of its own columns."""
+        """Return the names that the API accepts as `fields`: no single checkboxes, and none of REDCap's columns."""
         names = {source if self._is_completion(source) else self._base(source) for source in sources}
         return (self.names[0], *sorted(names - STRUCTURE - {self.names[0]}))
 

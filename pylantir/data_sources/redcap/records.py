@@ -1,4 +1,4 @@
-"""Which scans the rows of a REDCap record hold, and what each of them says.
+"""Finds the scans in the rows of a REDCap record, and reads each scan's values.
 
 Lives in the worker of a REDCap source. Pure: a plan and the rows of a record in, dictionaries by worklist field out.
 
@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A row that is a scan, and the other rows of its record that may know more, the nearest first."""
+    """A row that is a scan, and the other rows of its record that may supply more values, the nearest first."""
 
     row: Row
     bases: tuple[Row, ...]
@@ -47,14 +47,14 @@ def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
 
 
 def scan_id(plan: RecordPlan, scan: Scan) -> str:
-    """Name a scan for good: as mapped, else by record, event, instrument and instance."""
+    """Return a scan's permanent ID: the mapped one, else one of record, event, instrument and instance."""
     row = scan.row
     mapped = _value(plan, RECORD_ID_FIELD, scan)
     return mapped or _row_id(row[plan.record_field], row.get(EVENT), row.get(INSTRUMENT), row.get(INSTANCE))
 
 
 def possible_ids(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[str]:
-    """Name what could be scans of a record: those that it has, had, or could have had in a row now deleted."""
+    """Yield the IDs of all possible scans of a record: present ones, former ones, and those of rows deleted since."""
     record = rows[0][plan.record_field]
     last = max((int(row.get(INSTANCE) or 0) for row in rows), default=0)
     for event in {row.get(EVENT) for row in rows}:
@@ -74,12 +74,12 @@ def _row_id(record: object, event: object, instrument: object, instance: object)
 
 
 def to_fields(plan: RecordPlan, scan: Scan, note: Callable[[str], None]) -> dict[str, str] | BadRecord:
-    """Give what a scan says, by worklist field; the host normalises and checks it.
+    """Return a scan's values by worklist field; the host normalises and checks them.
 
     Args:
         plan: How to read the project.
         scan: A row with the rows that it may take values from.
-        note: Called with what was left out, and why.
+        note: Called with each omission and its reason.
     """
     name = scan_id(plan, scan)
     values = {target: _made_value(plan, target, scan, note) for target in plan.sources}
@@ -112,13 +112,13 @@ def _made_value(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str],
 
 
 def _answer(plan: RecordPlan, source: str, scan: Scan, *, by_label: bool) -> str:
-    """Give what a field says for a scan: its code, or the label that the same field gives it."""
+    """Return a field's value for a scan: its code, or the field's label for that code."""
     code = _text(plan, source, scan)
     return plan.choices.get(source, {}).get(code, code) if by_label and source not in plan.boxes else code
 
 
 def _sex(plan: RecordPlan, source: str, code: str, note: Callable[[str], None]) -> str:
-    """Translate a coded sex by the label that its own field gives it; unknown if that says neither M, F nor O."""
+    """Translate a coded sex by its field's label for the code; unknown if the label means neither M, F nor O."""
     labels = plan.choices.get(source, {})
     for text in (labels[code], code) if code in labels else (code,):
         try:
@@ -139,12 +139,12 @@ def _admits(plan: RecordPlan, scan: Scan) -> bool:
 
 
 def _carries(plan: RecordPlan, row: Row) -> bool:
-    """Tell whether a row that is of no repeating instrument has something in the scan's instrument."""
+    """Tell whether a row of no repeating instrument has a value in the scan's instrument."""
     return any(_read(plan, source, row) for source in plan.own[""])
 
 
 def _bases(rows: Sequence[Row], row: Row) -> tuple[Row, ...]:
-    """Give the rows that a scan may take values from: of its event and instance, of its event, of the others."""
+    """Return the rows that may supply values to a scan: first its event and instance, then its event, then others."""
     event, instance = row.get(EVENT, ""), row.get(INSTANCE, "")
     plain = [other for other in rows if other is not row and not other.get(INSTRUMENT)]
     near = [other for other in plain if other.get(EVENT, "") == event]
@@ -160,7 +160,7 @@ def _value(plan: RecordPlan, target: str, scan: Scan) -> str:
 
 
 def _text(plan: RecordPlan, source: str, scan: Scan) -> str:
-    """Give what a field says for a scan, in its own row or in one that it may take values from."""
+    """Return a field's value for a scan, from its own row or from one that may supply values."""
     own = plan.own[scan.row.get(INSTRUMENT) or ""]
     rows = (scan.row,) if source in own else (scan.row, *scan.bases)
     return next(filter(None, (_read(plan, source, row) for row in rows)), "")

@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 _DESCRIPTIONS = frozenset({"modality", "procedure_description", "protocol_name", "study_description", "allergies"})
 METADATA_LIFETIME_S = 86400.0
 COMPLETE_S = 10 * 365 * 86400.0
-"""From this look-back on every record is fetched, whenever it changed."""
+"""If the host looks back at least this far, every record is fetched, whenever it changed."""
 CLOCK_MARGIN_S = 5.0
-"""Looked back beyond what the host says: the Date header, which tells the server's clock, has whole seconds."""
+"""Added to the host's look-back: the Date header, which gives the server's time, has whole seconds only."""
 
 
 class RedcapPlugin(DataSourcePlugin):
@@ -60,7 +60,7 @@ class RedcapPlugin(DataSourcePlugin):
         return "REDCap"
 
     def supports_incremental_sync(self) -> bool:
-        """Say yes: REDCap knows which records changed. What is gone is found by `current_record_ids`."""
+        """Say yes: REDCap knows which records changed. `current_record_ids` finds the scans that are gone."""
         return True
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
@@ -88,7 +88,7 @@ class RedcapPlugin(DataSourcePlugin):
             names = {scan_id(plan, scan) for scan in scans}
             if len(names) < len(scans):
                 self._note("scans of one record share a source_record_id; map no field to it, or one that differs")
-            # A row that was a scan and has lost its date, or is deleted: the host should hear of it now.
+            # A row that was a scan has lost its date or was deleted: the host should be told in this cycle.
             if since and any(name in self._given for name in possible_ids(plan, rows) if name not in names):
                 self._compared_at = None
             for name in names:
@@ -99,13 +99,13 @@ class RedcapPlugin(DataSourcePlugin):
             self._compared_at = started
 
     def current_record_ids(self) -> Iterable[str] | None:
-        """Name the scans that exist, every `reconcile_interval`, and when one that was given seems to be gone."""
+        """List the existing scans, every `reconcile_interval` and whenever a scan seems to be gone."""
         interval_s = self._configured.reconcile_interval_s
         due = self._compared_at is None or self._monotonic() - self._compared_at >= interval_s
         return self._existing_ids() if due and self._plan is not None else None
 
     def compare_now(self) -> None:
-        """Compare in this cycle, however long ago the last time was."""
+        """Compare in this cycle, even if the last comparison was recent."""
         self._compared_at = None
 
     def source_fields(self) -> dict[str, str]:
@@ -141,7 +141,7 @@ class RedcapPlugin(DataSourcePlugin):
         return self._options
 
     def _prepare(self, field_mapping: Mapping[str, str]) -> tuple[RedcapClient, RecordPlan]:
-        """Get ready to ask; reads the project's fields if that was not done within a day."""
+        """Prepare the client and the plan; the project's fields are read again after a day."""
         if self._client is None:
             # PyCap and requests take a tenth of a second, which the configuration check does not have.
             from pylantir.data_sources.redcap.client import RedcapClient
@@ -184,19 +184,19 @@ class RedcapPlugin(DataSourcePlugin):
                 if rows:
                     self._check_columns(plan, fields, rows[0])
                 elif len(batch) > 1:
-                    # Taken at its word, this would end the cycle well, or cancel all of these scans.
+                    # If this answer were believed, the cycle would succeed without these scans, or cancel all of them.
                     raise SourceUnavailable(f"REDCap gave no rows of {len(batch)} records that it had just listed")
                 for row in rows:
                     records.setdefault(str(row[plan.record_field]), []).append(row)
                 yield from records.values()
                 client.renew_patience()
         except RedcapRefused:
-            # Perhaps the project's fields are others now: the next cycle reads them anew.
+            # The project's fields may have changed: the next cycle reads them anew.
             self._plan = None
             raise
 
     def _check_columns(self, plan: RecordPlan, fields: Sequence[str], row: Row) -> None:
-        """Find out whether the token's user sees everything: REDCap leaves out the rest without a word."""
+        """Check that the token's user sees all columns: REDCap silently leaves out the others."""
         advice = "does not export {}; give the token's user the right to export the full data set"
         if hidden := plan.needed_columns - row.keys():
             raise SourceUnavailable(f"REDCap {advice.format(', '.join(sorted(hidden)))}")
@@ -204,7 +204,7 @@ class RedcapPlugin(DataSourcePlugin):
             self._note(advice.format(", ".join(sorted(hidden))))
 
     def _note(self, text: str) -> None:
-        """Log a warning that would come with every record, once."""
+        """Log a warning once that would otherwise be repeated for every record."""
         if text not in self._noted:
             self._noted.add(text)
             logger.warning("REDCap: %s", text)
