@@ -6,7 +6,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Python has put the working directory first: no file of it is to be taken for a module.
+    # Python has put the working directory first; remove it, so that no file in it is imported as a module.
     if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.path.realpath("."):
         del sys.path[0]
     from pylantir.programs.begin import run_pylantir

@@ -1,4 +1,4 @@
-"""X.509 certificates, as far as they matter here: how long the server's is good, and whose a scanner's is.
+"""Reads X.509 certificates: how long the server's is valid, and which scanner a peer's belongs to.
 
 Lives in the configuration check and in the server process. Text and encoded certificates come in, values go out. Pure:
 the clock is passed in, no file is read. Whether a certificate can be trusted is decided by the TLS library alone.
@@ -32,7 +32,7 @@ Subject = tuple[frozenset[tuple[str, str]], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
-    """From when until when a certificate is good (UTC)."""
+    """From when until when a certificate is valid (UTC)."""
 
     begins: datetime.datetime
     ends: datetime.datetime
@@ -40,7 +40,7 @@ class Validity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What there is to say of a validity.
+    """The judgement of a validity.
 
     Attributes:
         text: For people; empty if all is well.
@@ -53,7 +53,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCertificate:
-    """A certificate that a peer has shown and that the TLS library has found to be good."""
+    """A certificate that a peer has shown and that the TLS library has accepted."""
 
     fingerprint: str
     subject: Subject
@@ -67,7 +67,7 @@ class WantedCertificate:
     subject: Subject = ()
 
     def fits(self, shown: PeerCertificate) -> bool:
-        """Whether it is the one that was shown."""
+        """Whether the shown certificate is the one that the configuration names."""
         return self.fingerprint == shown.fingerprint if self.fingerprint else self.subject == shown.subject
 
 
@@ -75,7 +75,7 @@ def read_validity(pem: str) -> Validity:
     """Read the validity of the first certificate in a PEM file.
 
     Raises:
-        ValueError: There is none, or it cannot be read.
+        ValueError: The file has no certificate, or it cannot be read.
     """
     start, end = pem.find(_PEM_BEGIN), pem.find(_PEM_END)
     if start < 0 or end < start:
@@ -87,7 +87,7 @@ def read_validity(pem: str) -> Validity:
 
 
 def judge_validity(validity: Validity, now: datetime.datetime) -> Verdict:
-    """Say whether a server's certificate is good, and for how long."""
+    """Say whether a server's certificate is valid, and for how long."""
     if now < validity.begins:
         text = f"the server's certificate is not valid before {_shown(validity.begins)}: scanners refuse it"
         return Verdict(text=text, is_unusable=True)
@@ -103,7 +103,7 @@ def judge_validity(validity: Validity, now: datetime.datetime) -> Verdict:
 
 
 def shown_certificate(encoded: bytes, subject: Sequence[Sequence[tuple[str, str]]]) -> PeerCertificate:
-    """Make a value of what the TLS library tells of a peer's certificate.
+    """Make a `PeerCertificate` from the TLS library's data.
 
     Args:
         encoded: The certificate in DER form.
@@ -119,7 +119,7 @@ def read_wanted(text: str) -> WantedCertificate:
     """Read how the configuration names a certificate: a SHA-256 fingerprint, or a subject by RFC 4514.
 
     Raises:
-        ValueError: It is neither; says what is expected.
+        ValueError: It is neither; the message says what is expected.
     """
     digits = text.replace(":", "").strip().lower()
     if _FINGERPRINT.fullmatch(digits):
@@ -142,7 +142,7 @@ def _names(part: str) -> frozenset[tuple[str, str]]:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at separators that no backslash stands before."""
+    """Split at separators, except those after a backslash."""
     return re.findall(rf"(?:\\.|[^\\{separator}])+", text, re.DOTALL) or [text]
 
 

@@ -1,9 +1,9 @@
-"""`field_mapping` in all its forms: from the columns of a source's record to values by worklist field.
+"""Applies `field_mapping` in all its forms: turns the columns of a source's record into values by worklist field.
 
-Pure but for the clock that ends a search; used by plugins through `DataSourcePlugin.map_record`, and by the
-configuration check. The order of steps is that of the reference: a column's wrapping and its words for nothing, then
-joining, extraction, and the table of values. The last step, the format, is the host's (`field_formats`), which also
-knows ISO and DICOM forms.
+Pure except for the clock that ends a search; used by plugins through `DataSourcePlugin.map_record`, and by the
+configuration check. The steps have the order of the reference: a column's wrapping and its words for "no value", then
+joining, extraction, and the table of values. The host does the last step, the format (`field_formats`); it also knows
+ISO and DICOM forms.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 LEFT_OUT = "_left_out"
-"""Reserved key of an entry: `where` leaves the record out, and the host passes it over. Its value names the first
-column of `where` that the record lacks, or is ""."""
+"""Reserved key of an entry that `where` leaves out; the host skips the entry. Its value is the first column of `where`
+that the record lacks, or ""."""
 
 LONGEST_SEARCHED = 1000
-"""Characters of a value that `extract` looks at: an unlucky expression takes time that grows with the text."""
+"""How many characters of a value `extract` searches: with some expressions the time grows fast with the text."""
 
 OBJECT_KEYS = ("from", "join", "extract", "values", "format", "empty", "labels")
 OLD_OBJECT_KEYS = ("source_field", "_extract")
@@ -42,15 +42,15 @@ class FieldRule:
 
     Attributes:
         target: The worklist field, or a `dicom:` target.
-        columns: Source fields, the first of which come first; dotted paths reach into nested records.
-        join: Stands between the values of several columns.
-        extract: Searched in the joined text.
-        group: Which of its groups counts; 0 is the whole match.
-        values: Text -> other text, or None for nothing; "*" is any other text.
+        columns: Source fields, in this order; dotted paths reach into nested records.
+        join: The text between the values of several columns.
+        extract: The expression to search for in the joined text.
+        group: The group of the expression to take; 0 is the whole match.
+        values: Text -> other text, or None for no value; "*" is any other text.
         formats: How dates and times are written.
-        empty: Words that mean nothing in these columns.
-        labels: Coded answers are taken by their labels.
-        alternatives: The columns do not belong together: the first that is not empty counts.
+        empty: Words that mean "no value" in these columns.
+        labels: Coded answers are replaced by their labels.
+        alternatives: The columns are not joined: the first that is not empty counts.
     """
 
     target: str
@@ -66,12 +66,12 @@ class FieldRule:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the value of the one column is passed on as it is."""
+        """Whether the rule passes on the value of a single column unchanged."""
         return len(self.columns) == 1 and self.extract is None and self.values is None and not self.empty
 
 
 def read_field_mapping(field_mapping: Mapping[str, Any]) -> tuple[FieldRule, ...]:
-    """Bring a `field_mapping` that was checked into one form, one rule per worklist field.
+    """Turn a checked `field_mapping` into one rule per worklist field.
 
     Args:
         field_mapping: Source field -> worklist field or list of them, and worklist field -> object, mixed.
@@ -89,21 +89,21 @@ def read_field_mapping(field_mapping: Mapping[str, Any]) -> tuple[FieldRule, ...
 
 
 def field_formats(field_mapping: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Tell which worklist fields have formats of their own."""
+    """Return the worklist fields that have formats of their own, and these formats."""
     return {rule.target: rule.formats for rule in read_field_mapping(field_mapping) if rule.formats}
 
 
 def source_names(field_mapping: Mapping[str, Any]) -> dict[str, str]:
-    """Tell, for people, which source fields each worklist field is made of."""
+    """Return, for messages, the source fields of each worklist field."""
     rules = read_field_mapping(field_mapping)
     return {rule.target: (" or " if rule.alternatives else " + ").join(rule.columns) for rule in rules}
 
 
 def without_left_out(entries: Iterable[object]) -> Iterator[object]:
-    """Pass over the records that `where` leaves out.
+    """Skip the records that `where` leaves out.
 
     Raises:
-        SourceUnavailable: It left out every record, as none has the column that it names: nobody is cancelled for that.
+        SourceUnavailable: `where` names a column that no record has, so it left out all; this must not cancel any item.
     """
     lacking, others = "", False
     for entry in entries:
@@ -117,24 +117,24 @@ def without_left_out(entries: Iterable[object]) -> Iterator[object]:
 
 
 def target_of(name: str) -> str:
-    """Name the worklist field behind a `dicom:` target that is another name for one; other targets stay."""
+    """Return the worklist field for a `dicom:` target that is another name for one; return other targets unchanged."""
     known = find_target(name) if name.startswith("dicom:") else None
     return known[0].worklist_field or name if known and known[1] is None else name
 
 
 def is_name(target: str) -> bool:
-    """Tell whether a target holds a person's name, whose parts are joined by `^`."""
+    """Whether a target holds a person's name, whose parts are joined by `^`."""
     known = find_target(target) if target.startswith("dicom:") else None
     return target in _NAMES or (known is not None and known[1] is None and known[0].vr == "PN")
 
 
 class RecordMapping:
-    """A `field_mapping` with what else the source says about its records, ready for many of them.
+    """A `field_mapping` with the source's `empty_values` and `where`, compiled for many records.
 
     Attributes:
         rules: One per worklist field.
-        columns: Every source field that is needed, those of `where` included.
-        is_plain: Each column's value becomes one field as it is, and no record is left out.
+        columns: All source fields that are needed, including those of `where`.
+        is_plain: Each column's value becomes one field unchanged, and no record is left out.
     """
 
     def __init__(
@@ -148,8 +148,8 @@ class RecordMapping:
 
         Args:
             field_mapping: As configured, and checked.
-            empty_values: Words that mean nothing, in every column.
-            where: Column -> texts of which it has one, or {"not": [...]}.
+            empty_values: Words that mean "no value" in every column.
+            where: Column -> the accepted texts, or {"not": [...]}.
         """
         self.rules = read_field_mapping(field_mapping)
         self._where = [_read_condition(column, said) for column, said in (where or {}).items()]
@@ -160,11 +160,11 @@ class RecordMapping:
         self._plain = {rule.target: rule.columns[0] for rule in self.rules if rule.is_plain}
 
     def admits(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether `where` lets a record in."""
+        """Whether `where` admits a record."""
         return all((_text(look_up(record, column)) in listed) is wanted for column, listed, wanted in self._where)
 
     def apply(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Give what a record says, by worklist field; fields that it lacks are left out."""
+        """Return a record's values by worklist field; fields without a value are left out."""
         if self._where and not self.admits(record):
             lacking = (column for column, _, _ in self._where if look_up(record, column) is _MISSING)
             return {LEFT_OUT: next(lacking, "")}
@@ -188,7 +188,7 @@ class RecordMapping:
             return kept[0]
         texts = [_text(value) for value in kept]
         if error := next(filter(is_spreadsheet_error, texts), None):
-            # Within a longer text nobody would see it; the host refuses it, or leaves it out.
+            # Within a longer joined text nobody would notice it; alone, the host refuses it or leaves it out.
             return error
         text = rule.join.join(texts)
         if rule.extract is not None:
@@ -199,10 +199,10 @@ class RecordMapping:
 
 
 def _extracted(pattern: re.Pattern[str], rule: FieldRule, text: str) -> str:
-    """Give the part of a text that an expression finds, or "".
+    """Return the part of a text that an expression finds, or "".
 
     Raises:
-        SourceUnavailable: The search does not come to an end.
+        SourceUnavailable: The search takes too long.
     """
     try:
         match = search(pattern, text[:LONGEST_SEARCHED])
@@ -216,9 +216,9 @@ def _extracted(pattern: re.Pattern[str], rule: FieldRule, text: str) -> str:
 
 
 def look_up(record: Mapping[str, Any], column: str) -> object:
-    """Find a column's value in a record, or the mark for "it has none".
+    """Find a column's value in a record, or return the mark for "it has none".
 
-    A key of this very name comes first; else a dotted path leads through objects and lists ("visits.0.date").
+    A key of exactly this name comes first; otherwise a dotted path leads through objects and lists ("visits.0.date").
     """
     value = record.get(column, _MISSING)
     if value is not _MISSING or "." not in column:
@@ -239,7 +239,7 @@ def _is_something(value: object, empty: frozenset[str]) -> bool:
 
 
 def _text(value: object) -> str:
-    """Write a value as the text that a reader of the source sees."""
+    """Write a value as the text that people see in the source."""
     if value is _MISSING or value is None:
         return ""
     if isinstance(value, bool):

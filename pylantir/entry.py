@@ -77,7 +77,7 @@ RECORD_FIELDS = (*WORKLIST_FIELDS, RECORD_ID_FIELD, ATTRIBUTES_FIELD)
 """What a source can say about a record, in the order in which the database keeps it."""
 
 REQUIRED_FIELDS = ("patient_id", "scheduled_start_date")
-"""What a record cannot do without."""
+"""The fields that every record needs."""
 
 WEIGHT_KG_FIELD = "patient_weight_kg"
 """A mapping target for sources that weigh in kilograms; the entry holds `patient_weight_lb`."""
@@ -107,9 +107,9 @@ CONSTANT_FALLBACKS: Mapping[str, str] = {"modality": "MR", "scheduled_start_time
 
 
 def with_fallbacks(fields: Mapping[str, str]) -> dict[str, str]:
-    """Complete an entry for display and matching: MR, midnight, the patient ID stand for what nobody gave.
+    """Complete an entry for display and matching: MR, midnight and the patient ID as name replace missing values.
 
-    They are no part of a record, so that a source which does not know never overrules one which does.
+    These values are not part of a record, so a source without a value never overrules one that has it.
     """
     return {
         **CONSTANT_FALLBACKS,
@@ -148,7 +148,7 @@ def record_key(fields: Mapping[str, str]) -> str:
 
 
 def _escape(part: str) -> str:
-    """Keep a value's own separators apart from ours."""
+    """Escape separators that are part of a value."""
     if "|" in part or "/" in part or "%" in part:
         return part.replace("%", "%25").replace("/", "%2F").replace("|", "%7C")
     return part

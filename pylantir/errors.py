@@ -10,7 +10,7 @@ import traceback
 
 
 class ExitStatus(enum.IntEnum):
-    """What a command tells the shell."""
+    """The exit status of a command."""
 
     OK = 0
     FAILURE = 1
@@ -22,7 +22,7 @@ class ExitStatus(enum.IntEnum):
 
 
 class PylantirError(Exception):
-    """The root: whatever Pylantir raises on purpose."""
+    """The root of all exceptions that Pylantir raises on purpose."""
 
 
 class ConfigurationError(PylantirError):
@@ -42,7 +42,7 @@ class PluginError(PylantirError):
 
 
 class SourceUnavailable(PylantirError):
-    """A source that cannot be read just now (absent file, server down): the cycle fails and is tried again."""
+    """A source that cannot be read at present (absent file, server down): the cycle fails and is tried again."""
 
 
 class RecordRejected(PylantirError):
@@ -60,7 +60,7 @@ class RecordRejected(PylantirError):
 
 
 def frames_of(error: BaseException) -> str:
-    """Give the lines of code that an error passed through, for the log; not its message, which may quote a patient."""
+    """Return an error's stack frames for the log, without its message, which may quote a patient."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()
 
 
@@ -93,7 +93,7 @@ class StoreError(PylantirError):
 
 
 class SchemaMismatch(ConfigurationError):
-    """A database whose tables cannot be brought to the form that is needed, however often it is tried."""
+    """A database whose tables cannot be converted to the needed form; trying again does not help."""
 
 
 class MppsRefused(PylantirError):
@@ -113,15 +113,15 @@ class MppsRefused(PylantirError):
 
 
 class WriterUnavailable(PylantirError):
-    """The writer did not commit something in time; nothing of it is stored later, either."""
+    """The writer did not commit something in time; it is not stored later either."""
 
 
 class CommandRefused(PylantirError):
-    """An operator's command that cannot be carried out; says why, and what can."""
+    """An operator's command that cannot be carried out; the message says why, and what is possible instead."""
 
 
 class WrongUsage(PylantirError):
-    """A command that names something that does not exist, or says what cannot be meant: exit status 2."""
+    """A command that names something that does not exist, or makes no sense: exit status 2."""
 
 
 class AlreadyRunning(PylantirError):
@@ -133,7 +133,7 @@ class ControlError(PylantirError):
 
 
 class SocketGone(ControlError):
-    """A running supervisor whose socket was removed and is not made anew.
+    """A running supervisor whose socket was removed and has not been made again.
 
     Attributes:
         pid: Its process.

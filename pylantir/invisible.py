@@ -1,6 +1,6 @@
-"""Characters that nobody sees, but that change what a text is or in which direction it reads.
+"""Finds and removes invisible characters, which change a text or its reading direction unseen.
 
-Imported by source workers and by the server process; standard library only. A text comes in, and goes out without them.
+Imported by source workers and by the server process; standard library only. In: a text; out: the text without them.
 
 Source: Unicode `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt), with the C1 controls and the interlinear
 annotation characters.
@@ -19,7 +19,7 @@ _INVISIBLE = re.compile(
 
 
 def has_invisible(text: str) -> bool:
-    """Whether a text holds such a character: another one may look the same."""
+    """Whether a text has such a character, so that a different text may look the same."""
     return not text.isascii() and _INVISIBLE.search(text) is not None
 
 

@@ -1,7 +1,7 @@
-"""What a plugin gave for one record, as a worklist entry.
+"""Turns the values that a plugin gives for a record into a worklist entry.
 
 Lives in source workers (and in `pylantir preview`). In: dictionaries by worklist field; out: `WorklistEntry`
-in DICOM form with its key, or `RecordRejected`. Every record of every sync passes here: it has to be cheap.
+in DICOM form with its key, or `RecordRejected`. Every record of every sync passes through here, so it must be cheap.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pylantir.values.normalise import DEFAULT_RULES, ValueRules, normalise_value
 logger = logging.getLogger(__name__)
 
 _COMBINED_FIELDS = frozenset({WEIGHT_KG_FIELD, START_FIELD})
-"""Targets that become other fields, unless the record has those as well."""
+"""Targets that become other fields, unless the record also has those fields."""
 _CACHED_LAYOUTS = 64
 
 
@@ -55,11 +55,11 @@ class EntryMapper:
         """Prepare for one source.
 
         Args:
-            defaults: Worklist field or `dicom:` target -> value where a record has none.
+            defaults: Worklist field or `dicom:` target -> the value for records that have none.
             rules: How the source writes its values.
-            formats: Worklist field -> formats of its own, in place of the source's.
+            formats: Worklist field -> its own formats, in place of the source's.
             reject_unusable: Refuse a record with an unusable value in any field, not only in the strict ones.
-            patient_id_prefix: Stands before each patient ID.
+            patient_id_prefix: Put before each patient ID.
 
         Raises:
             RecordRejected: A default breaks its value representation.
@@ -96,12 +96,12 @@ class EntryMapper:
         """Normalise one record, complete it with the defaults, and name it.
 
         Args:
-            fields: Worklist field -> value as the plugin mapped it. Names that are no worklist fields are
-                ignored (with a warning, once), and so are those that begin with `_`.
-            warned: Takes what was left out or changed.
+            fields: Worklist field -> value as the plugin mapped it. Names that are not worklist fields are
+                ignored (with one warning), and so are those that begin with `_`.
+            warned: Collects the values that were left out or changed.
 
         Returns:
-            The entry; what neither the record nor a default gives is left out.
+            The entry; fields that neither the record nor a default gives are left out.
 
         Raises:
             RecordRejected: A value that matters is illegal, or the patient ID or the start date is missing. Nothing
@@ -124,16 +124,16 @@ class EntryMapper:
     def to_columns(
         self, names: Sequence[str], records: Sequence[Sequence[object]], warned: Warned | None = None
     ) -> RecordColumns | None:
-        """Do for many records of one layout what `to_entry` does for each, in a fraction of the time.
+        """Do the work of `to_entry` for many records of one layout, in a fraction of the time.
 
         Args:
             names: Worklist fields, as the plugin named them.
             records: A value per name.
-            warned: Takes what was left out or changed; nothing is added where None is returned.
+            warned: Collects the values that were left out or changed; nothing is added if None is returned.
 
         Returns:
-            The entries, or None when one of them has to be looked at by itself: it breaks a rule, or its fields
-            depend on each other.
+            The entries, or None if one of them must be checked by itself: it breaks a rule, or its fields depend
+            on each other.
         """
         layout = tuple(names)
         known = self._layouts.get(layout) or self._add_layout(layout)
@@ -172,7 +172,7 @@ class EntryMapper:
         return RecordColumns(keys, values)
 
     def patient_of(self, fields: Mapping[str, object]) -> str | None:
-        """Tell whose record it is that was refused, if that much of it can be read."""
+        """Return the patient ID of a refused record, if it can be read."""
         for name in ("patient_id", f"{PREFIX}PatientID"):
             try:
                 text = normalise_value("patient_id", fields.get(name), self._rules)
@@ -232,7 +232,7 @@ class EntryMapper:
         return value is None or (isinstance(value, str) and value.strip() in self._rules.empty_values)
 
     def _read_defaults(self, defaults: Mapping[str, object]) -> tuple[dict[str, str], dict[str, object]]:
-        """Normalise the constants; what a record may lack, they may not."""
+        """Normalise the constants; an unusable one is an error."""
         fields: dict[str, str] = {}
         for name, value in defaults.items():
             field = target_of(name)
@@ -263,7 +263,7 @@ class EntryMapper:
         return whole
 
     def _add_layout(self, names: tuple[str, ...]) -> tuple[KnownValues, ...]:
-        """Remember which values belong to which place: the records of a source have few layouts."""
+        """Remember which values belong to which position: the records of a source have few layouts."""
         for name in names:
             if name in self._values:
                 continue

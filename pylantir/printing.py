@@ -1,7 +1,7 @@
-"""What may be printed: no secret, in whatever form it turns up, and nothing that steers a terminal. Pure.
+"""Makes text safe to print: removes secrets in any form, and characters that control a terminal. Pure.
 
-Used by every process for its log and for what a plugin prints, and by the commands. A process gets the secrets that it
-may come across; most get none, and then striking them out costs nothing.
+Every process uses it for its log and for a plugin's output, and so do the commands. A process gets the secrets that it
+may meet; most processes get none, and then striking them out costs nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SHORTEST_SECRET = 4
-"""A shorter value is no secret: striking it out would make numbers and words unreadable."""
+"""A shorter value does not count as a secret: striking it out would make numbers and words unreadable."""
 STRUCK_OUT = "***"
 _SECRET_KEY = re.compile(r"passw|secret|token|api[_-]?key|authorization|credential", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]*?:([^/?#\s]*)@")
@@ -24,8 +24,8 @@ def make_redactor(values: Iterable[str]) -> Callable[[str], str]:
         values: The secrets. Of a URL only its password counts, and values shorter than `SHORTEST_SECRET` do not.
 
     Returns:
-        The function. It knows a secret as it is, as Python's `repr` and JSON write it, in a URL, a form or HTML, in
-        base64 at any place of a longer text, and each line of one that has several.
+        The function. It recognises a secret as it is, as Python's `repr` and JSON write it, in a URL, a form or HTML,
+        in base64 at any place of a longer text, and each line of a secret with several lines.
     """
     secrets = {secret for value in values for secret in _secrets_in(value) if len(secret) >= SHORTEST_SECRET}
     if not secrets:
@@ -37,13 +37,13 @@ def make_redactor(values: Iterable[str]) -> Callable[[str], str]:
 
 
 def printable(value: object) -> str:
-    """Write a value on one line, with everything escaped that steers a terminal, is invisible or turns text around."""
+    """Write a value on one line; escape characters that control a terminal, are invisible or change the direction."""
     text = "" if value is None else str(value)
     return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def inline_secrets(config: object) -> Iterator[str]:
-    """Find the secrets that stand in a source's `config` itself.
+    """Find the secrets in a source's `config` itself.
 
     Yields:
         Text under keys that speak of a password, secret, token, API key or authorization, and URLs with a password; in
@@ -65,7 +65,7 @@ def inline_secrets(config: object) -> Iterator[str]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text below a key that announces a secret, but for names of variables."""
+    """Yield every text below a key that announces a secret, except names of variables."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -79,7 +79,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _secrets_in(value: str) -> Iterator[str]:
-    """The value, or the password in it if it is a URL, as it stands there and decoded."""
+    """Yield the value, or if it is a URL the password in it, both as written and decoded."""
     if not _URL.match(value):
         yield value
     elif match := _URL_PASSWORD.match(value):
@@ -89,7 +89,7 @@ def _secrets_in(value: str) -> Iterator[str]:
 
 
 def _patterns(secret: str) -> Iterator[str]:
-    """Regular expressions of a secret, and of each of its lines, in every form."""
+    """Yield regular expressions for a secret, and for each of its lines, in every form."""
     for text in (secret, *(line.strip() for line in secret.splitlines())):
         if len(text) >= SHORTEST_SECRET:
             yield "".join(map(_in_every_form, text))
@@ -97,7 +97,7 @@ def _patterns(secret: str) -> Iterator[str]:
 
 
 def _in_every_form(char: str) -> str:
-    """One character as it is, escaped by Python or JSON, in a URL or in HTML; also if that was done twice."""
+    """Match a character as it is, or escaped by Python, JSON, a URL or HTML, once or twice."""
     code, data = ord(char), char.encode("utf-8", "surrogatepass")
     itself = re.escape(char)
     if char in "'\"\\/":
@@ -120,7 +120,7 @@ _OTHERWISE: Mapping[str, tuple[str, ...]] = {
 
 
 def _in_base64(data: bytes) -> Iterator[str]:
-    """What base64 makes of some bytes within longer ones: the characters that depend on these bytes alone."""
+    """Yield base64 forms of bytes within longer ones: only the characters that depend on these bytes alone."""
     from base64 import b64encode
 
     for before in range(3):

@@ -1,7 +1,7 @@
-"""What a scanner asks for, in the worklist's own terms: the value that passes from DICOM to the database.
+"""A scanner's query in the worklist's own terms: the value that the DICOM side passes to the database side.
 
-`pylantir.dicom` makes a `WorklistQuery` from a C-FIND identifier, `pylantir.store` answers it; neither knows
-the other. What both must agree on, when a value matches a key, stands here: exact, and free of any database.
+`pylantir.dicom` makes a `WorklistQuery` from a C-FIND identifier, `pylantir.store` answers it; neither imports
+the other. Both must agree on when a value matches a key: this module defines that exactly, without a database.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PERSON_NAME_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorklistQuery:
-    """The matching keys of one query; an empty one matches every item. All conditions hold together.
+    """The matching keys of one query; an empty query matches every item. An item must meet all conditions.
 
-    Unless its name says otherwise, a condition is not met by an item without a value in its field.
+    Unless the condition's name says otherwise, an item without a value in its field does not meet it.
 
     Attributes:
         equal: Worklist field -> accepted values (single value matching, or a list of UIDs); none accepted
@@ -29,7 +29,7 @@ class WorklistQuery:
         equal_or_unknown: As `equal`, but an item without a value meets it too.
         like: Worklist field -> DICOM pattern with `*` and `?`. Person names match case-insensitively.
         ranges: Date or time field -> inclusive bounds in stored form (YYYYMMDD, HHMMSS); None is open.
-        unknown_like: Fields of `like` whose condition an item without a value meets too.
+        unknown_like: Fields of `like` whose condition is also met by an item without a value.
         period: Inclusive bounds YYYYMMDDHHMMSS of scheduled start date and time together; None is open.
 
     Source: DICOM PS3.4 C.2.2.2 (attribute matching), K.4.1.1.3 (worklist keys).
@@ -44,7 +44,7 @@ class WorklistQuery:
 
 
 def fold_name(text: str) -> str:
-    """Bring a person name, or a pattern for one, into the form in which names are compared."""
+    """Convert a person name, or a pattern for one, to the form in which names are compared."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
@@ -111,7 +111,7 @@ def narrowed(query: WorklistQuery, limits: WorklistQuery) -> WorklistQuery:
 
 
 def single_conditions(query: WorklistQuery) -> Iterator[tuple[str, WorklistQuery]]:
-    """Take a query apart: (worklist field, a query with just this condition)."""
+    """Split a query into its conditions: (worklist field, a query with only this condition)."""
     for name, accepted in query.equal.items():
         yield name, WorklistQuery(equal={name: accepted})
     for name, accepted in query.equal_or_unknown.items():
@@ -136,7 +136,7 @@ def _wildcard_test(pattern: str) -> Callable[[str], bool]:
     )
     expression = first
     if others:
-        # The leftmost place of each piece is always good enough; atomic groups keep a hostile pattern from
+        # The leftmost match of each piece always suffices; atomic groups keep a hostile pattern from
         # backtracking.
         expression += "".join(f"(?>.*?{piece})" for piece in others[:-1]) + ".*" + others[-1]
     compiled = re.compile(expression, re.DOTALL)

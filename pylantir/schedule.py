@@ -1,4 +1,4 @@
-"""When a source is asked next, and how far back. Pure: the clock is passed in.
+"""Calculates when a source is asked next, and how far back. Pure: the clock is passed in.
 
 Lives in source workers and in the supervisor (backoff). In: times and settings; out: seconds.
 """
@@ -12,7 +12,7 @@ from pylantir.settings import OperationWindow
 
 TEN_YEARS_S = 10 * 365.25 * 86400.0
 OVERLAP_S = 300.0
-"""Looked back beyond the last sync: clocks differ, and a source's own commit takes time."""
+"""How far to look back beyond the last sync: clocks differ, and a source's own commit takes time."""
 
 _DAY_MINUTES = 24 * 60
 
@@ -26,8 +26,8 @@ def next_start(previous_start: float, interval_s: float, now: float) -> float:
         now: The same clock.
 
     Returns:
-        The first multiple after `previous_start` that is `now` or later. Missed ones are skipped, and how
-        long a cycle took shifts nothing.
+        The first multiple after `previous_start` that is `now` or later. Missed ones are skipped, and the
+        duration of a cycle does not shift the grid.
     """
     missed = max(1, math.ceil((now - previous_start) / interval_s))
     return previous_start + missed * interval_s
@@ -61,7 +61,7 @@ def seconds_until_open(window: OperationWindow, local_now: datetime.datetime) ->
         opening += datetime.timedelta(days=1)
     if local_now.tzinfo is None:
         return (opening - local_now).total_seconds()
-    # Two times of one zone are subtracted as wall-clock times, blind to the hour that is missing or twice.
+    # Python subtracts two times of one zone as wall-clock times and ignores an hour that is skipped or repeated.
     return opening.timestamp() - local_now.timestamp()
 
 
@@ -87,7 +87,7 @@ def backoff_delay(failures: int, cap_s: float, jitter: float = 0.0) -> float:
     Args:
         failures: Failures in a row, 1 for the first.
         cap_s: The longest delay, before jitter.
-        jitter: Between -0.2 and 0.2: the share to add, so that many do not come back at the same moment.
+        jitter: Between -0.2 and 0.2: the share to add, so that many retries do not come at the same moment.
     """
     if failures <= 1:
         return 0.0

@@ -1,4 +1,4 @@
-"""The checked configuration as plain frozen values: all that crosses from the check into a process.
+"""The checked configuration as plain frozen values; a process gets nothing else from the check.
 
 Nothing here reads a file or the environment: `pylantir.config` makes these values, processes read them.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EMPTY_VALUES = ("", "NULL", "null", "NaN", "nan", "N/A", "#N/A")
-"""What means nothing, where a source's `empty_values` does not say otherwise."""
+"""The words that mean "no value" unless a source's `empty_values` says otherwise."""
 
 SERVED_STATUSES = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 
@@ -41,7 +41,7 @@ class OperationWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginType:
-    """A source type that exists, and where its class is. Known without running any of the plugin's code.
+    """A source type that exists, and where its class is; found without running the plugin's code.
 
     Attributes:
         type_name: What `type` in a source's configuration says.
@@ -50,7 +50,7 @@ class PluginType:
         class_name: The plugin class, or None: the only subclass of DataSourcePlugin that the file defines.
         targets: Worklist fields beyond the common ones that the plugin's `field_mapping` may name.
         builtin: Comes with Pylantir.
-        digest: Of the file's content: another one is another plugin.
+        digest: Digest of the file's content; a different digest means a different plugin.
     """
 
     type_name: str
@@ -63,7 +63,7 @@ class PluginType:
 
     @property
     def origin(self) -> str:
-        """Where the type comes from, for messages."""
+        """Say where the type comes from, for messages."""
         return self.path or f"{self.module}:{self.class_name}"
 
 
@@ -77,7 +77,7 @@ class PluginProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The source types that exist, by `type_name`, and what was found but cannot be used."""
+    """The source types that exist, by `type_name`, and the plugins that were found but cannot be used."""
 
     types: Mapping[str, PluginType]
     problems: tuple[PluginProblem, ...] = ()
@@ -88,15 +88,15 @@ class SourceSettings:
     """One data source: the keys of the configuration reference with their units.
 
     Attributes:
-        config: The plugin's own keys, as they stand in the file; one may be a secret, so they are not shown.
+        config: The plugin's own keys, as written in the file; one may be a secret, so they are not shown.
         secret_env: Environment variables that this source reads (every `*_env` key of `config`).
         env_values: Their values, from the environment or a `.env` file, for this source's worker alone.
-        field_mapping: In all its forms, as it stands in the file.
-        empty_values: Words that mean nothing.
-        unusable_values: `omit` or `reject`: what becomes of a value outside the strict fields that cannot be used.
-        where: Column -> the texts of which a record has to have one, or {"not": [...]}.
-        patient_id_prefix: Stands before each of its patient IDs.
-        issuer_of_patient_id: Who gave its patient IDs, where the records do not say.
+        field_mapping: In all its forms, as written in the file.
+        empty_values: Words that mean "no value".
+        unusable_values: `omit` or `reject`: how to treat an unusable value outside the strict fields.
+        where: Column -> the texts of which a record must have one, or {"not": [...]}.
+        patient_id_prefix: Put before each of its patient IDs.
+        issuer_of_patient_id: The issuer of its patient IDs, for records that do not name it.
     """
 
     name: str
@@ -125,7 +125,7 @@ class SourceSettings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What nothing that is printed may show: its variables' values, and those that stand in `config` itself."""
+        """The values that no output may show: those of its variables, and secrets in `config` itself."""
         return (*self.env_values.values(), *inline_secrets(self.config))
 
 
@@ -137,7 +137,7 @@ class ServingSettings:
         serve_statuses: For a query that names no status.
         expire_after_days: Items that started longer ago are not shown; None shows them for ever.
         days_ahead: Items that start later are not shown; None shows all.
-        when_too_many: `truncate` or `fail`: what a query gets that matches more than the scanner's `max_answers`.
+        when_too_many: `truncate` or `fail`: the answer to a query that matches more than the scanner's `max_answers`.
     """
 
     serve_statuses: tuple[str, ...] = SERVED_STATUSES
@@ -148,16 +148,16 @@ class ServingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScannerProfile:
-    """What one scanner gets, and how.
+    """Which items and answers one scanner gets.
 
     Attributes:
         hosts: Networks or addresses that it may come from; none: any.
         charset: Values of Specific Character Set for its answers; none: UTF-8 where needed.
-        only_own_station: It gets items that are planned for it or for no station in particular.
-        modalities: It gets items of these; none: all.
-        max_answers: At most so many answers to a query; None: any number.
-        required_empty: Attributes that were asked for and have no value are sent empty, else left out.
-        certificates: It has to show one of these; none: any.
+        only_own_station: It gets only items that are planned for it or for no station in particular.
+        modalities: It gets only items of these; none: all.
+        max_answers: The most answers to a query; None: any number.
+        required_empty: Requested attributes without a value are sent empty; otherwise they are left out.
+        certificates: It must show one of these; none: any.
     """
 
     hosts: tuple[str, ...] = ()
@@ -171,7 +171,7 @@ class ScannerProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """Absolute paths of PEM files, and whether scanners have to show a certificate that `ca` has signed."""
+    """Absolute paths of PEM files, and whether scanners must show a certificate that `ca` has signed."""
 
     certificate: str
     key: str
@@ -181,13 +181,13 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSettings:
-    """Where, as whom and how the worklist is served, and whom.
+    """Where and how the worklist is served, under which AE title, and to which scanners.
 
     Attributes:
         allowed_aet: Calling AE titles; none: any.
         allowed_hosts: Networks or addresses that may connect; none: any. This machine always may.
-        check_called_aet: Refuse those who call another AE title than ours.
-        idle_timeout_s: An association on which nothing happens ends after so long.
+        check_called_aet: Refuse scanners that call another AE title than ours.
+        idle_timeout_s: An association without activity ends after this time.
         tls: With it, connections are encrypted; without, they are not.
         profiles: AE title -> its profile.
         default_profile: For every other AE title.
@@ -221,7 +221,7 @@ class HttpSettings:
         tokens: Bearer tokens.
         secret_env: The variables that the passwords and tokens were read from.
         tls: With it, connections are encrypted.
-        behind_proxy: Somebody else encrypts, and says in X-Forwarded-* who asks.
+        behind_proxy: A proxy encrypts, and names the client in X-Forwarded-* headers.
         stations: User -> AE title of the scanner whose profile applies.
         pages, dicomweb, metrics: What is served.
     """
@@ -240,16 +240,16 @@ class HttpSettings:
 
     @property
     def needs_login(self) -> bool:
-        """Whether somebody who asks has to say who he is."""
+        """Whether clients must log in."""
         return bool(self.users or self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MppsSettings:
-    """What scanners' reports (MPPS) have to hold (`lenient` or `strict`), and how long they wait for the writer.
+    """How complete scanners' reports (MPPS) must be (`lenient` or `strict`), and how long they wait for the writer.
 
     Attributes:
-        own_only: A step is changed and retrieved by the AE title alone that created it.
+        own_only: Only the AE title that created a step may change and retrieve it.
     """
 
     mode: str = "lenient"
@@ -289,7 +289,7 @@ class Settings:
     Attributes:
         config_path: Absolute path of the configuration file.
         base_dir: Absolute folder that relative paths in the file (and in plugins) start from.
-        db_url: SQLAlchemy URL; holds a password perhaps, so it is never logged.
+        db_url: SQLAlchemy URL; it may contain a password, so it is never logged.
         runtime_dir: Absolute folder of sockets and locks.
         http: None: nothing is served over HTTP.
         sources: In the order of priority, lowest number first; disabled ones included.

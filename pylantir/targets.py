@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Kind = Literal["value", "code", "reference", "items"]
 
 PREFIX = "dicom:"
-"""What a mapping target begins with that names an attribute by its keyword."""
+"""The prefix of a mapping target that names an attribute by its keyword."""
 
 SPS = "ScheduledProcedureStepSequence"
 
@@ -77,7 +77,7 @@ CODE_PARTS: Mapping[str, Part] = {
     "CodingSchemeVersion": Part(vr="SH"),
     "CodeMeaning": Part(vr="LO", required=True),
 }
-"""An item needs CodeValue (at most 16 characters) or LongCodeValue besides what is required."""
+"""Besides the required attributes, an item needs CodeValue (at most 16 characters) or LongCodeValue."""
 
 REFERENCE_PARTS: Mapping[str, Part] = {
     "ReferencedSOPClassUID": Part(vr="UI", required=True),
@@ -140,7 +140,7 @@ _ALL: tuple[Target, ...] = (
         "IssuerOfPatientID": ("LO", "issuer_of_patient_id"),
         "PatientBirthDate": ("DA", "patient_birth_date"),
         "PatientSex": ("CS", "patient_sex"),
-        # DICOM weighs in kilograms; the field of that name is stored in pounds.
+        # DICOM gives weight in kilograms; the worklist field stores pounds.
         "PatientWeight": ("DS", "patient_weight_kg"),
         "ConfidentialityConstraintOnPatientDataDescription": ("LO", "confidentiality"),
         "PatientState": ("LO", "patient_state"),
@@ -248,7 +248,7 @@ _BY_LAST_KEYWORD: Mapping[str, str] = {path.rpartition(".")[2]: path for path in
 
 
 def find_target(name: str) -> tuple[Target, str | None] | None:
-    """Find what a `dicom:` target means.
+    """Find the attribute that a `dicom:` target names.
 
     Args:
         name: A mapping target, such as "dicom:PatientSize", "dicom:ScheduledProcedureStepSequence.Modality", the same

@@ -1,1 +1,1 @@
-"""What passes between the processes of one machine: frames, local sockets, and how a command asks the supervisor."""
+"""Communication between the processes of one machine: frames, local sockets, and commands to the supervisor."""

@@ -2,7 +2,7 @@
 
 A source worker writes the frames of a cycle and reads the writer's acknowledgements. The writer checks everything that
 it reads, because it may come from a plugin; a malformed frame raises ProtocolError, which closes the connection.
-Whoever changes the form of a frame also changes `VERSION`: while an installation is replaced under a running
+If you change the form of a frame, also change `VERSION`: while an installation is replaced under a running
 supervisor, producer and writer may have different versions.
 Glossary: batch (docs/explanation/glossary.md).
 """
@@ -27,7 +27,7 @@ LONGEST_BODY_BYTES = MAX_FRAME_BYTES - 4096
 LONGEST_TEXT = 2000
 """Labels, reasons, identifiers and errors are cut to this length."""
 MAX_WARNINGS = 500
-"""At most so many pairs of field and reason are reported."""
+"""The most pairs of field and reason that are reported."""
 Passage = tuple[int | None, int]
 """A passage: its name, if it has one, and its number of records."""
 

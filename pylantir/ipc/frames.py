@@ -14,7 +14,7 @@ from pylantir.errors import ProtocolError
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 MAX_REPORT_FRAME_BYTES = 64 * 1024 * 1024
-"""Of a scanner's report: a DICOM message of 16 MiB as JSON."""
+"""The limit for a scanner's report: a DICOM message of 16 MiB as JSON."""
 _HEADER_BYTES = 4
 _RECEIVE_BYTES = 256 * 1024
 
@@ -32,7 +32,7 @@ def encode_body(value: Mapping[str, object]) -> bytes:
 
 
 def frame_bytes(body: bytes, limit: int = MAX_FRAME_BYTES) -> bytes:
-    """Put the length before a JSON object that is encoded already."""
+    """Put the length before an encoded JSON object."""
     if len(body) > limit:
         msg = f"a frame of {len(body)} bytes exceeds the limit of {limit}"
         raise ProtocolError(msg)
@@ -43,7 +43,7 @@ class FrameReader:
     """Cuts a stream of bytes into frames.
 
     Args:
-        limit: Longest frame in bytes; a longer one is refused by its announcement, before its bytes are kept.
+        limit: Longest frame in bytes; a longer one is refused as soon as its length is read.
     """
 
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
@@ -111,7 +111,7 @@ class FrameSocket:
         return len(self._outgoing)
 
     def receive(self) -> list[Frame]:
-        """The frames that have become whole; sets `closed` when the peer has gone.
+        """Return the frames that are complete now; set `closed` when the peer has gone.
 
         Raises:
             ProtocolError: As `FrameReader.feed`.
@@ -133,7 +133,7 @@ class FrameSocket:
         self.flush()
 
     def flush(self) -> None:
-        """Write what the peer takes now; sets `closed` when it has gone."""
+        """Write as much as the peer takes now; set `closed` when it has gone."""
         while self._outgoing:
             try:
                 sent = self._socket.send(self._outgoing)

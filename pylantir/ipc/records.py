@@ -15,7 +15,7 @@ Column = Sequence["str | None"]
 """A value, or None, per record."""
 
 _SEPARATOR = "\x7f"
-"""JSON writes it as it is, and no value of DICOM has it."""
+"""JSON does not escape it, and no DICOM value contains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RecordColumns:
         )
 
     def fields(self) -> dict[str, dict[str, str]]:
-        """Record key -> what it says, by name."""
+        """Return record key -> its values by field name."""
         return {
             key: {name: value for name, value in zip(self.values, said, strict=True) if value}
             for key, *said in zip(self.keys, *self.values.values(), strict=True)
@@ -74,7 +74,7 @@ def join_columns(parts: Sequence[RecordColumns]) -> RecordColumns:
 
 
 def pack_columns(records: RecordColumns) -> dict[str, object]:
-    """Write records as a frame has them: `keys`, and `values` by worklist field; what none of them says is left out."""
+    """Write records for a frame: `keys`, and `values` by worklist field; fields without any value are left out."""
     return {
         "keys": _pack(records.keys),
         "values": {name: _pack(column) for name, column in records.values.items() if any(column)},

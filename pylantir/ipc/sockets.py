@@ -1,4 +1,4 @@
-"""Listening and connecting on local sockets in the runtime directory, however long its path is."""
+"""Listens and connects on local sockets in the runtime directory, however long its path is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKLOG = 128
 
 @contextmanager
 def _short_address(path: Path) -> Iterator[str]:
-    """An address of at most 107 bytes for the path: through the open folder, if the path itself is longer."""
+    """Yield an address of at most 107 bytes for the path: if the path is longer, through the open folder."""
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS_BYTES:
         yield str(path)
         return
@@ -26,7 +26,7 @@ def _short_address(path: Path) -> Iterator[str]:
 
 
 def listen_at(path: Path) -> socket.socket:
-    """Listen on a local socket that only this user can reach. The caller holds the instance's lock: an old one goes."""
+    """Listen on a local socket for this user only; remove an old one, because the caller holds the instance's lock."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -45,8 +45,8 @@ def connect_to(path: Path) -> socket.socket:
     """Connect to a local socket, without blocking.
 
     Raises:
-        BlockingIOError: Somebody listens there who accepts nobody just now.
-        OSError: Nobody listens there.
+        BlockingIOError: A process listens there but does not accept connections at present.
+        OSError: No process listens there.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # A listener that is stopped and has a full backlog would block us, too.

@@ -21,7 +21,7 @@ Labels = tuple[str, ...]
 
 @dataclass(slots=True)
 class Histogram:
-    """How often something took at most so long, and how long all together."""
+    """How often something took at most so many seconds (per bucket), and the total time."""
 
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0
@@ -53,7 +53,7 @@ class Tally:
             self._changed = True
 
     def known(self, name: str) -> str:
-        """A name that somebody else chose, as a label: itself, or `other` when there are too many already."""
+        """Return a peer's name as a label: the name itself, or `other` if there are too many already."""
         with self._lock:
             if name not in self._names and len(self._names) >= MOST_NAMES:
                 return OTHER
@@ -61,7 +61,7 @@ class Tally:
             return name
 
     def take_news(self) -> dict[str, object] | None:
-        """The tally as it goes to the supervisor, if anything has changed since it was last asked for."""
+        """Return the tally for the supervisor if anything has changed since the last call."""
         with self._lock:
             if not self._changed:
                 return None
@@ -76,14 +76,14 @@ class Tally:
 
 
 def counts_in(tally: Mapping[str, object], name: str) -> Iterator[tuple[Labels, int]]:
-    """The counters of one name in what `take_news` gave."""
+    """Yield the counters of one name from a result of `take_news`."""
     for one, labels, value in tally.get("counts", ()):  # type: ignore[attr-defined]
         if one == name:
             yield tuple(labels), int(value)
 
 
 def histograms_in(tally: Mapping[str, object], name: str) -> Iterator[tuple[Labels, list[int], float]]:
-    """The histograms of one name in what `take_news` gave: labels, counts by bucket, seconds in all."""
+    """Yield the histograms of one name from a result of `take_news`: labels, counts by bucket, total seconds."""
     for one, labels, buckets, sum_s in tally.get("histograms", ()):  # type: ignore[attr-defined]
         if one == name:
             yield tuple(labels), list(buckets), float(sum_s)

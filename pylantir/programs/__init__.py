@@ -1,1 +1,1 @@
-"""Where the two programs begin, and how they read their command lines."""
+"""Starts the two programs and reads their command lines."""

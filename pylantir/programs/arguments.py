@@ -1,4 +1,4 @@
-"""How both programs read their command lines: version, near names, each other's commands, completion for shells.
+"""Reads the command lines of both programs: version, similar names, each other's commands, completion for shells.
 
 Imported by every command, so it imports nothing that is slow.
 """
@@ -20,15 +20,15 @@ COMMANDS = {
         "start", "status", "stop", "reload", "restart", "sync", "check", "log", "install-unit",
     ),
 }  # fmt: skip
-"""What each program can do, so that the other one can say so."""
+"""Each program's commands, so that the other program can point to them."""
 SHELLS = ("bash", "zsh", "fish")
 WRONG_USAGE = 2
 
 
 class ProgramParser(argparse.ArgumentParser):
-    """The parser of a whole program: it knows near names, and what the other program does.
+    """The parser of a whole program: it suggests similar names, and knows the other program's commands.
 
-    Its parsers of commands are made with `add_command`.
+    `add_command` makes its parsers of commands.
     """
 
     def __init__(self, prog: str, *, description: str, epilog: str) -> None:
@@ -56,7 +56,7 @@ class ProgramParser(argparse.ArgumentParser):
         return command
 
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """Parse a command line; whatever is wrong with it is said on stderr, and ends the program with status 2."""
+        """Parse a command line; on an error, print it on stderr and end the program with status 2."""
         given = sys.argv[1:] if arguments is None else list(arguments)
         if given and not given[0].startswith("-") and given[0] not in self._commands.choices:
             self._complain(given[0])
@@ -95,7 +95,7 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, word: str, names: Iterable[str]) -> str:
-    """Say that there is no such thing, and which one is near, or which there are."""
+    """Say that the name does not exist, and suggest a similar one or list all."""
     known = list(names)
     near = nearest(word, known)
     hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(known) or 'none'}"

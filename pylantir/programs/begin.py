@@ -1,7 +1,7 @@
-"""Where the two programs begin. Every child process imports this module again: it imports nothing that is slow.
+"""Starts the two programs. Every child process imports this module again, so it imports nothing that is slow.
 
-The name of the package `workers` is a common one. Another distribution that brings one too, or a folder of that name in
-PYTHONPATH, would give baffling errors in the middle of the work: it is noticed here, in one line.
+The package name `workers` is common. Another distribution with such a package, or a folder of that name in PYTHONPATH,
+would cause baffling errors later, so this module checks for it and reports it in one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MARK = "The processes of Pylantir"
 """How `workers/__init__.py` begins, after the quotes."""
 SAFE_PATH = "PYTHONSAFEPATH"
 SET_BY_US = "pylantir"
-"""The variable's value where Pylantir has set it: what a plugin starts is not meant."""
+"""The value by which Pylantir marks its own setting of the variable, which is not meant for a plugin's programs."""
 
 
 def run_pylantir() -> int:
@@ -40,7 +40,7 @@ def run_supervisor() -> int:
 
 
 def foreign_workers() -> str | None:
-    """Say in one line if the package `workers` is not the one that came with this `pylantir`; None if it is."""
+    """Return a one-line message if the package `workers` did not come with this `pylantir`; None if it did."""
     ours = Path(__file__).resolve().parents[2] / "workers"
     try:
         spec = find_spec("workers")

@@ -26,7 +26,7 @@ BATCH_RECORDS = 600
 """Records per batch. More would make a sync cheaper, but a scanner's report would wait longer behind a transaction:
 some 50 ms if every record has changed."""
 FIRST_BATCH_RECORDS = 4 * BATCH_RECORDS
-"""The same in a source's first cycle: its records are new, which takes less."""
+"""Records per batch in a source's first cycle: storing new records takes less time."""
 BATCH_BYTES = 1024 * 1024
 BATCH_AGE_S = 1.0
 MAX_REPEATED = 400

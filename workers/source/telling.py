@@ -18,10 +18,10 @@ from pylantir.settings import PluginType
 from workers.child.channel import Channel
 
 LOGGED_REJECTIONS = 20
-"""So many rejections a cycle are logged one by one; all of them are in the quarantine."""
+"""How many rejections per cycle are logged one by one; all of them are in the quarantine."""
 
 LOGGED_WARNINGS = 10
-"""So many kinds of warnings stand in one log line."""
+"""How many kinds of warnings one log line has."""
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class CycleTelling:
         )
 
     def _describe_rest(self, result: CycleResult) -> str | None:
-        """What an operator should know of a cycle that succeeded."""
+        """Return what an operator should know about a successful cycle."""
         if result.held is not None:
             return describe_held(self._source, result.held)
         if result.unreadable:

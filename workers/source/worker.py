@@ -47,7 +47,7 @@ class _Stopped(Exception):
 
 
 def run(context: Context, settings: SourceSettings, base_dir: str, queue_address: str) -> None:
-    """The body of a source worker; returns when it was told to stop."""
+    """Run a source worker; return after an order to stop."""
     os.environ.update(settings.env_values)
     os.chdir(base_dir)
     plugin = _prepare_plugin(context, settings)
@@ -78,7 +78,7 @@ def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlu
 
 @dataclass(slots=True)
 class _Cycle:
-    """One fetch on its way to the writer."""
+    """One cycle whose frames are being sent to the writer."""
 
     name: str
     started_at: str
