@@ -228,11 +228,18 @@ class Installation:
                     found[process.pid] = " ".join(process.cmdline())
         return found
 
-    def leftovers(self) -> list[str]:
-        """Sockets, locks and notes that an orderly end should have removed."""
+    def leftovers(self, *, writer_was_last: bool = True) -> list[str]:
+        """Sockets, locks and notes that an orderly end should have removed.
+
+        Where the writer was replaced or killed at the end, it may not be the last to close the database: SQLite then keeps
+        its write-ahead log, which the next start takes in.
+        """
         places = (self.runtime_dir, self.folder / "tmp")
         found = [path for place in places if place.exists() for path in place.rglob("*") if not path.is_dir()]
-        return [str(path) for path in [*found, *self.folder.glob("worklist.db?*")]]
+        beside = list(self.folder.glob("worklist.db?*"))
+        if not writer_was_last:
+            beside = [path for path in beside if not path.name.endswith(("-wal", "-shm"))]
+        return [str(path) for path in [*found, *beside]]
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Read the database."""
