@@ -63,7 +63,7 @@ class Gate:
         self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._lock = threading.Lock()
-        # An unknown user name takes as long to refuse as a wrong password.
+        # A client that guesses user names has to wait as long as one that guesses passwords.
         self._nobodys_password = next(iter(settings.users.values()), secrets.token_urlsafe())
 
     def log_in(self, user: str, password: str) -> str | Locked | None:

@@ -1,4 +1,4 @@
-"""Whether all is well, from what `pylantir-supervisor status` says. Pure."""
+"""Decides from the output of `pylantir-supervisor status` whether all is well. Pure."""
 
 from __future__ import annotations
 

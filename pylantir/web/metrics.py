@@ -36,7 +36,7 @@ _SOURCE_GAUGES = (
 
 
 def write_metrics(status: Mapping[str, Any] | None) -> bytes:
-    """Write all metrics; None: the supervisor does not answer, and there is only that to say."""
+    """Write all metrics; with None (the supervisor does not answer), only the metric that says so."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(status))
     written: bytes = generate_latest(registry)

@@ -113,7 +113,7 @@ class _Reader:
         self._known: dict[tuple[str, bytes, object], Mapping[str, Any]] = {}
 
     def level(self, start: int, end: int, form: _Form) -> tuple[dict[str, Mapping[str, Any]], int]:
-        """Read the elements of a data set or an item, up to its end or delimiter; gives the position after it."""
+        """Read the elements of a data set or an item, up to its end or delimiter; return the position after it."""
         attributes: dict[str, Mapping[str, Any]] = {}
         data, known_names = self._data, self._names
         while start < end:

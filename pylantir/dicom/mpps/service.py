@@ -32,8 +32,8 @@ class MppsPorts:
     Attributes:
         report: Gives a request to the writer and waits for its answer. May raise WriterUnavailable.
         retrieve: The attributes of a stored instance, or None. May raise StoreError.
-        creator: Who created a stored instance, or None; a step is then only for that AE title. May raise StoreError.
-            None in place of the function: a step is for everybody.
+        creator: Returns the AE title that created a stored instance, or None; only that title may then use the step.
+            May raise StoreError. None in place of the function: everybody may use every step.
     """
 
     report: Callable[[MppsRequest], MppsAnswer]

@@ -86,7 +86,7 @@ class _Scan:
         self._elements_left = bounds.elements
 
     def elements(self, start: int, end: int, depth: int) -> int:
-        """Walk over the elements of a data set or item, until its end or its delimiter; gives the position after it."""
+        """Walk over the elements of a data set or item to its end or delimiter; return the position after it."""
         if depth > self._bounds.nesting:
             raise _Excess(f"sequences nested deeper than {self._bounds.nesting} levels")
         seen: set[int] = set()
@@ -112,7 +112,7 @@ class _Scan:
         return start
 
     def _items(self, start: int, end: int, depth: int) -> int:
-        """Walk over the items of a sequence; gives the position after it."""
+        """Walk over the items of a sequence; return the position after it."""
         while start < end:
             tag, length, start = self._item_header(start, end)
             if tag == _SEQUENCE_END:
@@ -130,7 +130,7 @@ class _Scan:
         return start
 
     def _try_items(self, start: int, end: int, depth: int) -> None:
-        """Walk over a value that may be a sequence; if it turns out not to be one, it costs nothing to decode."""
+        """Walk over a value that may be a sequence; if it turns out not to be one, its bytes do no harm."""
         with contextlib.suppress(_Malformed):
             self._items(start, end, depth)
 

@@ -51,7 +51,7 @@ class MessageAssembler:
         self._ignored_context: int | None = None
 
     def add(self, context_id: int, control: int, fragment: bytes) -> Message | None:
-        """Add a fragment; gives the message when this was its last.
+        """Add a fragment; return the message if this was its last.
 
         Raises:
             ProtocolError: A fragment that does not belong here, or a message beyond the bounds.

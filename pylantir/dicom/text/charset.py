@@ -267,7 +267,7 @@ class CharacterSet:
 
 
 def _shortened(text: str, limit: int) -> str:
-    """Cut a text between two words, and never after a number: half of a number is another number."""
+    """Cut a text to the limit between two words, and never after a number: half of a number is another number."""
     words = text[: limit - 1].rpartition(" ")[0].split(" ")
     while words and any(map(str.isdecimal, words[-1])):
         words.pop()

@@ -45,7 +45,7 @@ class Filter:
 
     @classmethod
     def from_form(cls, form: Mapping[str, str], today: datetime.date) -> Filter:
-        """Read the form; what makes no sense is today, or no condition."""
+        """Read the form; a nonsensical date becomes today, any other nonsensical value no condition."""
         try:
             date = datetime.date.fromisoformat(form.get("date", ""))
         except ValueError:
@@ -134,7 +134,7 @@ def show_date(value: object) -> str:
 
 
 def show_time(value: object) -> str:
-    """Write HHMMSS as HH:MM; midnight is what stands for a time that nobody gave."""
+    """Write HHMMSS as HH:MM; midnight stands for a missing time."""
     text = str(value or "")
     if text in {"", "000000"}:
         return "-"
