@@ -1,4 +1,4 @@
-"""`pylantir query-db`: the worklist, and which sources give each of its items."""
+"""`pylantir query-db`: shows the worklist, and the sources of each item."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make_query(options: argparse.Namespace, serving: ServingSettings, today: dat
 def _attribution(
     item: Mapping[str, object], claims: Mapping[int, Sequence[Mapping[str, object]]]
 ) -> list[dict[str, object]]:
-    """List who gives an item: its owner first. An item of an older version may have an owner without a claim."""
+    """List an item's sources, its owner first. An item of an older version may have an owner without a claim."""
     owner = item["data_source"]
     given = [
         {"source": claim["data_source"], "record": claim["record_key"], "since": claim["first_seen_at"]}

@@ -1,4 +1,4 @@
-"""`rejects`, `audit`, `accept --show`: what was refused and why, who changed what, which removals are held back."""
+"""`rejects`, `audit`, `accept --show`: print refused records, the history of changes, and removals held back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def show_held(settings: Settings, options: argparse.Namespace) -> int:
-    """Print the records that a source no longer shows and that were held back."""
+    """Print the records that a source no longer gives, but whose removal is held back."""
     with reading(settings.db_url) as connection:
         rows = list(find_held(connection, options.source))
     if options.json:
@@ -75,7 +75,7 @@ def show_held(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def show_warnings(settings: Settings, options: argparse.Namespace) -> int:
-    """Print which values were left out or changed in records that were taken all the same."""
+    """Print the values that were left out or changed in accepted records."""
     with reading(settings.db_url) as connection:
         rows = [dict(row) for row in find_warnings(connection, source=options.source)]
     if options.json:

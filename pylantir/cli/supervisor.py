@@ -63,19 +63,19 @@ def ask_instance(
     """Ask the supervisor that runs with this configuration.
 
     An instance whose socket was swept away (a temporary folder that was cleaned, a login session that ended) is found
-    by the lock that it holds; it makes its names anew, and is asked then.
+    by the lock that it holds; it soon creates its socket anew, and is asked then.
 
     Args:
         config_path: The configuration file.
         request: What to ask.
         timeout_s: How long the answer may take.
-        wait_for_names: Whether to wait for an instance that has made no names yet, or whose names have gone.
+        wait_for_names: Whether to wait for an instance whose sockets do not exist yet, or were removed.
 
     Raises:
-        NotRunning: There is none.
-        SocketGone: It runs, but its socket is not made anew.
+        NotRunning: There is no such supervisor.
+        SocketGone: It runs, but did not create its socket anew.
         ControlError: It did not answer, or belongs to another user.
-        CommandRefused: It did, but did not do what was asked.
+        CommandRefused: It answered, but refused the request.
     """
     folders = find_runtime_dirs(config_path, os.environ)
     deadline = time.monotonic() + (_NAMES_COME_BACK_S if wait_for_names else 0)
@@ -112,7 +112,7 @@ def _foreign_supervisor(folder: Path) -> str | None:
     for pid in supervisor_pids():
         with contextlib.suppress(OSError):
             owners.add(Path(f"/proc/{pid}").stat().st_uid)
-    # Where processes of other users are hidden (hidepid), the folder is all there is to go by.
+    # Where processes of other users are hidden (hidepid), only the folder shows that one exists.
     hidden = not os.path.exists("/proc/1")  # noqa: PTH110
     return user_name(owner) if hidden or owner in owners else None
 
@@ -123,7 +123,7 @@ def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> i
     Raises:
         NotRunning: There is no supervisor.
         ControlError: It does not answer.
-        CommandRefused: It cannot be done, or not just now.
+        CommandRefused: The command cannot be carried out, or not at present.
     """
     print(ask_instance(find_named(options.config), request, timeout_s=_ANSWER_TIMEOUT_S)["text"])
     return ExitStatus.OK
