@@ -90,7 +90,7 @@ def make_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def make_client_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Make the TLS context with which this machine's own commands ask the server, as whose owner they come.
+    """Make the TLS context with which this machine's own commands ask the server, as the server's owner.
 
     They trust what the server's scanners would, or the server's very certificate, and show that certificate themselves.
 

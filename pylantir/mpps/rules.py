@@ -1,4 +1,4 @@
-"""May this report be accepted, and what is known of the performed step then? The rules of MPPS as pure functions.
+"""Decides whether a report is accepted and what is then stored of the step: the MPPS rules as pure functions.
 
 A request and the stored instance come in; the answer, and the new instance if it is accepted, go out. Applied in the
 writer, inside the transaction that stores the result.

@@ -60,10 +60,10 @@ class Command:
         sop_class: Affected or Requested, whichever element it stands in; None where it stands in neither.
         instance_uid: As `sop_class`.
         has_data: Whether a data set follows.
-        ignores_data: It says that one follows, which its operation never has: should one come, it is ignored.
+        ignores_data: It announces a data set, which its operation never has: if one comes, it is ignored.
         responded_to: Of a C-CANCEL: the message ID of the request to cancel, where it stands as its own as well.
         attributes: Of an N-GET: the tags that are wanted; empty for all.
-        oddities: What is wrong with it and does not matter, in words.
+        oddities: Faults that do not matter, in words.
     """
 
     operation: Operation
@@ -81,7 +81,7 @@ def read_command(data: bytes) -> Command:
     """Read a command set.
 
     Raises:
-        ProtocolError: It cannot be told what the peer wants.
+        ProtocolError: The bytes do not show what the peer wants.
     """
     elements = _elements(data)
     operation = _operation(_number(elements.get(_FIELD)))

@@ -77,7 +77,7 @@ class Connection:
             raise ConnectionEnded from error
 
     def stop_receiving(self) -> None:
-        """Let whoever waits for the peer see the connection's end. For any thread."""
+        """Wake the thread that waits for the peer: it sees the connection end. For any thread."""
         self._shut(socket.SHUT_RD)
 
     def break_off(self) -> None:
@@ -87,7 +87,7 @@ class Connection:
     def send_last(self, data: bytes) -> None:
         """Send an A-ABORT if the peer takes it at once, and give it the time to read it.
 
-        Closed with something unread, the connection would be reset and the A-ABORT lost.
+        If it were closed with unread data, the connection would be reset and the A-ABORT lost.
         """
         deadline = time.monotonic() + LINGER_S
         with contextlib.suppress(OSError, ValueError):
