@@ -248,7 +248,10 @@ def _is_universal(level: Dataset, tag: BaseTag) -> bool:
 
 
 def _check_whole(level: Dataset, tag: BaseTag) -> None:
-    raw = level.get_item(tag)
+    try:
+        raw = level.get_item(tag)
+    except Exception as error:  # noqa: BLE001 - pydicom decodes what it cannot place, and a stranger's bytes raise anything
+        raise InvalidQuery(int(tag), f"the element cannot be decoded ({type(error).__name__})") from None
     if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
         # pydicom accepts a value that is cut short, but half a patient ID may be another patient's.
         raise InvalidQuery(int(tag), "the element is cut short")
