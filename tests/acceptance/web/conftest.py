@@ -37,3 +37,6 @@ def site(installation: Installation) -> Iterator[WebSite]:
     made = WebSite(installation)
     yield made
     made.client.close()
+    # In order, so that what the processes have run is counted, too.
+    if installation.supervisor and installation.supervisor.poll() is None:
+        assert installation.terminate(20) == 0
