@@ -1,5 +1,6 @@
 """Fixtures that several rooms use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from dicom_server import bound, quiet_dicom_libraries
 from hypothesis import settings
 from mariadb import mariadb_server, mariadb_url
 from postgresql import postgresql_server, postgresql_url
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import DIMSEPrimitive
 
 __all__ = [
     "bound",
@@ -28,6 +31,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ROOM_OF_READERS in Path(item.path).relative_to(Path(__file__).parent).parts:
             item.add_marker(pytest.mark.xdist_group("readers"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_scanner_loses_an_answer() -> Iterator[None]:
+    """Give back to pynetdicom's caller an answer that its own thread has taken.
+
+    The thread of a requestor pauses while a request waits for its answer. On a busy machine it can wake between two
+    requests so late that the second takes it for paused; it then takes the answer and drops it as no request.
+    """
+    serve = Association._serve_request
+
+    def give_back(association: Association, message: DIMSEPrimitive, context_id: int) -> None:
+        if message.is_valid_request:
+            serve(association, message, context_id)
+        else:
+            association.dimse.msg_queue.put((context_id, message))
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Association, "_serve_request", give_back)
+    yield
+    patch.undo()
 
 
 def pytest_configure() -> None:
