@@ -191,12 +191,15 @@ def runs(engine: Engine) -> list[dict[str, Any]]:
     return rows(engine, sync_runs)
 
 
-def report_from_scanner(engine: Engine, item_id: int, status: str) -> None:
+def report_from_scanner(engine: Engine, item_id: int, status: str, *, ended_on: str | None = None) -> None:
     """Do to an item what a scanner's report does, with its line in the audit log."""
     table = worklist_items
     with engine.begin() as connection:
         item = connection.execute(select(table).where(table.c.id == item_id)).mappings().one()
-        connection.execute(update(table).where(table.c.id == item_id), {STATUS: status, "scanner_touched": 1})
+        connection.execute(
+            update(table).where(table.c.id == item_id),
+            {STATUS: status, "scanner_touched": 1, "exam_ended_on": ended_on},
+        )
         note = {"at": utc_now(), "actor": "scanner:MR3", "action": "status", "item_id": item_id}
         note |= {"patient_id": item["patient_id"], "changes": json.dumps({STATUS: [item[STATUS], status]})}
         connection.execute(insert(audit_log), note)

@@ -19,7 +19,7 @@ from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.decide.evidence import Description, are_two_patients
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN
 from pylantir.store.intake.records import chunks
-from pylantir.store.intake.state import utc_now
+from pylantir.store.intake.state import Clock, local_day, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (
@@ -40,7 +40,7 @@ _ENTRIES = source_entries.c
 _ITEMS = worklist_items.c
 
 
-def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> str:
+def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object], *, clock: Clock = system_time) -> str:
     """Carry out an operator's command from the control socket; return what was done.
 
     Raises:
@@ -49,14 +49,16 @@ def carry_out(engine: Engine, rules: Rules, command: Mapping[str, object]) -> st
     item, dry_run = command.get("item"), command.get("dry_run") is True
     match command.get("command"):
         case "forget":
-            return forget_source(engine, str(command.get("name")), rules, dry_run=dry_run)
+            return forget_source(engine, str(command.get("name")), rules, dry_run=dry_run, clock=clock)
         case "set-status" if type(item) is int:
             status, reason = str(command.get("status")), str(command.get("reason") or "")
-            return set_status(engine, item, status, reason, rules, dry_run=dry_run)
+            return set_status(engine, item, status, reason, rules, dry_run=dry_run, clock=clock)
     raise CommandRefused("a command that the writer does not know, or without its arguments")
 
 
-def forget_source(engine: Engine, source: str, rules: Rules, *, dry_run: bool = False) -> str:
+def forget_source(
+    engine: Engine, source: str, rules: Rules, *, dry_run: bool = False, clock: Clock = system_time
+) -> str:
     """Withdraw all records of a source that is disabled or no longer configured.
 
     Returns:
@@ -76,7 +78,7 @@ def forget_source(engine: Engine, source: str, rules: Rules, *, dry_run: bool = 
         )
         if not patients:
             raise CommandRefused(f"there is nothing of a source named {source}")
-        working = WorkingSet(connection, rules, actor="command:forget", now=utc_now())
+        working = WorkingSet(connection, rules, actor="command:forget", now=utc_now(clock))
         working.load(patients)
         claims = [one for one in working.records.values() if one.data_source == source and one.state != WITHDRAWN]
         for record in claims:
@@ -88,7 +90,16 @@ def forget_source(engine: Engine, source: str, rules: Rules, *, dry_run: bool = 
     return f"{source}: {len(claims)} records {would}withdrawn, {len(working.events.cancelled)} items {would}cancelled"
 
 
-def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Rules, *, dry_run: bool = False) -> str:
+def set_status(
+    engine: Engine,
+    item_id: int,
+    status: str,
+    reason: str,
+    rules: Rules,
+    *,
+    dry_run: bool = False,
+    clock: Clock = system_time,
+) -> str:
     """Set an item's status by hand, for scanners that do not report.
 
     The item then counts as if a scanner had reported; SCHEDULED gives it back to its sources.
@@ -104,7 +115,7 @@ def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Ru
         raise CommandRefused(f'no status "{status}"; there are: {", ".join(SETTABLE_STATUSES)}')
     if not reason.strip():
         raise CommandRefused("a reason is needed: it goes into the audit log")
-    now = utc_now()
+    now = utc_now(clock)
     this = _ITEMS.id == item_id
     with transaction(engine, dry_run=dry_run) as connection:
         item = connection.execute(select(worklist_items).where(this)).mappings().one_or_none()
@@ -117,7 +128,7 @@ def set_status(engine: Engine, item_id: int, status: str, reason: str, rules: Ru
                 STATUS: status,
                 "scanner_touched": int(status != SCHEDULED),
                 "updated_at": now,
-                "exam_ended_on": now[:10].replace("-", "") if status == COMPLETED else None,
+                "exam_ended_on": local_day(clock) if status == COMPLETED else None,
             },
         )
         changes = {STATUS: [before, status], "reason": [None, reason]}
@@ -152,7 +163,7 @@ def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], statu
                 )
 
 
-def apply_rules(engine: Engine, rules: Rules) -> int:
+def apply_rules(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> int:
     """Decide again about all records that a changed configuration may affect.
 
     The database keeps the priorities and the matching rule that its items follow; if they have not changed, nothing
@@ -181,13 +192,13 @@ def apply_rules(engine: Engine, rules: Rules) -> int:
         )
         changed = 0
         for chunk in chunks(patients):
-            changed += _decide_anew(connection, chunk, rules, actor="command:reload", now=utc_now())
+            changed += _decide_anew(connection, chunk, rules, actor="command:reload", now=utc_now(clock))
         connection.execute(delete(store_facts).where(facts.name == _RULES_FACT))
         connection.execute(insert(store_facts), {"name": _RULES_FACT, "value": present})
     return changed
 
 
-def restore_items(engine: Engine, rules: Rules) -> int:
+def restore_items(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> int:
     """Decide again about live records whose item is missing because somebody repaired or cleaned the file.
 
     Returns:
@@ -201,7 +212,8 @@ def restore_items(engine: Engine, rules: Rules) -> int:
     with engine.begin() as connection:
         patients = _patients(connection, lost)
         return sum(
-            _decide_anew(connection, chunk, rules, actor="command:start", now=utc_now()) for chunk in chunks(patients)
+            _decide_anew(connection, chunk, rules, actor="command:start", now=utc_now(clock))
+            for chunk in chunks(patients)
         )
 
 

@@ -16,7 +16,7 @@ from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.changes import NOT_AUDITED
 from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
-from pylantir.store.intake.state import utc_now
+from pylantir.store.intake.state import Clock, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
 from pylantir.store.schema.bulk import insert_rows
@@ -27,7 +27,9 @@ _ITEMS = worklist_items.c
 _ENTRIES = source_entries.c
 
 
-def purge_items(engine: Engine, before: str, rules: Rules, *, dry_run: bool = False) -> Generator[None, None, str]:
+def purge_items(
+    engine: Engine, before: str, rules: Rules, *, dry_run: bool = False, clock: Clock = system_time
+) -> Generator[None, None, str]:
     """Delete items that are scheduled before a day and that no source gives any more; their audit lines stay.
 
     Records of other patients that were refused because of these items' numbers are admitted at once.
@@ -37,6 +39,7 @@ def purge_items(engine: Engine, before: str, rules: Rules, *, dry_run: bool = Fa
         before: The day, YYYYMMDD.
         rules: Priorities and the matching rule.
         dry_run: Only count.
+        clock: Returns the time.
 
     Yields:
         After each portion.
@@ -61,15 +64,14 @@ def purge_items(engine: Engine, before: str, rules: Rules, *, dry_run: bool = Fa
             portion = select(worklist_items).where(*is_old, _ITEMS.id > last).order_by(_ITEMS.id).limit(PORTION)
             rows = connection.execute(portion).mappings().all()
             if rows:
-                _delete_items(connection, rows, rules)
+                _delete_items(connection, rows, rules, utc_now(clock))
         if not rows:
             return f"{deleted} items scheduled before {before} deleted"
         deleted, last = deleted + len(rows), rows[-1]["id"]
         yield
 
 
-def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rules) -> None:
-    now = utc_now()
+def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rules, now: str) -> None:
     insert_rows(connection, audit_log, [_last_words(row, now) for row in rows])
     for chunk in chunks(rows):
         ids = [row["id"] for row in chunk]

@@ -15,6 +15,7 @@ from pylantir.errors import CommandRefused
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import purge_items
 from pylantir.store.decide.claims import STATUS
+from pylantir.store.intake.state import Clock, system_time
 from pylantir.store.read.conflicts import find_conflicts
 from pylantir.store.schema.tables import audit_log, worklist_items
 
@@ -38,8 +39,8 @@ def only_item(engine: Engine, patient: str) -> dict[str, Any]:
     return item
 
 
-def command(engine: Engine, word: str, **arguments: object) -> str:
-    return carry_out(engine, RULES, {"command": word, **arguments})
+def command(engine: Engine, word: str, clock: Clock = system_time, **arguments: object) -> str:
+    return carry_out(engine, RULES, {"command": word, **arguments}, clock=clock)
 
 
 def test_two_sites_with_the_same_numbers_both_get_their_patient(store: Engine) -> None:
@@ -306,8 +307,10 @@ def test_a_cancelled_item_does_not_come_back_under_another_patients_study(store:
     assert only_item(store, "P1")[STATUS] == CANCELED
 
 
-@pytest.mark.parametrize("snapshot", [True, False])
-def test_whoever_waits_comes_in_when_the_time_of_the_done_exam_is_over(store: Engine, snapshot: bool) -> None:
+@pytest.mark.parametrize(("snapshot", "by_hand"), [(True, False), (False, False), (True, True)])
+def test_whoever_waits_comes_in_when_the_time_of_the_done_exam_is_over(
+    store: Engine, snapshot: bool, by_hand: bool
+) -> None:
     now = [datetime(2030, 7, 1, 12, tzinfo=UTC)]
 
     def clock() -> datetime:
@@ -315,8 +318,12 @@ def test_whoever_waits_comes_in_when_the_time_of_the_done_exam_is_over(store: En
         return now[0]
 
     former, waiting = Feed(store, "csv", clock=clock), Feed(store, "ris", clock=clock)
-    former.sync(record("c1", "P1", accession_number="A1"), record("c2", "P9"))
-    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    former.sync(record("c1", "P1", accession_number="A1", scheduled_start_date="20300601"), record("c2", "P9"))
+    done = only_item(store, "P1")["id"]
+    if by_hand:
+        command(store, "set-status", clock, item=done, status=COMPLETED, reason="no MPPS")
+    else:
+        report_from_scanner(store, done, COMPLETED, ended_on="20300701")
     former.sync(record("c2", "P9"))
     booked = record("r1", "P2", accession_number="A1", scheduled_start_date="20301201")
     waiting.sync(booked, snapshot=snapshot, complete=snapshot)
