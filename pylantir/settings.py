@@ -275,6 +275,41 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyslogServer:
+    """Where audit messages are sent.
+
+    Attributes:
+        transport: `udp`, `tcp` or `tls`.
+        ca: PEM file of the authorities whose server certificates count; None: those of the system. With `tls` only.
+        certificate, key: PEM files of the certificate that is shown to the server; None: none is.
+    """
+
+    transport: str
+    host: str
+    port: int
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """What is recorded of who was shown which patient.
+
+    Attributes:
+        log: Answers that show patients are stored in `access_log`.
+        syslog: Audit messages go there; None: there are none.
+    """
+
+    log: bool = True
+    syslog: SyslogServer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """How log lines look (`text` or `json`) and from which level on they are written."""
 
@@ -306,6 +341,7 @@ class Settings:
     mpps: MppsSettings = MppsSettings()
     deduplication: DeduplicationSettings = DeduplicationSettings()
     retention: RetentionSettings = RetentionSettings()
+    access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
     plugin_dirs: tuple[str, ...] = ()
     sources: tuple[SourceSettings, ...] = ()

@@ -18,6 +18,7 @@ from pylantir.config.locate import default_runtime_dir, resolve_path
 from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
 from pylantir.config.models import Configuration, Deduplication, MappedField, NotListed, OldExtract
 from pylantir.config.sections import legacy
+from pylantir.config.sections.access import access_settings, check_access
 from pylantir.config.sections.database import database_url
 from pylantir.config.sections.http import check_http, http_settings
 from pylantir.config.sections.scanners import EVERY_OTHER, check_scanners, scanner_profiles
@@ -93,6 +94,7 @@ def load_settings(
     source_errors, source_warnings = check_sources(listed, catalogue, environment)
     errors += [*source_errors, *check_scanners(document), *check_tls(document, base_dir)]
     errors += check_http(document, base_dir, environment)
+    errors += check_access(document, base_dir)
     warnings += source_warnings
     warnings += tls_warnings(document, base_dir, datetime.datetime.now(datetime.UTC)) if configuration else ()
     if errors or configuration is None:
@@ -123,6 +125,7 @@ def load_settings(
         retention=RetentionSettings(
             audit_days=configuration.retention.audit_days, runs_days=configuration.retention.runs_days
         ),
+        access=access_settings(configuration.access, base_dir),
         log=LogSettings(format=configuration.log.format, level=configuration.log.level),
         plugin_dirs=tuple(plugin_dirs),
         sources=tuple(sorted(sources, key=lambda source: source.priority)),

@@ -33,6 +33,8 @@ _KINDS = {
     "too_short": "a list that is not empty",
 }
 _SECRET_KEY = re.compile(r"token|passw|secret|credential|url|dsn|key$|_env$", re.IGNORECASE)
+_USER_INFO = re.compile(r"//[^/]*@")
+"""Matches the user and the password in a URL."""
 _SHOWN_LENGTH = 60
 
 
@@ -112,6 +114,8 @@ def found(place: Place, value: object) -> str:
     if "config" in place or any(isinstance(part, str) and _SECRET_KEY.search(part) for part in place):
         return "a value that is not shown here"
     text = json.dumps(value, ensure_ascii=False)
+    if _USER_INFO.search(text):
+        return "a value that is not shown here"
     return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
 
 

@@ -34,6 +34,7 @@ from pylantir.config.values import (
     Prefix,
     Seconds,
     Status,
+    SyslogUrl,
     Text,
     TextFlag,
     Texts,
@@ -366,6 +367,28 @@ class Retention(_Section):
     )
 
 
+class SyslogTls(_Section):
+    """Files for audit messages over TLS."""
+
+    ca: Text | None = Field(
+        default=None, description="PEM file of the authorities whose server certificates count; default: the system's."
+    )
+    certificate: Text | None = Field(default=None, description="PEM file with the certificate to show to the server.")
+    key: Text | None = Field(default=None, description="PEM file with its key, not encrypted.")
+
+
+class Access(_Section):
+    """Who was shown which patient."""
+
+    log: Flag = Field(default=True, description="Record each answer that shows patients in the table `access_log`.")
+    syslog: SyslogUrl | None = Field(
+        default=None,
+        description="Send DICOM audit messages to this syslog server: udp://HOST, tcp://HOST or tls://HOST, with :PORT "
+        "where it is not 514, 601 or 6514.",
+    )
+    tls: SyslogTls | None = Field(default=None, description="Files for a `tls://` server.")
+
+
 class Log(_Section):
     """The log."""
 
@@ -418,6 +441,7 @@ class Configuration(_Section):
         default=Deduplication(), description="When records of two sources are the same scheduled step."
     )
     retention: Retention = Field(default=Retention(), description="How long history is kept.")
+    access: Access = Field(default=Access(), description="What is recorded of who was shown which patient.")
     log: Log = Field(default=Log(), description="How log lines look.")
     legacy_mode: Flag = Field(default=False, description="true: use the old keys below and ignore `data_sources`.")
     redcap2wl: Any = Field(default=None, description="Old: REDCap field → worklist field; now `field_mapping`.")

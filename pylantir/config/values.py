@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from pylantir.certificates import read_wanted
 from pylantir.config.messages import EXPECTED, RULE, suggestion
+from pylantir.config.sections.access import EXPECTED_SYSLOG, read_syslog_url
 from pylantir.config.sections.database import EXPECTED_URL, URL_FORM
 from pylantir.entry import STATUSES, WORKLIST_FIELDS
 from pylantir.settings import CHARACTER_SETS
@@ -120,6 +121,11 @@ def _check_certificate(text: str) -> str:
     return text
 
 
+def _check_syslog_url(url: str) -> str:
+    read_syslog_url(url)
+    return url
+
+
 def _check_network(text: str) -> str:
     import ipaddress
 
@@ -203,6 +209,7 @@ Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False), expected("a number 
 Constant = Annotated[str | int | float, expected("text or a number")]
 Days = Annotated[int, Field(ge=0, le=36500), expected("a whole number of days >= 0")]
 Status = Annotated[str, expected("the name of a status"), AfterValidator(_check_status)]
+SyslogUrl = Annotated[str, AfterValidator(_check_syslog_url), expected(EXPECTED_SYSLOG)]
 Network = Annotated[str, expected("an address or a network"), AfterValidator(_check_network)]
 Networks = Annotated[list[Network], _one_or_several(",")]
 Certificates = Annotated[

@@ -240,3 +240,21 @@ mpps_requests = Table(
     Column("at", Text, nullable=False),
 )
 """The answers to recent reports, so that a repeat after a lost acknowledgement gets the same answer."""
+
+access_log = Table(
+    "access_log",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("last_at", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("service", Text, nullable=False, comment="C-FIND, N-GET, page, DICOMweb or command NAME"),
+    Column("address", Text),
+    Column("peer", Text, comment="AE title, web user or the machine's user"),
+    Column("certificate", Text, comment="subject of the certificate that the peer showed"),
+    Column("asked", Text, nullable=False, comment="keys of the question, never values"),
+    Column("status", Text, nullable=False),
+    Column("matches", Integer, nullable=False),
+    Column("item_ids", Text, nullable=False, comment="JSON: the items that were shown"),
+)
+"""Who was shown which items: one row per answer; the same answer again within an hour is counted in its row."""

@@ -29,6 +29,8 @@ SECTIONS = (
     models.Mpps,
     models.Deduplication,
     models.Retention,
+    models.Access,
+    models.SyslogTls,
     models.Log,
     models.Http,
     models.HttpTls,
