@@ -79,6 +79,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=etc/examples/order_folder/src $(BIN)/mypy --strict etc/examples/order_folder/src etc/examples/order_folder/tests
 	$(BIN)/lint-imports
 
 format: $(VENV)/installed

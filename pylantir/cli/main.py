@@ -215,6 +215,9 @@ def _add_configuration(add: Add) -> None:
     )
     init.add_argument("--from", metavar="FILE", dest="old", help=told)
 
+    plugin = add("new-plugin", _new_plugin, "write a plugin that works as it stands, and its test", json=False)
+    plugin.add_argument("name", metavar="NAME", help="the source type's name, which is the file's name without .py")
+
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
@@ -360,9 +363,15 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from pylantir.cli.init import write_configuration
+    from pylantir.cli.starters.init import write_configuration
 
     return write_configuration(options)
+
+
+def _new_plugin(options: argparse.Namespace) -> int:
+    from pylantir.cli.starters.new_plugin import write_plugin
+
+    return write_plugin(options)
 
 
 def _load(options: argparse.Namespace, *, with_sources: bool = False) -> Settings:

@@ -6,7 +6,6 @@ The plugin runs in this short-lived process, so it cannot disturb any other. Its
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import sys
 import traceback
@@ -16,14 +15,13 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 
 from pylantir.cli.output import print_json, print_table
-from pylantir.columns import source_names, without_left_out
+from pylantir.columns import source_names
 from pylantir.config.messages import suggestion
-from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin, NamesSourceFields
+from pylantir.data_sources.base import BadRecord, DataSourcePlugin, NamesSourceFields
 from pylantir.data_sources.registry import load_source
-from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, RecordRejected
-from pylantir.mapping import EntryMapper
+from pylantir.data_sources.trial import map_records, validate
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.printing import printable
-from pylantir.schedule import look_back_s
 from pylantir.settings import Settings, SourceSettings
 from pylantir.values.known import Warned
 
@@ -94,7 +92,7 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
     try:
         plugin = load_source(source)
         try:
-            _validate(plugin, source)
+            validate(plugin, source)
             _map_all(plugin, source, found, limit, kept, show)
             if isinstance(plugin, NamesSourceFields):
                 found.source_fields |= plugin.source_fields()
@@ -112,12 +110,6 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
     return found
 
 
-def _validate(plugin: DataSourcePlugin, source: SourceSettings) -> None:
-    is_valid, message = plugin.validate_config(dict(source.config))
-    if not is_valid:
-        raise ConfigurationError([f"source {source.name}: config: {message}"])
-
-
 def _map_all(
     plugin: DataSourcePlugin,
     source: SourceSettings,
@@ -126,37 +118,19 @@ def _map_all(
     kept: int | None,
     show: Callable[[int], None],
 ) -> None:
-    mapper = EntryMapper.of_source(source)
-    interval = look_back_s(None, datetime.datetime.now(datetime.UTC), source.sync_interval_s)
-    for entry in without_left_out(plugin.fetch_entries(dict(source.field_mapping), interval)):
+    for one in map_records(plugin, source, found.warned):
         found.fetched += 1
-        _add(found, mapper, entry, kept)
+        if isinstance(one, BadRecord):
+            found.rejected.append({"record": one.record, "field": one.field, "reason": one.reason})
+        elif kept is None or len(found.entries) < kept:
+            said = {"key": one.entry.record_key, "given": dict(one.given), "fields": dict(one.entry.fields)}
+            found.entries.append({"record": one.record, **said})
         if found.fetched % _PROGRESS_EVERY == 0:
             show(found.fetched)
         if found.fetched == limit:
             return
     if found.rejected and len(found.rejected) == found.fetched and not plugin.supports_incremental_sync():
         found.error = f"none of the {found.fetched} records that were fetched can be used; a sync fails on that"
-
-
-def _add(found: Preview, mapper: EntryMapper, entry: object, kept: int | None) -> None:
-    label = f"record {found.fetched}"
-    if isinstance(entry, BadRecord):
-        found.rejected.append({"record": entry.record, "field": entry.field, "reason": entry.reason})
-        return
-    if not isinstance(entry, Mapping):
-        reason = f"a {type(entry).__name__} instead of a dictionary"
-        found.rejected.append({"record": label, "field": "", "reason": reason})
-        return
-    label = str(entry.get(RECORD_LABEL) or label)
-    try:
-        mapped = mapper.to_entry(entry, found.warned)
-    except RecordRejected as error:
-        found.rejected.append({"record": label, "field": error.field, "reason": error.reason})
-        return
-    if kept is None or len(found.entries) < kept:
-        given = {name: value for name, value in entry.items() if not str(name).startswith("_")}
-        found.entries.append({"record": label, "key": mapped.record_key, "given": given, "fields": dict(mapped.fields)})
 
 
 def _as_json(found: Preview) -> dict[str, object]:

@@ -36,6 +36,7 @@ from pylantir.settings import (
     ScannerProfile,
     ServingSettings,
     Settings,
+    SourceSettings,
 )
 
 _OPTIONS: Mapping[str, str] = {"ae_title": "--AEtitle", "host": "--ip", "port": "--port"}
@@ -131,6 +132,37 @@ def load_settings(
         sources=tuple(sorted(sources, key=lambda source: source.priority)),
         warnings=tuple(finding.line(config_path.name, renamed) for finding in warnings),
     )
+
+
+def check_source_alone(
+    document: Mapping[str, object], catalogue: Catalogue, environ: Mapping[str, str]
+) -> tuple[SourceSettings, list[str]]:
+    """Check one source outside a configuration file, as the tests of plugins do.
+
+    Args:
+        document: The source, with its keys as a file has them.
+        catalogue: The source types that exist.
+        environ: The environment.
+
+    Returns:
+        Its settings, and what the user should look at.
+
+    Raises:
+        ConfigurationError: Lists all problems, one per line.
+    """
+    whole: dict[str, object] = {"data_sources": [dict(document)]}
+    warnings = turn_sources(whole)
+    configuration, errors = _check_form(whole)
+    source_errors, source_warnings = check_sources(whole["data_sources"], catalogue, environ)
+    errors += source_errors
+    if errors or configuration is None:
+        raise ConfigurationError(list(dict.fromkeys(_line_in_source(finding) for finding in errors)))
+    settings = source_settings(configuration.data_sources[0], 0, catalogue, environ)
+    return settings, [_line_in_source(finding) for finding in [*warnings, *source_warnings]]
+
+
+def _line_in_source(finding: Finding) -> str:
+    return Finding(place=finding.place[2:], text=finding.text).line("source", {})
 
 
 def _deduplication_settings(section: Deduplication) -> DeduplicationSettings:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from pylantir.data_sources.base import DataSourcePlugin
-from pylantir.errors import PluginError
+from pylantir.errors import PluginError, PylantirError
 from pylantir.settings import Catalogue, PluginProblem, PluginType, SourceSettings
 
 ENTRY_POINT_GROUP = "pylantir.data_sources"
@@ -50,8 +50,8 @@ def discover(plugin_dirs: Iterable[str]) -> Catalogue:
     found = [*_installed_types(problems)]
     for path in _plugin_files(plugin_dirs, problems):
         try:
-            found += _types_in_file(path)
-        except _Unusable as error:
+            found += types_in_file(path)
+        except Unusable as error:
             problems.append(PluginProblem(path=path, reason=str(error)))
     for plugin_type in found:
         name, origin = plugin_type.type_name, plugin_type.origin
@@ -78,11 +78,7 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
         PluginError: The import, the class or its constructor failed; the message names plugin, file and cause.
     """
     try:
-        if plugin_type.path:
-            module = _import_file(plugin_type.path)
-        else:
-            module = importlib.import_module(plugin_type.module or "")
-        plugin = _plugin_class(module, plugin_type.class_name)()
+        plugin = load_class(plugin_type)()
     except (Exception, SystemExit) as error:
         cause = f"{type(error).__name__}: {error}"
         msg = f'plugin "{plugin_type.type_name}" ({plugin_type.origin}) cannot be loaded: {cause}'
@@ -93,6 +89,13 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
     return plugin
 
 
+def load_class(plugin_type: PluginType) -> type:
+    """Import a plugin; raises what its module raises."""
+    path, name = plugin_type.path, plugin_type.module or ""
+    module = _import_file(path) if path else importlib.import_module(name)
+    return _plugin_class(module, plugin_type.class_name)
+
+
 def load_source(source: SourceSettings) -> DataSourcePlugin:
     """Load a source's plugin, and pass it the source's keys that concern its records.
 
@@ -100,12 +103,17 @@ def load_source(source: SourceSettings) -> DataSourcePlugin:
         PluginError: As `load_plugin`.
     """
     plugin = load_plugin(source.plugin)
-    plugin.empty_values, plugin.where = source.empty_values, source.where
-    plugin.timezone = source.timezone or ""
+    pass_settings(plugin, source)
     return plugin
 
 
-class _Unusable(Exception):
+def pass_settings(plugin: DataSourcePlugin, source: SourceSettings) -> None:
+    """Set the attributes that `map_record` needs."""
+    plugin.empty_values, plugin.where = source.empty_values, source.where
+    plugin.timezone = source.timezone or ""
+
+
+class Unusable(PylantirError):
     """Why a file is no plugin."""
 
 
@@ -135,8 +143,12 @@ def _plugin_files(plugin_dirs: Iterable[str], problems: list[PluginProblem]) -> 
                 yield os.path.join(folder, name)
 
 
-def _types_in_file(path: str) -> list[PluginType]:
-    """Read a plugin file's classes without running it."""
+def types_in_file(path: str) -> list[PluginType]:
+    """Read a plugin file's classes without running it.
+
+    Raises:
+        Unusable: The file offers no plugin; the text says why.
+    """
     import hashlib
 
     try:
@@ -145,28 +157,28 @@ def _types_in_file(path: str) -> list[PluginType]:
         tree = ast.parse(content, filename=path)
     except SyntaxError as error:
         msg = f"line {error.lineno}: {error.msg}"
-        raise _Unusable(msg) from None
+        raise Unusable(msg) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise _Unusable(f"not a Python file: {error}") from None
+        raise Unusable(f"not a Python file: {error}") from None
     except OSError as error:
-        raise _Unusable(f"cannot be read: {error.strerror}") from None
+        raise Unusable(f"cannot be read: {error.strerror}") from None
 
     classes = _plugin_classes(tree)
     if not classes:
-        raise _Unusable("defines no class derived from pylantir.data_sources.base.DataSourcePlugin")
+        raise Unusable("defines no class derived from pylantir.data_sources.base.DataSourcePlugin")
     types = []
     digest = hashlib.sha256(content).hexdigest()
     for node in classes:
         name = _literal(node, "type_name") or _stem(path)
         targets = _literal(node, "targets") or ()
         if not isinstance(name, str):
-            raise _Unusable(f"{node.name}.type_name has to be text")
+            raise Unusable(f"{node.name}.type_name has to be text")
         if not isinstance(targets, tuple | list) or not all(isinstance(target, str) for target in targets):
-            raise _Unusable(f"{node.name}.targets has to be a tuple of texts")
+            raise Unusable(f"{node.name}.targets has to be a tuple of texts")
         types.append(PluginType(type_name=name, path=path, class_name=node.name, targets=tuple(targets), digest=digest))
     if len({plugin_type.type_name for plugin_type in types}) < len(types):
         names = ", ".join(node.name for node in classes)
-        raise _Unusable(f"defines several plugins ({names}); give each a type_name of its own")
+        raise Unusable(f"defines several plugins ({names}); give each a type_name of its own")
     return types
 
 
@@ -201,7 +213,7 @@ def _literal(node: ast.ClassDef, attribute: str) -> object:
             try:
                 return ast.literal_eval(statement.value)  # type: ignore[arg-type]
             except ValueError:
-                raise _Unusable(f"{node.name}.{attribute} has to be a literal") from None
+                raise Unusable(f"{node.name}.{attribute} has to be a literal") from None
     return None
 
 

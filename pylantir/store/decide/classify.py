@@ -9,6 +9,9 @@ from typing import NamedTuple
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.records import WITHDRAWN
 
+SAME_IDENTITY = "another record of the same fetch has this identity and other values; map source_record_id"
+"""Why a record of a snapshot is refused whose key came earlier with other values."""
+
 
 class Existing(NamedTuple):
     """The part of a stored record that the comparison needs."""

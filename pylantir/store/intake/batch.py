@@ -17,7 +17,7 @@ from pylantir.errors import frames_of
 from pylantir.ipc.batch import Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import Rules
-from pylantir.store.decide.classify import Existing, classify
+from pylantir.store.decide.classify import SAME_IDENTITY, Existing, classify
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.settlement import may_have_become
 from pylantir.store.failures import describe_failure, is_passing
@@ -206,5 +206,4 @@ class BatchIntake:
 
 
 def _same_key(key: str, patient_id: str) -> Rejection:
-    reason = "another record of the same fetch has this identity and other values; map source_record_id"
-    return Rejection(key, "source_record_id", reason, patient_id)
+    return Rejection(key, "source_record_id", SAME_IDENTITY, patient_id)

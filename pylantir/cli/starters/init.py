@@ -14,6 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pylantir.cli.output import print_table
+from pylantir.cli.starters.files import refuse_existing, write_new
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
 from pylantir.config.loading import convert_old
@@ -44,9 +45,9 @@ def write_configuration(options: argparse.Namespace) -> int:
         return _convert(old, target) if is_configuration(old) else _propose(old, Path(target or DEFAULT_FILE))
     path = Path(target or DEFAULT_FILE)
     sample = path.with_name(SAMPLE_FILE)
-    _refuse_existing(path, sample)
-    _write_new(path, _as_text(starter_configuration()))
-    _write_new(sample, sample_bookings(datetime.date.today()))  # noqa: DTZ011 - the operator's day
+    refuse_existing(path, sample)
+    write_new(path, _as_text(starter_configuration()))
+    write_new(sample, sample_bookings(datetime.date.today()))  # noqa: DTZ011 - the operator's day
     named = "" if target is None else f" --config {path}"
     print(f"written: {path}, {sample}\nnext: pylantir-supervisor start{named}, then pylantir query-db{named}")
     return ExitStatus.OK
@@ -121,7 +122,7 @@ def _propose(data: Path, path: Path) -> int:
     from pylantir.cli.proposal.propose import propose
     from pylantir.cli.proposal.sample import read_sample
 
-    _refuse_existing(path)
+    refuse_existing(path)
     sample = read_sample(data)
     proposal = propose(sample)
     notes = [*sample.notes, *proposal.unknown]
@@ -147,7 +148,7 @@ def _propose(data: Path, path: Path) -> int:
         source["timezone"] = zone
     if "modality" not in {guess.target for guess in proposal.guesses}:
         source["defaults"] = {"modality": "MR"}
-    _write_new(path, _as_text({**starter_configuration(), "data_sources": [source]}))
+    write_new(path, _as_text({**starter_configuration(), "data_sources": [source]}))
     rows = [
         {"field": one.target, "columns": ", ".join(one.columns), "sure": one.confidence, "remark": one.remark}
         for one in proposal.guesses
@@ -193,8 +194,8 @@ def _convert(old: Path, target: str | None) -> int:
     if target is None:
         print(text, end="")
     else:
-        _refuse_existing(Path(target))
-        _write_new(Path(target), text)
+        refuse_existing(Path(target))
+        write_new(Path(target), text)
         print(f"written: {target}\nnext: pylantir-supervisor check --config {target}")
     return ExitStatus.OK
 
@@ -218,14 +219,3 @@ def _move_paths(document: dict[str, object], base: Path) -> None:
 
 def _as_text(document: object) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _refuse_existing(*paths: Path) -> None:
-    for path in paths:
-        if path.exists():
-            raise PylantirError(f"{path}: exists already and is not overwritten; name another file")
-
-
-def _write_new(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)
