@@ -48,7 +48,8 @@ test: $(VENV)/installed
 
 coverage: $(VENV)/installed
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(TESTS)
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+	    $(BIN)/coverage run -m pytest $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='pylantir/*' --fail-under=$(LIBRARY_FLOOR)
 	$(BIN)/coverage report --include='workers/*' --fail-under=$(PROCESSES_FLOOR)

@@ -262,7 +262,7 @@ def test_every_kind_of_hang_is_found_and_told(installation: Installation) -> Non
     for name in names:
         found = installation.wait_for_log(rf"(\S+) .*{name} \(pid (\d+)\) gives no sign of life", 40)
         began = float((installation.folder / f"began-{found[2]}").read_text(encoding="ascii"))
-        assert datetime.datetime.fromisoformat(found[1]).timestamp() - began < 2
+        assert datetime.datetime.fromisoformat(found[1]).timestamp() - began < 10
         wait_until(lambda n=name: installation.process(n)["restarts"] >= 1, f"{name} is replaced", 40)
     for name in hangs:
         installation.wait_for_log(rf"plugins/{name}\.py\", line \d+ in fetch_entries")
