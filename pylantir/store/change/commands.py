@@ -21,9 +21,9 @@ from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN
 from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import Clock, local_day, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.schema.audit_guard import add_lines
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (
-    audit_log,
     rejected_entries,
     source_entries,
     source_states,
@@ -134,7 +134,7 @@ def set_status(
         changes = {STATUS: [before, status], "reason": [None, reason]}
         note = {"at": now, "actor": "command:set-status", "action": "status", "item_id": item_id}
         note |= {"patient_id": item["patient_id"], "changes": json.dumps(changes, ensure_ascii=False)}
-        connection.execute(insert(audit_log), note)
+        add_lines(connection, [note])
         working = WorkingSet(connection, rules, actor="command:set-status", now=now)
         working.load([item["patient_id"]])
         working.free(item)

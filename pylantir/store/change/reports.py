@@ -39,8 +39,9 @@ from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules, may_be_genera
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.read.mpps import find_instance
 from pylantir.store.read.study_uids import has_supplied_uid
+from pylantir.store.schema.audit_guard import add_lines
 from pylantir.store.schema.engine import durable_transaction
-from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_requests, worklist_items
+from pylantir.store.schema.tables import mpps_instances, mpps_requests, worklist_items
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)
 """A repeat arrives within seconds, because the server waits no longer than `mpps.timeout`."""
@@ -266,10 +267,12 @@ def _audit(
     if not rows:
         patient = text_of(instance.attributes, PATIENT_ID) or None
         rows = [(item, patient, common) for item in instance.item_ids or (None,)]
+    lines = []
     for item_id, patient_id, told in rows:
         note = {"at": now, "actor": f"scanner:{request.scanner}", "action": action, "item_id": item_id}
         note |= {"patient_id": patient_id, "changes": json.dumps(told, ensure_ascii=False)}
-        connection.execute(insert(audit_log), note)
+        lines.append(note)
+    add_lines(connection, lines)
 
 
 def _performed(instance: MppsInstance) -> dict[str, str]:

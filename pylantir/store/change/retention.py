@@ -18,8 +18,7 @@ from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
 from pylantir.store.intake.state import Clock, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
-from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
-from pylantir.store.schema.bulk import insert_rows
+from pylantir.store.schema.audit_guard import add_lines, allow_deletion, forbid_changes
 from pylantir.store.schema.tables import NOT_LIVE, audit_log, source_entries, sync_runs, worklist_items
 
 PORTION = 10 * CHUNK
@@ -72,7 +71,7 @@ def purge_items(
 
 
 def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rules, now: str) -> None:
-    insert_rows(connection, audit_log, [_last_words(row, now) for row in rows])
+    add_lines(connection, [_last_words(row, now) for row in rows])
     for chunk in chunks(rows):
         ids = [row["id"] for row in chunk]
         patients = {row["patient_id"] for row in chunk}

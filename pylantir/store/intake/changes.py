@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.store.decide.claims import Conflict, Item
 from pylantir.store.decide.records import Record
+from pylantir.store.schema.audit_guard import add_lines
 from pylantir.store.schema.bulk import insert_rows, update_rows
-from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
+from pylantir.store.schema.tables import source_entries, worklist_items
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 NOT_AUDITED = frozenset(
@@ -112,4 +113,4 @@ class RowChanges:
         update_rows(connection, source_entries, [(number, values) for number, values in altered if values])
         insert_rows(connection, worklist_items, self.inserts)
         insert_rows(connection, source_entries, [record.row() for record in changed if not record.stored])
-        insert_rows(connection, audit_log, trail.lines)
+        add_lines(connection, trail.lines)

@@ -20,6 +20,7 @@ from pylantir.store.decide.records import IDENTIFIERS, LIVE
 from pylantir.store.intake.records import find_started_holders, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
+from pylantir.store.schema.engine import host_of
 from pylantir.store.schema.tables import audit_log, mpps_instances, source_entries, worklist_items
 
 
@@ -102,9 +103,10 @@ def insert_newcomers(connection: Connection, source: str, records: RecordColumns
         {"id": f"o.id + {first_record - first_item}", "item_id": "o.id", **rows.copied}, rows.own,
         {"data_source": source, "state": LIVE, "first_seen_at": now, "changed_at": now},
     )  # fmt: skip
+    host = {"host": name} if (name := host_of(connection)) else {}
     insert_copies(
         connection, audit_log, worklist_items, item_ids, {"item_id": "o.id", "patient_id": "o.patient_id"},
-        constants={"at": now, "actor": f"source:{source}", "action": "created", "changes": "{}"},
+        constants={"at": now, "actor": f"source:{source}", "action": "created", "changes": "{}", **host},
     )  # fmt: skip
     return record_ids, item_ids
 

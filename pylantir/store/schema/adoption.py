@@ -19,7 +19,8 @@ from pylantir.errors import RecordRejected
 from pylantir.store.decide.claims import STATUS, STUDY_UID
 from pylantir.store.decide.records import LIVE, Record
 from pylantir.store.intake.records import chunks, next_ids
-from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
+from pylantir.store.schema.audit_guard import add_lines
+from pylantir.store.schema.tables import source_entries, worklist_items
 from pylantir.values.normalise import normalise_value
 
 OLD_KEY = "old:"
@@ -59,10 +60,10 @@ def claim_old_items(connection: Connection, now: str) -> int:
     for statement, parameters in (
         (_UPDATE, updates),
         (insert(source_entries), claims),
-        (insert(audit_log), notes),
     ):
         for start in range(0, len(parameters), _COPIED_ROWS):
             connection.execute(statement, parameters[start : start + _COPIED_ROWS])
+    add_lines(connection, notes)
     if unreadable:
         logger.warning(
             "%d items of the earlier version lack a patient ID or a legible date; they stay as they are", unreadable
@@ -100,7 +101,7 @@ def complete_old_ids(
             connection.execute(_RENAME_CLAIM, {"row_id": row.id, "patient_id": patient})
             connection.execute(_UPDATE, {"row_id": row.item_id, "patient_id": patient})
             note = _note(row.item_id, {"patient_id": patient}, {"patient_id": [row.patient_id, patient]}, now)
-            connection.execute(insert(audit_log), note)
+            add_lines(connection, [note])
 
 
 def match_old_records(

@@ -1,8 +1,14 @@
-"""The triggers that make the audit log append-only, for SQLite and PostgreSQL."""
+"""Adds lines to the audit log, and has the triggers that make it append-only, for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import Connection, text
+
+from pylantir.store.schema.bulk import insert_rows
+from pylantir.store.schema.engine import host_of
+from pylantir.store.schema.tables import audit_log
 
 _FORBID = {
     "sqlite": (
@@ -17,6 +23,12 @@ _FORBID = {
     ),
 }
 _ALLOW = {"sqlite": "DROP TRIGGER audit_log_delete", "postgresql": "DROP TRIGGER audit_log_delete ON audit_log"}
+
+
+def add_lines(connection: Connection, lines: Sequence[Mapping[str, object]]) -> None:
+    """Add lines to the audit log; each names the host that writes it."""
+    host = host_of(connection)
+    insert_rows(connection, audit_log, [{**line, "host": host} for line in lines])
 
 
 def forbid_changes(connection: Connection) -> None:

@@ -6,7 +6,7 @@ The writer process opens it for writing. Every other process opens it read-only,
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,11 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 BUSY_TIMEOUT_MS = 5000
 WRITER_TIMEOUT_MS = 2000
 """The writer tries again after this; between attempts it gives a sign of life and notices a stop."""
+IDLE_S = 5.0
+"""PostgreSQL ends a writing transaction after so long without a statement: its writer is frozen or cut off."""
+WRITERS_LOCK = 0x70796C616E746972
+"""The advisory lock of all writers of a PostgreSQL database: "pylantir" in ASCII."""
+_HOST, _DURABLE = "pylantir_host", "pylantir_durable"
 KEPT_READERS = 4
 """So many connections to a SQLite file stay open between reads; more open when needed."""
 _QUIET: dict[str, Any] = {"hide_parameters": True}
@@ -64,18 +69,33 @@ def transaction(engine: Engine, *, dry_run: bool) -> Iterator[Connection]:
             begun.rollback()
 
 
-def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
+def open_for_writing(db_url: str, *, echo: bool = False, host: str | None = None, idle_s: float = IDLE_S) -> Engine:
     """Open the database for the writer process.
 
-    SQLite: WAL, `synchronous=NORMAL` (a commit survives the death of any process, not a power cut), and every
-    transaction begins IMMEDIATE, because a read that turns into a write would fail at once instead of waiting.
+    Every transaction begins with the database's one lock for writers, because a read that turns into a write would
+    decide by what another writer is about to change. SQLite: BEGIN IMMEDIATE; PostgreSQL: an advisory lock.
+
+    SQLite besides: WAL, `synchronous=NORMAL` (a commit survives the death of any process, not a power cut).
+
+    Args:
+        db_url: The database.
+        echo: Log every statement.
+        host: This host's name, for the audit log.
+        idle_s: PostgreSQL ends a transaction in which the writer has asked nothing for so long.
     """
     path = sqlite_path(db_url)
     if path is None:
-        return create_engine(_with_driver(db_url), echo=echo, **_QUIET, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        engine = create_engine(
+            _with_driver(db_url), echo=echo, **_QUIET, pool_size=1, max_overflow=0, pool_pre_ping=True,
+            # After the lock, each statement has to see what the others have committed before.
+            isolation_level="READ COMMITTED", execution_options={_HOST: host},
+        )  # fmt: skip
+        event.listen(engine, "begin", _lock_out_writers(idle_s))
+        return engine
     engine = create_engine(
-        db_url, echo=echo, **_QUIET, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS
-    )
+        db_url, echo=echo, **_QUIET, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS,
+        execution_options={_HOST: host},
+    )  # fmt: skip
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
@@ -100,10 +120,42 @@ def open_for_writing(db_url: str, *, echo: bool = False) -> Engine:
     return engine
 
 
+def host_of(connection: Connection) -> str | None:
+    """Return the host that writes with this connection; None if it has no name."""
+    host: str | None = connection.get_execution_options().get(_HOST)
+    return host
+
+
+def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
+    """Return what begins every writing transaction on PostgreSQL: limits for this transaction, then the lock.
+
+    The limits are set each time, because a pooler may give every transaction another session.
+    """
+    begin = (
+        f"SELECT set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
+        f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true), "
+        f"{{durable}}pg_advisory_xact_lock({WRITERS_LOCK})"
+    )
+    # What waits for a standby in the server's own setting goes on doing so.
+    durable = (
+        "set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
+        "THEN 'on' ELSE current_setting('synchronous_commit') END, true), "
+    )
+    statements = {False: begin.format(durable=""), True: begin.format(durable=durable)}
+
+    def lock(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        if options.get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql(statements[options.get(_DURABLE, False)])
+
+    return lock
+
+
 @contextmanager
 def durable_transaction(engine: Engine) -> Iterator[Connection]:
     """Begin a transaction whose COMMIT also survives a power cut, for results that another system relies on."""
     with engine.connect() as connection:
+        connection.execution_options(**{_DURABLE: True})
         driver = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
         _set_synchronous(driver, "FULL")
         try:

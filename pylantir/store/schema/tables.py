@@ -213,6 +213,7 @@ audit_log = Table(
     Column("item_id", Integer),
     Column("patient_id", Text),
     Column("changes", Text, nullable=False, comment="JSON: field -> [from, to]"),
+    Column("host", Text, comment="the host that wrote it"),
     Index("ix_audit_log_item", "item_id"),
 )
 """Append-only: who did what to which item, when, from what to what."""

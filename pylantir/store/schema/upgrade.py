@@ -52,12 +52,13 @@ def prepare_database(engine: Engine) -> None:
     if path:
         create_private_file(path)
     with engine.connect() as connection:
-        existing = set(inspect(connection).get_table_names()) & set(metadata.tables)
+        existing, missing = _find_form(connection)
         _refuse_foreign_columns(connection, existing, engine)
-        missing = _missing_columns(connection, existing)
     if path and existing and (missing or existing != set(metadata.tables)):
         logger.info("the database is of an earlier version; a copy is in %s", copy_aside(path))
     with engine.begin() as connection:
+        # Another host's writer may have done it meanwhile.
+        _, missing = _find_form(connection)
         for table in metadata.sorted_tables:
             with _blaming(table.name, engine):
                 _complete_table(connection, table, [name for name in missing if name[0] == table.name])
@@ -105,6 +106,12 @@ def _refuse_foreign_columns(connection: Connection, existing: set[str], engine: 
             is_demanded = not column["nullable"] and column["default"] is None and not column.get("identity")
             if is_demanded and column["name"] not in metadata.tables[table].columns:
                 raise _mismatch(table, f"its column {column['name']} must have a value", engine)
+
+
+def _find_form(connection: Connection) -> tuple[set[str], list[tuple[str, str]]]:
+    """Return which of our tables exist, and which of their columns are missing."""
+    existing = set(inspect(connection).get_table_names()) & set(metadata.tables)
+    return existing, _missing_columns(connection, existing)
 
 
 def _missing_columns(connection: Connection, existing: set[str]) -> list[tuple[str, str]]:
