@@ -179,12 +179,14 @@ def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
     # The first group alone: a name of one group has nothing for the others, and those of several are let
     # through.
     length_bytes = func.length(cast(column, LargeBinary)) if dialect == "sqlite" else func.octet_length(column)
+    # LIKE of SQLite ignores the case of ASCII letters by itself, four times faster than `lower`.
+    folded: ColumnElement[Any] = column if dialect == "sqlite" else func.lower(column)
     return and_(
         column != "",
         *narrowed_to,
         or_(
             # Either side may end in empty components that the other leaves out.
-            func.lower(column).like(_like(alphabetic.rstrip("^*") + "*"), escape="\\"),
+            folded.like(_like(alphabetic.rstrip("^*") + "*"), escape="\\"),
             # SQL cannot compare letter case in other scripts.
             length_bytes != func.length(column),
             column.contains("="),
