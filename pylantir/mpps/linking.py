@@ -105,7 +105,7 @@ def read_clues(attributes: Attributes, today: str) -> Clues:
         attributes: The instance's attributes.
         today: YYYYMMDD, for a scanner that does not say when it began.
     """
-    # A lean device says at the top level, or of its request, what belongs into the step.
+    # Simple devices put the step's attributes at the top level, or into the request attributes.
     around = {tag: _only_text(attributes, tag) for tag in (STUDY_UID, STEP_ID, ACCESSION_NUMBER)}
     steps = tuple(
         Named(
@@ -126,7 +126,7 @@ def read_clues(attributes: Attributes, today: str) -> Clues:
 
 
 def _only_text(attributes: Attributes, tag: str) -> str:
-    """What is said of an attribute outside the steps; nothing where that contradicts itself."""
+    """Return the value of an attribute outside the steps; nothing where its places contradict each other."""
     said = {text_of(level, tag) for level in (attributes, *items_of(attributes, REQUEST_SEQUENCE))} - {""}
     return said.pop() if len(said) == 1 else ""
 
@@ -161,7 +161,7 @@ def link_items(clues: Clues, candidates: Sequence[Candidate]) -> Linked:
 
 
 def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link | tuple[int, ...]:
-    """The one item that is named, or the numbers of those between which nothing decides."""
+    """Return the item that a step names, or the numbers of the items that it fits equally well."""
     same_step = [item for item in candidates if not named.step_id or item.step_id == named.step_id]
     fit: Sequence[Candidate] = ()
     if named.study_uid:
@@ -207,7 +207,7 @@ def _of_study(uid: str, clues: Clues, candidates: Sequence[Candidate]) -> list[C
 
 
 def _single(found: Iterable[Candidate], clues: Clues) -> Candidate | None:
-    """The one that is meant: where there are several, one that is not cancelled, of the scanner's modality."""
+    """Choose among several items: one that is not cancelled, of the scanner's modality."""
     remaining = list(found)
     for narrower in (
         [item for item in remaining if item.status != entry.CANCELED],
@@ -219,7 +219,7 @@ def _single(found: Iterable[Candidate], clues: Clues) -> Candidate | None:
 
 
 def next_item_status(current: str | None, reported: str) -> str:
-    """What a report makes of an item's status: never back from COMPLETED, and anew from DISCONTINUED.
+    """Return an item's status after a report: COMPLETED stays, and DISCONTINUED may begin again.
 
     Args:
         current: The item's status in the worklist's terms.

@@ -30,7 +30,7 @@ def meaning_of(attribute: Attribute) -> Hashable:
 
 
 def has_value(attribute: Attribute) -> bool:
-    """Whether an attribute says anything at all."""
+    """Return whether an attribute has any value."""
     return meaning_of(attribute) != ()
 
 

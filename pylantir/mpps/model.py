@@ -107,7 +107,7 @@ class MppsRequest:
         return self.repeats or self.request_id
 
     def as_json(self) -> dict[str, object]:
-        """As it goes to the writer."""
+        """Return the JSON form that goes to the writer."""
         return {
             "operation": self.operation,
             "sop_instance_uid": self.sop_instance_uid,
@@ -139,7 +139,7 @@ class MppsAnswer:
     remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """As it is stored and sent to the server."""
+        """Return the JSON form that is stored and sent to the server."""
         return {
             "status": self.status,
             "error_id": self.error_id,

@@ -1,4 +1,4 @@
-"""What an N-SET says again of what was created: the lenient reading. Pure.
+"""Compares what an N-SET repeats with what the N-CREATE said: the lenient rules. Pure.
 
 A modification list and the stored attributes come in. Another spelling is no change, an empty value deletes nothing,
 a new value fills an empty attribute, and only another patient or another study is refused.
@@ -30,7 +30,7 @@ from pylantir.mpps.requirements import UNCHANGEABLE, keyword_of
 def without_contradictions(
     changes: Mapping[str, Mapping[str, Any]], stored: Attributes, remarks: list[str]
 ) -> dict[str, Mapping[str, Any]]:
-    """Keep what was created where a change would contradict it, and fill what was empty.
+    """Keep the created values where the N-SET contradicts them, and fill the empty ones.
 
     Raises:
         MppsRefused: The change is about another patient or another study.
@@ -57,7 +57,7 @@ def _check_subject(changes: Attributes, stored: Attributes) -> None:
 
 
 def _filled_steps(change: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fill what is empty in the created steps from those of the same study and step."""
+    """Fill empty attributes of each created step from the N-SET's step of the same study and step ID."""
     given = items_of({STEP_SEQUENCE: change}, STEP_SEQUENCE)
     steps = []
     for step in items_of({STEP_SEQUENCE: stored}, STEP_SEQUENCE):
@@ -72,6 +72,6 @@ def _filled_steps(change: Mapping[str, Any], stored: Mapping[str, Any]) -> Mappi
 
 
 def unchangeable(tag: str) -> MppsRefused:
-    """Make the refusal of a change of what may not change."""
+    """Refuse the change of an attribute that may not change."""
     comment = f"{keyword_of(tag)} may not change"
     return MppsRefused(DimseStatus.INVALID_VALUE, ErrorId.UNCHANGEABLE, comment, (tag,))

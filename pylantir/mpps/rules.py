@@ -100,7 +100,7 @@ def instance_uid(request: MppsRequest, *, strict: bool) -> str:
     uid = (request.sop_instance_uid or "").strip(" \0")
     if not uid and request.operation == "create" and not strict:
         return f"2.25.{uuid.uuid5(_INSTANCE_NAMESPACE, request.request_id).int}"
-    # What some scanners make has components that begin with a zero: nothing depends on it.
+    # Some scanners make UIDs with components that begin with a zero; nothing depends on that.
     if len(uid) > 64 or not (_UID if strict else _NUMBERS_AND_DOTS).fullmatch(uid):
         comment = "the SOP Instance UID is malformed" if uid else "the SOP Instance UID is missing"
         raise MppsRefused(DimseStatus.INVALID_INSTANCE, ErrorId.BAD_INSTANCE_UID, comment)

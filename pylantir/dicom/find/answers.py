@@ -108,12 +108,12 @@ class _Answering:
         try:
             return self._send_matches(parse_query(_decoded(self._exchange)), find)
         except InvalidQuery as error:
-            # Whoever writes it onto the connection logs it.
+            # The caller that writes it to the connection logs it.
             return Ending(status=IDENTIFIER_MISMATCH, comment=str(error), tag=error.tag)
         except (StoreError, MemoryError) as error:
             _log_failure(caller, error)
             return Ending(status=OUT_OF_RESOURCES, comment="the worklist cannot be read just now")
-        except Exception as error:  # noqa: BLE001 - whatever happens, the scanner is not to take it for "that was all"
+        except Exception as error:  # noqa: BLE001 - without a failure status, the scanner would take the matches so far for all of them
             _log_failure(caller, error)
             return Ending(status=UNABLE_TO_PROCESS, comment="internal error")
         finally:

@@ -37,7 +37,7 @@ _ITEM = struct.Struct("<HHI")
 
 @dataclass(slots=True)
 class Notes:
-    """What became of the texts of the rows that are being written.
+    """Records how the texts of the current rows were written.
 
     Attributes:
         losses: Row number -> the worst loss.

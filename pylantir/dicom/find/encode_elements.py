@@ -106,7 +106,7 @@ def _compile(
     if target_of(attribute.path, attribute.keyword) is not None:
         return FurtherAttribute(key, writing, notes)
     if is_code and attribute.keyword == "LongCodeValue":
-        # What fits into Code Value stands there alone.
+        # A value that fits into Code Value is written there only.
         return b""
     if not attribute.fields:
         return empty
@@ -138,7 +138,7 @@ class Value(dict[object, bytes]):
             self._in_wire_form = lambda text: text or writing.station_aet
 
     def choose(self, columns: Columns) -> Sequence[object]:
-        """Of each row, the first of the fields that has a value."""
+        """For each row, return the first of the fields that has a value."""
         useful: list[Sequence[object]] = []
         for name in self.fields:
             column = columns[name]
@@ -151,7 +151,7 @@ class Value(dict[object, bytes]):
         return [next(filter(None, values), None) for values in zip(*useful, strict=True)]
 
     def chosen(self, columns: Columns) -> Sequence[object]:
-        """Of each row, the value to write; of a code, only where there is one."""
+        """For each row, return the value to write; a part of a code only where the row has a code."""
         values = self.choose(columns)
         if not self._is_code:
             return values
@@ -180,7 +180,7 @@ class Value(dict[object, bytes]):
             data += self._padding
             length += 1
         written = self._starts[length] + data
-        # Numbers are not remembered: 1 and 1.0 are one key, but two texts.
+        # Numbers are not looked up: 1 and 1.0 are one key of a dictionary, but two texts.
         if text is stored or stored is None:
             self[stored] = written
         return written
@@ -188,7 +188,7 @@ class Value(dict[object, bytes]):
     def _beyond_ascii(self, stored: object, text: str) -> bytes:
         """Write a text that is not plain, without invisible characters, in the scanner's character set."""
         if self._is_identifier:
-            # It fits, or the row would have been left out.
+            # The text fits: a row whose text does not fit was left out before.
             data = self._charset.encode_exactly(text) if self._charset else text.encode()
             encoded: Encoded | None = Encoded(data=data, loss=Loss.NONE, is_ascii=text.isascii())
         else:
@@ -294,7 +294,7 @@ def _special_code(columns: Columns, row: int) -> list[Mapping[str, str]] | None:
 
 
 class Starts(dict[int, bytes]):
-    """What stands before a value of this many bytes: tag, perhaps VR, and length."""
+    """Return the header of an element whose value has this many bytes: tag, VR where it is explicit, and length."""
 
     def __init__(self, tag: int, vr: str, writing: Writing) -> None:
         super().__init__()
@@ -333,7 +333,7 @@ def is_full(column: Sequence[object]) -> bool:
 
 
 def _has_code(columns: Columns) -> list[bool]:
-    """Of each row, whether its protocol is a plain code; `_special_code` is for the others."""
+    """For each row, return whether its protocol is a plain code; `_special_code` writes the others."""
     value, scheme = (columns[name] for name in CODE_FIELDS)
     return [_is_plain_code(one, other) for one, other in zip(value, scheme, strict=True)]
 
@@ -347,7 +347,7 @@ def _is_plain_code(value: object, scheme: object) -> bool:
 
 
 def _wire_form(attribute: WorklistAttribute) -> Callable[[str], str] | None:
-    """What turns the stored text of an attribute into DICOM's; None where it is the same."""
+    """Return the function that turns an attribute's stored text into DICOM's; None where both are the same."""
     if attribute.keyword == "PatientWeight":
         return _kilograms
     if attribute.matching == "status":

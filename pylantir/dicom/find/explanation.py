@@ -153,7 +153,7 @@ def _in_words(condition: WorklistQuery) -> str:
 def _explain_response(
     item: Mapping[str, object], parsed: ParsedQuery, caller: str, settings: DicomSettings
 ) -> Iterator[Reason]:
-    """What may not be empty in an answer (PS3.4 table K.6-1, type 1), and what may only be sent as it is."""
+    """List the rules about fields that may not be empty (PS3.4 table K.6-1, type 1) or may only be sent unchanged."""
     terms = settings.profile_of(caller).charset
     charset = CharacterSet(terms) if terms else None
     batch = encode_item(item, parsed, Writing(explicit_vr=False, station_aet=caller, charset=charset))

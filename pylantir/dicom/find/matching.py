@@ -85,7 +85,7 @@ def parse_query(identifier: Dataset) -> ParsedQuery:
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been gathered so far of one identifier."""
+    """Collects keys and return keys while one identifier is read."""
 
     places: Mapping[tuple[tuple[str, ...], int], WorklistAttribute] = field(default_factory=attributes_by_place)
     equal: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class _Reading:
         # keys() does not decode: an element that cannot be decoded is found out one by one.
         for tag in sorted(level.keys()):
             if tag in (SPECIFIC_CHARACTER_SET, TIMEZONE_OFFSET) or tag.element == 0 or tag.is_private:
-                # Neither matched nor returned empty: they say something about the response, or nothing to us.
+                # Neither matched nor returned empty: they describe the response, or Pylantir does not use them.
                 if tag.is_private:
                     self.unsupported.append(int(tag))
                 continue
@@ -124,7 +124,7 @@ class _Reading:
                 self.unsupported.append(int(tag))
                 requested.append(RequestedKey(tag=int(tag), vr=_unknown_vr(level, tag)))
             elif attribute.matching == "none" and attribute.vr != "SQ":
-                # A key that selects nothing need not be understood.
+                # A key that selects nothing need not be readable.
                 if not _is_universal(level, tag):
                     self.unsupported.append(int(tag))
                 requested.append(RequestedKey(tag=int(tag), vr=attribute.vr, attribute=attribute))
@@ -164,7 +164,7 @@ class _Reading:
         if len(items) > 1:
             if attribute.keyword == SPS:
                 raise InvalidQuery(tag, "a sequence in a query has one item at most")
-            # Nothing in the others selects.
+            # The other items select nothing.
             self.unsupported.append(tag)
         inner_path = (*path, attribute.keyword)
         children = self.read_level(items[0], path=inner_path, is_declared=is_declared) if items else ()
@@ -220,7 +220,7 @@ class _Reading:
 
 
 def _declares_character_set(level: Dataset) -> bool:
-    """Whether a level says in which character set it is; ASCII does not count for what is beyond it."""
+    """Return whether a level declares its character set; ASCII does not count where a value goes beyond it."""
     if SPECIFIC_CHARACTER_SET not in level:
         return False
     raw = level.get_item(SPECIFIC_CHARACTER_SET)
@@ -300,7 +300,7 @@ def _texts(element: DataElement, *, is_declared: bool) -> list[str]:
 
 
 def _as_utf_8(text: str) -> str:
-    """Undo the reading as Latin-1, which is the library's for what is not declared."""
+    """Undo the library's reading as Latin-1, which it applies where no character set is declared."""
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:

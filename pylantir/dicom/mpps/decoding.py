@@ -143,7 +143,7 @@ class _Reader:
         return attributes, start
 
     def _note_twice(self, name: str) -> None:
-        """An element that stands twice: the first counts, but which patient or study is meant is not guessed."""
+        """Keep the first of two elements of one tag, but never guess which patient or study is meant."""
         if name in _VITAL:
             raise _unreadable(name, "it stands twice")
         self.oddities.append((name, "left out: it stands twice"))
@@ -167,12 +167,12 @@ class _Reader:
             raise _unreadable(f"{tag:08X}", "cut short")
         place, size = (start + 8, 4) if is_long else (start + 6, 2)
         length, after = int.from_bytes(self._data[place : place + size], "little"), place + size
-        # What was taken for unknown on the way may be known here.
+        # A system on the way may have sent it as UN because it did not know it; it may be known here.
         vr = vr if given == "UN" and vr != "UN" else given
         return tag, vr, length, after
 
     def _is_long_form(self, start: int, end: int, tag: int) -> bool:
-        """Whether an element of an unknown VR has a length of four bytes: what follows then is a later element."""
+        """Return whether an element of an unknown VR has a length of four bytes: then a later element follows."""
         if self._data[start + 6 : start + 8] != b"\0\0" or start + 12 > end:
             return False
         after = start + 12 + int.from_bytes(self._data[start + 8 : start + 12], "little")
