@@ -222,12 +222,12 @@ class Campaign:
         assert supervisor
         children = psutil.Process(supervisor.pid).children(recursive=True)
         supervisor.kill()
-        supervisor.wait(10)
+        supervisor.wait(60)
         _, alive = psutil.wait_procs(children, 2)
         survivors = [one.pid for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         assert not survivors, f"the supervisor's death is survived by {survivors}"
         self.installation.start(until=None)
-        wait_until(self.installation.status, "the new instance answers", 30)
+        wait_until(self.installation.status, "the new instance answers")
 
     def _settle(self) -> None:
         """Nobody is killed any more: wait until everybody is back and the database has what the sources have."""

@@ -74,7 +74,7 @@ class Story:
         before = len(self._runs(source))
         self.write(source, bookings)
         self.installation.command("sync", source)
-        wait_until(lambda: len(self._runs(source)) > before, f"{source} is read", 30)
+        wait_until(lambda: len(self._runs(source)) > before, f"{source} is read")
 
     def seen(self, *keywords: str) -> list[tuple[str, ...]]:
         """What a scanner sees of the worklist: of each answer the values of some keywords, the patient ID first."""

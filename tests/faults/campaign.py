@@ -26,8 +26,11 @@ from scanner import beginning, connected, create
 from pylantir.ipc.control import ask_supervisor
 
 INJECT = Path(__file__).parent / "inject"
-WHOLE_WITHIN_S = 45.0
+WHOLE_WITHIN_S = 90.0
 FIRES_WITHIN_S = 2.0
+ALWAYS_THERE = 200
+"""Records of each source that never change. Cycles that fail leave their newest record behind, and the next whole one
+withdraws all of these at once: against so many they never look like a truncated export."""
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 SQLITE_BUSY, SQLITE_NOMEM, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN = 5, 7, 10, 13, 14
 CALLS: dict[str, tuple[int, ...]] = {
@@ -94,8 +97,8 @@ class Campaign:
         installation.environment["PYTHONPATH"] = str(INJECT)
         installation.environment["PYLANTIR_FAULTS"] = str(self._orders)
 
-    def run(self, faults: int, until: float = float("inf")) -> None:
-        """Set everything up, and let so many calls fail, or as many as there is time for (monotonic seconds)."""
+    def run(self, faults: int, for_s: float = float("inf")) -> None:
+        """Set everything up, and let so many calls fail, or as many as there is time for, but one at least."""
         watched = {"watch_for_changes": True}
         self.installation.configure(
             *(csv_source(name, f"{name}.csv", config={"file_path": f"{name}.csv", **watched}) for name in ("a", "b")),
@@ -103,7 +106,8 @@ class Campaign:
         )
         self._change_sources()
         self.installation.start()
-        while self.fired.total() < faults and time.monotonic() < until:
+        ends_at = time.monotonic() + for_s
+        while self.fired.total() < faults and (time.monotonic() < ends_at or not self.fired):
             self._let_fail()
 
     def report(self) -> str:
@@ -177,7 +181,8 @@ class Campaign:
     def _change_sources(self) -> None:
         self._number += 1
         for name in ("a", "b"):
-            self.installation.write_csv(f"{name}.csv", [f"{name}{self._number}", f"{name}-always"])
+            patients = [f"{name}{self._number}", *(f"{name}-always-{number}" for number in range(ALWAYS_THERE))]
+            self.installation.write_csv(f"{name}.csv", patients)
 
     def _ask(self) -> set[str]:
         """Ask the worklist; what it gave, empty if it did not answer with success."""
@@ -216,7 +221,7 @@ class Campaign:
             if self.installation.supervisor.returncode == 0:
                 return "the tree has ended with status 0: nobody starts it anew"
             with suppress(AssertionError):
-                wait_until(lambda: not self.installation.live_processes(), "gone", 5)
+                wait_until(lambda: not self.installation.live_processes(), "gone", 30)
             if left := self.installation.live_processes():
                 return f"the tree has ended, but not wholly: {left}"
             self.installation.start(until=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +23,9 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 def test_a_call_that_fails_leaves_everything_whole_or_ended(installation: Installation) -> None:
     campaign = Campaign(installation, seed=1)
-    campaign.run(faults=12, until=time.monotonic() + 30)
+    campaign.run(faults=12, for_s=25)
     assert not campaign.problems, "\n\n".join(campaign.problems)
-    assert campaign.fired.total() >= 1
+    assert campaign.fired
 
 
 @pytest.mark.parametrize("name", ["a", "mwl-scp", "writer"])
@@ -51,7 +50,7 @@ def test_what_raises_in_the_supervisor_s_loop_ends_everything_and_a_new_start_is
     campaign.run(faults=0)
     assert installation.supervisor
     campaign.order(str(installation.supervisor.pid), json.dumps({"call": "select", "number": errno.ENOMEM, "after": 0}))
-    assert installation.supervisor.wait(20) == 1
+    assert installation.supervisor.wait(60) == 1
     wait_until(lambda: not installation.live_processes(), "no process is left")
     installation.start()
 

@@ -29,8 +29,11 @@ WHOLE_CHECK_S = 1.4
 """When plugins' own checks must be over: errors must be reported within 2 seconds of the start."""
 PLUGIN_CHECK_S = 0.5
 """How long such a check may take at least, in case the machine is busy with other things."""
-BEGIN_S = 10.0
-"""How long a busy machine may take to start such a check's process; this time does not count against the plugin."""
+BUSY_MACHINE_S = 10.0
+"""How long a check may take if the machine is so busy that a check's process hardly gets a processor."""
+PROCESSOR_S = 1.0
+"""How much of a processor such a process may use on a busy machine, its start included."""
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +126,7 @@ class _PluginCheck:
     def __init__(self, source: SourceSettings, base_dir: str, answer_at: float) -> None:
         ours, theirs = socket.socketpair()
         self._answer_at = answer_at
-        self.deadline = time.monotonic() + BEGIN_S
+        self.deadline = self._last_moment = time.monotonic() + BUSY_MACHINE_S
         self._frames = FrameSocket(ours, limit=64 * 1024)
         self._answer: Frame | None = None
         self._process: SpawnProcess = multiprocessing.get_context("spawn").Process(
@@ -139,14 +142,30 @@ class _PluginCheck:
     @property
     def is_over(self) -> bool:
         """Whether the answer has come, or can no longer come."""
-        return self._answer is not None or self._frames.closed or time.monotonic() >= self.deadline
+        if self._answer is not None or self._frames.closed:
+            return True
+        now = time.monotonic()
+        if self.deadline <= now < self._last_moment and self._lacks_processor():
+            self.deadline = now + _LOOK_AGAIN_S
+        return now >= self.deadline
+
+    def _lacks_processor(self) -> bool:
+        """Whether the check would go on but has got hardly any processor time: that is not the plugin's fault."""
+        import psutil
+
+        try:
+            process = psutil.Process(self._process.pid)
+            used = process.cpu_times()
+            return process.status() == psutil.STATUS_RUNNING and used.user + used.system < PROCESSOR_S
+        except psutil.Error:
+            return False
 
     def listen(self) -> None:
         """Read the child's messages."""
         try:
             for frame in self._frames.receive():
                 if frame.get("begun"):
-                    self.deadline = min(self.deadline, max(self._answer_at, time.monotonic() + PLUGIN_CHECK_S))
+                    self.deadline = min(self._last_moment, max(self._answer_at, time.monotonic() + PLUGIN_CHECK_S))
                 else:
                     self._answer = frame
         except ProtocolError:

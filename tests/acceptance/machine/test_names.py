@@ -50,7 +50,7 @@ def test_status_and_stop_find_an_instance_whose_names_were_swept_away(running: I
     sweep(running)
     stopped = running.command("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
-    wait_until(lambda: not running.live_processes(), "no process is left", 5)
+    wait_until(lambda: not running.live_processes(), "no process is left")
     assert running.leftovers(writer_was_last=False) == []
 
 

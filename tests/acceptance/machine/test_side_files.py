@@ -25,7 +25,7 @@ def test_reports_answered_before_are_there_after_a_restart(
     def is_served() -> bool:
         return "P1" in [answer["PatientID"] for answer in installation.find(findscu)]
 
-    wait_until(is_served, "queries are answered", 10)
+    wait_until(is_served, "queries are answered")
     installation.wait_for_health("healthy")
     installation.terminate()
     installation.start()

@@ -174,7 +174,7 @@ def test_a_writer_that_does_not_come_back_in_time_is_told_and_the_report_is_not_
             began = time.monotonic()
             refused = create(association, UID, beginning("9.9"))
             assert (refused.Status, refused.ErrorID) == (0x0213, 13)
-            assert 0.9 < time.monotonic() - began < 5
+            assert 0.9 < time.monotonic() - began < 25
             os.kill(writer, signal.SIGCONT)
             # Strict, so this one is refused, for what it lacks; and the one before has left nothing.
             lacking = create(association, UID, beginning("9.9"))

@@ -158,7 +158,7 @@ def test_three_sources_one_worklist(installation: Installation, findscu: str) ->
     assert seen_by_scanner(installation, findscu) == EVERYBODY + extra
     assert owners(installation) == {"table": 1000 + len(extra), "visits": 800, "clinic": 800}
     assert installation.terminate() == 0
-    wait_until(lambda: not installation.live_processes(), "no process is left", 3)
+    wait_until(lambda: not installation.live_processes(), "no process is left")
     assert installation.leftovers() == []
 
     log = installation.log()

@@ -53,7 +53,7 @@ def assert_waiting(installation: Installation, said: str) -> None:
 
 
 def assert_mended(installation: Installation, *patients: str) -> None:
-    wait_until(lambda: installation.patients() == [*patients], lambda: f"{patients}: {installation.log()[-2000:]}", 30)
+    wait_until(lambda: installation.patients() == [*patients], lambda: f"{patients}: {installation.log()[-2000:]}")
     installation.wait_for_health("healthy", 30)
     assert installation.rows("pragma integrity_check") == [("ok",)]
 

@@ -15,7 +15,7 @@ def test_a_source_over_its_ceiling_is_recycled_and_keeps_its_timetable(installat
     installation.write_plugin("grows", fetch=GROWS.format(mb=20), patient="P1")
     installation.configure(plugin_source("grows", max_memory_mb=50, sync_interval=2))
     installation.start()
-    wait_until(lambda: installation.process("grows")["recycled"] >= 2, "it is recycled twice", 40)
+    wait_until(lambda: installation.process("grows")["recycled"] >= 2, "it is recycled twice")
     source = installation.process("grows")
     assert source["max_memory_mb"] == 50
     assert source["last_error"] is None

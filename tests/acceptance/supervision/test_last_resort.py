@@ -72,8 +72,8 @@ def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_star
     with suppress(OSError, ControlError):
         ask_supervisor(installation.runtime_dir, {"command": "status"})
     assert installation.supervisor
-    assert installation.supervisor.wait(30) == 1
-    wait_until(lambda: not installation.live_processes(), "no process is left", 10)
+    assert installation.supervisor.wait(60) == 1
+    wait_until(lambda: not installation.live_processes(), "no process is left")
     assert "an unexpected error in the supervisor; every process is ended" in installation.log()
     assert "Traceback" in installation.log()
     assert installation.leftovers(writer_was_last=False) == []

@@ -39,4 +39,4 @@ def site(installation: Installation) -> Iterator[WebSite]:
     made.client.close()
     # In order, so that what the processes have run is counted, too.
     if installation.supervisor and installation.supervisor.poll() is None:
-        assert installation.terminate(20) == 0
+        assert installation.terminate() == 0

@@ -115,11 +115,11 @@ def test_without_an_answer_in_time_the_report_has_failed_and_the_next_one_does_n
     address: Path, listener: socket.socket
 ) -> None:
     release = threading.Event()
-    with running(address, listener, lambda _producer, _frame: release.wait(20), timeout_s=0.2) as (client, _):
+    with running(address, listener, lambda _producer, _frame: release.wait(60), timeout_s=0.2) as (client, _):
         began = time.monotonic()
         with pytest.raises(WriterUnavailable, match=r"mpps\.timeout"):
             client.report(request(1))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         release.set()
         assert client.report(request(2)).comment == "r2"
 
