@@ -24,6 +24,8 @@ from pylantir.ipc.frames import Frame
 
 _ANSWER_TIMEOUT_S = 60.0
 """The writer may have to finish a large batch first."""
+_PURGE_MAY_TAKE_S = 3600.0
+"""The writer deletes in portions; if it or the supervisor ends meanwhile, the answer says so."""
 _NAMES_COME_BACK_S = 8.0
 """The supervisor checks every 5 seconds that the names of its sockets exist."""
 _LOOK_AGAIN_S = 0.1
@@ -125,5 +127,6 @@ def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> i
         ControlError: It does not answer.
         CommandRefused: The command cannot be carried out, or not at present.
     """
-    print(ask_instance(find_named(options.config), request, timeout_s=_ANSWER_TIMEOUT_S)["text"])
+    timeout_s = _PURGE_MAY_TAKE_S if request["command"] == "purge" else _ANSWER_TIMEOUT_S
+    print(ask_instance(find_named(options.config), request, timeout_s=timeout_s)["text"])
     return ExitStatus.OK

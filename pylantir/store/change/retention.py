@@ -5,7 +5,6 @@ It deletes in portions, each in its own transaction, so that the writer can answ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +17,9 @@ from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
 from pylantir.store.intake.state import Clock, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
-from pylantir.store.schema.audit_guard import add_lines, allow_deletion, forbid_changes
+from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
+from pylantir.store.schema.bulk import changes_to_nothing, delete_among, insert_copies, select_among
+from pylantir.store.schema.engine import host_of, transaction
 from pylantir.store.schema.tables import NOT_LIVE, audit_log, source_entries, sync_runs, worklist_items
 
 PORTION = 10 * CHUNK
@@ -46,60 +47,64 @@ def purge_items(
     Returns:
         What was done, for the operator.
     """
-    # Look up by patient, which has an index; searching the list of all claimed items would take too long.
-    given = (
-        select(_ENTRIES.id)
-        .where(_ENTRIES.patient_id == _ITEMS.patient_id, _ENTRIES.item_id == _ITEMS.id, _ENTRIES.state != WITHDRAWN)
-        .exists()
-    )
-    is_old = (_ITEMS.scheduled_start_date < before, ~given)
-    if dry_run:
-        with engine.connect() as connection:
-            count = connection.scalar(select(func.count()).select_from(worklist_items).where(*is_old))
-        return f"{count} items scheduled before {before} would be deleted"
-    deleted, last = 0, 0
+    count, last = 0, 0
     while True:
-        with engine.begin() as connection:
-            portion = select(worklist_items).where(*is_old, _ITEMS.id > last).order_by(_ITEMS.id).limit(PORTION)
-            rows = connection.execute(portion).mappings().all()
-            if rows:
-                _delete_items(connection, rows, rules, utc_now(clock))
-        if not rows:
-            return f"{deleted} items scheduled before {before} deleted"
-        deleted, last = deleted + len(rows), rows[-1]["id"]
+        with transaction(engine, dry_run=dry_run) as connection:
+            end = _end_of_portion(connection, last)
+            gone = _find_given_up(connection, before, range(last + 1, end + 1)) if end else []
+            if gone and not dry_run:
+                _delete_items(connection, gone, rules, utc_now(clock))
+        if not end:
+            return f"{count} items scheduled before {before} {'would be ' if dry_run else ''}deleted"
+        count, last = count + len(gone), end
         yield
 
 
+def _end_of_portion(connection: Connection, last: int) -> int | None:
+    """Return the highest id of the next items; None if there are no more."""
+    portion = select(_ITEMS.id).where(_ITEMS.id > last).order_by(_ITEMS.id).limit(PORTION).subquery()
+    end: int | None = connection.scalar(select(func.max(portion.c.id)))
+    return end
+
+
+def _find_given_up(connection: Connection, before: str, ids: range) -> Sequence[RowMapping]:
+    """Return the old items among these that no source gives, with their identifiers."""
+    columns = (_ITEMS.id, _ITEMS.patient_id, *(_ITEMS[name] for name in IDENTIFIERS))
+    is_old = (_ITEMS.id.between(ids[0], ids[-1]), _ITEMS.scheduled_start_date < before)
+    rows = connection.execute(select(*columns).where(*is_old).order_by(_ITEMS.id)).mappings().all()
+    patients = {row["patient_id"] for row in rows}
+    # By patient, which has an index. Two statements: a database that joins the tables may read all of them each time.
+    claimed = f"state <> '{WITHDRAWN}' AND item_id BETWEEN {ids[0]} AND {ids[-1]}"
+    given = select_among(connection, source_entries, ("item_id",), "patient_id", patients, condition=claimed)
+    claims = {number for (number,) in given}
+    return [row for row in rows if row["id"] not in claims]
+
+
 def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rules, now: str) -> None:
-    add_lines(connection, [_last_words(row, now) for row in rows])
-    for chunk in chunks(rows):
-        ids = [row["id"] for row in chunk]
-        patients = {row["patient_id"] for row in chunk}
-        connection.execute(delete(source_entries).where(_ENTRIES.patient_id.in_(patients), _ENTRIES.item_id.in_(ids)))
-        connection.execute(delete(worklist_items).where(_ITEMS.id.in_(ids)))
-        forget_differences(connection, patients, set(ids))
+    ids, patients = [row["id"] for row in rows], sorted({row["patient_id"] for row in rows if row["patient_id"]})
+    # With the items' values, so that their earlier lines can be understood.
+    values = changes_to_nothing(connection, _AUDITED)
+    host = {"host": name} if (name := host_of(connection)) else {}
+    insert_copies(
+        connection, audit_log, worklist_items, ids,
+        {"item_id": "o.id", "patient_id": "o.patient_id", "changes": values},
+        constants={"at": now, "actor": "command:purge", "action": "purged", **host},
+    )  # fmt: skip
+    delete_among(connection, source_entries, "patient_id", patients, item_id=ids)
+    delete_among(connection, worklist_items, "id", ids)
+    forget_differences(connection, patients, set(ids))
     if connection.scalar(select(_ENTRIES.id).where(NOT_LIVE, _ENTRIES.state == REFUSED).limit(1)) is None:
         return
     working = WorkingSet(connection, rules, actor="command:purge", now=now)
     for column in IDENTIFIERS:
-        values = sorted({str(row[column]) for row in rows if row[column]})
-        working.load(find_holding_patients(connection, column, values, (REFUSED,)))
+        numbers = sorted({str(row[column]) for row in rows if row[column]})
+        working.load(find_holding_patients(connection, column, numbers, (REFUSED,)))
     for row in rows:
         working.free(row)
     working.write()
 
 
-def _last_words(item: RowMapping, now: str) -> dict[str, object]:
-    """Return the audit log's row about a deleted item, with its values, so that its earlier rows can be understood."""
-    changes = {name: [value, None] for name, value in item.items() if value is not None and name not in NOT_AUDITED}
-    return {
-        "at": now,
-        "actor": "command:purge",
-        "action": "purged",
-        "item_id": item["id"],
-        "patient_id": item["patient_id"],
-        "changes": json.dumps(changes, ensure_ascii=False),
-    }
+_AUDITED = tuple(column.name for column in worklist_items.columns if column.name not in NOT_AUDITED)
 
 
 def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | None, now: datetime) -> Iterator[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection, Table
 
@@ -49,7 +49,7 @@ def insert_copies(
     connection: Connection,
     table: Table,
     origin: Table,
-    ids: range,
+    ids: range | Sequence[int],
     copied: Mapping[str, str],
     columns: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     constants: Mapping[str, str] = MappingProxyType({}),
@@ -60,13 +60,16 @@ def insert_copies(
         connection: In a transaction.
         table: The table.
         origin: The other table.
-        ids: Ids of its rows.
+        ids: Ids of its rows; a range, if columns are given.
         copied: Column -> SQL that computes it from the other row `o`.
         columns: Column -> its values in the order of the ids, for columns that the other row lacks.
         constants: As for `insert_columns`.
     """
     sql = _dialect(connection)
-    if columns:
+    if not isinstance(ids, range):
+        comparison, parameter = sql.among(ids)
+        rows, parameters = f"WHERE o.id {comparison} ORDER BY o.id", cast("tuple[object, ...]", (parameter,))
+    elif columns:
         rows, parameters = sql.rows_beside(ids, columns)
     else:
         rows, parameters = f"WHERE o.id BETWEEN {sql.MARK} AND {sql.MARK}", (ids[0], ids[-1])
@@ -108,12 +111,36 @@ def update_rows(connection: Connection, table: Table, changes: Iterable[tuple[in
         connection.exec_driver_sql(f"UPDATE {table.name} SET {setting} WHERE id = {mark}", rows)  # noqa: S608
 
 
+def delete_among(connection: Connection, table: Table, column: str, values: Sequence[object], **further: Any) -> None:
+    """Delete the rows that have one of many values in a column.
+
+    Args:
+        connection: In a transaction.
+        table: The table.
+        column: The column to compare; it should have an index.
+        values: The values.
+        further: Other columns -> the values of which the row must have one as well.
+    """
+    sql = _dialect(connection)
+    compared = {name: sql.among(list(accepted)) for name, accepted in {column: values, **further}.items()}
+    conditions = " AND ".join(f"{name} {comparison}" for name, (comparison, _) in compared.items())
+    parameters = tuple(parameter for _, parameter in compared.values())
+    connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {conditions}", parameters)  # noqa: S608
+
+
+def changes_to_nothing(connection: Connection, columns: Sequence[str]) -> str:
+    """Return the SQL of a JSON object for the audit log: column -> [its value in row `o`, null], if it has a value."""
+    write = _dialect(connection).as_json
+    parts = (f"""COALESCE(',"{name}":[' || {write(f"o.{name}")} || ',null]', '')""" for name in columns)
+    return f"'{{' || substr({' || '.join(parts)}, 2) || '}}'"
+
+
 def select_among(
     connection: Connection,
     table: Table,
     wanted: Sequence[str],
     column: str,
-    values: Iterable[str],
+    values: Iterable[object],
     *,
     source: str | None = None,
     condition: str = "",
@@ -186,7 +213,8 @@ class _Dialect(Protocol):
         self, ids: range, columns: Mapping[str, Sequence[str | None]]
     ) -> tuple[str, tuple[object, ...]]: ...
     def value_beside(self, place: int) -> str: ...
-    def among(self, values: Sequence[str]) -> tuple[str, object]: ...
+    def among(self, values: Sequence[object]) -> tuple[str, object]: ...
+    def as_json(self, value: str) -> str: ...
 
 
 def _dialect(connection: Connection) -> _Dialect:

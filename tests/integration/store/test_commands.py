@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, delete, event, insert, select
 from sqlalchemy.exc import DatabaseError
 from worklist_store import in_columns
 
@@ -17,6 +17,7 @@ from pylantir.ipc.batch import CycleEnd, EntryBatch
 from pylantir.store.change.commands import apply_rules, carry_out, restore_items
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.decide.claims import Rules
+from pylantir.store.intake.changes import NOT_AUDITED
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.intake.state import utc_now
 from pylantir.store.read.listings import find_left_behind
@@ -264,6 +265,41 @@ def test_purge_of_very_many_items_takes_seconds_and_pauses_in_between(engine: En
     steps = purge_items(engine, "20250101", BOTH)
     assert len(list(steps)) == 3
     assert [one["patient_id"] for one in items(engine)] == ["P20000"]
+
+
+def test_the_audit_log_keeps_every_value_of_a_purged_item(engine: Engine) -> None:
+    sync(
+        engine,
+        "ris",
+        record(1, scheduled_start_date="20240101", patient_name='O\'Hara^"Zo\\e"', medical_alerts="ü 100%"),
+    )
+    (before,) = items(engine)
+    carry_out(engine, Rules(), {"command": "forget", "name": "ris"})
+    assert purge(engine, "20250101") == "1 items scheduled before 20250101 deleted"
+    (row,) = audited(engine, "purged")
+    assert (row["actor"], row["item_id"], row["patient_id"]) == ("command:purge", before["id"], "P1")
+    kept = {name: value for name, value in before.items() if value is not None and name not in NOT_AUDITED}
+    kept |= {"performed_procedure_step_status": "CANCELED"}
+    del kept["source_record_id"]
+    assert json.loads(str(row["changes"])) == {name: [value, None] for name, value in kept.items()}
+
+
+def test_purge_never_reads_a_whole_table(engine: Engine) -> None:
+    sync(engine, "ris", *(record(n, scheduled_start_date="20240101", accession_number=f"A{n}") for n in range(20)))
+    sync(engine, "csv", record(30, accession_number="A1"))
+    carry_out(engine, Rules(ranks={"csv": 0}), {"command": "forget", "name": "ris"})
+    calls: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: calls.append((call[2], call[3])))
+    purge(engine, "20250101")
+    asked = [(f"EXPLAIN QUERY PLAN {sql}", values) for sql, values in calls if not sql.startswith("BEGIN")]
+    assert [one["patient_id"] for one in items(engine)] == ["P30"]
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            plans = [connection.exec_driver_sql(sql, values).all() for sql, values in asked]
+        steps = [row[3] for plan in plans for row in plan]
+        # The few records that are not settled have an index of their own.
+        read = [step for step in steps if step.startswith("SCAN") and "json_each" not in step]
+        assert {step for step in read if "ix_source_entries_unsettled" not in step} <= {"SCAN portion", "SCAN anon_1"}
 
 
 def test_a_live_record_whose_item_is_gone_is_decided_anew_at_the_start(engine: Engine) -> None:
