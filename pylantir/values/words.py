@@ -81,6 +81,8 @@ def status(field: str, text: str, _note: Note) -> str:
 def pregnancy(field: str, text: str, _note: Note) -> str:
     """Give 1 (no), 2 (possibly), 3 (yes) or 4 (unknown)."""
     word = _PREGNANCY.get(text.upper())
+    if text == "0":
+        raise RecordRejected(field, '0 is no code of DICOM, whose 1 is "no": if 1 is a yes here, map it with "values"')
     if word is None:
         raise RecordRejected(field, "expected 1 (no), 2 (possibly), 3 (yes) or 4 (unknown), or the word")
     return word

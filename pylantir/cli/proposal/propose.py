@@ -58,6 +58,8 @@ class _Proposer:
                 self._add_dated(target, columns[0], SURE)
             elif target == "patient_sex":
                 self._find_sex(columns[0])
+            elif target == "pregnancy_status":
+                self._find_pregnancy(columns[0])
             elif target == "scheduled_station_aetitle":
                 self._find_station(columns[0])
             elif target not in {LAST_NAME, FIRST_NAME, MIDDLE_NAME, "patient_name"}:
@@ -139,6 +141,19 @@ class _Proposer:
         self._add(
             "patient_sex", (column,), said, LIKELY if unknown else SURE, "see what cannot be known" if unknown else ""
         )
+
+    def _find_pregnancy(self, column: str) -> None:
+        """Map the column; DICOM's code 1 is "not pregnant", so a 1 is only read where a 0 shows that it is a yes."""
+        values = set(self._values(column))
+        if values & {"0", "1"} and values <= {"0", "1"} and "0" in values:
+            said = {"from": column, "values": {"0": "no", "1": "yes"}}
+            self._add("pregnancy_status", (column,), said, LIKELY, "is 1 a yes? DICOM's own code 1 is not pregnant")
+        elif "1" in values:
+            self.proposal.unknown.append(
+                f'"{column}": is 1 a yes, or DICOM\'s code for not pregnant? Map it to pregnancy_status with "values"'
+            )
+        else:
+            self._add("pregnancy_status", (column,), column, SURE)
 
     def _find_station(self, column: str) -> None:
         values = self._values(column)

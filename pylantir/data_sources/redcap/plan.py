@@ -23,6 +23,8 @@ Row = Mapping[str, Any]
 
 _COMPOSED = frozenset({"patient_id", "patient_name"})
 _PARTS_OF_START = ("scheduled_start_date", "scheduled_start_time")
+_OWN_CODES = frozenset({"pregnancy_status"})
+"""DICOM has codes of its own for these, which are not REDCap's: 1 is "not pregnant" there, and "yes" here."""
 _OF_PATIENT = ("study_id", "family_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex")
 """Targets whose value holds for the whole record, whatever its row."""
 
@@ -115,7 +117,7 @@ class MappedFields:
         unknown: Mapped fields that the project does not have, with a near name if there is one.
         named: All targets of the mapping, with the fields that it names.
         made: Targets whose value is more than the first field that is not empty.
-        labelled: Targets that are mapped with `"labels": true`.
+        labelled: Targets that take coded answers by their labels: by `"labels": true`, or since DICOM has other codes.
     """
 
     sources: Mapping[str, tuple[str, ...]]
@@ -213,7 +215,9 @@ def resolve_mapping(project: RedcapProject, field_mapping: Mapping[str, Any]) ->
         unknown=tuple(unknown),
         named=named,
         made=frozenset(rule.target for rule in rules if not rule.is_plain and not rule.alternatives),
-        labelled=frozenset(rule.target for rule in rules if rule.labels),
+        labelled=frozenset(
+            rule.target for rule in rules if rule.labels or (rule.target in _OWN_CODES and rule.values is None)
+        ),
     )
 
 

@@ -100,6 +100,19 @@ def test_a_french_and_a_spanish_export(tmp_path: Path, content: str, name: str) 
     assert (first["patient_sex"], second["patient_sex"]) == sexes
 
 
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [(("0", "1"), ["1", "3"]), (("1", "1"), [None, None]), (("1", "4"), [None, None]), (("no", "yes"), ["1", "3"])],
+)
+def test_a_one_is_a_yes_only_beside_a_zero(
+    tmp_path: Path, answers: tuple[str, str], expected: list[str | None]
+) -> None:
+    rows = "".join(f"P{number},2026-12-01,{answer}\n" for number, answer in enumerate(answers))
+    _, told, preview = propose(tmp_path, "today.csv", "MRN,Exam date,Pregnant\n" + rows)
+    assert [entry.get("pregnancy_status") for entry in fields(preview)] == expected
+    assert ('"Pregnant": is 1 a yes' in told) == (expected == [None, None])
+
+
 def test_day_and_month_that_cannot_be_told_apart_get_no_format_and_are_named(tmp_path: Path) -> None:
     source, told, _ = propose(
         tmp_path, "today.csv", "MRN,DOB,Exam date\nP1,1/2/1980,2026-12-01\nP2,3/4/1980,2026-12-01\n"

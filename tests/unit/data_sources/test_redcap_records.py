@@ -338,3 +338,19 @@ def test_where_decides_which_scans_count() -> None:
     assert "exam" in plan.id_fields
     rows = [{"record_id": "9", **ROW}], [{"record_id": "8", **ROW, "exam": "2"}]
     assert [len(list(find_scans(plan, one))) for one in rows] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "expected"),
+    [
+        ("pregnancy_status", "1", "Yes"),
+        ("pregnancy_status", "0", "No"),
+        ({"from": "pregnant", "empty": ["9"]}, "1", "Yes"),
+        ({"from": "pregnant", "values": {"1": "3", "0": "1"}}, "0", "1"),
+    ],
+)
+def test_a_yes_is_never_dicoms_code_for_not_pregnant(rule: Any, code: str, expected: str) -> None:
+    fields = [*VISITS, coded("pregnant", "mri", "", "yesno")]
+    said = {"pregnant": rule} if isinstance(rule, str) else {"pregnancy_status": rule}
+    (entry,) = read([{**ROW, "pregnant": code}], fields, {**DIRECT, **said})
+    assert entry["pregnancy_status"] == expected

@@ -179,6 +179,7 @@ def test_a_value_takes_its_dicom_form(field: str, value: object, expected: str |
         ("patient_weight_lb", "-5", "positive"),
         (WEIGHT_KG_FIELD, "5000", "at most"),
         ("pregnancy_status", "5", "1 (no)"),
+        ("pregnancy_status", "0", 'map it with "values"'),
         ("performed_procedure_step_status", "lost", "SCHEDULED"),
         ("study_instance_uid", "1." + "2" * 64, "longer than 64"),
         ("scheduled_station_aetitle", "SCÄNNER", "ASCII"),
