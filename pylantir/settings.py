@@ -239,6 +239,11 @@ class HttpSettings:
     metrics: bool = True
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that no output may show."""
+        return (*self.users.values(), *self.tokens)
+
+    @property
     def needs_login(self) -> bool:
         """Whether clients must log in."""
         return bool(self.users or self.tokens)
@@ -326,6 +331,7 @@ class Settings:
         base_dir: Absolute folder that relative paths in the file (and in plugins) start from.
         db_url: SQLAlchemy URL; it may contain a password, so it is never logged.
         runtime_dir: Absolute folder of sockets and locks.
+        secret_env: The environment variables that hold a secret of any source or of anything else.
         http: None: nothing is served over HTTP.
         sources: In the order of priority, lowest number first; disabled ones included.
         warnings: What `check` says about a configuration that can be used.
@@ -336,6 +342,7 @@ class Settings:
     db_url: str = field(repr=False)
     db_echo: bool = False
     runtime_dir: str
+    secret_env: frozenset[str] = frozenset()
     dicom: DicomSettings = DicomSettings()
     http: HttpSettings | None = None
     mpps: MppsSettings = MppsSettings()
@@ -346,6 +353,12 @@ class Settings:
     plugin_dirs: tuple[str, ...] = ()
     sources: tuple[SourceSettings, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that no output may show."""
+        of_sources = [secret for source in self.sources for secret in source.secrets]
+        return (self.db_url, *(self.http.secrets if self.http else ()), *of_sources)
 
     @property
     def enabled_sources(self) -> tuple[SourceSettings, ...]:

@@ -22,6 +22,7 @@ from pylantir.data_sources.registry import load_source
 from pylantir.data_sources.trial import map_records, validate
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.printing import printable
+from pylantir.programs.closed import without_variables
 from pylantir.settings import Settings, SourceSettings
 from pylantir.values.known import Warned
 
@@ -60,10 +61,9 @@ class Preview:
 def preview_source(settings: Settings, options: argparse.Namespace) -> int:
     """Fetch a source once and print its records."""
     source = _find_source(settings, options.source)
-    os.environ.update(source.env_values)
     os.chdir(settings.base_dir)
     kept = None if options.json else options.limit or SHOWN_BY_DEFAULT
-    with _progress(source.name) as show, redirect_stdout(sys.stderr):
+    with only_variables_of(source, settings), _progress(source.name) as show, redirect_stdout(sys.stderr):
         found = _fetch(source, options.limit, kept, show)
     if options.json:
         print_json({"source": source.name, **_as_json(found)})
@@ -72,6 +72,18 @@ def preview_source(settings: Settings, options: argparse.Namespace) -> int:
     if found.error:
         print(f"pylantir: {source.name}: {found.error}", file=sys.stderr)
     return ExitStatus.FAILURE if found.error else ExitStatus.OK
+
+
+@contextmanager
+def only_variables_of(source: SourceSettings, settings: Settings) -> Iterator[None]:
+    """Set the environment variables of one source, and hide every other secret, while its plugin runs here."""
+    with without_variables(settings.secret_env):
+        os.environ.update(source.env_values)
+        try:
+            yield
+        finally:
+            for name in source.env_values:
+                os.environ.pop(name, None)
 
 
 def _find_source(settings: Settings, name: str) -> SourceSettings:

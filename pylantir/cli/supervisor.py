@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import time
@@ -13,12 +12,12 @@ from typing import NoReturn
 
 from pylantir.config.locate import (
     find_configuration,
-    find_lock_holder,
     find_runtime_dirs,
-    supervisor_pids,
     user_name,
+    users_of_supervisors,
 )
 from pylantir.errors import ControlError, ExitStatus, NotRunning, SocketGone
+from pylantir.ipc.beacon import find_beacon
 from pylantir.ipc.control import ask_supervisor
 from pylantir.ipc.frames import Frame
 
@@ -65,7 +64,7 @@ def ask_instance(
     """Ask the supervisor that runs with this configuration.
 
     An instance whose socket was swept away (a temporary folder that was cleaned, a login session that ended) is found
-    by the lock that it holds; it soon creates its socket anew, and is asked then.
+    by its beacon; it soon creates its socket anew, and is asked then.
 
     Args:
         config_path: The configuration file.
@@ -91,7 +90,7 @@ def ask_instance(
                 if owner := _foreign_supervisor(folder):
                     msg = f"the instance of {config_path} belongs to {owner}; use sudo"
                     raise ControlError(msg) from None
-        holder = find_lock_holder(folders)
+        holder = next(filter(None, map(find_beacon, folders)), None)
         if holder is None:
             raise NotRunning("no supervisor is running with this configuration")
         if time.monotonic() > deadline:
@@ -110,13 +109,9 @@ def _foreign_supervisor(folder: Path) -> str | None:
             if folder == folder.parent:
                 return None
             folder = folder.parent
-    owners = set()
-    for pid in supervisor_pids():
-        with contextlib.suppress(OSError):
-            owners.add(Path(f"/proc/{pid}").stat().st_uid)
     # Where processes of other users are hidden (hidepid), only the folder shows that one exists.
     hidden = not os.path.exists("/proc/1")  # noqa: PTH110
-    return user_name(owner) if hidden or owner in owners else None
+    return user_name(owner) if hidden or owner in users_of_supervisors() else None
 
 
 def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> int:

@@ -40,14 +40,16 @@ def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) ->
 
 
 def variables_named_in(config: object, place: Place) -> Iterator[tuple[Place, object]]:
-    """Yield the place of every `*_env` key in a source's `config`, at any depth, and the variable that it names.
+    """Yield the place of every `*_env` key in a section, at any depth, and the variable (or each one) that it names.
 
     In `headers` the key is called `env`: `{"Authorization": {"env": "TOKEN"}}`.
     """
     in_header = place[-2:-1] == ("headers",)
     if isinstance(config, Mapping):
         for key, value in config.items():
-            if (key.endswith("_env") or (in_header and key == "env")) and not isinstance(value, Mapping | list):
+            if key.endswith("_env") and isinstance(value, list):
+                yield from (((*place, key, position), one) for position, one in enumerate(value))
+            elif (key.endswith("_env") or (in_header and key == "env")) and not isinstance(value, Mapping):
                 yield (*place, key), value
             else:
                 yield from variables_named_in(value, (*place, key))

@@ -7,13 +7,13 @@ port, runs no plugin, and changes neither the environment nor the working direct
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from pylantir.config.document import read_document
-from pylantir.config.environment import complete_environment
+from pylantir.config.environment import complete_environment, variables_named_in
 from pylantir.config.locate import default_runtime_dir, resolve_path
 from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
 from pylantir.config.models import Configuration, Deduplication, MappedField, NotListed, OldExtract
@@ -115,6 +115,7 @@ def load_settings(
         db_url=db_url,
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
+        secret_env=frozenset(_secret_variables(document, sources)),
         dicom=_dicom_settings(configuration, base_dir),
         http=http_settings(configuration.http, configuration.modalities, base_dir, environment),
         mpps=MppsSettings(
@@ -163,6 +164,14 @@ def check_source_alone(
 
 def _line_in_source(finding: Finding) -> str:
     return Finding(place=finding.place[2:], text=finding.text).line("source", {})
+
+
+def _secret_variables(document: Mapping[str, object], sources: Iterable[SourceSettings]) -> Iterator[str]:
+    """Yield every variable that the configuration names: no plugin may see another source's, or any other one's."""
+    for source in sources:
+        yield from source.secret_env
+    # Of the document, because a section may be switched off, and a disabled source's variable be set all the same.
+    yield from (name for _, name in variables_named_in(document, ()) if isinstance(name, str))
 
 
 def _deduplication_settings(section: Deduplication) -> DeduplicationSettings:

@@ -13,7 +13,7 @@ import pwd
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pylantir.config.sections.legacy import SOURCE_NAME, is_old
@@ -122,34 +122,16 @@ def forget_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> None:
                 folder.rmdir()
 
 
-def find_lock_holder(folders: Iterable[Path]) -> int | None:
-    """Find the supervisor that holds the lock of one of these folders, even if the folder has been deleted.
-
-    Returns:
-        Its process id; None if there is no such process, or if this user may not inspect it.
-
-    Source: proc(5): the link of an open file whose name is gone ends in " (deleted)".
-    """
-    wanted = {f"{os.path.realpath(folder)}/{LOCK_NAME}" for folder in folders}
-    for pid in supervisor_pids():
-        try:
-            for descriptor in os.scandir(f"/proc/{pid}/fd"):
-                if str(Path(descriptor.path).readlink()).removesuffix(" (deleted)") in wanted:
-                    return pid
-        except OSError:
-            # The process has ended meanwhile, or belongs to another user.
-            continue
-    return None
-
-
-def supervisor_pids() -> list[int]:
-    """List the processes of this machine that have a supervisor's name, of every user."""
-    found = []
+def users_of_supervisors() -> set[int]:
+    """List the users whose supervisors run on this machine."""
+    found = set()
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():  # noqa: PTH112, PTH208
         if name.isdigit():
             with contextlib.suppress(OSError):
-                if Path(f"/proc/{name}/comm").read_bytes() == b"pyl:supervisor\n":
-                    found.append(int(name))
+                # Not the owner of the folder in /proc: that is root for a process whose memory is closed to others.
+                status = dict(line.split(b":", 1) for line in Path(f"/proc/{name}/status").read_bytes().splitlines())
+                if status[b"Name"].strip() == b"pyl:supervisor":
+                    found.add(int(status[b"Uid"].split()[1]))
     return found
 
 

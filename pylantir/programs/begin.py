@@ -12,6 +12,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
+
 _MARK = "The processes of Pylantir"
 """How `workers/__init__.py` begins, after the quotes."""
 SAFE_PATH = "PYTHONSAFEPATH"
@@ -21,6 +23,8 @@ SET_BY_US = "pylantir"
 
 def run_pylantir() -> int:
     """The program `pylantir`."""
+    forbid_inspection()
+    wipe_initial_environment()
     from pylantir.cli.main import main
 
     return main()
@@ -32,6 +36,7 @@ def run_supervisor() -> int:
     if complaint:
         print(f"pylantir-supervisor: {complaint}", file=sys.stderr)
         return 1
+    forbid_inspection()
     # Every child is a Python started with -c, which would look for modules in the working directory first.
     os.environ.setdefault(SAFE_PATH, SET_BY_US)
     # By name: the library does not depend on the processes.

@@ -26,6 +26,7 @@ import setproctitle
 
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.programs.begin import SAFE_PATH, SET_BY_US
+from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
 from pylantir.settings import LogSettings
 from workers.child.channel import Channel
 from workers.child.log_file import LogFile
@@ -127,6 +128,9 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
             os.nice(SOURCE_NICENESS)
     faulthandler.enable()
     set_names(spec.role, spec.source)
+    if not spec.source:
+        forbid_inspection()
+        wipe_initial_environment()
     channel = Channel(sock)
     if spec.log_path:
         channel.reopen_log = LogFile(Path(spec.log_path), log_fd).open

@@ -23,6 +23,7 @@ from pylantir.errors import (
     WrongUsage,
 )
 from pylantir.programs.arguments import ProgramParser, completion
+from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
 from pylantir.programs.streams import complete_standard_streams
 
 _ORDER_TIMEOUT_S = 60.0
@@ -181,6 +182,7 @@ def _check(options: argparse.Namespace) -> int:
     from workers.supervisor.listening import find_host
 
     path = _find(options.config)
+    wipe_initial_environment()
     checked = check_configuration(path, os.environ, {})
     for warning in checked.settings.warnings if checked.settings else checked.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -242,4 +244,5 @@ def _find(argument: str | None) -> Path:
 
 
 if __name__ == "__main__":
+    forbid_inspection()
     sys.exit(main())

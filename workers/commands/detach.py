@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError
+from pylantir.programs.closed import wipe_initial_environment
 from pylantir.settings import Settings
 from workers.supervisor.check import check_configuration
 
@@ -33,6 +34,7 @@ def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path |
         ConfigurationError: With all problems; nothing was started.
         PylantirError: The log file cannot be written.
     """
+    wipe_initial_environment()
     checked = check_configuration(path, os.environ, overrides)
     if checked.settings is None:
         raise ConfigurationError(checked.problems)

@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pylantir.errors import ExitStatus, PylantirError
+from pylantir.programs.begin import SAFE_PATH
+from pylantir.programs.closed import wipe_initial_environment, without_variables
+
+_NEEDED_BY_PYTHON = {
+    "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", SAFE_PATH,
+}  # fmt: skip
 
 
 def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) -> int:
@@ -38,7 +44,10 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
     signals = Signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     set_names("supervisor")
-    check = ConfigurationCheck(path, overrides)
+    wipe_initial_environment()
+    environ = dict(os.environ)
+    start_resource_tracker()
+    check = ConfigurationCheck(path, environ, overrides)
     # Load this while the child checks, because a scanner is waiting.
     from workers.supervisor.instance import supervise
 
@@ -47,4 +56,15 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
     settings = wait_for_settings(check, signals)
     if settings is None:
         return ExitStatus.OK
-    return supervise(settings, overrides, signals, log_path)
+    return supervise(settings, environ, overrides, signals, log_path)
+
+
+def start_resource_tracker() -> None:
+    """Start the process that `multiprocessing` keeps beside its children; its environment has no secret.
+
+    It would else be started with the configuration check, when nobody knows yet which variables are secrets.
+    """
+    from multiprocessing.resource_tracker import ensure_running
+
+    with without_variables(os.environ.keys() - _NEEDED_BY_PYTHON):
+        ensure_running()

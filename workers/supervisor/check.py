@@ -22,6 +22,7 @@ from pathlib import Path
 from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor
+from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
 from pylantir.settings import Settings, SourceSettings
 from workers.child.bootstrap import die_with_parent, restore_import_path, set_names
 
@@ -52,6 +53,8 @@ def check_in_child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent_pid)
     set_names("check")
+    forbid_inspection()
+    wipe_initial_environment()
     gc.disable()
     connection.send(check_configuration(Path(path), environ, overrides))
     connection.close()
@@ -67,7 +70,8 @@ def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mappi
         settings = load_settings(path, discover=discover, environ=environ, overrides=overrides)
     except ConfigurationError as error:
         return Checked(problems=error.problems)
-    problems, warnings = _check_plugins(settings, answer_at)
+    with without_variables(settings.secret_env):
+        problems, warnings = _check_plugins(settings, answer_at)
     if problems:
         return Checked(problems=tuple(problems), warnings=(*settings.warnings, *warnings))
     return Checked(settings=replace(settings, warnings=(*settings.warnings, *warnings)))

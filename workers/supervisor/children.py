@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 
 from pylantir.errors import ExitStatus, ProtocolError
@@ -167,7 +166,7 @@ class Child:
         try:
             keep_reserve(their_output.fileno())
             # Close our copies of the child's ends, or we would not see the end of the file when the child dies.
-            with theirs, their_output, _without(role.hidden):
+            with theirs, their_output:
                 process.start()
         except BaseException:
             ours.close()
@@ -371,13 +370,3 @@ def _describe_exit(code: int) -> str:
     except ValueError:
         # Most real-time signals have no name.
         return f"signal {-code}"
-
-
-@contextmanager
-def _without(names: frozenset[str]) -> Iterator[None]:
-    """Hide environment variables from a process that is started within this context."""
-    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)

@@ -22,14 +22,20 @@ CHECK_TIMEOUT_S = 30.0
 
 
 class ConfigurationCheck:
-    """A configuration being checked in a short-lived child."""
+    """A configuration being checked in a short-lived child.
 
-    def __init__(self, path: Path, overrides: Mapping[str, object]) -> None:
+    Args:
+        path: The configuration file.
+        environ: The whole environment, secrets too; our own may lack those of the configuration in force.
+        overrides: From the command line.
+    """
+
+    def __init__(self, path: Path, environ: Mapping[str, str], overrides: Mapping[str, object]) -> None:
         context = multiprocessing.get_context("spawn")
-        self._path, self._overrides = path, overrides
+        self._path, self._environ, self._overrides = path, environ, overrides
         self.connection: Connection
         self.connection, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, os.getpid(), str(path), dict(os.environ), dict(overrides))
+        arguments = (theirs, os.getpid(), str(path), dict(environ), dict(overrides))
         self._process = context.Process(target=check_in_child, args=arguments)
         self.deadline = time.monotonic() + CHECK_TIMEOUT_S
         try:
@@ -55,7 +61,7 @@ class ConfigurationCheck:
     def again(self) -> ConfigurationCheck:
         """Start the check again: it may have read the file before the change."""
         self.abandon()
-        return ConfigurationCheck(self._path, self._overrides)
+        return ConfigurationCheck(self._path, self._environ, self._overrides)
 
     def abandon(self) -> None:
         """End the child."""

@@ -28,12 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 def supervise(
-    settings: Settings, overrides: Mapping[str, object], signals: Signals, log_path: Path | None = None
+    settings: Settings,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    signals: Signals,
+    log_path: Path | None = None,
 ) -> ExitStatus:
     """Run an instance until it is told to stop.
 
     Args:
         settings: The checked configuration.
+        environ: The environment of the start, secrets too.
         overrides: From the command line.
         signals: The signals since the start.
         log_path: The log file; None: the log goes to standard error.
@@ -42,7 +47,7 @@ def supervise(
         AlreadyRunning: Another instance of this configuration runs.
         PylantirError: The port or the runtime directory cannot be used.
     """
-    configure_logging(settings.log, process="supervisor")
+    configure_logging(settings.log, process="supervisor", secrets=settings.secrets)
     log_file = LogFile(log_path, 1, 2) if log_path else None
     raise_descriptor_limit()
     for warning in settings.warnings:
@@ -58,8 +63,9 @@ def supervise(
         cleaning.callback(notifier.close)
         hear_of_deaths()
         supervisor = Supervisor(
-            settings, overrides, signals, names=names, log_file=log_file, dicom=dicom, http=http, notifier=notifier
-        )
+            settings, environ, overrides, signals,
+            names=names, log_file=log_file, dicom=dicom, http=http, notifier=notifier,
+        )  # fmt: skip
         status = supervisor.run()
     if status is not ExitStatus.OK:
         logger.error("ended with status %d", status)

@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
+        environ: Mapping[str, str],
         overrides: Mapping[str, object],
         signals: Signals,
         *,
@@ -87,11 +88,12 @@ class Supervisor:
         self._shortage: str | None = None
         self._stopping = False
         self._hurried = False
-        self._reloads = Reloads(Path(settings.config_path), overrides, self._take_over, notifier)
+        self._reloads = Reloads(Path(settings.config_path), environ, overrides, self._take_over, notifier)
         self._relay, self._server_relay = Relay(), Relay()
         self._watch = self._watch_server()
         self._children: dict[str, Child] = {}
         self._leaving: list[Child] = []
+        _hide(settings.secret_env)
 
     def run(self) -> ExitStatus:
         """Start all processes, keep them running, and return when all have ended."""
@@ -284,6 +286,7 @@ class Supervisor:
                 self._http.close()
             self._http = http
         self._settings = settings
+        has_hidden = _hide(settings.secret_env)
         self._watch.close()
         self._watch = self._watch_server()
         roles = self._plan()
@@ -299,7 +302,13 @@ class Supervisor:
             if known is None:
                 self._add(role)
                 added.append(name)
-            elif known.role != role or known.life.state is State.FATAL or settings.log != old.log:
+            elif (
+                known.role != role
+                or known.life.state is State.FATAL
+                or settings.log != old.log
+                # It was started with a variable that is another source's secret now.
+                or (has_hidden and role.source)
+            ):
                 logger.info("%s: its configuration has changed; it is restarted", name)
                 known.replace_role(role, settings.log)
                 self._restart(known, now)
@@ -363,3 +372,15 @@ class Supervisor:
 
 def _address(http: HttpSettings | None) -> tuple[str, int] | None:
     return (http.host, http.port) if http else None
+
+
+def _hide(names: Iterable[str]) -> bool:
+    """Remove secrets from the environment that children inherit; each source gets its own in another way.
+
+    Returns:
+        Whether any was still there.
+    """
+    found = [name for name in names if name in os.environ]
+    for name in found:
+        del os.environ[name]
+    return bool(found)

@@ -2,13 +2,12 @@
 
 Lives in the supervisor. An instance runs for months; meanwhile temporary folders are cleaned and login sessions end,
 which can remove names. `renew` checks the names and makes missing ones again. Until then, commands find the instance by
-the lock that it still holds (`pylantir.cli.supervisor.ask_instance`).
+its beacon, a socket without a file (`pylantir.cli.supervisor.ask_instance`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from pathlib import Path
 
 from pylantir.config.locate import (
     LOCK_NAME,
-    find_lock_holder,
     forget_runtime_dir,
     make_private_directory,
     remember_runtime_dir,
 )
 from pylantir.errors import AlreadyRunning, PylantirError
+from pylantir.ipc.beacon import Beacon
 from pylantir.ipc.control import SOCKET_NAME
 from pylantir.ipc.sockets import listen_at
 from workers.supervisor.locks import FileLock
@@ -85,11 +84,11 @@ class Names:
         _make_folder(runtime_dir)
         self._lock = FileLock(runtime_dir / LOCK_NAME)
         self._lock.acquire(_ALREADY)
-        holder = find_lock_holder([runtime_dir])
-        if holder not in {None, os.getpid()}:
-            # The folder was removed a moment ago: the file of the lock that we hold is gone.
+        self._beacon = Beacon(runtime_dir)
+        if self._beacon.holder:
+            # The folder was removed a moment ago: the file of the other's lock is gone.
             self._lock.release()
-            raise AlreadyRunning(f"{_ALREADY} (process {holder})")
+            raise AlreadyRunning(f"{_ALREADY} (process {self._beacon.holder})")
         self.queue = BoundSocket.bind(runtime_dir / QUEUE_SOCKET_NAME)
         self.control = BoundSocket.bind(runtime_dir / SOCKET_NAME)
         self._said = remember_runtime_dir(config_path, runtime_dir, environ)
@@ -99,6 +98,7 @@ class Names:
     def renew(self) -> set[str]:
         """Make missing names again; return which sockets are new (`queue`, `control`)."""
         renewed = set()
+        self._beacon.clear()
         try:
             if not self._lock.is_named:
                 _make_folder(self._folder)
@@ -129,6 +129,7 @@ class Names:
         forget_runtime_dir(self._config_path, self._environ)
         self.control.remove()
         self.queue.remove()
+        self._beacon.put_out()
         self._lock.release()
 
 

@@ -35,6 +35,7 @@ class Reloads:
 
     Args:
         path: The configuration file.
+        environ: The environment of the start, secrets too.
         overrides: From the command line.
         take_over: Puts checked settings into force; raises a PylantirError if that is not possible.
         notifier: The line to the service manager.
@@ -46,12 +47,14 @@ class Reloads:
     def __init__(
         self,
         path: Path,
+        environ: Mapping[str, str],
         overrides: Mapping[str, object],
         take_over: Callable[[Settings], Changes],
         notifier: Notifier,
     ) -> None:
         self.problems: tuple[str, ...] = ()
         self._path = path
+        self._environ = environ
         self._overrides = overrides
         self._take_over = take_over
         self._notifier = notifier
@@ -79,7 +82,7 @@ class Reloads:
         logger.info("reading the configuration again")
         self._notifier.reloading()
         try:
-            self._check = ConfigurationCheck(self._path, self._overrides)
+            self._check = ConfigurationCheck(self._path, self._environ, self._overrides)
         except Exception as error:  # last resort: no process or descriptor for the check must not end the others
             logger.exception("the configuration cannot be checked")
             self._conclude([f"the configuration cannot be checked just now: {error}"])

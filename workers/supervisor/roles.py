@@ -26,7 +26,6 @@ class Role:
         source: The source's name.
         body: `module:function` to run.
         arguments: The body's arguments: frozen values and sockets.
-        hidden: Environment variables that it must not see.
         secrets: Values that its log must not show.
         retry_cap_s: Longest delay before a restart.
         sync_interval_s: Of a source: how often it fetches.
@@ -39,7 +38,6 @@ class Role:
     source: str | None = None
     body: str
     arguments: tuple[object, ...] = ()
-    hidden: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     retry_cap_s: float = 60.0
     sync_interval_s: float = 0.0
@@ -65,9 +63,6 @@ def plan_roles(
         dicom: The worklist's listening socket.
         http: The web process's listening socket, with `settings.http` only.
     """
-    all_secrets = frozenset(name for source in settings.sources for name in source.secret_env)
-    if settings.http:
-        all_secrets |= frozenset(settings.http.secret_env)
     writer = WriterSettings(
         db_url=settings.db_url,
         db_echo=settings.db_echo,
@@ -86,7 +81,7 @@ def plan_roles(
             role="writer",
             body="workers.writer.worker:run",
             arguments=(writer, queue),
-            hidden=all_secrets,
+            secrets=(settings.db_url,),
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
         Role(
@@ -99,13 +94,13 @@ def plan_roles(
                 _queue_address(settings),
                 dicom,
             ),
-            hidden=all_secrets,
+            secrets=(settings.db_url,),
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
     ]
     if settings.http and http:
-        roles.append(_plan_web(settings, settings.http, http, all_secrets))
-    roles += [_plan_source(settings, source, all_secrets) for source in settings.enabled_sources]
+        roles.append(_plan_web(settings, settings.http, http))
+    roles += [_plan_source(settings, source) for source in settings.enabled_sources]
     return {role.name: role for role in roles}
 
 
@@ -120,7 +115,7 @@ def _admit_probe(dicom: DicomSettings, title: str) -> DicomSettings:
     return replace(dicom, allowed_aet=titles, allowed_hosts=hosts)
 
 
-def _plan_web(settings: Settings, http: HttpSettings, listener: socket.socket, all_secrets: frozenset[str]) -> Role:
+def _plan_web(settings: Settings, http: HttpSettings, listener: socket.socket) -> Role:
     return Role(
         role="web",
         body="workers.web.worker:run",
@@ -128,19 +123,17 @@ def _plan_web(settings: Settings, http: HttpSettings, listener: socket.socket, a
             http, settings.dicom, settings.mpps, settings.db_url, _queue_address(settings), settings.runtime_dir,
             listener,
         ),
-        hidden=all_secrets,
-        secrets=(*http.users.values(), *http.tokens),
+        secrets=(settings.db_url, *http.secrets),
         retry_cap_s=_SERVICE_RETRY_CAP_S,
     )  # fmt: skip
 
 
-def _plan_source(settings: Settings, source: SourceSettings, all_secrets: frozenset[str]) -> Role:
+def _plan_source(settings: Settings, source: SourceSettings) -> Role:
     return Role(
         role="source",
         source=source.name,
         body="workers.source.worker:run",
         arguments=(source, settings.base_dir, _queue_address(settings)),
-        hidden=all_secrets - set(source.secret_env),
         sync_interval_s=source.sync_interval_s,
         max_memory_mb=source.max_memory_mb,
         max_restarts=source.max_restarts,

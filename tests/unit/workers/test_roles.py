@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 from collections.abc import Iterator
 
@@ -75,15 +76,15 @@ def test_a_secret_is_seen_by_its_own_source_alone(sockets: tuple[socket.socket, 
     roles = plan(
         sockets,
         source("a", secret_env=("A_TOKEN",), env_values={"A_TOKEN": "s3cret"}),
-        source("b", secret_env=("B_TOKEN", "SHARED"), env_values={"B_TOKEN": "t", "SHARED": "u"}),
+        source("b", secret_env=("B_TOKEN", "SHARED"), env_values={"B_TOKEN": "to-b", "SHARED": "us3d"}),
     )
-    everything = {"A_TOKEN", "B_TOKEN", "SHARED"}
-    assert {name: role.hidden for name, role in roles.items()} == {
-        "writer": everything,
-        "mwl-scp": everything,
-        "a": {"B_TOKEN", "SHARED"},
-        "b": {"A_TOKEN"},
+    seen = {
+        name: {
+            token for token in ("s3cret", "to-b", "us3d") if token in pickle.dumps(role.arguments[:1]).decode("latin-1")
+        }
+        for name, role in roles.items()
     }
+    assert seen == {"writer": set(), "mwl-scp": set(), "a": {"s3cret"}, "b": {"to-b", "us3d"}}
     assert roles["a"].secrets == ("s3cret",)
     assert "s3cret" not in repr(roles)
 
