@@ -1,14 +1,14 @@
 """Keeps a process's counts and durations for `/metrics`; the process sends them to the supervisor.
 
 Lives in any process; any thread may call it. A tally starts at zero with its process. It is bounded: of the labels that
-peers choose, it keeps only the first `MOST_NAMES` apart.
+peers choose, it keeps apart those that the configuration names, and the first `MOST_NAMES` others.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 MOST_NAMES = 64
@@ -28,9 +28,14 @@ class Histogram:
 
 
 class Tally:
-    """Counters and histograms by name and labels."""
+    """Counters and histograms by name and labels.
 
-    def __init__(self) -> None:
+    Args:
+        configured: Names of peers that always are labels of their own.
+    """
+
+    def __init__(self, configured: Collection[str] = ()) -> None:
+        self._configured = frozenset(configured)
         self._counts: dict[tuple[str, Labels], int] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
         self._names: set[str] = set()
@@ -53,7 +58,9 @@ class Tally:
             self._changed = True
 
     def known(self, name: str) -> str:
-        """Return a peer's name as a label: the name itself, or `other` if there are too many already."""
+        """Return a peer's name as a label: the name itself, or `other` if there are too many strangers already."""
+        if name in self._configured:
+            return name
         with self._lock:
             if name not in self._names and len(self._names) >= MOST_NAMES:
                 return OTHER

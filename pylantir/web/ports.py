@@ -9,6 +9,7 @@ from typing import Any
 from pylantir.mpps.model import Attributes, MppsAnswer, MppsRequest
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings, HttpSettings
+from pylantir.web.shown import Shown
 
 Row = Sequence[object]
 Item = Mapping[str, object]
@@ -24,10 +25,15 @@ class Ports:
         find_item: One item, whatever its status.
         find_statements: What each source says about an item now: `data_source`, `record_key`, `fields`.
         find_history: The audit log of an item, the oldest row first.
+        find_conflicts: The open differences between sources, and the removals that are held back.
+        find_rejected: The refused records by source.
+        count_conflicts: How many there are, and of these the held-back removals by source.
         report: Gives a report to the writer and waits for its answer. May raise WriterUnavailable.
-        retrieve: The attributes of a stored performed procedure step, or None.
+        retrieve: The attributes of a stored performed procedure step, and the numbers of its items, or None.
         status: What `pylantir-supervisor status --json` prints. May raise OSError or ControlError.
         last_queries: AE title -> what that scanner asked last, since the server started. May raise as `status`.
+        find_creator: Who created a step (AE title or user), or None; no function: anybody may use any step.
+        note_shown: Told of each answer that may have shown patients. Must not block or raise.
     """
 
     find_values: Callable[[WorklistQuery, Sequence[str]], Generator[Sequence[Row]]]
@@ -35,15 +41,25 @@ class Ports:
     find_item: Callable[[int], Item | None]
     find_statements: Callable[[int], Sequence[Mapping[str, Any]]]
     find_history: Callable[[int], Sequence[Mapping[str, Any]]]
+    find_conflicts: Callable[[], Sequence[Mapping[str, Any]]]
+    find_rejected: Callable[[], Sequence[Mapping[str, Any]]]
+    count_conflicts: Callable[[], tuple[int, Mapping[str, int]]]
     report: Callable[[MppsRequest], MppsAnswer]
-    retrieve: Callable[[str], Attributes | None]
+    retrieve: Callable[[str], tuple[Attributes, Sequence[int]] | None]
     status: Callable[[], Mapping[str, Any]]
     last_queries: Callable[[], Mapping[str, Mapping[str, Any]]]
+    find_creator: Callable[[str], str | None] | None = None
+    note_shown: Callable[[Shown], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The configuration, as far as the web application goes by it."""
+    """The configuration, as far as the web application goes by it.
+
+    Attributes:
+        machine: This host's name.
+    """
 
     http: HttpSettings
     dicom: DicomSettings
+    machine: str = ""

@@ -76,7 +76,7 @@ def run(
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, on_failure=news.ring)
-    tally = Tally()
+    tally = Tally({*settings.allowed_aet, *settings.profiles})
     last_queries = LastQueries(QueryService(settings, find).answer, tally)
     ports = MppsPorts(report=reports.report, retrieve=retrieve, creator=creator if mpps.own_only else None)
     services = counting(last_queries.answer, MppsService(ports).answer, tally, news.ring)

@@ -49,7 +49,8 @@ _REPORTED = {
 _MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
 _LONGEST_VALUE = 4000
-_LONGEST_TALLY = 32 * 1024
+LONGEST_TALLY = 512 * 1024
+"""Room for all counts and histograms of as many scanners as a process keeps apart."""
 
 logger = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
@@ -293,7 +294,7 @@ class Child:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
             self.reports |= {
-                key: _bounded(value, _LONGEST_TALLY if key == "tally" else _LONGEST_VALUE)
+                key: _bounded(value, LONGEST_TALLY if key == "tally" else _LONGEST_VALUE)
                 for key, value in values.items()
                 if key in _REPORTED
             }

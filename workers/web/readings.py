@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,27 @@ from pylantir.errors import StoreError
 from pylantir.ipc.control import ask_supervisor
 from pylantir.mpps.model import Attributes, MppsAnswer, MppsRequest
 from pylantir.query import WorklistQuery
-from pylantir.store.read.listings import find_audited, find_statements
-from pylantir.store.read.mpps import find_instance
+from pylantir.store.read.conflicts import count_conflicts, find_conflicts
+from pylantir.store.read.listings import find_audited, find_rejected, find_statements
+from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import find_item, find_matching, find_values
 from pylantir.web.ports import Item, Ports, Row
 
+MOST_CONFLICTS = 1000
+"""How many open differences and refused records the pages look at; the commands list them all."""
 _STATUS_TIMEOUT_S = 3.0
 
 
-def make_ports(engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest], MppsAnswer]) -> Ports:
+def make_ports(
+    engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest], MppsAnswer], *, own_only: bool
+) -> Ports:
     """Connect the application with the database, the supervisor and the writer.
 
     Args:
         engine: Opened for reading.
         runtime_dir: Where the supervisor's control socket is.
         report: Sends a report to the writer.
+        own_only: Only who created a performed procedure step may use it.
     """
 
     @contextmanager
@@ -64,10 +71,26 @@ def make_ports(engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest]
         with reading() as connection:
             return list(find_audited(connection, item_id=number))
 
-    def retrieve(sop_instance_uid: str) -> Attributes | None:
+    def conflicts() -> Sequence[Mapping[str, Any]]:
+        with reading() as connection:
+            return list(islice(find_conflicts(connection), MOST_CONFLICTS))
+
+    def rejected() -> Sequence[Mapping[str, Any]]:
+        with reading() as connection:
+            return list(islice(find_rejected(connection), MOST_CONFLICTS))
+
+    def conflict_counts() -> tuple[int, Mapping[str, int]]:
+        with reading() as connection:
+            return count_conflicts(connection)
+
+    def retrieve(sop_instance_uid: str) -> tuple[Attributes, Sequence[int]] | None:
         with reading() as connection:
             instance = find_instance(connection, sop_instance_uid)
-        return instance.attributes if instance else None
+        return (instance.attributes, instance.item_ids) if instance else None
+
+    def creator(sop_instance_uid: str) -> str | None:
+        with reading() as connection:
+            return find_creator(connection, sop_instance_uid)
 
     def status() -> Mapping[str, Any]:
         return ask_supervisor(runtime_dir, {"command": "status"}, _STATUS_TIMEOUT_S)
@@ -79,5 +102,7 @@ def make_ports(engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest]
 
     return Ports(
         find_values=values, find_items=items, find_item=item, find_statements=statements, find_history=history,
+        find_conflicts=conflicts, find_rejected=rejected, count_conflicts=conflict_counts,
         report=report, retrieve=retrieve, status=status, last_queries=last_queries,
+        find_creator=creator if own_only else None,
     )  # fmt: skip

@@ -6,16 +6,16 @@ import argparse
 import dataclasses
 import datetime
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pylantir.cli.database import reading
 from pylantir.cli.output import print_json
-from pylantir.dicom.find.explanation import Reason, explain_item, make_identifier
+from pylantir.dicom.find.explanation import Reason, explain_item, explain_place, make_identifier
 from pylantir.dicom.find.matching import parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.printing import printable
-from pylantir.settings import DicomSettings, Settings
+from pylantir.settings import Settings
 from pylantir.store.read.worklist import find_item, find_matching
 
 _ANYBODY = "ANY"
@@ -75,13 +75,3 @@ def read_keys(written: Sequence[str]) -> dict[str, str]:
             raise PylantirError(f'--key {key}: expected KEYWORD=VALUE, as "PatientID=SUB001"')
         keys[path.rpartition(".")[2]] = value
     return keys
-
-
-def explain_place(item_id: int, matches: Iterable[object], caller: str, settings: DicomSettings) -> list[Reason]:
-    """Whether an item comes early enough among all matches for the scanner's `max_answers`."""
-    limit = settings.profile_of(caller).max_answers
-    if limit is None:
-        return []
-    place = next(number for number, match in enumerate(matches, start=1) if match == item_id)
-    found = f"place {place} by date and time"
-    return [Reason(rule="modalities.max_answers", wanted=f"the first {limit}", found=found, is_met=place <= limit)]

@@ -7,7 +7,7 @@ the server follows. Pure: the clock is passed in.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -107,6 +107,16 @@ def explain_query(
     reasons += [_explain_limit(limit, item) for limit in limits]
     reasons += _explain_response(item, parsed, caller, settings)
     return reasons
+
+
+def explain_place(item_id: int, matches: Iterable[object], caller: str, settings: DicomSettings) -> list[Reason]:
+    """Whether an item comes early enough among all matches for the scanner's `max_answers`."""
+    limit = settings.profile_of(caller).max_answers
+    if limit is None:
+        return []
+    place = next(number for number, match in enumerate(matches, start=1) if match == item_id)
+    found = f"place {place} by date and time"
+    return [Reason(rule="modalities.max_answers", wanted=f"the first {limit}", found=found, is_met=place <= limit)]
 
 
 def _keyword_of(field: str) -> str:

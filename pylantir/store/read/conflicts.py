@@ -1,4 +1,4 @@
-"""Lists the present differences between sources, with advice. Lives in the commands; nothing here writes."""
+"""Lists the present differences between sources, with advice. Lives in commands and web process; only reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from pylantir.store.decide.differences import DIFFERS, KEPT_APART, WISH
 from pylantir.store.read.listings import stream
@@ -41,6 +41,19 @@ def find_conflicts(connection: Connection, *, source: str | None = None) -> Iter
         if source is None or source in entry["sources"]:
             yield entry
     yield from _find_held(connection, source)
+
+
+def count_conflicts(connection: Connection) -> tuple[int, dict[str, int]]:
+    """Count what `find_conflicts` lists, and of that the held-back removals of each source that has some.
+
+    Raises:
+        StoreError: The database cannot be read just now.
+    """
+    source, since = source_entries.c.data_source, source_entries.c.held_since
+    holding = select(source, func.count().label("held")).where(since.is_not(None)).group_by(source)
+    held = {row["data_source"]: int(row["held"]) for row in stream(connection, holding)}
+    (row,) = stream(connection, select(func.count().label("open")).select_from(conflicts))
+    return int(row["open"]) + sum(held.values()), held
 
 
 def _describe(row: Mapping[str, Any]) -> dict[str, Any]:

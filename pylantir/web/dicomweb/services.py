@@ -13,6 +13,7 @@ import re
 import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import islice
 
@@ -23,16 +24,17 @@ from pydicom.filereader import read_dataset
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
 from pylantir.dicom.find.matching import parse_query
-from pylantir.dicom.find.serving import limited, profile_limits, serving_limits
+from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.dicom.mpps.decoding import read_attributes
 from pylantir.dicom.mpps.encoding import write_attributes
 from pylantir.errors import BadRequest, InvalidQuery, MppsRefused
 from pylantir.mpps.model import Attributes, DimseStatus, ErrorId, MppsAnswer, MppsRequest, Operation
-from pylantir.web.dicomweb.queries import Search
+from pylantir.web.dicomweb.queries import FUZZY_REMARK, Search
 from pylantir.web.ports import Ports, Site
 
 ANY_STATION = "ANY"
 """Station AE title in a step that is planned for no station in particular; a scanner would read its own there."""
+MORE_REMARK = '299 pylantir: "There are additional results that can be requested"'
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 _NOT_AUTHORISED = 0x0124
@@ -58,7 +60,24 @@ def prepare_dicom_library() -> None:
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
 
 
-def search_steps(site: Site, ports: Ports, user: str, search: Search, today: datetime.date) -> list[Attributes]:
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What a search has found.
+
+    Attributes:
+        steps: The data sets, in order.
+        items: The number of the item of each.
+        remarks: Values of the header Warning.
+        is_refused: More match than the user may have, and the configuration says to refuse that.
+    """
+
+    steps: list[Attributes] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    is_refused: bool = False
+
+
+def search_steps(site: Site, ports: Ports, user: str, search: Search, today: datetime.date) -> Found:
     """Find the steps that a search matches, as this user may see them.
 
     Raises:
@@ -73,23 +92,40 @@ def search_steps(site: Site, ports: Ports, user: str, search: Search, today: dat
     profile = site.dicom.profile_of(station) if station else site.dicom.default_profile
     limits = serving_limits(parsed.query, site.dicom.serving, today)
     limits += profile_limits(profile, station or ANY_STATION) if station else []
+    query = limited(for_station(parsed.query, station) if station else parsed.query, limits)
     writing = Writing(explicit_vr=True, station_aet=station or ANY_STATION, send_empty=profile.required_empty)
     encoder = ResponseEncoder(parsed, writing)
     most = min((bound for bound in (search.limit, profile.max_answers) if bound is not None), default=None)
 
-    def encoded() -> Generator[bytes]:
-        with closing(ports.find_values(limited(parsed.query, limits), encoder.fields)) as batches:
+    def encoded() -> Generator[tuple[int, bytes]]:
+        with closing(ports.find_values(query, encoder.fields)) as batches:
             for rows in batches:
-                yield from encoder.encode(rows).identifiers
+                batch = encoder.encode(rows)
+                kept_back = {item for item, _ in (*batch.left_out, *batch.unfit)}
+                numbers = [row[0] for row in rows if row[0] not in kept_back]
+                yield from zip(map(int, map(str, numbers)), batch.identifiers, strict=True)
 
-    with closing(encoded()) as identifiers:
+    found = Found(remarks=[FUZZY_REMARK] if search.is_fuzzy else [])
+    with closing(encoded()) as answers:
         last = None if most is None else search.offset + most
-        return [_model_of(identifier) for identifier in islice(identifiers, search.offset, last)]
+        for number, identifier in islice(answers, search.offset, last):
+            found.items.append(number)
+            found.steps.append(_model_of(identifier))
+        if most is not None and next(answers, None):
+            fails = site.dicom.serving.when_too_many == "fail" and most != search.limit
+            return Found(is_refused=True) if fails else replace(found, remarks=[*found.remarks, MORE_REMARK])
+    return found
 
 
 def _model_of(identifier: bytes) -> Attributes:
     dataset = read_dataset(BytesIO(identifier), is_implicit_VR=False, is_little_endian=True)
     return dict(Dataset(dataset).to_json_dict())
+
+
+def may_use(site: Site, ports: Ports, user: str, uid: str) -> bool:
+    """Say whether a user may change and retrieve a step: with `mpps.own_only`, only the one who created it."""
+    creator = ports.find_creator(uid) if ports.find_creator else None
+    return creator in {None, user, site.http.stations.get(user)}
 
 
 def take_report(

@@ -6,7 +6,10 @@ Pure but for what it asks of its ports: the query of a form in, the values for t
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +81,13 @@ class Filter:
 
 def is_patient(item: Item, wanted: str) -> bool:
     """Whether an item is this patient's, by ID or by name; a name without wildcards is the beginning of one."""
-    if str(item.get("patient_id")) == wanted:
+    number = str(item.get("patient_id"))
+    has_wildcard = bool({"*", "?"} & set(wanted))
+    if number == wanted or (has_wildcard and pattern_test("patient_id", wanted)(number)):
         return True
-    pattern = wanted if {"*", "?"} & set(wanted) else f"{wanted}*"
-    return pattern_test("patient_name", pattern.replace(" ", "^"))(str(item.get("patient_name") or ""))
+    pattern = wanted if has_wildcard else f"{wanted}*"
+    spoken = pattern.replace(", ", "^").replace(",", "^").replace(" ", "^")
+    return pattern_test("patient_name", spoken)(str(item.get("patient_name") or ""))
 
 
 def lay_out_day(chosen: Filter, ports: Ports, today: datetime.date) -> dict[str, Any]:
@@ -91,23 +97,44 @@ def lay_out_day(chosen: Filter, ports: Ports, today: datetime.date) -> dict[str,
         StoreError: The worklist cannot be read just now.
     """
     found = [item for item in ports.find_items(chosen.query()) if chosen.admits(item)]
+    disputed = {item for row in ports.find_conflicts() for item in row["items"]} if found else set()
     sections: dict[str, list[dict[str, Any]]] = {}
     for item in found[:MOST_ITEMS]:
-        sections.setdefault(str(item.get("scheduled_station_aetitle") or ANY_SCANNER), []).append(show_item(item))
+        row = show_item(item, is_disputed=item["id"] in disputed)
+        sections.setdefault(str(item.get("scheduled_station_aetitle") or ANY_SCANNER), []).append(row)
+    rows = [row for section in sections.values() for row in section]
     day = datetime.timedelta(days=1)
+    counted = Counter(row["status"] for row in rows)
     return {
         "chosen": chosen,
         "sections": sorted(sections.items(), key=lambda section: (section[0] == ANY_SCANNER, section[0])),
+        "scanners": set(sections) - {ANY_SCANNER},
+        "items": [row["id"] for row in rows],
         "count": len(found),
+        "counted": [(counted[word], word) for word in STATUS_WORDS.values() if counted[word]],
         "left_out": max(0, len(found) - MOST_ITEMS),
         "is_today": chosen.date == today,
-        "before": (chosen.date - day).isoformat(),
-        "after": (chosen.date + day).isoformat(),
+        "before": (chosen.date - day).isoformat() if chosen.date > datetime.date.min else "",
+        "after": (chosen.date + day).isoformat() if chosen.date < datetime.date.max else "",
+        "next_day": None if found else _next_day(chosen, ports),
         "statuses": STATUS_WORDS,
     }
 
 
-def show_item(item: Item) -> dict[str, Any]:
+def _next_day(chosen: Filter, ports: Ports) -> datetime.date | None:
+    """Return the first later day on which anything stands, whatever the filter says."""
+    later = WorklistQuery(
+        equal={"performed_procedure_step_status": tuple(one for one in STATUSES if one != CANCELED)},
+        ranges={"scheduled_start_date": (chosen.date.strftime("%Y%m%d"), None)},
+    )
+    own = chosen.date.strftime("%Y%m%d")
+    with closing(ports.find_values(later, ["scheduled_start_date"])) as batches:
+        days = (str(row[0]) for rows in batches for row in rows)
+        day = next((day for day in days if day != own), None)
+    return datetime.date.fromisoformat(show_date(day)) if day else None
+
+
+def show_item(item: Item, *, is_disputed: bool = False) -> dict[str, Any]:
     """Write an item's values as people read them."""
     status = str(item.get("performed_procedure_step_status") or "")
     shown = {
@@ -123,8 +150,14 @@ def show_item(item: Item) -> dict[str, Any]:
         "status": STATUS_WORDS.get(status, status.lower()),
         "status_class": status.lower().replace("_", "-"),
         "station": item.get("scheduled_station_aetitle") or "",
+        "is_disputed": is_disputed,
     }
-    return {**shown, "version": "|".join(str(value) for value in shown.values())}
+    return {**shown, "version": version_of(shown.values())}
+
+
+def version_of(values: Iterable[object]) -> str:
+    """Return a short text that changes when a value does, and does not say what the values are."""
+    return f"{zlib.crc32('|'.join(map(str, values)).encode('utf-8', 'replace')):08x}"
 
 
 def show_date(value: object) -> str:
@@ -134,7 +167,7 @@ def show_date(value: object) -> str:
 
 
 def show_time(value: object) -> str:
-    """Write HHMMSS as HH:MM; midnight stands for a missing time."""
+    """Write HHMMSS as HH:MM; midnight stands for a time that nobody gave."""
     text = str(value or "")
     if text in {"", "000000"}:
         return "-"

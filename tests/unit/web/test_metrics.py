@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -9,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pylantir.ipc.tally import MOST_NAMES, OTHER, Tally
 from pylantir.web.health import reasons_against
 from pylantir.web.metrics import write_metrics
+from workers.supervisor.children import LONGEST_TALLY
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -17,6 +19,10 @@ def status(**changes: Any) -> dict[str, Any]:
     tally.count("pylantir_find", "MR1", "0000")
     tally.note("pylantir_find_duration_seconds", 0.004, "MR1")
     tally.note("pylantir_find_duration_seconds", 99.0, "MR1")
+    tally.count("pylantir_mpps", "MR1", "N-CREATE", "0000")
+    tally.note("pylantir_mpps_duration_seconds", 0.1, "MR1")
+    tally.count("pylantir_source_cycles", "a", "ok")
+    tally.note("pylantir_source_cycle_duration_seconds", 0.1, "a")
     return {
         "health": "healthy",
         "processes": [
@@ -39,7 +45,7 @@ def samples(written: bytes) -> dict[tuple[str, tuple[str, ...]], float]:
 
 
 def test_metrics_say_what_the_status_says() -> None:
-    found = samples(write_metrics(status()))
+    found = samples(write_metrics(status(), (5, {"a": 2}), "here"))
     assert found["pylantir_process_restarts_total", ("writer",)] == 2
     assert found["pylantir_queue_depth", ()] == 3
     assert found["pylantir_source_entries", ("a",)] == 7
@@ -49,10 +55,57 @@ def test_metrics_say_what_the_status_says() -> None:
     assert found["pylantir_find_duration_seconds_count", ("MR1",)] == 2
     assert found["pylantir_find_duration_seconds_bucket", ("MR1", "0.005")] == 1
     assert found["pylantir_database_up", ()] == 1
+    assert found["pylantir_conflicts", ()] == 5
+    assert found["pylantir_source_held", ("a",)] == 2
+    assert found["pylantir_lease_holder", ("here", "a")] == 1
+
+
+METRICS = {
+    "pylantir_process_up": {"process"}, "pylantir_process_restarts_total": {"process"},
+    "pylantir_source_cycles_total": {"source", "result"}, "pylantir_source_cycle_duration_seconds_count": {"source"},
+    "pylantir_source_entries": {"source"}, "pylantir_source_rejected": {"source"}, "pylantir_source_held": {"source"},
+    "pylantir_source_lag_seconds": {"source"}, "pylantir_conflicts": set(), "pylantir_queue_depth": set(),
+    "pylantir_database_up": set(), "pylantir_find_total": {"aet", "status"},
+    "pylantir_find_duration_seconds_count": {"aet"}, "pylantir_mpps_total": {"aet", "operation", "status"},
+    "pylantir_mpps_duration_seconds_count": {"aet"}, "pylantir_associations": set(),
+    "pylantir_refusals_total": {"reason"}, "pylantir_lease_holder": {"source", "host"},
+}  # fmt: skip
+
+
+def test_every_metric_has_its_name_and_labels() -> None:
+    written = write_metrics(status(), (0, {}), "here").decode()
+    labels = {
+        sample.name: set(sample.labels)
+        for family in text_string_to_metric_families(written)
+        for sample in family.samples
+        if not sample.name.endswith(("_bucket", "_sum"))
+    }
+    assert labels == METRICS
+
+
+def test_a_source_that_another_host_fetches_names_that_host() -> None:
+    waiting = status()
+    waiting["processes"][3]["state"] = "STANDBY (host-b)"
+    found = samples(write_metrics(waiting, (0, {}), "here"))
+    assert found["pylantir_lease_holder", ("host-b", "a")] == 1
+    assert ("pylantir_lease_holder", ("here", "a")) not in found
+    assert found["pylantir_process_up", ("a",)] == 1
+
+
+def test_a_disabled_source_has_no_process_that_could_be_down() -> None:
+    with_disabled = status()
+    with_disabled["processes"].append({"name": "off", "role": "source", "state": "DISABLED", "restarts": 0})
+    assert ("pylantir_process_up", ("off",)) not in samples(write_metrics(with_disabled, (0, {}), "here"))
+
+
+def test_a_database_that_cannot_be_read_is_down_and_counts_nothing() -> None:
+    found = samples(write_metrics(status(), None, "here"))
+    assert found["pylantir_database_up", ()] == 0
+    assert ("pylantir_conflicts", ()) not in found
 
 
 def test_a_supervisor_that_does_not_answer_is_down() -> None:
-    assert samples(write_metrics(None))["pylantir_process_up", ("supervisor",)] == 0
+    assert samples(write_metrics(None, None, "here")) == {("pylantir_process_up", ("supervisor",)): 0}
     assert reasons_against(None) == ["supervisor: does not answer"]
 
 
@@ -69,6 +122,25 @@ def test_names_that_strangers_choose_are_bounded() -> None:
     labels = {tally.known(f"AET{number}") for number in range(10 * MOST_NAMES)}
     assert len(labels) == MOST_NAMES + 1
     assert OTHER in labels
+
+
+def test_a_configured_scanner_keeps_its_name_whoever_asked_before() -> None:
+    tally = Tally({"MR1"})
+    for number in range(10 * MOST_NAMES):
+        tally.known(f"AET{number}")
+    assert tally.known("MR1") == "MR1"
+
+
+def test_all_that_a_busy_server_counts_fits_into_one_report() -> None:
+    tally = Tally()
+    for number in range(10 * MOST_NAMES):
+        title = tally.known(f"SCANNER_{number:08}")
+        for status_code in range(0xA700, 0xA714):
+            tally.count("pylantir_find", title, f"{status_code:04X}")
+            tally.count("pylantir_mpps", title, "N-CREATE", f"{status_code:04X}")
+            tally.note("pylantir_find_duration_seconds", 1e6 / 3, title)
+            tally.note("pylantir_mpps_duration_seconds", 1e6 / 3, title)
+    assert len(json.dumps(tally.take_news())) < LONGEST_TALLY
 
 
 def test_news_only_when_there_are_some() -> None:
