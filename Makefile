@@ -13,6 +13,9 @@ DURATION ?= 3600
 LIBRARY_FLOOR := 95
 PROCESSES_FLOOR := 85
 
+# Every process compiles the program anew where compiled modules may not be kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
