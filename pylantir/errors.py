@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import traceback
+from collections.abc import Iterable
 
 
 class ExitStatus(enum.IntEnum):
@@ -30,11 +31,13 @@ class ConfigurationError(PylantirError):
 
     Attributes:
         problems: One line per error, complete with file and path; all of them, not just the first.
+        warnings: What the user should look at besides, in the same form.
     """
 
-    def __init__(self, problems: list[str] | tuple[str, ...]) -> None:
+    def __init__(self, problems: list[str] | tuple[str, ...], warnings: Iterable[str] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
 
 
 class PluginError(PylantirError):

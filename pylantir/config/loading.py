@@ -21,7 +21,7 @@ from pylantir.config.sections import legacy
 from pylantir.config.sections.access import access_settings, check_access
 from pylantir.config.sections.database import database_url
 from pylantir.config.sections.http import check_http, http_settings
-from pylantir.config.sections.scanners import EVERY_OTHER, check_scanners, scanner_profiles
+from pylantir.config.sections.scanners import EVERY_OTHER, check_scanners, open_to_everybody, scanner_profiles
 from pylantir.config.sections.sources import check_sources, source_settings
 from pylantir.config.sections.tls import check_tls, tls_settings, tls_warnings
 from pylantir.config.sections.turned import turn_sources
@@ -96,11 +96,13 @@ def load_settings(
     errors += [*source_errors, *check_scanners(document), *check_tls(document, base_dir)]
     errors += check_http(document, base_dir, environment)
     errors += check_access(document, base_dir)
-    warnings += source_warnings
+    warnings += [*source_warnings, *open_to_everybody(document)]
     warnings += tls_warnings(document, base_dir, datetime.datetime.now(datetime.UTC)) if configuration else ()
     if errors or configuration is None:
         lines = [finding.line(config_path.name, renamed) for finding in sorted(errors, key=_source_position)]
-        raise ConfigurationError(list(dict.fromkeys(lines)))
+        raise ConfigurationError(
+            list(dict.fromkeys(lines)), warnings=[finding.line(config_path.name, renamed) for finding in warnings]
+        )
 
     runtime_dir = default_runtime_dir(config_path, environ)
     if configuration.runtime_dir is not None:

@@ -69,7 +69,7 @@ def check_configuration(path: Path, environ: Mapping[str, str], overrides: Mappi
     try:
         settings = load_settings(path, discover=discover, environ=environ, overrides=overrides)
     except ConfigurationError as error:
-        return Checked(problems=error.problems)
+        return Checked(problems=error.problems, warnings=error.warnings)
     with without_variables(settings.secret_env):
         problems, warnings = _check_plugins(settings, answer_at)
     if problems:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pylantir.certificates import read_wanted
 from pylantir.config.messages import Finding
 from pylantir.config.models import Scanner
-from pylantir.settings import ScannerProfile
+from pylantir.config.sections.http import is_loopback
+from pylantir.settings import DicomSettings, ScannerProfile
 
 EVERY_OTHER = "*"
 
@@ -30,6 +31,22 @@ def check_scanners(document: Mapping[str, object]) -> Iterator[Finding]:
             yield Finding(place=place, text=f'"{title}" is not in allowed_aet, so it would be refused: add it there')
         if isinstance(entry, dict) and entry.get("certificate") is not None:
             yield from _check_certificate(document, position, title)
+
+
+def open_to_everybody(document: Mapping[str, object]) -> Iterator[Finding]:
+    """Warn if any machine of the network can read every patient's name, and say which keys change that."""
+    dicom = document.get("dicom")
+    section = dicom if isinstance(dicom, dict) else {}
+    tls = section.get("tls")
+    host = section.get("host", DicomSettings().host)
+    wants_certificate = isinstance(tls, dict) and tls.get("require_client_certificate") is True
+    if document.get("allowed_aet") or document.get("allowed_hosts") or wants_certificate or is_loopback(str(host)):
+        return
+    text = (
+        f"whoever can reach {host} gets the worklist, under any AE title: set allowed_aet, allowed_hosts or "
+        "dicom.tls.require_client_certificate, or 127.0.0.1 here if the scanners are on this machine"
+    )
+    yield Finding(place=("dicom", "host"), text=text)
 
 
 def _check_certificate(document: Mapping[str, object], position: int, title: str) -> Iterator[Finding]:
