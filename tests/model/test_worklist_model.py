@@ -105,16 +105,16 @@ def differ(a: Mapping[str, str], b: Mapping[str, str], name: str) -> bool:
     return name in a and name in b and a[name] != b[name]
 
 
+def birth_dates_differ(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Whether they do; January 1st may be the year alone."""
+    dates = a.get("patient_birth_date", ""), b.get("patient_birth_date", "")
+    same_year = dates[0][:4] == dates[1][:4] and "0101" in (dates[0][4:], dates[1][4:])
+    return all(dates) and dates[0] != dates[1] and not same_year
+
+
 def contradict(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
     """No rule joins two patients, or applies where a stronger key, or the birth date, differs."""
-    dates = a.get("patient_birth_date", ""), b.get("patient_birth_date", "")
-    if (
-        all(dates)
-        and dates[0] != dates[1]
-        and not (dates[0][:4] == dates[1][:4] and "0101" in (dates[0][4:], dates[1][4:]))
-    ):
-        return True
-    if differ(a, b, "patient_id") or differ(a, b, "study_instance_uid"):
+    if birth_dates_differ(a, b) or differ(a, b, "patient_id") or differ(a, b, "study_instance_uid"):
         return True
     return not agree(a, b, "study_instance_uid") and differ(a, b, "accession_number")
 
@@ -137,6 +137,13 @@ def must_be_one(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
     return same_step(a, b) and (
         any(agree(a, b, name) for name in IDENTIFIERS) or ("modality" in a) == ("modality" in b)
     )
+
+
+def one_person(a: Mapping[str, str], b: Mapping[str, str], sign: str) -> bool:
+    """Whether nothing says that two records of one patient ID are about two people."""
+    if sign in IDENTIFIERS or agree(a, b, "patient_birth_date"):
+        return not birth_dates_differ(a, b)
+    return not birth_dates_differ(a, b) and not differ(a, b, "patient_sex")
 
 
 def signs(key: str, fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -428,7 +435,7 @@ class Worklist(RuleBasedStateMachine):
                         group = fields["patient_id"], signs(me[1], fields)[rung]
                         pairs.setdefault(group, ([], []))[side].append(me)
             for former, new in pairs.values():
-                if len(former) == len(new) == 1:
+                if len(former) == len(new) == 1 and one_person(origins[former[0]], waiting[new[0]], rung):
                     moved.add(former[0])
                     del origins[former[0]], waiting[new[0]]
         return gone, moved, arrived

@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 UID_NAMESPACE = uuid.UUID("5c2b3a52-6c1e-5d0f-9a57-0f2c0d9f6b11")
 _NAMESPACE_BYTES = UID_NAMESPACE.bytes
@@ -69,6 +70,14 @@ class Item:
     def touched(self) -> bool:
         """Whether a scanner has reported on the item."""
         return bool(self.values["scanner_touched"])
+
+
+class Performed(NamedTuple):
+    """A step of a completed exam whose item was deleted: study UID, accession number or "", day (YYYYMMDD)."""
+
+    study_uid: str
+    accession_number: str
+    day: str
 
 
 @dataclass(frozen=True, slots=True, order=True)

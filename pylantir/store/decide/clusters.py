@@ -24,6 +24,7 @@ from pylantir.store.decide.evidence import (
     Sign,
     find_objections,
     find_sign,
+    is_another_patient,
 )
 
 _DATE = "scheduled_start_date"
@@ -123,6 +124,7 @@ def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> lis
         begun = uid_begun_by(claim) == item.values["generated_study_uid"]
         # After the exam, the same record with another day is a new step.
         begun &= item.values[STATUS] != COMPLETED or claim.fields[_DATE] == item.values[_DATE]
+        begun = begun and not is_another_patient(item.values, claim.fields)
         if begun and claim.data_source not in own and claim.data_source not in former:
             own[claim.data_source] = claim
     return [claim for claim in candidates if own.get(claim.data_source) is claim]

@@ -85,17 +85,26 @@ def find_objections(a: Description, b: Description, *, weak: bool) -> tuple[str,
         weak: No number agrees, so more fields can contradict.
     """
     found = [name for name in (ISSUER, STEP_ID) if _differ(a, b, name)]
-    if birth_dates_differ(a, b):
-        found.append(BIRTH_DATE)
-    people = person_objections(a, b)
-    # A number may be mistyped and a name may change, but name and sex do not change together.
-    if weak or len(people) > 1:
-        found += people
+    found += objections_to_one_person(a, b, weak=weak)
     if not _agree(a, b, STUDY_UID):
         found += [name for name in (STUDY_UID, ACCESSION) if _differ(a, b, name)]
     if weak and _differ(a, b, STATION) and _compare_procedures(a, b) is False:
         found += [STATION, *(name for name in PROCEDURES if _differ(a, b, name))]
     return tuple(found)
+
+
+def objections_to_one_person(a: Description, b: Description, *, weak: bool) -> list[str]:
+    """Return which of birth date, name and sex rule out one person.
+
+    Args:
+        a: One description.
+        b: The other one.
+        weak: No number agrees, so name or sex alone rules it out.
+    """
+    found = [BIRTH_DATE] if birth_dates_differ(a, b) else []
+    people = person_objections(a, b)
+    # A number may be mistyped and a name may change, but name and sex do not change together.
+    return found + people if weak or len(people) > 1 else found
 
 
 def person_objections(a: Description, b: Description) -> list[str]:
@@ -125,8 +134,19 @@ def are_two_patients(a: Description, b: Description) -> bool:
     return a.get("patient_id") != b.get("patient_id") or _differ(a, b, ISSUER)
 
 
+def is_another_patient(before: Description, now: Description) -> bool:
+    """Whether a record that has changed is about another patient now: another patient ID or issuer, no correction.
+
+    If only one of the two names an issuer, birth date, name and sex decide.
+    """
+    if are_two_patients(before, now):
+        return not is_correction(before, now)
+    one_issuer = bool(before.get(ISSUER)) != bool(now.get(ISSUER))
+    return one_issuer and bool(objections_to_one_person(before, now, weak=True))
+
+
 def is_correction(before: Description, now: Description) -> bool:
-    """Whether a record with a changed patient ID is about the same person: name and birth date are unchanged."""
+    """Whether a record with a changed patient ID or issuer is about the same person: name and birth date agree."""
     names = given_name(before), given_name(now)
     return (
         bool(names[0] and names[1])

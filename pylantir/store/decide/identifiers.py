@@ -72,11 +72,18 @@ def find_obstacle(record: Record, owners: Mapping[Identifier, Holder | None]) ->
     return None
 
 
-def index_claims(records: Iterable[Record], idle_items: Collection[int]) -> dict[Identifier, list[Record]]:
-    """Return identifier -> the records that claim it, without those of `idle_items`, which an operator cancelled."""
+def index_claims(records: Iterable[Record], idle_items: Mapping[int, str]) -> dict[Identifier, list[Record]]:
+    """Return identifier -> the records that claim it.
+
+    Args:
+        records: All records that may claim one.
+        idle_items: Items that an operator cancelled -> their day. Their records claim nothing unless they are booked
+            for another day.
+    """
     index: dict[Identifier, list[Record]] = {}
     for record in records:
-        if record.state in (LIVE, REFUSED) and record.item_id not in idle_items:
+        idle_day = None if record.item_id is None else idle_items.get(record.item_id)
+        if record.state in (LIVE, REFUSED) and record.fields["scheduled_start_date"] != idle_day:
             for pair in record.identifiers():
                 index.setdefault(pair, []).append(record)
     return index

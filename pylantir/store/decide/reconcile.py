@@ -8,9 +8,8 @@ records arrive does not matter.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, SCHEDULED, with_fallbacks
 from pylantir.store.decide.claims import (
@@ -20,10 +19,12 @@ from pylantir.store.decide.claims import (
     Claim,
     Item,
     ItemDecision,
+    Performed,
     Rules,
     uid_begun_by,
 )
 from pylantir.store.decide.clusters import cluster_claims
+from pylantir.store.decide.evidence import is_another_patient
 from pylantir.store.decide.merging import find_wishes, merge_fields
 
 _FOLLOWED = ("patient_id", "scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
@@ -73,7 +74,8 @@ def decide_group(
     items: Sequence[Item],
     former_sources: Mapping[int, frozenset[str]],
     rules: Rules,
-    performed: Mapping[str, str] = MappingProxyType({}),
+    performed: Sequence[Performed] = (),
+    foreign_uids: Set[str] = frozenset(),
 ) -> GroupDecision:
     """Decide which items the live records of one patient make.
 
@@ -82,11 +84,13 @@ def decide_group(
         items: All items of the patient, cancelled ones included.
         former_sources: Item id -> sources that claimed the item and have withdrawn.
         rules: Priorities and the matching rule.
-        performed: Study UIDs of the patient's completed exams whose items were deleted -> day of the exam, YYYYMMDD.
+        performed: Steps of the patient's completed exams whose items were deleted.
+        foreign_uids: Study UIDs that would be generated for the patient but that another patient has already.
     """
     if len(claims) == 1 and not items and not performed:
         # The ordinary case: a new patient.
-        return GroupDecision(items=[_decide_item(list(claims), None, set(), performed)], cancelled=[], apart=[])
+        sole = _decide_item(list(claims), None, set(), performed, foreign_uids)
+        return GroupDecision(items=[sole], cancelled=[], apart=[])
     ranked = sorted(claims, key=lambda claim: rules.rank(claim.data_source, claim.record_key))
     clusters, apart = cluster_claims(ranked, items, former_sources, rules)
     chosen = _choose_items(clusters, items, rules)
@@ -96,7 +100,7 @@ def decide_group(
         former = former_sources.get(item.id, frozenset()) if item else frozenset()
         if item and not is_frozen(item) and (_abandoned(members, former, rules) or not members):
             continue
-        decisions[number] = _decide_item(members, item, taken, performed)
+        decisions[number] = _decide_item(members, item, taken, performed, foreign_uids)
     kept = {decision.item.id for decision in decisions.values() if decision.item}
     return GroupDecision(
         items=list(decisions.values()),
@@ -114,6 +118,12 @@ def decide_group(
 def is_frozen(item: Item) -> bool:
     """Whether no source may change the item any more; an item with a discontinued exam follows its sources."""
     return item.touched and item.values[STATUS] != DISCONTINUED
+
+
+def _is_booked_anew(members: Sequence[Claim], item: Item) -> bool:
+    """Whether an exam that an operator has cancelled is booked for another day now."""
+    date = "scheduled_start_date"
+    return bool(members) and item.values[STATUS] == CANCELED and members[0].fields[date] != item.values[date]
 
 
 def _abandoned(members: Iterable[Claim], former: frozenset[str], rules: Rules) -> bool:
@@ -153,14 +163,20 @@ def _choose_items(clusters: Sequence[list[Claim]], items: Sequence[Item], rules:
     by_uid = {item.values["generated_study_uid"]: item for item in free.values()}
     for number, members in enumerate(clusters):
         if chosen[number] is None and by_uid:
-            chosen[number] = by_uid.pop(uid_begun_by(members[0]), None)
+            begun = by_uid.get(uid_begun_by(members[0]))
+            if begun and not is_another_patient(begun.values, members[0].fields):
+                chosen[number] = by_uid.pop(begun.values["generated_study_uid"])
     return chosen
 
 
 def _decide_item(
-    members: list[Claim], item: Item | None, taken: set[str | int | None], performed: Mapping[str, str]
+    members: list[Claim],
+    item: Item | None,
+    taken: set[str | int | None],
+    performed: Sequence[Performed],
+    foreign_uids: Set[str],
 ) -> ItemDecision:
-    if item and is_frozen(item):
+    if item and is_frozen(item) and not _is_booked_anew(members, item):
         return ItemDecision(item=item, claims=tuple(members), values={}, conflicts=find_wishes(members, item))
     merged, conflicts = merge_fields(members)
     merged = with_fallbacks(merged)
@@ -171,28 +187,48 @@ def _decide_item(
     values: dict[str, str | None] = {STATUS: SCHEDULED, **merged, "data_source": members[0].data_source}
     if item is None:
         # An exam performed before this booking was made is another one: its UID is not used again.
-        taken |= {uid for uid, day in performed.items() if day < merged["scheduled_start_date"]}
-    values |= _study_uids(members, merged.get(STUDY_UID), item, taken)
-    if item is None and performed.get(str(values[STUDY_UID]), "") >= merged["scheduled_start_date"]:
-        values |= {STATUS: COMPLETED, "exam_ended_on": performed[str(values[STUDY_UID])]}
+        taken |= {one.study_uid for one in performed if one.day < merged["scheduled_start_date"]}
+    values |= _study_uids(members, merged.get(STUDY_UID), item, taken, foreign_uids)
+    done = _find_performed(values, performed) if item is None else None
+    if done:
+        values |= {STATUS: COMPLETED, "exam_ended_on": done.day, STUDY_UID: done.study_uid}
     return ItemDecision(item=item, claims=tuple(members), values=values, conflicts=conflicts)
 
 
+def _find_performed(values: Mapping[str, str | None], performed: Sequence[Performed]) -> Performed | None:
+    """Return the completed exam that a new item was booked for, if it is listed again after its item was deleted."""
+    for one in performed:
+        is_same = one.study_uid == values[STUDY_UID] or (
+            one.accession_number and one.accession_number == values.get("accession_number")
+        )
+        if is_same and one.day >= str(values["scheduled_start_date"]):
+            return one
+    return None
+
+
 def _study_uids(
-    members: list[Claim], supplied: str | None, item: Item | None, taken: set[str | int | None]
+    members: list[Claim],
+    supplied: str | None,
+    item: Item | None,
+    taken: set[str | int | None],
+    foreign_uids: Set[str],
 ) -> dict[str, str | None]:
-    """Take the records' study UID, else the generated one; an item that a scanner has begun keeps its UID."""
+    """Take the records' study UID, else the generated one, for a new item or one that is open.
+
+    A generated UID that another patient's source has supplied since is replaced by another generated one.
+    """
     current = _text(item.values[STUDY_UID]) if item else None
-    if item is None or not current:
+    lost = item is not None and item.values["generated_study_uid"] in foreign_uids
+    if item is None or not current or lost:
         generated = uid_begun_by(members[0])
         repetition = 0
-        while generated in taken:
+        while generated in taken or generated in foreign_uids:
             repetition += 1
             generated = uid_begun_by(members[0], repetition)
         taken.add(generated)
         return {STUDY_UID: supplied or generated, "generated_study_uid": generated}
     own = _text(item.values["generated_study_uid"])
-    if item.touched or own is None or item.values[STATUS] not in (SCHEDULED, CANCELED):
+    if own is None or item.values[STATUS] not in (SCHEDULED, CANCELED, DISCONTINUED):
         return {STUDY_UID: current, "generated_study_uid": own}
     uid = supplied or own
     uids: dict[str, str | None] = {STUDY_UID: uid, "generated_study_uid": own}

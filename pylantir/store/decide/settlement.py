@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pylantir.entry import SCHEDULED
 from pylantir.store.decide.claims import STATUS, Item
-from pylantir.store.decide.records import IDENTIFIERS, LIVE, STEP_KEY, Record
+from pylantir.store.decide.evidence import BIRTH_DATE, is_another_patient, is_correction, objections_to_one_person
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, STEP_KEY, Record
 from pylantir.store.decide.removal import HeldRemoval, is_due, is_suspicious
 
 Move = tuple[Record, Record]
@@ -20,7 +22,7 @@ class Settlement:
     """What the writer must do at the end of a snapshot.
 
     Attributes:
-        moves: Pairs of a missing record and the new record that replaces it.
+        moves: Pairs of a missing record and the new record that replaces it, perhaps under a corrected patient ID.
         admitted: Pending records that become live.
         withdrawals: Records that the source no longer has.
         held: Missing records that are kept for now.
@@ -62,6 +64,7 @@ class Guard:
 def plan_settlement(
     *,
     pending: Sequence[Record],
+    arrived: Sequence[Record],
     missing: Sequence[Record],
     shown_again: Sequence[Record],
     keep_missing: bool,
@@ -73,6 +76,7 @@ def plan_settlement(
 
     Args:
         pending: Pending records: each may be a booking that was moved.
+        arrived: New records of other patient IDs: each may be a missing record whose patient ID was corrected.
         missing: Records that the snapshot did not show.
         shown_again: Held records that the snapshot did show.
         keep_missing: The configuration keeps missing records.
@@ -81,6 +85,8 @@ def plan_settlement(
         started_at: When the cycle began (ISO 8601, UTC).
     """
     moves = pair_moves(pending, missing)
+    paired = {gone.id for gone, _ in moves}
+    moves += pair_corrections(arrived, [record for record in missing if record.id not in paired])
     new = [arrived for _, arrived in moves if arrived.changed_at >= started_at]
     counts = {"inserted": -len(new), "unchanged": len(new) - len(moves), "updated": len(moves)}
     if keep_missing:
@@ -156,11 +162,22 @@ def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool
     return bool(set(_identities(record.fields)) & set(_identities(fields)))
 
 
+def _are_one_person(former: Record, new: Record, rung: int) -> bool:
+    """Whether two records of one patient ID can be about one person."""
+    if is_another_patient(former.fields, new.fields):
+        return False
+    # Under one birth date a name may be given for the first time: a newborn's, an emergency's.
+    born = former.fields.get(BIRTH_DATE)
+    weak = rung >= len(IDENTIFIERS) and not (born and born == new.fields.get(BIRTH_DATE))
+    return not objections_to_one_person(former.fields, new.fields, weak=weak)
+
+
 def pair_moves(pending: Sequence[Record], missing: Sequence[Record]) -> list[Move]:
     """Find the new records that replace missing ones, under another key or at another time.
 
     A missing and a new record of one patient are the same booking if their accession number or study UID agree, else
     if date, time, modality and station agree, else, if neither has an identifier of its own, if the modality agrees.
+    Two people who share the patient ID are never the same booking.
     """
     gone = {record.id: record for record in missing if record.state == LIVE}
     waiting = {record.id: record for record in pending}
@@ -173,10 +190,31 @@ def pair_moves(pending: Sequence[Record], missing: Sequence[Record]) -> list[Mov
                 if key is not None:
                     by_key.setdefault((record.patient_id, key), ([], []))[side].append(record)
         for former, new in by_key.values():
-            if len(former) == len(new) == 1:
+            if len(former) == len(new) == 1 and _are_one_person(former[0], new[0], rung):
                 moves.append((former[0], new[0]))
                 del gone[former[0].id], waiting[new[0].id]
     return moves
+
+
+def pair_corrections(arrived: Sequence[Record], missing: Sequence[Record]) -> list[Move]:
+    """Find the new records that replace missing ones under a corrected patient ID.
+
+    Name and birth date are given and agree, and the accession number, the study UID, or date, time, modality and
+    station.
+    """
+    waiting: dict[object, list[Record]] = {}
+    for record in arrived:
+        for identity in _identities(record.fields):
+            waiting.setdefault(identity, []).append(record)
+    found: dict[int, Record] = {}
+    pairs: dict[int, list[Record]] = {}
+    for gone in missing:
+        for new in {one.id: one for key in _identities(gone.fields) for one in waiting.get(key, ())}.values():
+            if gone.state != PENDING and gone.patient_id != new.patient_id and is_correction(gone.fields, new.fields):
+                found[gone.id] = gone
+                pairs.setdefault(gone.id, []).append(new)
+    sought = Counter(new.id for own in pairs.values() for new in own)
+    return [(found[gone], own[0]) for gone, own in pairs.items() if len(own) == 1 and sought[own[0].id] == 1]
 
 
 _RUNGS = 4

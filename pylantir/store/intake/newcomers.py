@@ -17,7 +17,7 @@ from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
-from pylantir.store.intake.records import find_started_holders, next_ids
+from pylantir.store.intake.records import find_holding_items, find_supplied, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
 from pylantir.store.schema.engine import host_of
@@ -61,7 +61,15 @@ def find_undecided_patients(
         undecided |= {patient for patient, number in stored if not is_seen(number)}
     for column in IDENTIFIERS:
         undecided |= _find_disputing(connection, column, records, today)
-    return undecided
+    return undecided | _find_foreign(connection, source, records)
+
+
+def _find_foreign(connection: Connection, source: str, records: RecordColumns) -> set[str]:
+    """Return the patients for whom a study UID would be generated that is in use already."""
+    made = dict(zip(make_study_uids(source, records.keys, records.patients), records.patients, strict=True))
+    used = find_supplied(connection, made.keys()).keys() | (made.keys() & set(records.values.get(STUDY_UID, ())))
+    supplying = zip(records.values.get(STUDY_UID, ()), records.patients, strict=False)
+    return {made[uid] for uid in used} | {patient for uid, patient in supplying if uid in used}
 
 
 def _find_disputing(connection: Connection, column: str, records: RecordColumns, today: str) -> set[str]:
@@ -76,7 +84,7 @@ def _find_disputing(connection: Connection, column: str, records: RecordColumns,
             disputed.add(value)
     claimed = select_among_new(connection, source_entries, (column, "patient_id"), column, list(owner), distinct=True)
     disputed |= {value for value, patient in claimed if owner[value] != patient}
-    disputed |= find_started_holders(connection, column, list(owner), today).keys()
+    disputed |= find_holding_items(connection, column, list(owner), today).keys()
     return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}
 
 

@@ -6,14 +6,17 @@ It reads in bulk: one statement per chunk, never one per row.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
+from pylantir.entry import CANCELED
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
-from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Rules
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Performed, Rules, may_be_generated
 from pylantir.store.decide.identifiers import Holder, Identifier, keeps_identifier
 from pylantir.store.decide.records import (
     IDENTIFIERS,
@@ -78,11 +81,11 @@ def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> l
     return [(item, patient) for item, patient in rows]
 
 
-def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Patient ID -> study UIDs of done exams whose items are gone -> the day of the exam, YYYYMMDD."""
+def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str, list[Performed]]:
+    """Return patient ID -> the steps of completed exams whose items are gone."""
     columns = ("patient_id", "sop_instance_uid", "item_ids", "updated_at")
     found = select_among_new(connection, mpps_instances, columns, "patient_id", list(patients))
-    performed: dict[str, dict[str, str]] = {}
+    performed: dict[str, list[Performed]] = {}
     for patient, uid, item_ids, updated_at in found:
         numbers = json.loads(item_ids)
         statement = select(mpps_instances.c.attributes).where(
@@ -93,8 +96,8 @@ def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str,
         attributes = connection.scalar(statement) if numbers else None
         if attributes is not None:
             clues = read_clues(json.loads(attributes), updated_at[:10].replace("-", ""))
-            performed.setdefault(patient, {}).update(
-                {step.study_uid: clues.day for step in clues.steps if step.study_uid}
+            performed.setdefault(patient, []).extend(
+                Performed(step.study_uid, step.accession_number, clues.day) for step in clues.steps if step.study_uid
             )
     return performed
 
@@ -161,8 +164,8 @@ def find_holding_patients(
     return {row[0] for chunk in chunks(values) for row in connection.execute(statement, {"values": chunk})}
 
 
-def find_started_holders(connection: Connection, column: str, values: Sequence[str], today: str) -> dict[str, Holder]:
-    """For each value that an item keeps because a scanner has reported on it: the item.
+def find_holding_items(connection: Connection, column: str, values: Sequence[str], today: str) -> dict[str, Holder]:
+    """For each value that an item keeps, because a scanner has reported on it or Pylantir generated it: the item.
 
     Args:
         connection: Any.
@@ -185,7 +188,53 @@ def find_started_holders(connection: Connection, column: str, values: Sequence[s
         ):
             identity = {"patient_id": patient, "issuer_of_patient_id": issuer}
             holders[value] = Holder(patient=identity, item_id=item_id, data_source=source or "", started=True)
+    if column == STUDY_UID:
+        # A source may supply a UID that Pylantir has generated. Without an index, so only if it looks like one.
+        made = [value for value in values if value not in holders and may_be_generated(value)]
+        holders |= _find_generated(connection, made) if made else {}
     return holders
+
+
+def _find_generated(connection: Connection, uids: Sequence[str]) -> dict[str, Holder]:
+    """Return UID -> the item for which it was generated and that is not cancelled."""
+    columns = ("generated_study_uid", "id", "patient_id", "issuer_of_patient_id", "data_source")
+    rows = select_among(connection, worklist_items, columns, columns[0], uids, condition=f"{STATUS} <> '{CANCELED}'")
+    return {
+        uid: Holder(
+            patient={"patient_id": patient, "issuer_of_patient_id": issuer}, item_id=item_id,
+            data_source=source or "", started=True,
+        )
+        for uid, item_id, patient, issuer, source in rows
+    }  # fmt: skip
+
+
+def find_supplied(
+    connection: Connection, uids: Collection[str], records: Mapping[int, Record] = MappingProxyType({})
+) -> defaultdict[str, set[str]]:
+    """Find the study UIDs that a live record supplies or that a scanner has used.
+
+    Args:
+        connection: In a transaction.
+        uids: The UIDs to look for.
+        records: Records in memory, by id; they may have changed since they were read.
+
+    Returns:
+        UID -> the patient IDs.
+    """
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    columns, values = (STUDY_UID, "patient_id", "id", "state"), list(uids)
+    for uid, patient, number, state in select_among_new(connection, source_entries, columns, STUDY_UID, values):
+        if state == LIVE and number not in records:
+            found[uid].add(patient)
+    for record in records.values():
+        if record.state == LIVE and record.fields.get(STUDY_UID) in uids:
+            found[record.fields[STUDY_UID]].add(record.patient_id)
+    used = ("study_instance_uid", "patient_id")
+    for uid, patient in select_among(
+        connection, worklist_items, used, STUDY_UID, values, condition="scanner_touched = 1"
+    ):
+        found[uid].add(patient)
+    return found
 
 
 def _find_given(connection: Connection, column: str, item_ids: Sequence[int]) -> set[tuple[int, str]]:
@@ -238,7 +287,7 @@ def load_claimants(
         values = [value for name, value in identifiers if name == column]
         if not values:
             continue
-        for value, holder in find_started_holders(connection, column, values, today).items():
+        for value, holder in find_holding_items(connection, column, values, today).items():
             started[column, value] = holder
         best = find_best_holders(connection, column, values, rules)
         load(patient for _, patient in best.values())

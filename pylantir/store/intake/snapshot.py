@@ -5,15 +5,18 @@ Lives in the writer, in one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import bindparam, func, select
 
 from pylantir.entry import SCHEDULED
 from pylantir.store.decide.claims import STATUS
-from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN
+from pylantir.store.decide.evidence import BIRTH_DATE
+from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.removal import HeldRemoval
 from pylantir.store.decide.settlement import Guard, Settlement, find_cancelling, plan_settlement
+from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.tables import NOT_LIVE, source_entries, worklist_items
@@ -71,6 +74,7 @@ def settle_snapshot(
     ranked = working.rules.ranks
     plan = plan_settlement(
         pending=[one for one in records if one.state == PENDING and cycle.has_seen(one.id)],
+        arrived=_load_arrived(working, source, cycle.started_at, missing),
         missing=missing,
         shown_again=[one for one in records if one.held_since is not None and (keep_missing or cycle.has_seen(one.id))],
         keep_missing=not removes,
@@ -84,10 +88,20 @@ def settle_snapshot(
     return plan.held_removal
 
 
+def _load_arrived(working: WorkingSet, source: str, since: str, missing: Sequence[Record]) -> list[Record]:
+    """Load the cycle's new records that have the birth date of a missing one: its patient ID may be corrected."""
+    born = sorted({birth_date for one in missing if (birth_date := one.fields.get(BIRTH_DATE))})
+    new = [
+        row for chunk in chunks(born)
+        for row in working.connection.execute(_FIND_ARRIVED, {"source": source, "since": since, "born": chunk})
+    ]  # fmt: skip
+    working.load(row.patient_id for row in new)
+    return [working.records[row.id] for row in new]
+
+
 def _carry_out(plan: Settlement, working: WorkingSet) -> None:
     for gone, arrived in plan.moves:
-        arrived.item_id, gone.item_id = gone.item_id, None
-        working.enter(gone, WITHDRAWN)
+        working.replace(gone, arrived)
     for record in plan.admitted:
         working.enter(record, LIVE)
     for record in plan.withdrawals:
@@ -120,6 +134,12 @@ def withdraw_held(working: WorkingSet, source: str, cycle: CycleState | None) ->
 
 _CLAIMED = (_ENTRIES.data_source == bindparam("source"), _ENTRIES.state.in_((LIVE, REFUSED, PENDING)))
 _FIND_CLAIMS = select(_ENTRIES.id, _ENTRIES.patient_id, _ENTRIES.state, _ENTRIES.held_since).where(*_CLAIMED)
+_FIND_ARRIVED = select(_ENTRIES.id, _ENTRIES.patient_id).where(
+    _ENTRIES.data_source == bindparam("source"),
+    _ENTRIES.state.in_((LIVE, REFUSED)),
+    _ENTRIES.first_seen_at >= bindparam("since"),
+    _ENTRIES[BIRTH_DATE].in_(bindparam("born", expanding=True)),
+)
 _FIND_HELD = select(_ENTRIES.id, _ENTRIES.patient_id).where(
     _ENTRIES.data_source == bindparam("source"), _ENTRIES.held_since.is_not(None)
 )

@@ -6,16 +6,27 @@ item goes through the same decision. Nothing is logged before the COMMIT: see `e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, RECORD_FIELDS, RECORD_ID_FIELD, SCHEDULED
-from pylantir.store.decide.claims import SCANNER, STATUS, STUDY_UID, Claim, Conflict, Item, ItemDecision, Rules
+from pylantir.store.decide.claims import (
+    SCANNER,
+    STATUS,
+    STUDY_UID,
+    Claim,
+    Conflict,
+    Item,
+    ItemDecision,
+    Performed,
+    Rules,
+    make_study_uid,
+)
 from pylantir.store.decide.differences import Difference, find_differences
-from pylantir.store.decide.evidence import is_correction
+from pylantir.store.decide.evidence import is_another_patient
 from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims
 from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
@@ -27,6 +38,7 @@ from pylantir.store.intake.records import (
     find_claiming_patients,
     find_performed,
     find_refused_identifiers,
+    find_supplied,
     load_claimants,
     next_ids,
     read_items,
@@ -65,7 +77,7 @@ class WorkingSet:
         self._next_record_id, self._next_item_id = next_ids(connection)
         self._rows = RowChanges()
         self.trail = AuditTrail(actor, now)
-        self._performed: dict[str, dict[str, str]] = {}
+        self._performed: dict[str, list[Performed]] = {}
         self._stored_differences: dict[str, list[StoredDifference]] = {}
         self._differences = DifferenceChanges(self.trail, now)
 
@@ -134,8 +146,12 @@ class WorkingSet:
         return record
 
     def change(self, record: Record, fields: Mapping[str, str]) -> None:
-        """Change a record's values; its old and its new patient must be loaded."""
-        if record.state == LIVE and record.fields["patient_id"] == fields["patient_id"]:
+        """Change a record's values; its old and its new patient must be loaded.
+
+        A record that is about another patient now leaves its item, but a corrected patient ID takes the item along.
+        """
+        another = is_another_patient(record.fields, fields)
+        if record.state == LIVE and record.patient_id == fields["patient_id"] and not another:
             # If the record still claims the number, nobody else gets it.
             before = record.identifiers()
             record.describe(fields, self.now)
@@ -144,7 +160,7 @@ class WorkingSet:
             return
         self.touch(record)
         del self._patients[record.patient_id][record.id]
-        if record.patient_id != fields["patient_id"] and not self._take_along(record, fields):
+        if another or (record.patient_id != fields["patient_id"] and not self._take_along(record, fields)):
             self._leave(record)
             # Whatever the item keeps for its patient is not this record's any more.
             record.item_id = None
@@ -155,21 +171,31 @@ class WorkingSet:
             self.enter(record, LIVE)
         self.touch(record)
 
+    def replace(self, gone: Record, arrived: Record) -> None:
+        """Let a new record replace one that its source no longer has; it takes the item, under its own patient ID."""
+        if gone.patient_id == arrived.patient_id or self._take_along(gone, arrived.fields):
+            self.touch(arrived)
+            arrived.item_id, gone.item_id = gone.item_id, None
+            arrived.changed = True
+        self.enter(gone, WITHDRAWN)
+
     def _take_along(self, record: Record, fields: Mapping[str, str]) -> bool:
         """Move an item to its record's corrected patient ID; a completed item keeps its patient ID and its record."""
-        if record.state != LIVE or not is_correction(record.fields, fields):
-            return False
         items = self._items[record.patient_id]
         item = next((one for one in items if one.id == record.item_id), None)
-        rank = self.rules.rank(record.data_source, record.record_key)
-        others = [
-            one for one in self.records_of(record.patient_id) if one.state == LIVE and one.item_id == record.item_id
-        ]
-        if item is None or any(self.rules.rank(one.data_source, one.record_key) < rank for one in others):
+        if item is None:
             return False
         if not is_frozen(item):
+            rank = self.rules.rank(record.data_source, record.record_key)
+            others = [
+                one for one in self.records_of(record.patient_id) if one.state == LIVE and one.item_id == record.item_id
+            ]
+            stronger = any(self.rules.rank(one.data_source, one.record_key) < rank for one in others)
+            if stronger or (others and record.state == REFUSED):
+                return False
             items.remove(item)
-        self._items[fields["patient_id"]].append(item)
+        if all(one.id != item.id for one in self._items[fields["patient_id"]]):
+            self._items[fields["patient_id"]].append(item)
         return True
 
     def enter(self, record: Record, state: str) -> None:
@@ -179,6 +205,8 @@ class WorkingSet:
         self.touch(record)
         if state == WITHDRAWN:
             self._note_vain_withdrawal(record)
+            if record.state == REFUSED:
+                remove_rejections(self.connection, record.data_source, [record.record_key])
         elif state == LIVE and any(
             other.state == LIVE and (other.data_source, other.item_id) == (record.data_source, record.item_id)
             for other in self.records_of(record.patient_id)
@@ -222,8 +250,9 @@ class WorkingSet:
         """Decide about all marked patients and write the changes."""
         moved = self._settle_identifiers()
         self._dirty.update(record.patient_id for record, _ in moved)
+        foreign = self._find_foreign_uids()
         for patient in sorted(self._dirty):
-            self._decide(patient)
+            self._decide(patient, foreign.get(patient, frozenset()))
         self._differences.write(self.connection)
         self.events.differences += self._differences.new
         self._rows.write(self.connection, self.records.values(), self.trail)
@@ -241,7 +270,10 @@ class WorkingSet:
         today = self.now[:10].replace("-", "")
         while waiting:
             started = load_claimants(self.connection, self.records, self.load, self.rules, waiting, today)
-            idle = {number for number, item in self.items().items() if item.touched and item.values[STATUS] == CANCELED}
+            idle = {
+                number: str(item.values["scheduled_start_date"]) for number, item in self.items().items()
+                if item.touched and item.values[STATUS] == CANCELED
+            }  # fmt: skip
             claims = index_claims(self.records.values(), idle)
             owners |= find_owners(waiting, claims, started, self.rules)
             # A record whose state may change must also be judged by its other identifier.
@@ -279,7 +311,22 @@ class WorkingSet:
                     item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS]
                 )
 
-    def _decide(self, patient: str) -> None:
+    def _find_foreign_uids(self) -> Mapping[str, Set[str]]:
+        """For each marked patient: the study UIDs that would be generated but that another patient has already."""
+        made = {
+            patient: {
+                *(make_study_uid(one.data_source, one.record_key, patient) for one in self.records_of(patient)),
+                *(str(item.values["generated_study_uid"]) for item in self._items[patient] if not item.touched),
+            }
+            for patient in self._dirty
+        }  # fmt: skip
+        supplied = find_supplied(self.connection, {uid for uids in made.values() for uid in uids}, self.records)
+        return {
+            patient: {uid for uid in uids if supplied[uid] - {patient}}
+            for patient, uids in made.items() if not supplied.keys().isdisjoint(uids)
+        }  # fmt: skip
+
+    def _decide(self, patient: str, foreign_uids: Set[str]) -> None:
         records = self._patients[patient].values()
         claims = [
             Claim(record.id, record.data_source, record.record_key, record.fields, record.item_id)
@@ -290,8 +337,8 @@ class WorkingSet:
         for record in records:
             if record.state == WITHDRAWN and record.item_id is not None:
                 former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
-        performed = self._performed.get(patient, {})
-        decided = decide_group(claims, self._items[patient], former, self.rules, performed)
+        performed = self._performed.get(patient, ())
+        decided = decide_group(claims, self._items[patient], former, self.rules, performed, foreign_uids)
         standing, abandoned = drop_abandoned(decided.items, self.rules)
         decided = decided.only(standing)
         for item in (*decided.cancelled, *abandoned):

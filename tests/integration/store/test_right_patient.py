@@ -14,7 +14,7 @@ from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHED
 from pylantir.errors import CommandRefused
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import purge_items
-from pylantir.store.decide.claims import STATUS
+from pylantir.store.decide.claims import STATUS, make_study_uid
 from pylantir.store.intake.state import Clock, system_time
 from pylantir.store.read.conflicts import find_conflicts
 from pylantir.store.schema.tables import audit_log, worklist_items
@@ -332,3 +332,161 @@ def test_whoever_waits_comes_in_when_the_time_of_the_done_exam_is_over(
         waiting.sync(*([booked] if snapshot else []), snapshot=snapshot, complete=snapshot)
         assert (("P2", "A1") in on_the_list(store, "accession_number")) == free
     assert quarantine(store) == {}
+
+
+def settle(store: Engine, name: str, *records: Any) -> None:
+    """A source gives its whole list, twice."""
+    for _ in range(2):
+        Feed(store, name).sync(*records)
+
+
+BOB = {"patient_name": "Smith^Bob", "patient_birth_date": "19700101", "patient_sex": "M"}
+OTHER = record("x", "P9")
+
+
+@pytest.mark.parametrize("order", ["the owner first", "the owner last", "together", "the owner was away"])
+def test_a_generated_uid_is_never_served_for_another_patient_too(store: Engine, order: str) -> None:
+    owner = record("r1", "P1")
+    other = record("c1", "P2", study_instance_uid=make_study_uid("ris", "id:r1", "P1"))
+    if order == "together":
+        settle(store, "ris", owner, other)
+    elif order == "the owner last":
+        settle(store, "csv", other)
+        settle(store, "ris", owner)
+    else:
+        settle(store, "ris", owner, OTHER)
+        if order == "the owner was away":
+            settle(store, "ris", OTHER)
+        settle(store, "csv", other)
+        settle(store, "ris", owner, OTHER)
+    listed = on_the_list(store, "study_instance_uid")
+    assert len({uid for _, uid in listed}) == len(listed)
+    assert "P1" in [patient for patient, _ in listed]
+    assert "P2" in [patient for patient, _ in listed] or list(quarantine(store)) == [("csv", "id:c1")]
+    settle(store, "ris", OTHER)
+    settle(store, "csv", other)
+    assert ("P2", other[1]["study_instance_uid"]) in on_the_list(store, "study_instance_uid")
+    check_audit(store)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_another"),
+    [
+        ({"issuer_of_patient_id": "A", **JANE}, {"issuer_of_patient_id": "B", **BOB}, True),
+        ({"issuer_of_patient_id": "A"}, {"issuer_of_patient_id": "B"}, True),
+        (JANE, {"issuer_of_patient_id": "B", **BOB}, True),
+        (JANE, {"issuer_of_patient_id": "B", **JANE}, False),
+        ({"issuer_of_patient_id": "A", **JANE}, {"issuer_of_patient_id": "B", **JANE}, False),
+        (JANE, BOB, False),
+    ],
+)
+@pytest.mark.parametrize("status", [SCHEDULED, IN_PROGRESS, COMPLETED])
+@pytest.mark.parametrize("key", ["r1", None])
+def test_a_record_of_another_issuers_patient_is_served_whatever_its_exam_has_become(
+    store: Engine, before: Any, now: Any, is_another: bool, status: str, key: str | None
+) -> None:
+    settle(store, "ris", record(key, **before), OTHER)
+    first = only_item(store, "P1")
+    if status != SCHEDULED:
+        report_from_scanner(store, first["id"], status)
+    settle(store, "ris", record(key, **now), OTHER)
+    listed = [one for one in items(store, patient_id="P1") if one[STATUS] == SCHEDULED]
+    if is_another:
+        (new,) = listed
+        assert (new["id"], new["issuer_of_patient_id"]) != (first["id"], first["issuer_of_patient_id"])
+        assert new["study_instance_uid"] != first["study_instance_uid"]
+    else:
+        assert [one["study_instance_uid"] for one in listed] == [first["study_instance_uid"]] * (status == SCHEDULED)
+    check_audit(store)
+
+
+@pytest.mark.parametrize("size", [500, 1])
+@pytest.mark.parametrize("status", [SCHEDULED, COMPLETED])
+def test_a_patient_id_that_moves_to_another_patients_record_takes_nothing_along(
+    store: Engine, size: int, status: str
+) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1", **JANE), record("r2", "P2", **BOB), OTHER)
+    jane, bob = only_item(store, "P1"), only_item(store, "P2")
+    if status != SCHEDULED:
+        report_from_scanner(store, jane["id"], status)
+    for _ in range(2):
+        feed.sync(record("r2", "P1", **BOB), record("r1", "P3", **JANE), OTHER, size=size)
+    found = {one["study_instance_uid"]: one for one in items(store) if one["patient_id"] != "P9"}
+    assert found.keys() == {jane["study_instance_uid"], bob["study_instance_uid"]}
+    assert found[bob["study_instance_uid"]]["patient_id"] == "P1"
+    now = found[jane["study_instance_uid"]]
+    assert (now["patient_id"], now["patient_name"], now[STATUS]) == (
+        "P3" if status == SCHEDULED else "P1", "Doe^Jane", status,
+    )  # fmt: skip
+    check_audit(store)
+
+
+@pytest.mark.parametrize("first", ["ris", "csv"])
+@pytest.mark.parametrize("number", [{}, {"accession_number": "A1"}])
+def test_a_done_exam_is_not_listed_again_whichever_source_corrects_the_patient_id_first(
+    store: Engine, first: str, number: Any
+) -> None:
+    for name in ("ris", "csv"):
+        settle(store, name, record("k", "P11", **JANE, **number), OTHER)
+    report_from_scanner(store, only_item(store, "P11")["id"], COMPLETED)
+    for name in (first, "csv" if first == "ris" else "ris"):
+        settle(store, name, record("k", "P1", **JANE, **number), OTHER)
+        assert [patient for (patient,) in on_the_list(store)] == ["P9"]
+        assert quarantine(store) == {}
+    assert [(one["kind"], one["fields"]) for one in conflicts(store)] == [("wish", ["patient_id"])] * 2
+
+
+@pytest.mark.parametrize("status", [SCHEDULED, IN_PROGRESS, COMPLETED])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (record(None, "P11", **JANE), record(None, "P1", **JANE)),
+        (
+            record("r1", "P11", accession_number="A1", **JANE),
+            record("n1", "P1", accession_number="A1", scheduled_start_time="100000", **JANE),
+        ),
+    ],
+)
+def test_a_corrected_patient_id_is_recognised_where_the_record_has_another_key(
+    store: Engine, before: Any, after: Any, status: str
+) -> None:
+    settle(store, "ris", before, OTHER)
+    first = only_item(store, "P11")
+    if status != SCHEDULED:
+        report_from_scanner(store, first["id"], status)
+    settle(store, "ris", after, OTHER)
+    (now,) = [one for one in items(store) if one["patient_name"] == "Doe^Jane" and one[STATUS] != CANCELED]
+    assert (now["study_instance_uid"], now[STATUS]) == (first["study_instance_uid"], status)
+    assert now["patient_id"] == ("P1" if status == SCHEDULED else "P11")
+    assert quarantine(store) == {}
+    check_audit(store)
+
+
+def test_two_people_under_one_patient_id_are_not_one_booking_that_moved(store: Engine) -> None:
+    settle(store, "ris", record(None, "P1", **JANE), OTHER)
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    settle(store, "ris", record(None, "P1", scheduled_start_time="110000", **BOB), OTHER)
+    assert ("P1", "Smith^Bob") in on_the_list(store, "patient_name")
+
+
+def test_an_exam_that_an_operator_cancelled_is_listed_again_on_another_day(store: Engine) -> None:
+    settle(store, "ris", record("r1", accession_number="A1"), OTHER)
+    command(store, "set-status", item=only_item(store, "P1")["id"], status=CANCELED, reason="did not come")
+    settle(store, "csv", record("c1", "P2", accession_number="A1"))
+    settle(store, "ris", record("r1", accession_number="A1", scheduled_start_time="110000"), OTHER)
+    assert [patient for (patient,) in on_the_list(store)] == ["P2", "P9"]
+    settle(store, "ris", record("r1", scheduled_start_date="20300708"), OTHER)
+    assert [patient for (patient,) in on_the_list(store)] == ["P1", "P2", "P9"]
+    settle(store, "ris", record("r1", accession_number="A1", scheduled_start_date="20300708"), OTHER)
+    assert ("P1", "A1") in on_the_list(store, "accession_number")
+    assert list(quarantine(store)) == [("csv", "id:c1")]
+
+
+def test_a_study_of_an_exam_broken_off_is_not_served_for_another_patient(store: Engine) -> None:
+    settle(store, "ris", record("r1", study_instance_uid="1.2"), OTHER)
+    report_from_scanner(store, only_item(store, "P1")["id"], DISCONTINUED)
+    moved = record("r1", study_instance_uid="1.3", scheduled_start_date="20300708")
+    settle(store, "ris", moved, record("r2", "P2", study_instance_uid="1.2"), OTHER)
+    listed = [uid for _, uid in on_the_list(store, "study_instance_uid")]
+    assert len(listed) == len(set(listed)) == 3

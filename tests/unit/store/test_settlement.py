@@ -38,7 +38,8 @@ def plan(
 ) -> Settlement:
     guard = Guard(of=of, held=held, inserted=inserted, now=NOW, today=TODAY, seldom=False)
     return plan_settlement(
-        pending=pending, missing=missing, shown_again=(), keep_missing=False, cancels={one.id for one in missing},
+        pending=pending,
+        arrived=[], missing=missing, shown_again=(), keep_missing=False, cancels={one.id for one in missing},
         guard=guard, started_at="2030-07-01T11:30:00+00:00",
     )  # fmt: skip
 
