@@ -17,7 +17,7 @@ from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
-from pylantir.store.intake.records import find_holding_items, find_supplied, next_ids
+from pylantir.store.intake.records import find_holding_items, find_supplied, has_supplied_uids, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
 from pylantir.store.schema.engine import host_of
@@ -66,6 +66,8 @@ def find_undecided_patients(
 
 def _find_foreign(connection: Connection, source: str, records: RecordColumns) -> set[str]:
     """Return the patients for whom a study UID would be generated that is in use already."""
+    if STUDY_UID not in records.values and not has_supplied_uids(connection):
+        return set()
     made = dict(zip(make_study_uids(source, records.keys, records.patients), records.patients, strict=True))
     used = find_supplied(connection, made.keys()).keys() | (made.keys() & set(records.values.get(STUDY_UID, ())))
     supplying = zip(records.values.get(STUDY_UID, ()), records.patients, strict=False)

@@ -39,6 +39,7 @@ from pylantir.store.intake.records import (
     find_performed,
     find_refused_identifiers,
     find_supplied,
+    has_supplied_uids,
     load_claimants,
     next_ids,
     read_items,
@@ -313,6 +314,8 @@ class WorkingSet:
 
     def _find_foreign_uids(self) -> Mapping[str, Set[str]]:
         """For each marked patient: the study UIDs that would be generated but that another patient has already."""
+        if not has_supplied_uids(self.connection) and not any(STUDY_UID in one.fields for one in self.records.values()):
+            return {}
         made = {
             patient: {
                 *(make_study_uid(one.data_source, one.record_key, patient) for one in self.records_of(patient)),
