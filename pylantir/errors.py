@@ -6,6 +6,7 @@ A message says what is wrong, where, and what to do. It never holds a patient's 
 from __future__ import annotations
 
 import enum
+import os
 import traceback
 from collections.abc import Iterable
 
@@ -65,6 +66,36 @@ class RecordRejected(PylantirError):
 def frames_of(error: BaseException) -> str:
     """Return an error's stack frames for the log, without its message, which may quote a patient."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback for the log, with its causes, and without any message that may quote a patient.
+
+    Messages that are made from no data stay: those of system calls, imports, syntax, SQLite, and our own.
+    """
+    lines: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        kind = type(current)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        frames = frames_of(current)
+        lines.insert(0, f"Traceback (most recent call last):\n{frames}\n{name}{_safe_message(current)}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "\n\nthen, because of this or while it was handled:\n\n".join(lines)
+
+
+def _safe_message(error: BaseException) -> str:
+    if isinstance(error, PylantirError) or type(error).__module__ == "sqlite3":
+        return f": {error}"
+    if isinstance(error, SyntaxError):
+        return f": {error.msg} ({error.filename}, line {error.lineno})"
+    if isinstance(error, ImportError) and error.name:
+        return f": {error.name}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f": [Errno {error.errno}] {os.strerror(error.errno)}"
+    return " (its message is shown with the log level DEBUG only)" if str(error) else ""
 
 
 class ProtocolError(PylantirError):

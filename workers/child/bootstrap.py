@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -138,12 +139,28 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, argument
         spec.log, process=spec.role, source=spec.source, secrets=spec.secrets,
         fd=log_fd, tell_errors=channel.say_last_words,
     )  # fmt: skip
+    log_ignored_exceptions()
     status = _run_body(spec, Context(spec, channel, stop), arguments)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: a thread that a plugin left behind must not keep the process alive.
     os._exit(status)
+
+
+def log_ignored_exceptions() -> None:
+    """Log the exceptions that nobody can catch, as every other; Python would print their messages, too."""
+
+    def in_thread(told: threading.ExceptHookArgs) -> None:
+        name = told.thread.name if told.thread else "?"
+        error = told.exc_value or told.exc_type()
+        logger.error("thread %s: ended by an unexpected error", name, exc_info=error)
+
+    def unraisable(told: sys.UnraisableHookArgs) -> None:
+        logger.error("an unexpected error while something was cleaned up", exc_info=told.exc_value)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = unraisable
 
 
 def _redirect_output(output: Connection) -> int:

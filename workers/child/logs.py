@@ -9,19 +9,31 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
+from pylantir.errors import traceback_of
 from pylantir.printing import make_redactor, printable
 from pylantir.settings import LogSettings
 from workers.child.log_output import LogOutput
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _QUIET = {"pynetdicom": logging.ERROR, "pydicom": logging.ERROR, "urllib3": logging.WARNING}
 
 
 class _Formatter(logging.Formatter):
-    """Common to both forms: UTC times, and secrets struck out everywhere."""
+    """Common to both forms: UTC times, no secret, and no exception's message that may quote a patient.
 
-    def __init__(self, process: str, source: str | None, secrets: Sequence[str]) -> None:
+    Args:
+        process: The process's role.
+        source: The source's name in a source worker.
+        secrets: Values that no line may show.
+        messages: Show the messages of all exceptions.
+    """
+
+    def __init__(self, process: str, source: str | None, secrets: Sequence[str], *, messages: bool = False) -> None:
         super().__init__()
+        self._messages = messages
         self.process = process
         self.source = source
         self._strike_out = make_redactor(secrets)
@@ -31,6 +43,11 @@ class _Formatter(logging.Formatter):
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return self._strike_out(text)
+
+    def formatException(self, ei: ExcInfo) -> str:  # noqa: N802 - logging's name
+        """Format an exception."""
+        error = ei[1]
+        return super().formatException(ei) if self._messages or error is None else traceback_of(error)
 
     def time_of(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -96,12 +113,13 @@ def configure_logging(
     """
     formatter = JsonFormatter if settings.format == "json" else TextFormatter
     handler = LogOutput(fd)
-    handler.setFormatter(formatter(process, source, secrets))
+    messages = settings.level == "DEBUG"
+    handler.setFormatter(formatter(process, source, secrets, messages=messages))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     if tell_errors:
         repeater = _Repeater(tell_errors)
-        repeater.setFormatter(TextFormatter(process, source, secrets))
+        repeater.setFormatter(TextFormatter(process, source, secrets, messages=messages))
         root.addHandler(repeater)
     root.setLevel(settings.level)
     for name, level in _QUIET.items():

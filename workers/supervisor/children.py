@@ -132,8 +132,8 @@ class Child:
             self._process, self._frames = self._start()
         except Exception as error:  # last resort: a child that cannot start must not affect the others
             unexpected = not isinstance(error, OSError)
-            logger.error("%s cannot be started: %s", self.role.name, error, exc_info=unexpected)  # noqa: TRY400
-            self.start_error = str(error)
+            self.start_error = type(error).__name__ if unexpected else str(error)
+            logger.error("%s cannot be started: %s", self.role.name, self.start_error, exc_info=unexpected)  # noqa: TRY400
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
         self.start_error = None
