@@ -92,6 +92,9 @@ class Installation:
 
     Args:
         folder: An empty one; the temporary directory of the processes is inside.
+
+    Attributes:
+        output: What `start` writes to; None: the file `log` in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,6 +104,7 @@ class Installation:
         self.database = folder / "worklist.db"
         self.port = free_port()
         self.supervisor: subprocess.Popen[bytes] | None = None
+        self.output: int | None = None
         self.environment = {
             name: value for name, value in os.environ.items() if name not in {"XDG_RUNTIME_DIR", "PYLANTIR_CONFIG"}
         }
@@ -158,11 +162,12 @@ class Installation:
     ) -> subprocess.Popen[bytes]:
         """Run `pylantir-supervisor start` in the foreground of a session of its own."""
         with self.log_path.open("ab") as log:
+            output = log.fileno() if self.output is None else self.output
             self.supervisor = subprocess.Popen(
                 [*program, "start", "--config", self.config_path, *options],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 env=self.environment,
                 cwd=self.folder,
                 start_new_session=True,

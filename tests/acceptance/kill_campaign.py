@@ -1,22 +1,25 @@
 """A campaign of kills and other disturbances at random moments, and the oracle that judges what is left.
 
 Processes are killed, crash with SIGSEGV, are stopped for a while; the names of the sockets are swept away; the disk is
-full for the writer. What is to happen is decided by a seed: the same seed does the same to the same processes after the
+full for the writer; whoever reads the log stalls; somebody sets the clock. What is to happen is decided by a seed: the same seed does the same to the same processes after the
 same pauses. When exactly that hits them is up to the machine.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import resource
 import signal
+import struct
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 from installation import Installation, csv_source, plugin_source, wait_until
@@ -28,10 +31,14 @@ from pylantir.ipc.control import ask_supervisor
 ENTRIES = 400
 TARGETS = {"a": 5, "b": 5, "stream": 4, "writer": 10, "mwl-scp": 4, "supervisor": 2}
 """Who is killed how often, in proportion."""
-ACTIONS = {"kill": 30, "segfault": 4, "pause": 4, "sweep": 1, "full disk": 2}
+ACTIONS = {"kill": 30, "segfault": 4, "pause": 4, "sweep": 1, "full disk": 2, "stalled log": 2, "clock": 3}
 """What is done how often, in proportion."""
+REST = 0.1
+"""After this share of the disturbances, the next one waits until scanners are served again."""
+CLOCK_STEPS_S = (-90_000.0, -3700.0, -61.0, -2.0, 2.0, 61.0, 3700.0, 90_000.0)
+INJECT = Path(__file__).parents[1] / "faults" / "inject"
 LONGEST_PAUSE_S = 1.5
-SLOWEST_REPLACEMENT_S = 75.0
+SLOWEST_REPLACEMENT_S = 100.0
 IMPATIENCE_S = 3.0
 """How long the scanner waits for an answer that may have died with its server."""
 STREAM = """\
@@ -83,6 +90,35 @@ class Scanner:
             time.sleep(0.05)
 
 
+class LogReader:
+    """Copies what the processes log into a file, and stalls when told to; the pipe between is a small one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ours, self.theirs = os.pipe()
+        fcntl.fcntl(self.theirs, fcntl.F_SETPIPE_SZ, 4096)
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+        threading.Thread(target=self._copy, daemon=True).start()
+
+    def stall(self, length_s: float) -> None:
+        """Read nothing for so long."""
+        self._goes_on.clear()
+        time.sleep(length_s)
+        self._goes_on.set()
+
+    def close(self) -> None:
+        """Let the reader end when the last process has."""
+        os.close(self.theirs)
+
+    def _copy(self) -> None:
+        with self._path.open("ab", buffering=0) as file:
+            while data := os.read(self._ours, 65536):
+                file.write(data)
+                self._goes_on.wait()
+        os.close(self._ours)
+
+
 class Campaign:
     """Kills processes of an installation.
 
@@ -99,6 +135,11 @@ class Campaign:
         self._content = {name: {f"{name}{number:05d}" for number in range(ENTRIES)} for name in ("a", "b", "stream")}
         self._next_number = ENTRIES
         self._scanner = Scanner(installation.port, f"{seed % 10_000}00")
+        self._reader = LogReader(installation.log_path)
+        installation.output = self._reader.theirs
+        self._clock = installation.folder / "clock"
+        self._clock.write_bytes(struct.pack("d", 0.0))
+        installation.environment |= {"PYTHONPATH": str(INJECT), "PYLANTIR_CLOCK": str(self._clock)}
 
     def run(self, kills: int) -> None:
         """Set everything up, kill so many times, and wait until the sources are in the database."""
@@ -118,10 +159,13 @@ class Campaign:
                 self._change_a_source()
                 time.sleep(self._chance.choice((0.0, 0.02, 0.1, 0.3, 0.6, 4.0)) * self._chance.random())
                 self._disturb()
+                if self._chance.random() < REST:
+                    self._wait_for_scans()
             self._settle()
         finally:
             self._scanner.is_over = True
             reporting.join(60)
+            self._reader.close()
 
     def judge(self) -> list[str]:
         """What is not as it should be; empty if nothing was lost, doubled or invented."""
@@ -186,6 +230,13 @@ class Campaign:
         elif action == "full disk":
             self.kills["full disk"] += 1
             self._fill_disk(length_s)
+        elif action == "stalled log":
+            self.kills["stalled log"] += 1
+            self._reader.stall(length_s)
+        elif action == "clock":
+            self.kills["clock"] += 1
+            with self._clock.open("r+b") as file:
+                file.write(struct.pack("d", self._chance.choice(CLOCK_STEPS_S)))
         elif name == "supervisor":
             self.kills[name] += 1
             self._kill_supervisor()
@@ -223,7 +274,7 @@ class Campaign:
         children = psutil.Process(supervisor.pid).children(recursive=True)
         supervisor.kill()
         supervisor.wait(60)
-        _, alive = psutil.wait_procs(children, 2)
+        _, alive = psutil.wait_procs(children, 30)
         survivors = [one.pid for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         assert not survivors, f"the supervisor's death is survived by {survivors}"
         self.installation.start(until=None)
@@ -232,8 +283,7 @@ class Campaign:
     def _settle(self) -> None:
         """Nobody is killed any more: wait until everybody is back and the database has what the sources have."""
         self.installation.wait_for_health("healthy", SLOWEST_REPLACEMENT_S)
-        scans = len(self._scanner.completed)
-        wait_until(lambda: len(self._scanner.completed) > scans, "scans are taken again", SLOWEST_REPLACEMENT_S)
+        self._wait_for_scans()
         expected = sorted(self._expected())
         planned = (
             "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' "
@@ -244,6 +294,10 @@ class Campaign:
             lambda: f"the table equals the sources: {self.judge()}",
             SLOWEST_REPLACEMENT_S,
         )
+
+    def _wait_for_scans(self) -> None:
+        scans = len(self._scanner.completed)
+        wait_until(lambda: len(self._scanner.completed) > scans, "scans are taken again", SLOWEST_REPLACEMENT_S)
 
     def _judge_audit(self) -> list[str]:
         """Followed back from what the table has, the audit log leads to how each item came into being."""

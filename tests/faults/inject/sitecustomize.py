@@ -4,22 +4,30 @@ The folder of this file is on PYTHONPATH, and PYLANTIR_FAULTS names a folder for
 the process id, or `next` for whichever process starts first: a JSON object with the call, the error's number, and how
 many calls are let through before. A process that takes an order removes the file; when the call has failed, it makes
 one that ends in `.fired`. The program itself knows nothing of this.
+
+PYLANTIR_CLOCK names a file with one number (a C double): so many seconds the wall clock is off, in every process, from
+the moment when it is written. Monotonic clocks and the times of files stay right.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
+import mmap
 import os
 import posix
 import selectors
 import socket
 import sqlite3
 import stat
+import struct
 import subprocess
 import threading
+import time
 from multiprocessing import util
 
 FOLDER = os.environ.get("PYLANTIR_FAULTS", "")
+CLOCK = os.environ.get("PYLANTIR_CLOCK", "")
 SQLITE_TEXTS = {
     5: "database is locked",
     10: "disk I/O error",
@@ -142,6 +150,48 @@ def install(faults: Faults) -> None:
     sqlite3.connect = sqlite3.dbapi2.connect = connect_faulty
 
 
+def shift_clock(path: str) -> None:
+    """Let this process's wall clock be off by as many seconds as the file says at that moment."""
+    with open(path, "rb") as file:  # noqa: PTH123 - nothing more is imported than needed
+        shared = mmap.mmap(file.fileno(), 8, prot=mmap.PROT_READ)
+    really = {name: getattr(time, name) for name in ("time", "time_ns", "gmtime", "localtime", "strftime")}
+    moment, day = datetime.datetime, datetime.date
+
+    def now() -> float:
+        return really["time"]() + struct.unpack("d", shared[:8])[0]
+
+    class Kind(type):
+        def __instancecheck__(cls, one: object) -> bool:
+            return isinstance(one, cls.__mro__[1])
+
+        def __subclasscheck__(cls, one: type) -> bool:
+            return issubclass(one, cls.__mro__[1])
+
+    class Moment(moment, metaclass=Kind):
+        def __new__(cls, *args: object, **kwargs: object) -> datetime.datetime:
+            return moment(*args, **kwargs)
+
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return moment.fromtimestamp(now(), tz)
+
+    class Day(day, metaclass=Kind):
+        def __new__(cls, *args: object, **kwargs: object) -> datetime.date:
+            return day(*args, **kwargs)
+
+        @classmethod
+        def today(cls) -> datetime.date:
+            return day.fromtimestamp(now())
+
+    datetime.datetime, datetime.date = Moment, Day
+    time.time, time.time_ns = now, lambda: int(now() * 1e9)
+    time.gmtime = lambda seconds=None: really["gmtime"](now() if seconds is None else seconds)
+    time.localtime = lambda seconds=None: really["localtime"](now() if seconds is None else seconds)
+    time.strftime = lambda text, moment=None: really["strftime"](text, time.localtime() if moment is None else moment)
+
+
+if CLOCK:
+    shift_clock(CLOCK)
 if FOLDER:
     _faults = Faults(FOLDER)
     _faults.take("next")
