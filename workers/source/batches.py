@@ -109,7 +109,7 @@ class Batches:
 
     def _take(self, passage: Passage | Stray) -> None:
         if isinstance(passage, Stray):
-            self._refuse(passage.entry, passage.position)
+            self._refuse(passage)
             return
         # A second passage of the same name is a repeat, which the writer must see.
         if passage.name is not None and self._known.take(passage.name):
@@ -189,13 +189,17 @@ class Batches:
             if name is not None and self._snapshot:
                 self.shown.remarks[name] = told
 
-    def _refuse(self, entry: object, position: int) -> None:
+    def _refuse(self, stray: Stray) -> None:
         """Reject a value that is not a record."""
-        if isinstance(entry, BadRecord):
+        entry, label = stray.entry, _label(stray.position)
+        if stray.error:
+            self._reject(label, "", f"a value of the record cannot be read: {stray.error}", unreadable=True)
+        elif isinstance(entry, BadRecord):
             self._reject(entry.record, entry.field, entry.reason, unreadable=True)
         else:
-            reason = f"the plugin gave a {type(entry).__name__} instead of a dictionary"
-            self._reject(_label(position), "", reason, unreadable=True)
+            self._reject(
+                label, "", f"the plugin gave a {type(entry).__name__} instead of a dictionary", unreadable=True
+            )
 
     def _reject(
         self,

@@ -52,10 +52,11 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A value that is not a record, and its position."""
+    """A value that is not a record, its position, and what was raised if it looked like one and cannot be read."""
 
     entry: object
     position: int
+    error: str | None = None
 
 
 class PassageNames:
@@ -120,25 +121,10 @@ class PassageCutter:
         self._position += 1
         if type(entry) is not dict and not isinstance(entry, Mapping):
             return (*self.finish(), Stray(entry, self._position))
-        done: Sequence[Passage] = ()
-        layout = tuple(entry)
-        if layout != self._layout:
-            done = self.finish()
-            self._layout = layout
-            self._label_at = layout.index(RECORD_LABEL) if RECORD_LABEL in layout else None
-        values = list(entry.values())
-        self._labels.append(self._position if self._label_at is None else str(values.pop(self._label_at)))
         try:
-            text = _BETWEEN_VALUES.join(values)
-        except TypeError:
-            text = self._write_out(values)
-        self._records.append(values)
-        self._texts.append(text)
-        length = len(self._records)
-        ends_here = hash(text) % _ENDS_ONE_IN == 0 and length >= _SHORTEST
-        if ends_here or length >= _LONGEST or time.monotonic() > self._due:
-            return (*done, *self.finish())
-        return done
+            return self._add_record(entry)
+        except Exception as error:  # noqa: BLE001 - a plugin's objects: any method of theirs may raise
+            return (*self.finish(), Stray(entry, self._position, type(error).__name__))
 
     def finish(self) -> Sequence[Passage]:
         """Return the unfinished passage, if there is one."""
@@ -154,13 +140,34 @@ class PassageCutter:
         self._begin()
         return (passage,)
 
-    def _write_out(self, values: Sequence[object]) -> str:
-        """Write values that are not all text; if `repr` cannot tell values apart, the passage cannot be compared."""
-        if not all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values):
-            self._comparable = False
-            return ""
-        self._written_out += 1
-        return _OTHER_THAN_TEXT + _BETWEEN_VALUES * (len(values) - 1) + repr(values)
+    def _add_record(self, entry: Mapping[str, object]) -> Sequence[Passage]:
+        # What may raise comes first: nothing has changed then.
+        layout = tuple(entry)
+        is_new = layout != self._layout
+        label_at = _label_place(layout) if is_new else self._label_at
+        values = list(entry.values())
+        label = self._position if label_at is None else str(values.pop(label_at))
+        is_text = True
+        try:
+            text: str | None = _BETWEEN_VALUES.join(values)  # type: ignore[arg-type]  # a TypeError says if they are not
+        except TypeError:
+            text, is_text = _write_out(values), False
+        done: Sequence[Passage] = ()
+        if is_new:
+            done = self.finish()
+            self._layout, self._label_at = layout, label_at
+        if text is None:
+            text, self._comparable = "", False
+        elif not is_text:
+            self._written_out += 1
+        self._labels.append(label)
+        self._records.append(values)
+        self._texts.append(text)
+        length = len(self._records)
+        ends_here = hash(text) % _ENDS_ONE_IN == 0 and length >= _SHORTEST
+        if ends_here or length >= _LONGEST or time.monotonic() > self._due:
+            return (*done, *self.finish())
+        return done
 
     def _begin(self) -> None:
         self._records: list[list[object]] = []
@@ -216,3 +223,22 @@ class KnownPassages:
             return False
         self._names = shown.without(unkept)
         return True
+
+
+def _label_place(layout: Sequence[object]) -> int | None:
+    """Return where a record's label is among its values; raise what a key raises of which no text can be made."""
+    for field in layout:
+        str(field)
+    return layout.index(RECORD_LABEL) if RECORD_LABEL in layout else None
+
+
+def _write_out(values: Sequence[object]) -> str | None:
+    """Write values that are not all text; return None if `repr` cannot tell values apart.
+
+    A value that no text can be made of raises here, where only its own record is refused.
+    """
+    if all(type(one) in _PLAIN_TYPES or type(one).__module__ in _PLAIN_MODULES for one in values):
+        return _OTHER_THAN_TEXT + _BETWEEN_VALUES * (len(values) - 1) + repr(values)
+    for one in values:
+        str(one)
+    return None

@@ -11,7 +11,7 @@ import logging
 import traceback
 from collections.abc import Mapping, Sequence
 
-from pylantir.errors import PylantirError
+from pylantir.errors import PylantirError, frames_of
 from pylantir.ipc.batch import LONGEST_TEXT, CycleResult, ValueWarning
 from pylantir.ipc.tally import Tally
 from pylantir.settings import PluginType
@@ -70,6 +70,7 @@ class CycleTelling:
         self._tally = Tally()
         self._last_failure: str | None = None
         self._last_trouble: str | None = None
+        self._last_watch_failure: str | None = None
         self._told_kinds: set[tuple[str, str]] = set()
 
     def describe_failure(self, failure: BaseException) -> str:
@@ -87,6 +88,16 @@ class CycleTelling:
             logger.error("%s", text)
         self._last_failure = text
         return told
+
+    def tell_watch_failure(self, failure: BaseException | None) -> None:
+        """Log once that the plugin cannot say whether the source has changed; None: it can."""
+        said = None if failure is None else f"{type(failure).__name__}\n{frames_of(failure)}"
+        if failure is not None and said != self._last_watch_failure:
+            logger.error(
+                "plugin %s (%s): has_changed failed; the source is fetched at each look",
+                self._plugin.type_name, self._plugin.origin, exc_info=failure,
+            )  # fmt: skip
+        self._last_watch_failure = said
 
     def tell_cycle(self, started_at: str, result: CycleResult, error: str | None, elapsed_s: float) -> None:
         """Log and report the result of a cycle."""

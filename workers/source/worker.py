@@ -164,10 +164,13 @@ class SourceWorker:
     def _source_has_changed(self) -> bool:
         self._context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
         try:
-            return isinstance(self._plugin, WatchesForChanges) and bool(self._plugin.has_changed())
-        except Exception as failure:  # noqa: BLE001 - a plugin's code; the fetch shows whether the source can be read
-            self._telling.describe_failure(failure)
+            has_changed = isinstance(self._plugin, WatchesForChanges) and bool(self._plugin.has_changed())
+        # A plugin's code; the fetch shows whether the source can be read.
+        except (Exception, SystemExit) as failure:  # noqa: BLE001
+            self._telling.tell_watch_failure(failure)
             return True
+        self._telling.tell_watch_failure(None)
+        return has_changed
 
     def _wait(self, timeout_s: float) -> None:
         """Wait for the writer, the supervisor or a signal, and give signs of life meanwhile.

@@ -119,7 +119,7 @@ def test_a_child_that_cannot_be_started_is_tried_again_while_the_others_go_on(in
     server = installation.process("mwl-scp")["pid"]
     fault.touch()
     subprocess.run(["kill", "-9", str(pid)], check=True)
-    installation.wait_for_log("a cannot be started: a defect")
+    installation.wait_for_log("a cannot be started: LookupError")
     fault.unlink()
     installation.wait_for_successor("a", pid)
     installation.wait_for_health("healthy")

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from worklist_store import said_in
 
-from pylantir.data_sources.base import BadRecord
+from pylantir.data_sources.base import RECORD_LABEL, BadRecord
 from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import RecordRejected
 from pylantir.ipc.batch import EntryBatch, read_batch, write_frame
@@ -193,3 +194,32 @@ def test_values_of_any_length_fit_into_frames() -> None:
     ]
     for body in Batches(EntryMapper(), RejectionLog(), snapshot=True).of_entries([*huge, *rows(10)]):
         assert len(write_frame("batch", cycle="c", seq=1, started_at="now", body=body)) <= MAX_FRAME_BYTES
+
+
+class Unreadable:
+    """What no text can be made of."""
+
+    def __str__(self) -> str:
+        raise ValueError("Doe")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patient_name": 10**5000},
+        {"patient_name": [[Unreadable()]]},
+        {"source_record_id": Unreadable()},
+        {"patient_name": {"a": Unreadable()}},
+        {RECORD_LABEL: Unreadable()},
+        {Unreadable(): 1},
+    ],
+)
+def test_a_value_that_no_text_can_be_made_of_refuses_its_own_record_only(changes: Mapping[Any, object]) -> None:
+    plain = {"scheduled_start_date": "2030-01-01", "patient_id": "P1"}
+    given_entries = [plain, plain | {"patient_id": "P2"} | changes, plain | {"patient_id": "P3"}]
+    frames = frames_of(given_entries, Batches(EntryMapper(), RejectionLog(), snapshot=True))
+    assert [fields["patient_id"] for _, fields in records_of(frames)] == ["P1", "P3"]
+    (refused,) = [rejection for frame in frames for rejection in frame.rejected]
+    assert (refused.reason, refused.unreadable) == ("a value of the record cannot be read: ValueError", True)

@@ -41,3 +41,11 @@ def test_a_source_of_changes_tells_each_kind_once(caplog: pytest.LogCaptureFixtu
     assert len(told(telling, caplog, SEX, snapshot=False)) == 1
     assert told(telling, caplog, snapshot=False) == []
     assert told(telling, caplog, SEX, snapshot=False) == []
+
+
+def test_a_look_that_fails_is_told_once_until_one_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+    telling = CycleTelling(None, "own", PluginType(type_name="own"))  # type: ignore[arg-type]
+    for failure in (KeyError("1"), KeyError("2"), SystemExit(3), None, SystemExit(3)):
+        telling.tell_watch_failure(failure)
+    kinds = [type(made.exc_info[1]) for made in caplog.records if made.exc_info]
+    assert kinds == [KeyError, SystemExit, SystemExit]
