@@ -55,6 +55,11 @@ def _has_passing_code(error: DBAPIError) -> bool:
     )
 
 
+def lacks_right(error: BaseException) -> bool:
+    """Return whether a PostgreSQL role may not do something, or has no schema to make tables in."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in {"42501", "3F000"}
+
+
 def describe_failure(error: BaseException) -> str:
     """Tell what has failed, without the statement and its values, which are patient data."""
     if isinstance(error, PylantirError | OSError):

@@ -10,7 +10,7 @@ import datetime
 import selectors
 import socket
 from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from pylantir.dicom.find.answers import QueryService
@@ -18,26 +18,22 @@ from pylantir.dicom.find.encode_responses import Row
 from pylantir.dicom.mpps.service import MppsPorts, MppsService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.bridge import configure_dicom_libraries
-from pylantir.errors import StoreError
 from pylantir.ipc.tally import Tally
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings, MppsSettings
 from pylantir.store.read.mpps import find_creator, find_instance
-from pylantir.store.read.worklist import find_item, find_values
+from pylantir.store.read.worklist import find_item, read_values
 from pylantir.store.schema.engine import open_for_reading
 from workers.child.bootstrap import Context
 from workers.child.channel import Channel
 from workers.server.counting import counting
+from workers.server.database_watch import DatabaseWatch
 from workers.server.last_queries import LastQueries
 from workers.server.news import News
 from workers.server.report_client import ReportClient
 
 BEAT_EVERY_S = 5.0
-LOOK_AGAIN_AFTER_S = 0.05
-LOOK_AGAIN_CAP_S = 1.0
-"""How soon the server tries again to read a database, even without a query; at a first start the writer is just making
-it."""
 HANG_AFTER_S = 60.0
 ASSOCIATIONS_MAY_END_S = 2.0
 
@@ -57,7 +53,7 @@ def run(
     news = News()
 
     def find(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
-        with news.watched(), engine.connect() as connection, closing(find_values(connection, query, fields)) as rows:
+        with news.watched(), closing(read_values(engine, query, fields)) as rows:
             yield from rows
 
     def retrieve(sop_instance_uid: str) -> Attributes | None:
@@ -69,8 +65,8 @@ def run(
         with news.watched(), engine.connect() as connection:
             return find_creator(connection, sop_instance_uid)
 
-    def look_again() -> None:
-        with suppress(StoreError), news.watched(), engine.connect() as connection:
+    def look() -> None:
+        with news.watched(), engine.connect() as connection:
             find_item(connection, 0)
 
     spec = context.spec
@@ -82,8 +78,8 @@ def run(
     services = counting(last_queries.answer, MppsService(ports).answer, tally, news.ring)
     server = DicomServer(listener, settings, services, on_refusal=news.ring)
 
-    look_again()
-    look_in_s = LOOK_AGAIN_AFTER_S
+    watch = DatabaseWatch(look, lambda: news.trouble is not None)
+    watch.start()
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
@@ -92,17 +88,16 @@ def run(
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
             context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-            pauses = [server.pause_s(), news.pause_s(), look_in_s if news.trouble else None]
+            pauses = [server.pause_s(), news.pause_s()]
             for key, _ in selector.select(min([BEAT_EVERY_S, *(pause for pause in pauses if pause is not None)])):
                 key.data()
             server.accept_pending()
             reports.check()
             news.note_certificate(server.certificate_verdict(datetime.datetime.now(datetime.UTC)))
-            look_in_s = min(2 * look_in_s, LOOK_AGAIN_CAP_S) if news.trouble else LOOK_AGAIN_AFTER_S
-            if news.trouble:
-                look_again()
+            watch.check()
             news.tell(context.channel, server.refusals, server.active_associations, tally)
     server.stop(ASSOCIATIONS_MAY_END_S)
+    watch.end()
     reports.close()
     engine.dispose()
 

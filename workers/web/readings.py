@@ -22,7 +22,7 @@ from pylantir.query import WorklistQuery
 from pylantir.store.read.conflicts import count_conflicts, find_conflicts
 from pylantir.store.read.listings import find_audited, find_rejected, find_statements
 from pylantir.store.read.mpps import find_creator, find_instance
-from pylantir.store.read.worklist import find_item, find_matching, find_values
+from pylantir.store.read.worklist import SERVED_FIELDS, find_item, read_values
 from pylantir.web.ports import Item, Ports, Row
 
 MOST_CONFLICTS = 1000
@@ -43,21 +43,26 @@ def make_ports(
     """
 
     @contextmanager
-    def reading() -> Iterator[Connection]:
+    def readable() -> Iterator[None]:
         try:
-            with engine.connect() as connection:
-                yield connection
+            yield
         except SQLAlchemyError as error:
             msg = f"the worklist cannot be read ({type(error).__name__})"
             raise StoreError(msg) from None
 
+    @contextmanager
+    def reading() -> Iterator[Connection]:
+        with readable(), engine.connect() as connection:
+            yield connection
+
     def values(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
-        with reading() as connection, closing(find_values(connection, query, fields)) as batches:
+        with readable(), closing(read_values(engine, query, fields)) as batches:
             yield from batches
 
     def items(query: WorklistQuery) -> Iterable[Item]:
-        with reading() as connection:
-            yield from find_matching(connection, query)
+        with closing(values(query, SERVED_FIELDS)) as batches:
+            for rows in batches:
+                yield from (dict(zip(SERVED_FIELDS, row, strict=True)) for row in rows)
 
     def item(number: int) -> Item | None:
         with reading() as connection:

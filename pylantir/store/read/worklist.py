@@ -7,8 +7,10 @@ script, components of names), it returns too many rows, and `pylantir.query` dec
 
 from __future__ import annotations
 
+import marshal
 import re
 import sys
+import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
@@ -18,6 +20,8 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    CursorResult,
+    Engine,
     LargeBinary,
     Select,
     and_,
@@ -38,6 +42,7 @@ from pylantir.store.read.study_uids import has_study_uid
 from pylantir.store.schema.tables import SPECIAL_NAME, SPECIAL_NAME_POSTGRESQL, worklist_items
 
 ROWS_PER_FETCH = 500
+_PLAIN_BATCHES = 4
 SERVED_FIELDS = ("id", "data_source", *RECORD_FIELDS)
 _COLUMNS = worklist_items.columns
 
@@ -66,8 +71,8 @@ def find_values(
     statement = _statement(query, columns, dialect=connection.dialect.name)
     width = len(fields)
     try:
-        with connection.execute(statement, execution_options={"yield_per": ROWS_PER_FETCH}) as result:
-            for rows in result.partitions():
+        with _read(connection, statement) as result:
+            for rows in result.partitions(ROWS_PER_FETCH):
                 if tests:
                     matching = [row[:width] for row in rows if _passes(row[width:], tests)]
                     if matching:
@@ -76,6 +81,40 @@ def find_values(
                     yield rows
     except SQLAlchemyError as error:
         raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
+
+
+def _read(connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
+    """Begin to read: SQLite gives rows as they are asked for; PostgreSQL sends all at once, in one round trip."""
+    options = {"yield_per": ROWS_PER_FETCH} if connection.dialect.name == "sqlite" else {}
+    return connection.execute(statement, execution_options=options)
+
+
+def read_values(engine: Engine, query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Sequence[Any]]]:
+    """Yield what `find_values` finds, for a reader that may take its time, such as a scanner.
+
+    A PostgreSQL server is not kept waiting: the transaction is over, and its connection free for others, before the
+    first row is given. What does not fit into the first answers is kept in little memory.
+
+    Args:
+        engine: The database, opened for reading.
+        query: As for `find_values`, likewise the fields and the errors.
+        fields: Of `SERVED_FIELDS`.
+    """
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection, closing(find_values(connection, query, fields)) as batches:
+            yield from batches
+        return
+    first: list[Sequence[Sequence[Any]]] = []
+    later: list[bytes] = []
+    with engine.connect() as connection, closing(find_values(connection, query, fields)) as batches:
+        for rows in batches:
+            if len(first) < _PLAIN_BATCHES:
+                first.append(rows)
+            else:
+                later.append(zlib.compress(marshal.dumps([tuple(row) for row in rows]), 1))
+    yield from first
+    for packed in later:
+        yield marshal.loads(zlib.decompress(packed))  # noqa: S302 - we have written it ourselves
 
 
 def find_matching(

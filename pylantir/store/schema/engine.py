@@ -23,9 +23,19 @@ IDLE_S = 5.0
 """PostgreSQL ends a writing transaction after so long without a statement: its writer is frozen or cut off."""
 WRITERS_LOCK = 0x70796C616E746972
 """The advisory lock of all writers of a PostgreSQL database: "pylantir" in ASCII."""
-_HOST, _DURABLE = "pylantir_host", "pylantir_durable"
+_HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
 KEPT_READERS = 4
-"""So many connections to a SQLite file stay open between reads; more open when needed."""
+"""So many connections of a process stay open between reads; more open when needed."""
+MOST_READERS = 16
+"""A process opens no more connections to a PostgreSQL server; one is needed while rows are read, not while sent."""
+WAIT_FOR_READER_S = 3.0
+READ_S = 5.0
+"""A scanner waits: a PostgreSQL server has so long for its query."""
+ANSWER_S = 15.0
+"""How long the writer waits for one answer of a PostgreSQL server."""
+UPGRADE_S = 3600.0
+"""The same while it makes tables and indexes."""
+LOOK_AGAIN_S = 10
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 """Exceptions and echoed statements quote no values, because values are patient data."""
 
@@ -69,7 +79,9 @@ def transaction(engine: Engine, *, dry_run: bool) -> Iterator[Connection]:
             begun.rollback()
 
 
-def open_for_writing(db_url: str, *, echo: bool = False, host: str | None = None, idle_s: float = IDLE_S) -> Engine:
+def open_for_writing(
+    db_url: str, *, echo: bool = False, host: str | None = None, process: str = "writer", idle_s: float = IDLE_S
+) -> Engine:
     """Open the database for the writer process.
 
     Every transaction begins with the database's one lock for writers, because a read that turns into a write would
@@ -80,15 +92,16 @@ def open_for_writing(db_url: str, *, echo: bool = False, host: str | None = None
     Args:
         db_url: The database.
         echo: Log every statement.
-        host: This host's name, for the audit log.
+        host: This host's name, for the audit log and the server's administrator.
+        process: The process, for the latter.
         idle_s: PostgreSQL ends a transaction in which the writer has asked nothing for so long.
     """
     path = sqlite_path(db_url)
     if path is None:
-        engine = create_engine(
-            _with_driver(db_url), echo=echo, **_QUIET, pool_size=1, max_overflow=0, pool_pre_ping=True,
+        engine = _open_server(
+            db_url, _name(host, process), ANSWER_S, echo=echo, execution_options={_HOST: host},
             # After the lock, each statement has to see what the others have committed before.
-            isolation_level="READ COMMITTED", execution_options={_HOST: host},
+            isolation_level="READ COMMITTED", pool_size=1, max_overflow=0,
         )  # fmt: skip
         event.listen(engine, "begin", _lock_out_writers(idle_s))
         return engine
@@ -120,6 +133,11 @@ def open_for_writing(db_url: str, *, echo: bool = False, host: str | None = None
     return engine
 
 
+def with_patience(engine: Engine) -> Engine:
+    """Return the same engine for statements that take long, such as making an index."""
+    return engine.execution_options(**{_ANSWER: UPGRADE_S})
+
+
 def host_of(connection: Connection) -> str | None:
     """Return the host that writes with this connection; None if it has no name."""
     host: str | None = connection.get_execution_options().get(_HOST)
@@ -132,7 +150,8 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
     The limits are set each time, because a pooler may give every transaction another session.
     """
     begin = (
-        f"SELECT set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
+        f"SELECT set_config('statement_timeout', '{{answer_ms:.0f}}', true), "
+        f"set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
         f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true), "
         f"{{durable}}pg_advisory_xact_lock({WRITERS_LOCK})"
     )
@@ -141,12 +160,15 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
         "set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
         "THEN 'on' ELSE current_setting('synchronous_commit') END, true), "
     )
-    statements = {False: begin.format(durable=""), True: begin.format(durable=durable)}
 
     def lock(connection: Connection) -> None:
         options = connection.get_execution_options()
+        answer_s = options.get(_ANSWER, ANSWER_S)
+        driver: Any = connection.connection.driver_connection
+        driver.answer_s = answer_s
         if options.get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql(statements[options.get(_DURABLE, False)])
+            first = durable if options.get(_DURABLE) else ""
+            connection.exec_driver_sql(begin.format(durable=first, answer_ms=answer_s * 1000))
 
     return lock
 
@@ -176,16 +198,39 @@ def _set_synchronous(driver: Any, level: str) -> None:
         raise OperationalError(statement, None, error) from error
 
 
-def open_for_reading(db_url: str) -> Engine:
-    """Open the database read-only; the first use fails if there is no database."""
+def open_for_reading(
+    db_url: str,
+    *,
+    read_url: str | None = None,
+    host: str | None = None,
+    process: str = "reader",
+    statement_s: float = READ_S,
+) -> Engine:
+    """Open the database read-only; the first use fails if there is no database.
+
+    A PostgreSQL server is read wherever one answers: first at `read_url`, then at any host of `db_url`, a primary
+    before a standby. A query then needs three round trips: BEGIN, the statement, ROLLBACK.
+
+    Args:
+        db_url: The database.
+        read_url: Another address of it that is only good for reading.
+        host: This host's name, for the server's administrator.
+        process: The process, likewise.
+        statement_s: The longest time for a statement, and between two of them, on PostgreSQL.
+    """
     path = sqlite_path(db_url)
     if path is None:
-        return create_engine(
-            _with_driver(db_url),
-            **_QUIET,
-            pool_pre_ping=True,
-            connect_args={"options": "-c default_transaction_read_only=on"},
+        begin = (
+            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {statement_s * 1000:.0f}; "
+            f"SET LOCAL lock_timeout = {statement_s * 1000:.0f}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {statement_s * 1000:.0f}"
         )
+        engine = _open_server(
+            db_url, _name(host, process), statement_s + 1, read_url=read_url, is_reader=True,
+            pool_size=KEPT_READERS, max_overflow=MOST_READERS - KEPT_READERS, pool_timeout=WAIT_FOR_READER_S,
+        )  # fmt: skip
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
     # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
     # Not as text: SQLAlchemy would decode the path of a URL a second time.
     engine = create_engine(
@@ -220,6 +265,42 @@ def open_for_reading(db_url: str) -> Engine:
 
 
 _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
+
+
+def _open_server(
+    db_url: str, application: str, answer_s: float, *, read_url: str | None = None, is_reader: bool = False,
+    **options: Any,
+) -> Engine:  # fmt: skip
+    """Open a PostgreSQL database without connecting; each use connects as `pylantir.store.schema.server` says."""
+    from pylantir.store.schema import server
+
+    arguments = server.read_arguments(_with_driver(db_url), application)
+    attempts = [arguments]
+    is_one = "," not in str(arguments.get("host", ""))
+    if is_reader:
+        preferred = [server.read_arguments(_with_driver(read_url), application)] if read_url else []
+        attempts = server.each_host({**arguments, "target_session_attrs": "any"})
+        # A reader soon looks again which of several servers is the primary.
+        options["pool_recycle"] = -1 if is_one and not read_url else LOOK_AGAIN_S
+    elif not is_one:
+        attempts = [{"target_session_attrs": "read-write", **arguments}]
+    engine = create_engine(_with_driver(db_url), **_QUIET, **options, use_native_hstore=False)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(*_arguments: object) -> Any:
+        if not is_reader:
+            return server.connect(attempts, answer_s)
+        connection = server.connect_to_replica(preferred, answer_s) or server.connect(attempts, answer_s)
+        # `begin` says more than psycopg's own BEGIN.
+        connection.autocommit = True
+        return connection
+
+    event.listen(engine, "checkout", server.refuse_broken)
+    return engine
+
+
+def _name(host: str | None, process: str) -> str:
+    return f"pylantir {host} {process}" if host else f"pylantir {process}"
 
 
 def _with_driver(db_url: str) -> str:

@@ -14,17 +14,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from pylantir.errors import SchemaMismatch, StoreError
-from pylantir.store.failures import describe_failure, is_passing
+from pylantir.store.failures import describe_failure, is_passing, lacks_right
 from pylantir.store.intake.state import utc_now
 from pylantir.store.schema.adoption import claim_old_items
 from pylantir.store.schema.audit_guard import forbid_changes
-from pylantir.store.schema.engine import sqlite_file, sqlite_uri
+from pylantir.store.schema.engine import sqlite_file, sqlite_uri, with_patience
 from pylantir.store.schema.tables import metadata
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,9 @@ def prepare_database(engine: Engine) -> None:
     path = sqlite_file(engine)
     if path:
         create_private_file(path)
+    engine = with_patience(engine)
     with engine.connect() as connection:
+        _refuse_encoding(connection)
         existing, missing = _find_form(connection)
         _refuse_foreign_columns(connection, existing, engine)
     if path and existing and (missing or existing != set(metadata.tables)):
@@ -86,9 +89,20 @@ def _blaming(table: str, engine: Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        if is_passing(error):
+        if is_passing(error) and not lacks_right(error):
             raise
         raise _mismatch(table, describe_failure(error), engine) from None
+
+
+def _refuse_encoding(connection: Connection) -> None:
+    """See that the database can hold every patient's name."""
+    if connection.dialect.name != "postgresql":
+        return
+    driver: Any = connection.connection.driver_connection
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding not in {None, "UTF8"}:
+        msg = f"the database's encoding is {encoding}, which cannot hold every name; make one with ENCODING 'UTF8'"
+        raise SchemaMismatch([msg])
 
 
 def _mismatch(table: str, why: str, engine: Engine) -> SchemaMismatch:

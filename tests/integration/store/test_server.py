@@ -1,0 +1,181 @@
+"""How the database is reached on a PostgreSQL server: within bounded time, in few round trips, read-only where it reads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, insert, make_url, select, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from pylantir.errors import SchemaMismatch
+from pylantir.query import WorklistQuery
+from pylantir.store.read.worklist import read_values
+from pylantir.store.schema.engine import open_for_reading, open_for_writing
+from pylantir.store.schema.server import TimedConnection
+from pylantir.store.schema.tables import metadata, worklist_items
+from pylantir.store.schema.upgrade import prepare_database
+
+
+@pytest.fixture
+def writer(postgresql_url: str) -> Iterator[Engine]:
+    engine = open_for_writing(postgresql_url, host="host-a")
+    prepare_database(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def reader(writer: Engine, postgresql_url: str) -> Iterator[Engine]:
+    assert writer
+    engine = open_for_reading(postgresql_url, host="host-b", process="mwl-scp", statement_s=0.5)
+    yield engine
+    engine.dispose()
+
+
+def book(engine: Engine, count: int) -> None:
+    rows = [
+        {"patient_id": f"P{n}", "scheduled_start_date": "20300101", "scheduled_start_time": "0900"}
+        for n in range(count)
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(worklist_items), rows)
+
+
+def read_all(engine: Engine) -> list[str]:
+    return [row[0] for rows in read_values(engine, WorklistQuery(), ["patient_id"]) for row in rows]
+
+
+def test_a_scanners_question_needs_three_round_trips(
+    writer: Engine, reader: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book(writer, 3)
+    assert len(read_all(reader)) == 3
+    waits: list[object] = []
+    ask = TimedConnection.wait
+
+    def counted(self: TimedConnection, *arguments: Any, **options: Any) -> Any:
+        waits.append(arguments)
+        return ask(self, *arguments, **options)
+
+    monkeypatch.setattr(TimedConnection, "wait", counted)
+    assert len(read_all(reader)) == 3
+    assert 1 <= len(waits) <= 3
+
+
+def test_a_scanner_that_does_not_read_keeps_no_transaction_open(writer: Engine, reader: Engine) -> None:
+    book(writer, 3_100)
+    answers = [read_values(reader, WorklistQuery(), ["patient_id"]) for _ in range(40)]
+    first = [next(one) for one in answers]
+    with writer.connect() as connection:
+        begun = text("SELECT count(*) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid() "
+                     "AND application_name LIKE '%host-b%'")  # fmt: skip
+        assert connection.scalar(begun) == 0
+    for beginning, rest in zip(first, answers, strict=True):
+        assert [row[0] for rows in (beginning, *rest) for row in rows] == [f"P{n}" for n in range(3_100)]
+
+
+def test_the_server_knows_the_host_and_the_process(writer: Engine, reader: Engine) -> None:
+    for engine, name in ((writer, "pylantir host-a writer"), (reader, "pylantir host-b mwl-scp")):
+        with engine.connect() as connection:
+            assert connection.scalar(text("SHOW application_name")) == name
+
+
+def test_who_reads_cannot_write(reader: Engine) -> None:
+    with reader.connect() as connection, pytest.raises(SQLAlchemyError, match="read-only"):
+        connection.execute(insert(worklist_items), {"patient_id": "P1"})
+
+
+def test_a_reader_takes_any_host_whatever_the_writer_asks_for(writer: Engine, postgresql_url: str) -> None:
+    book(writer, 2)
+    folder = make_url(postgresql_url).query["host"]
+    database = make_url(postgresql_url).database
+    both = f"postgresql://pylantir@/{database}?host=/nowhere&host={folder}&target_session_attrs=read-write"
+    engines = [
+        open_for_reading(both),
+        open_for_reading(postgresql_url, read_url=f"postgresql://pylantir@/{database}?host=/nowhere"),
+        open_for_reading("postgresql://pylantir@/x?host=/nowhere", read_url=postgresql_url),
+    ]
+    for engine in engines:
+        assert len(read_all(engine)) == 2
+        engine.dispose()
+    with open_for_writing(both).connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(worklist_items)) == 2
+
+
+def test_a_server_that_stops_while_it_is_asked_is_given_up(writer: Engine, reader: Engine) -> None:
+    book(writer, 1)
+    assert read_all(reader) == ["P0"]
+    with reader.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with (
+            pytest.raises(OperationalError, match="has not answered"),
+            reader.connect() as connection,
+        ):
+            connection.scalar(text("SELECT 1"))
+        # The next question gets a connection of its own.
+        assert read_all(reader) == ["P0"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_server_ends_a_statement_that_takes_too_long(reader: Engine) -> None:
+    with reader.connect() as connection, pytest.raises(OperationalError, match="statement timeout"):
+        connection.scalar(text("SELECT pg_sleep(60)"))
+
+
+def test_an_address_that_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        engine = open_for_reading(f"postgresql://pylantir@127.0.0.1:{silent.getsockname()[1]}/x")
+        with pytest.raises(OperationalError, match="timeout"), engine.connect():
+            pass
+
+
+def test_a_closed_connection_is_replaced_without_a_failure(writer: Engine, reader: Engine) -> None:
+    book(writer, 1)
+    assert read_all(reader) == ["P0"]
+    with writer.begin() as connection:
+        ended = text(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name LIKE '%host-b%'"
+        )
+        assert connection.scalar(ended) == 1
+    assert read_all(reader) == ["P0"]
+
+
+def test_an_encoding_that_cannot_hold_every_name_is_refused(postgresql_server: str, postgresql_url: str) -> None:
+    import psycopg
+
+    name = f"{make_url(postgresql_url).database}_latin"
+    with psycopg.connect(host=postgresql_server, user="pylantir", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" ENCODING LATIN1 TEMPLATE template0')
+        try:
+            engine = open_for_writing(f"postgresql://pylantir@/{name}?host={postgresql_server}")
+            with pytest.raises(SchemaMismatch, match="LATIN1"):
+                prepare_database(engine)
+            with engine.connect() as found:
+                assert not set(found.dialect.get_table_names(found)) & set(metadata.tables)
+            engine.dispose()
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_a_role_without_the_right_is_told_so(postgresql_server: str, postgresql_url: str) -> None:
+    import psycopg
+
+    database = make_url(postgresql_url).database
+    role = f"nobody_{database}"
+    with psycopg.connect(host=postgresql_server, user="pylantir", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE ROLE "{role}" LOGIN')
+        try:
+            engine = open_for_writing(f"postgresql://{role}@/{database}?host={postgresql_server}")
+            with pytest.raises(SchemaMismatch, match="permission denied for schema public"):
+                prepare_database(engine)
+            engine.dispose()
+        finally:
+            connection.execute(f'DROP ROLE "{role}"')
