@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import sys
+from collections.abc import Mapping
 
-from pylantir.cli.database import reading
-from pylantir.cli.output import print_json, print_rows
+from pylantir.cli.database import check_source, reading
+from pylantir.cli.output import print_result
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
 from pylantir.store.read.conflicts import find_conflicts
@@ -26,18 +25,11 @@ _COLUMNS = {
 def show_conflicts(settings: Settings, options: argparse.Namespace) -> int:
     """Print the open differences."""
     with reading(settings.db_url) as connection:
+        check_source(options.source, settings.config_path, connection)
         rows = list(find_conflicts(connection, source=options.source))
-    if options.json:
-        print_json(rows)
-        return ExitStatus.OK
-    flat = [
-        {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}
-        for row in rows
-    ]
-    if options.csv:
-        table = csv.DictWriter(sys.stdout, list(_COLUMNS), lineterminator="\n")
-        table.writeheader()
-        table.writerows(flat)
-    else:
-        print_rows(_COLUMNS, flat, nothing="the sources agree")
+    print_result(options, rows, keys=tuple(_COLUMNS), columns=_COLUMNS, readable=_readable, nothing="the sources agree")
     return ExitStatus.OK
+
+
+def _readable(row: Mapping[str, object]) -> dict[str, object]:
+    return {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in row.items()}

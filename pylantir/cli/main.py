@@ -77,11 +77,14 @@ def make_parser() -> ProgramParser:
     """Make the parser of all commands."""
     parser = ProgramParser("pylantir", description=_DESCRIPTION, epilog=_EPILOG)
 
-    def add(name: str, run: Run, text: str, *, json: bool = True) -> argparse.ArgumentParser:
+    def add(name: str, run: Run, text: str, *, json: bool = True, csv: bool = False) -> argparse.ArgumentParser:
         command = parser.add_command(name, text)
         command.add_argument("--config", "--pylantir_config", metavar="FILE", help="the configuration file")
         if json:
-            command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+            forms = command.add_mutually_exclusive_group()
+            forms.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if csv:
+            forms.add_argument("--csv", action="store_true", help="print CSV: a header, and a line per row")
         command.set_defaults(run=run)
         return command
 
@@ -108,7 +111,7 @@ def _add_start(add: Add) -> None:
 
 
 def _add_worklist(add: Add) -> None:
-    query = add("query-db", _query_db, "show the worklist, and which sources give each item since when")
+    query = add("query-db", _query_db, "show the worklist, and which sources give each item since when", csv=True)
     query.add_argument("--patient", metavar="ID", help="this patient ID; * and ? are wildcards")
     query.add_argument("--date", metavar="DAYS", help=f"scheduled on {_DAYS}")
     query.add_argument("--source", metavar="NAME", help="given by this source")
@@ -163,15 +166,14 @@ def _add_sources(add: Add) -> None:
     explain.add_argument(
         "--key", metavar="K=V", action="append", help="a key of the query, as PatientName=DOE*; may be repeated"
     )
-    conflicts = add("conflicts", _conflicts, "show what the sources do not agree about, and what to do")
+    conflicts = add("conflicts", _conflicts, "show what the sources do not agree about, and what to do", csv=True)
     conflicts.add_argument("--source", metavar="NAME", help="in which this source has a part")
-    conflicts.add_argument("--csv", action="store_true", help="print CSV instead of a table")
-    rejects = add("rejects", _rejects, "show the records that were refused, and why")
+    rejects = add("rejects", _rejects, "show the records that were refused, and why", csv=True)
     rejects.add_argument("--source", metavar="NAME", help="of this source")
     rejects.add_argument(
         "--warnings", action="store_true", help="values left out or changed, in records that were taken all the same"
     )
-    audit = add("audit", _audit, "show who changed what in the worklist, the oldest first")
+    audit = add("audit", _audit, "show who changed what in the worklist, the oldest first", csv=True)
     audit.add_argument("--patient", metavar="ID", help="items of this patient ID")
     audit.add_argument("--source", metavar="NAME", help="what this source did")
     audit.add_argument("--entry", metavar="ITEM", type=_item, help="this item, by the number that query-db shows")

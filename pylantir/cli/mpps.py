@@ -11,7 +11,7 @@ from typing import Any
 
 from pylantir.cli.client import choose_peer
 from pylantir.cli.database import reading
-from pylantir.cli.output import local_time, print_json, print_rows
+from pylantir.cli.output import local_time, print_json, print_result, print_rows
 from pylantir.dicom.client import find_scheduled
 from pylantir.dicom.mpps.client import report_scan
 from pylantir.dicom.net.bridge import configure_dicom_libraries
@@ -28,6 +28,7 @@ from pylantir.mpps.model import (
 )
 from pylantir.settings import DicomSettings, Settings
 from pylantir.store.read.mpps import find_reported
+from pylantir.store.schema.tables import mpps_instances
 
 _REPORTED = {
     "began": "BEGAN",
@@ -41,6 +42,7 @@ _REPORTED = {
     "updated_at": "LAST HEARD",
     "sop_instance_uid": "INSTANCE",
 }
+_KEYS = tuple(mpps_instances.columns.keys())
 _EXCHANGED = {"operation": "REQUEST", "status": "STATUS", "answer": "ANSWER", "elapsed_ms": "MS"}
 _OPEN = ("SCHEDULED", "DISCONTINUED", "")
 
@@ -49,10 +51,8 @@ def show_reported(settings: Settings, options: argparse.Namespace) -> int:
     """Print the performed procedure steps, the oldest first."""
     with reading(settings.db_url) as connection:
         rows = [dict(row) for row in find_reported(connection, patient_id=options.patient)]
-    if options.json:
-        print_json(rows)
-    else:
-        print_rows(_REPORTED, list(map(_readable, rows)), nothing="no scanner has reported anything")
+    nothing = "no scanner has reported anything"
+    print_result(options, rows, keys=_KEYS, columns=_REPORTED, readable=_readable, nothing=nothing)
     return ExitStatus.OK
 
 

@@ -1,23 +1,22 @@
-"""Prints the commands' results: rows as a table for people, or as JSON for scripts.
+"""Prints the commands' results: rows as a table for people, or as JSON or CSV for scripts.
 
 Results go to stdout; remarks about them (nothing found, progress) go to stderr.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from pylantir.cli.layout import lay_out
 from pylantir.entry import CONSTANT_FALLBACKS
-from pylantir.printing import printable
 
 NO_TIME = CONSTANT_FALLBACKS["scheduled_start_time"]
-
-_WIDTH_WITHOUT_TERMINAL = 100_000
 
 
 def print_json(value: object) -> None:
@@ -36,28 +35,28 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_table(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table; in a pipe, each row is one line, however long.
+def print_table(
+    columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], *, right: Collection[str] = ()
+) -> None:
+    """Print a table as wide as the terminal allows, else a card per row; in a pipe, each row is one line.
 
     Args:
         columns: Key of a row -> heading; a column without any value is left out.
         rows: What to print; None and missing values stay empty.
+        right: Keys of the columns that are aligned on the right.
     """
+    if not sys.stdout.isatty():
+        print(*lay_out(columns, rows, right=right), sep="\n")
+        return
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    # Wrapped in Text, because a source's values may look like rich's markup.
-    cells = {key: [Text(printable(row.get(key))) for row in rows] for key in columns}
-    for key, heading in columns.items():
-        if any(cells[key]):
-            # Folded rather than cropped: a narrow terminal must not cut off part of a name or an identifier.
-            table.add_column(heading, overflow="fold")
-    for row in zip(*(column for column in cells.values() if any(column)), strict=True):
-        table.add_row(*row)
-    console.print(table)
+    console = Console()
+    heading, *lines = lay_out(columns, rows, console.width, right=right)
+    # As Text, because a source's values may look like rich's markup. No further wrapping: the lines are laid out.
+    console.print(Text(heading, style="bold" if rows else ""), soft_wrap=True)
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], *, nothing: str) -> None:
@@ -66,6 +65,48 @@ def print_rows(columns: Mapping[str, str], rows: Sequence[Mapping[str, object]],
         print_table(columns, rows)
     else:
         print(nothing, file=sys.stderr)
+
+
+def print_result(
+    options: argparse.Namespace,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    keys: Sequence[str],
+    columns: Mapping[str, str],
+    readable: Callable[[Mapping[str, object]], Mapping[str, object]],
+    nothing: str,
+) -> None:
+    """Print a command's rows as `--json` or `--csv` asks, else as a table.
+
+    Args:
+        options: The command's options, with `json` and `csv`.
+        rows: As the database has them.
+        keys: The keys of a row, in the order of the CSV's columns.
+        columns: The table's columns, as for `print_table`.
+        readable: Writes a row as the table shows it.
+        nothing: What the table's reader is told if there are no rows.
+    """
+    if options.json:
+        print_json(rows)
+    elif options.csv:
+        print_csv(keys, rows)
+    else:
+        print_rows(columns, [readable(row) for row in rows], nothing=nothing)
+
+
+def print_csv(keys: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Print a header and a line per row. A list is written with commas, an object as JSON."""
+    import csv
+
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(keys)
+    table.writerows([_as_cell(row.get(key)) for key in keys] for row in rows)
+
+
+def _as_cell(value: object) -> object:
+    if isinstance(value, list) and not any(isinstance(one, Mapping | list) for one in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list) else value
 
 
 def readable_item(item: Mapping[str, object]) -> dict[str, object]:

@@ -7,14 +7,14 @@ import datetime
 from collections.abc import Mapping, Sequence
 
 from pylantir.cli.database import check_source, reading
-from pylantir.cli.output import local_time, print_json, print_rows, readable_item
+from pylantir.cli.output import local_time, print_result, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.find.serving import STATUS_FIELD, limited, serving_limits
 from pylantir.errors import ExitStatus
 from pylantir.query import WorklistQuery
 from pylantir.settings import ServingSettings, Settings
 from pylantir.store.read.listings import find_claims
-from pylantir.store.read.worklist import find_matching
+from pylantir.store.read.worklist import SERVED_FIELDS, find_matching
 
 _COLUMNS = {
     "id": "ITEM",
@@ -30,6 +30,7 @@ _COLUMNS = {
     "performed_procedure_step_status": "STATUS",
     "sources": "GIVEN BY, SINCE",
 }
+_KEYS = (*SERVED_FIELDS, "sources")
 
 
 def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
@@ -42,12 +43,12 @@ def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     rows: list[dict[str, object]] = [{**item, "sources": _attribution(item, claims)} for item in items]
     if options.source is not None:
         rows = [row for row in rows if any(source["source"] == options.source for source in _sources(row))]
-    if options.json:
-        print_json(rows)
-    else:
-        shown = [{**readable_item(row), "sources": _in_words(_sources(row))} for row in rows]
-        print_rows(_COLUMNS, shown, nothing="no items")
+    print_result(options, rows, keys=_KEYS, columns=_COLUMNS, readable=_readable, nothing="no items")
     return ExitStatus.OK
+
+
+def _readable(row: Mapping[str, object]) -> dict[str, object]:
+    return {**readable_item(row), "sources": _in_words(_sources(row))}
 
 
 def make_query(options: argparse.Namespace, serving: ServingSettings, today: datetime.date) -> WorklistQuery:

@@ -6,19 +6,22 @@ import argparse
 import datetime
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from pylantir.cli.database import check_source, reading
-from pylantir.cli.output import local_time, print_json, print_rows, readable_item
+from pylantir.cli.output import local_time, print_json, print_result, print_rows, readable_item
 from pylantir.cli.periods import read_moment
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
 from pylantir.store.read.listings import find_audited, find_held, find_rejected, find_warnings
+from pylantir.store.schema.tables import audit_log, rejected_entries
 
 _REJECTED = {
     "data_source": "SOURCE",
     "record_key": "RECORD",
     "field": "FIELD",
     "reason": "REASON",
+    "patient_id": "PATIENT",
     "first_seen_at": "FIRST SEEN",
     "last_seen_at": "LAST SEEN",
     "times_seen": "TIMES",
@@ -47,6 +50,8 @@ _AUDITED = {
     "patient_id": "PATIENT",
     "changes": "CHANGES",
 }
+_REJECTED_KEYS = tuple(column.name for column in rejected_entries.columns if column.name != "id")
+_AUDITED_KEYS = tuple(audit_log.columns.keys())
 
 
 def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
@@ -54,17 +59,16 @@ def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
     with reading(settings.db_url) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = [dict(row) for row in find_rejected(connection, source=options.source)]
-    if options.json:
-        print_json(rows)
-    else:
-        shown = [{**row, **{name: local_time(row[name]) for name in ("first_seen_at", "last_seen_at")}} for row in rows]
-        print_rows(_REJECTED, shown, nothing="nothing is rejected")
+    print_result(
+        options, rows, keys=_REJECTED_KEYS, columns=_REJECTED, readable=_seen_locally, nothing="nothing is rejected"
+    )
     return ExitStatus.OK
 
 
 def show_held(settings: Settings, options: argparse.Namespace) -> int:
     """Print the records that a source no longer gives, but whose removal is held back."""
     with reading(settings.db_url) as connection:
+        check_source(options.source, settings.config_path, connection)
         rows = list(find_held(connection, options.source))
     if options.json:
         print_json(rows)
@@ -78,11 +82,8 @@ def show_warnings(settings: Settings, options: argparse.Namespace) -> int:
     """Print the values that were left out or changed in accepted records."""
     with reading(settings.db_url) as connection:
         rows = [dict(row) for row in find_warnings(connection, source=options.source)]
-    if options.json:
-        print_json(rows)
-    else:
-        shown = [{**row, "last_seen_at": local_time(row["last_seen_at"])} for row in rows]
-        print_rows(_WARNED, shown, nothing="no value is left out")
+    keys = tuple(_WARNED)
+    print_result(options, rows, keys=keys, columns=_WARNED, readable=_seen_locally, nothing="no value is left out")
     return ExitStatus.OK
 
 
@@ -95,12 +96,16 @@ def show_audit(settings: Settings, options: argparse.Namespace) -> int:
             connection, patient_id=options.patient, source=options.source, item_id=options.entry, since=since
         )
         rows = [{**row, "changes": json.loads(row["changes"])} for row in found]
-    if options.json:
-        print_json(rows)
-    else:
-        shown = [{**row, "at": local_time(row["at"]), "changes": _in_words(row["changes"])} for row in rows]
-        print_rows(_AUDITED, shown, nothing="nothing is recorded")
+    print_result(options, rows, keys=_AUDITED_KEYS, columns=_AUDITED, readable=_readable, nothing="nothing is recorded")
     return ExitStatus.OK
+
+
+def _seen_locally(row: Mapping[str, object]) -> dict[str, object]:
+    return {**row, **{name: local_time(row[name]) for name in ("first_seen_at", "last_seen_at") if name in row}}
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, object]:
+    return {**row, "at": local_time(row["at"]), "changes": _in_words(row["changes"])}
 
 
 def _in_words(changes: Mapping[str, object]) -> str:

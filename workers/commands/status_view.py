@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pylantir.cli.layout import lay_out
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ControlError, ExitStatus, NotRunning
 from pylantir.ipc.frames import Frame
@@ -20,6 +22,23 @@ from pylantir.ipc.frames import Frame
 _WATCH_EVERY_S = 1.0
 
 Process = dict[str, object]
+_PROCESS_COLUMNS = {
+    "name": "PROCESS",
+    "state": "STATE",
+    "pid": "PID",
+    "uptime": "UPTIME",
+    "restarts": "RESTARTS",
+    "cpu": "CPU %",
+    "memory": "MEMORY",
+}
+_SOURCE_COLUMNS = {
+    "name": "SOURCE",
+    "last_sync": "LAST SYNC",
+    "lag": "LAG",
+    "entries": "ENTRIES",
+    "rejected": "REJECTED",
+    "next_sync": "NEXT SYNC",
+}
 
 
 def show_status(config_path: Path, *, as_json: bool, problems: bool = False) -> int:
@@ -89,41 +108,48 @@ def worst_first(processes: list[Process]) -> list[Process]:
 
 
 def _print_tables(console: Console, processes: list[Process]) -> None:
-    table = Table(box=None, header_style="bold")
-    for heading in ("PROCESS", "STATE", "PID", "UPTIME", "RESTARTS", "CPU %", "MEMORY"):
-        table.add_column(heading, justify="left" if heading in {"PROCESS", "STATE"} else "right", no_wrap=True)
-    for process in processes:
-        table.add_row(
-            str(process["name"]),
-            _describe_state(process),
-            _or_dash(process["pid"]),
-            _duration(process["uptime_s"]),
-            str(process["restarts"]),
-            _or_dash(process["cpu_percent"]),
-            "-" if process["memory_mb"] is None else f"{process['memory_mb']} MB",
-        )
-    console.print(table)
+    rows = [
+        {
+            "name": process["name"],
+            "state": _describe_state(process),
+            "pid": _or_dash(process["pid"]),
+            "uptime": _duration(process["uptime_s"]),
+            "restarts": process["restarts"],
+            "cpu": _or_dash(process["cpu_percent"]),
+            "memory": "-" if process["memory_mb"] is None else f"{process['memory_mb']} MB",
+        }
+        for process in processes
+    ]
+    _print_table(console, _PROCESS_COLUMNS, rows, left=("name", "state"))
     sources = [process for process in processes if "entries" in process]
     if sources:
         console.print()
-        table = Table(box=None, header_style="bold")
-        for heading in ("SOURCE", "LAST SYNC", "LAG", "ENTRIES", "REJECTED", "NEXT SYNC"):
-            table.add_column(heading, justify="left" if heading == "SOURCE" else "right", no_wrap=True)
-        for source in sources:
-            table.add_row(
-                str(source["name"]),
-                _ago(source["last_success"]),
-                _duration(source["lag_s"]),
-                _or_dash(source["entries"]),
-                _or_dash(source["rejected"]),
-                _ahead(source["next_sync"]),
-            )
-        console.print(table)
+        rows = [
+            {
+                "name": source["name"],
+                "last_sync": _ago(source["last_success"]),
+                "lag": _duration(source["lag_s"]),
+                "entries": _or_dash(source["entries"]),
+                "rejected": _or_dash(source["rejected"]),
+                "next_sync": _ahead(source["next_sync"]),
+            }
+            for source in sources
+        ]
+        _print_table(console, _SOURCE_COLUMNS, rows, left=("name",))
     for process in processes:
         if process.get("warning"):
             console.print(f"{process['name']}: {process['warning']}", style="yellow", highlight=False, markup=False)
         if process.get("problem"):
             console.print(f"{process['name']}: {process['problem']}", style="red", highlight=False, markup=False)
+
+
+def _print_table(
+    console: Console, columns: Mapping[str, str], rows: list[dict[str, object]], *, left: Collection[str]
+) -> None:
+    right = columns.keys() - set(left)
+    heading, *lines = lay_out(columns, rows, console.width if console.is_terminal else None, right=right)
+    for style, line in (("bold", heading), *(("", line) for line in lines)):
+        console.print(Text(line, style=style), soft_wrap=True)
 
 
 def _describe_state(process: Process) -> str:
