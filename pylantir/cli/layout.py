@@ -13,13 +13,14 @@ from rich.cells import cell_len
 
 from pylantir.printing import printable
 
-FREE_TEXT = frozenset(
-    {"reason", "changes", "sources", "what_to_do", "remark", "note", "procedure_description", "asked"}
-)
+LISTS = frozenset({"changes", "sources"})
+"""The columns that hold several texts with a semicolon between them."""
+FREE_TEXT = LISTS | {"reason", "what_to_do", "remark", "note", "procedure_description", "asked", "answer"}
 """The columns that may be wrapped."""
 _GAP = "  "
 _NARROWEST_TEXT = 24
 """A column of free text that would be narrower makes the table a list of cards."""
+_TALLEST_WITHOUT_GAP = 2
 _SEPARATORS = ("; ", " → ", " ")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d)")
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -32,7 +33,7 @@ def lay_out(
     *,
     right: Collection[str] = (),
 ) -> list[str]:
-    """Write rows as lines.
+    """Write rows as lines, the heading first; cards have no heading, and the first line is empty.
 
     Args:
         columns: Key of a row -> heading; a column without any value is left out.
@@ -41,17 +42,17 @@ def lay_out(
         right: Keys of the columns that are aligned on the right.
 
     Returns:
-        The heading and the rows, or the cards.
+        The heading and the rows, or an empty line and the cards.
     """
     cells = {key: [printable(row.get(key)) for row in rows] for key in columns}
     shown = {key: heading for key, heading in columns.items() if any(cells[key])}
     natural = {key: max(cell_len(text) for text in (heading, *cells[key])) for key, heading in shown.items()}
     widths = natural if width is None else _fitted(natural, {key: cells[key] for key in shown}, width)
     if widths is None:
-        return _cards(shown, cells, len(rows), width or 0)
+        return ["", *_cards(shown, cells, len(rows), width or 0)]
     lines = [_line(shown, widths, right)]
     for place in range(len(rows)):
-        wrapped = {key: wrap(cells[key][place], widths[key]) for key in shown}
+        wrapped = {key: wrap(cells[key][place], widths[key], _separators(key)) for key in shown}
         height = max((len(parts) for parts in wrapped.values()), default=1)
         for level in range(height):
             part = {key: parts[level] if level < len(parts) else "" for key, parts in wrapped.items()}
@@ -91,7 +92,7 @@ def _cards(shown: Mapping[str, str], cells: Mapping[str, Sequence[str]], count: 
     cards = [list(_card(shown, {key: cells[key][place] for key in shown}, width)) for place in range(count)]
     lines: list[str] = []
     for card in cards:
-        if lines and max(map(len, cards)) > 1:
+        if lines and max(map(len, cards)) > _TALLEST_WITHOUT_GAP:
             lines.append("")
         lines += card
     return lines
@@ -113,11 +114,15 @@ def _card(shown: Mapping[str, str], values: Mapping[str, str], width: int) -> It
         if cell_len(indent + pair) <= width or key not in FREE_TEXT:
             line = indent + pair
             continue
-        for place, part in enumerate(wrap(pair, width - 2 * len(_GAP))):
+        for place, part in enumerate(wrap(pair, width - 2 * len(_GAP), _separators(key))):
             yield indent + (part if not place else _GAP + part)
         indent = _GAP
     if line:
         yield line
+
+
+def _separators(key: str) -> Sequence[str]:
+    return _SEPARATORS if key in LISTS else _SEPARATORS[-1:] if key in FREE_TEXT else ()
 
 
 def wrap(text: str, width: int, separators: Sequence[str] = _SEPARATORS) -> list[str]:

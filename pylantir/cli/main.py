@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pylantir.entry import STATUSES
-from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError, WrongUsage
-from pylantir.programs.arguments import ProgramParser, completion, nearest
+from pylantir.errors import (
+    ConfigurationError,
+    ControlError,
+    ExitStatus,
+    NotRunning,
+    PylantirError,
+    StoreError,
+    WrongUsage,
+)
+from pylantir.programs.arguments import ProgramParser, completion, nearest, read_port
 from pylantir.programs.streams import complete_standard_streams
 from pylantir.settings import DicomSettings, Settings
 
@@ -107,7 +116,7 @@ def _add_start(add: Add) -> None:
     start.add_argument("--detach", action="store_true", help="run in the background; returns when everything is ready")
     start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
     start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
-    start.add_argument("--port", metavar="N", type=int, help="port to listen on, instead of dicom.port")
+    start.add_argument("--port", metavar="N", type=read_port, help="port to listen on, instead of dicom.port")
 
 
 def _add_worklist(add: Add) -> None:
@@ -144,7 +153,7 @@ def _add_worklist(add: Add) -> None:
 
 def _add_peer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", "--ip", metavar="A", help="the server's address, instead of dicom.host")
-    command.add_argument("--port", metavar="N", type=_port, help="the server's port, instead of dicom.port")
+    command.add_argument("--port", metavar="N", type=read_port, help="the server's port, instead of dicom.port")
     command.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
     command.add_argument(
         "--calling", "--callingAEtitle", metavar="T", help="calling AE title; default: the first of allowed_aet"
@@ -221,12 +230,6 @@ def _add_configuration(add: Add) -> None:
     plugin.add_argument("name", metavar="NAME", help="the source type's name, which is the file's name without .py")
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f'expected a port, 1-65535, got "{text}"')
-    return int(text)
-
-
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'expected a number of at least 1, got "{text}"')
@@ -263,6 +266,13 @@ def _accept(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
+    from pylantir.cli.database import check_source, reading
+
+    # What cannot be read here is no reason to refuse: the writer decides.
+    with contextlib.suppress(ConfigurationError, StoreError):
+        settings = _load(options)
+        with reading(settings.db_url) as connection:
+            check_source(options.source, settings.config_path, connection)
     return _change(options, {"command": "forget", "name": options.source, "dry_run": options.dry_run})
 
 

@@ -12,9 +12,13 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pylantir.cli.layout import lay_out
 from pylantir.entry import CONSTANT_FALLBACKS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 NO_TIME = CONSTANT_FALLBACKS["scheduled_start_time"]
 
@@ -36,7 +40,11 @@ def _finite(value: object) -> object:
 
 
 def print_table(
-    columns: Mapping[str, str], rows: Sequence[Mapping[str, object]], *, right: Collection[str] = ()
+    columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, object]],
+    *,
+    right: Collection[str] = (),
+    console: Console | None = None,
 ) -> None:
     """Print a table as wide as the terminal allows, else a card per row; in a pipe, each row is one line.
 
@@ -44,18 +52,17 @@ def print_table(
         columns: Key of a row -> heading; a column without any value is left out.
         rows: What to print; None and missing values stay empty.
         right: Keys of the columns that are aligned on the right.
+        console: Where to; by default stdout.
     """
-    if not sys.stdout.isatty():
-        print(*lay_out(columns, rows, right=right), sep="\n")
-        return
     from rich.console import Console
     from rich.text import Text
 
-    console = Console()
-    heading, *lines = lay_out(columns, rows, console.width, right=right)
-    # As Text, because a source's values may look like rich's markup. No further wrapping: the lines are laid out.
-    console.print(Text(heading, style="bold" if rows else ""), soft_wrap=True)
+    console = console or Console()
+    heading, *lines = lay_out(columns, rows, console.width if console.is_terminal else None, right=right)
+    if heading:
+        console.print(Text(heading, style="bold"), soft_wrap=True)
     for line in lines:
+        # As Text, because a source's values may look like rich's markup.
         console.print(Text(line), soft_wrap=True)
 
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 from pylantir.cli.output import print_json, print_table
 from pylantir.columns import source_names
-from pylantir.config.messages import suggestion
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin, NamesSourceFields
 from pylantir.data_sources.registry import load_source
 from pylantir.data_sources.trial import map_records, validate
-from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, WrongUsage
 from pylantir.printing import printable
+from pylantir.programs.arguments import unknown_name
 from pylantir.programs.closed import without_variables
 from pylantir.settings import Settings, SourceSettings
 from pylantir.values.known import Warned
@@ -91,7 +91,7 @@ def _find_source(settings: Settings, name: str) -> SourceSettings:
         if source.name == name:
             return source
     known = [source.name for source in settings.sources]
-    raise PylantirError(f'no source "{name}"{suggestion(name, known)} (configured: {", ".join(known)})')
+    raise WrongUsage(unknown_name("source", name, known))
 
 
 def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Callable[[int], None]) -> Preview:

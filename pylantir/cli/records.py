@@ -115,6 +115,8 @@ def _in_words(changes: Mapping[str, object]) -> str:
         if isinstance(change, list) and len(change) == 2:
             before, after = ("-" if value is None else str(value) for value in change)
             said.append(f"{name}: {after}" if before == "-" else f"{name}: {before} → {after}")
+        elif isinstance(change, dict) and {"winner", "value", "loser", "lost"} <= change.keys():
+            said.append(f"{name}: {change['value']} ({change['winner']}), not {change['lost']} ({change['loser']})")
         else:
             said.append(f"{name}: {change if isinstance(change, str) else json.dumps(change, ensure_ascii=False)}")
     return "; ".join(said)

@@ -87,6 +87,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def read_port(text: str) -> int:
+    """Read the value of `--port`; argparse turns the exception into exit status 2."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f'expected a port, 1-65535, got "{text}"')
+    return int(text)
+
+
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """Find the name that somebody who typed `word` may have meant."""
     from difflib import get_close_matches

@@ -22,7 +22,7 @@ from pylantir.errors import (
     SocketGone,
     WrongUsage,
 )
-from pylantir.programs.arguments import ProgramParser, completion
+from pylantir.programs.arguments import ProgramParser, completion, read_port
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
 from pylantir.programs.streams import complete_standard_streams
 
@@ -89,14 +89,14 @@ def make_parser() -> ProgramParser:
     start.add_argument("--detach", action="store_true", help="run in the background; returns when everything is ready")
     start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
     start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
-    start.add_argument("--port", metavar="N", type=int, help="port to listen on, instead of dicom.port")
+    start.add_argument("--port", metavar="N", type=read_port, help="port to listen on, instead of dicom.port")
     start.add_argument("--log-file", metavar="FILE", help="write the log there, and anew when the file is moved away")
     status = add("status", _status, "show processes and sources")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.add_argument("--problems", action="store_true", help="what is wrong first, a line a source")
     status.add_argument("--watch", action="store_true", help="show it again every second until Ctrl-C")
     stop = add("stop", _stop, "stop everything, and wait until it is gone")
-    stop.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds to wait (default: 30)")
+    stop.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="seconds to wait (default: 30)")
     add("reload", _reload, "read the configuration again and restart only what changed")
     for name, text in (
         ("restart", "restart one process"),
@@ -112,6 +112,16 @@ def make_parser() -> ProgramParser:
     unit.add_argument("--print", action="store_true", required=True, help="on stdout; nothing is installed")
     parser.add_completion().set_defaults(run=lambda options: _complete(parser, options))
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f'expected a number of seconds, got "{text}"')
+    return seconds
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pylantir.cli.layout import lay_out
+from pylantir.cli.output import print_table
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ControlError, ExitStatus, NotRunning
 from pylantir.ipc.frames import Frame
@@ -120,7 +119,7 @@ def _print_tables(console: Console, processes: list[Process]) -> None:
         }
         for process in processes
     ]
-    _print_table(console, _PROCESS_COLUMNS, rows, left=("name", "state"))
+    print_table(_PROCESS_COLUMNS, rows, right=_PROCESS_COLUMNS.keys() - {"name", "state"}, console=console)
     sources = [process for process in processes if "entries" in process]
     if sources:
         console.print()
@@ -135,21 +134,12 @@ def _print_tables(console: Console, processes: list[Process]) -> None:
             }
             for source in sources
         ]
-        _print_table(console, _SOURCE_COLUMNS, rows, left=("name",))
+        print_table(_SOURCE_COLUMNS, rows, right=_SOURCE_COLUMNS.keys() - {"name"}, console=console)
     for process in processes:
         if process.get("warning"):
             console.print(f"{process['name']}: {process['warning']}", style="yellow", highlight=False, markup=False)
         if process.get("problem"):
             console.print(f"{process['name']}: {process['problem']}", style="red", highlight=False, markup=False)
-
-
-def _print_table(
-    console: Console, columns: Mapping[str, str], rows: list[dict[str, object]], *, left: Collection[str]
-) -> None:
-    right = columns.keys() - set(left)
-    heading, *lines = lay_out(columns, rows, console.width if console.is_terminal else None, right=right)
-    for style, line in (("bold", heading), *(("", line) for line in lines)):
-        console.print(Text(line, style=style), soft_wrap=True)
 
 
 def _describe_state(process: Process) -> str:

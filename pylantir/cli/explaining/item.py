@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from pylantir.cli.database import reading
 from pylantir.cli.output import print_json
-from pylantir.dicom.find.explanation import Reason, explain_item, explain_place, make_identifier
+from pylantir.dicom.find.explanation import KEYWORDS, Reason, explain_item, explain_place, make_identifier
 from pylantir.dicom.find.matching import parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
-from pylantir.errors import ExitStatus, PylantirError
+from pylantir.errors import ExitStatus, InvalidQuery, PylantirError, WrongUsage
 from pylantir.printing import printable
+from pylantir.programs.arguments import unknown_name
 from pylantir.settings import Settings
 from pylantir.store.read.worklist import find_item, find_matching
 
@@ -54,24 +55,32 @@ def _sentence(item_id: int, caller: str, keys: Mapping[str, str], unmet: Sequenc
     """Say in one sentence whether an item appears, what was asked, and which rules exclude it."""
     asked = " and ".join(f"{name} = {value}" if value else f"{name} (any)" for name, value in keys.items())
     query = f"the query {asked}" if asked else "a query without keys"
+    scanner = "any scanner" if caller == _ANYBODY else caller
     if not unmet:
-        return f"item {item_id} appears on {caller} for {query}."
+        return f"item {item_id} appears on {scanner} for {query}."
     why = "; ".join(
         f"{reason.rule} wants {reason.wanted or 'a value'}, the item has {reason.found or 'none'}" for reason in unmet
     )
-    return f"item {item_id} does not appear on {caller} for {query}: {why}."
+    return f"item {item_id} does not appear on {scanner} for {query}: {why}."
 
 
 def read_keys(written: Sequence[str]) -> dict[str, str]:
     """Read `KEYWORD=VALUE`, as findscu's `-k` takes it.
 
     Raises:
-        PylantirError: One of the texts has no `=`.
+        WrongUsage: One of the texts has no `=`, or names no key of the worklist, or its value is illegal.
     """
     keys = {}
     for key in written:
         path, equals, value = key.partition("=")
         if not equals:
-            raise PylantirError(f'--key {key}: expected KEYWORD=VALUE, as "PatientID=SUB001"')
-        keys[path.rpartition(".")[2]] = value
+            raise WrongUsage(f'--key {key}: expected KEYWORD=VALUE, as "PatientID=SUB001"')
+        keyword = path.rpartition(".")[2]
+        if keyword not in KEYWORDS:
+            raise WrongUsage(unknown_name("key", keyword, KEYWORDS))
+        keys[keyword] = value
+    try:
+        parse_query(make_identifier(keys))
+    except InvalidQuery as error:
+        raise WrongUsage(f"--key: {error}") from None
     return keys

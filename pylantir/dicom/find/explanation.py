@@ -24,6 +24,8 @@ from pylantir.query import WorklistQuery, item_matches, single_conditions
 from pylantir.settings import DicomSettings
 
 _QUERYABLE = {attribute.keyword: attribute for attribute in WORKLIST_ATTRIBUTES if attribute.path in {(), (SPS,)}}
+KEYWORDS = tuple(sorted(name for name, attribute in _QUERYABLE.items() if attribute.matching != "none"))
+"""The keys by which a query can select."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,7 @@ def make_identifier(keys: Mapping[str, str]) -> Dataset:
     """
     for keyword in keys:
         if keyword not in _QUERYABLE:
-            known = ", ".join(sorted(name for name, attribute in _QUERYABLE.items() if attribute.matching != "none"))
-            raise PylantirError(f"{keyword}: not a key of the worklist; known are {known}")
+            raise PylantirError(f"{keyword}: not a key of the worklist; known are {', '.join(KEYWORDS)}")
     identifier, step = Dataset(), Dataset()
     for keyword, attribute in _QUERYABLE.items():
         if attribute.vr != "SQ":

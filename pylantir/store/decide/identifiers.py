@@ -29,12 +29,14 @@ class Holder:
         item_id: The item, if there is one.
         data_source: The source that gives it.
         started: A scanner has reported on the item.
+        record_id: The record that has the identifier; its item may be made by the same decision.
     """
 
     patient: Mapping[str, str | int | None]
     item_id: int | None
     data_source: str
     started: bool = False
+    record_id: int | None = None
 
 
 def find_owners(
@@ -55,7 +57,9 @@ def find_owners(
     for pair in identifiers:
         best = min(claims.get(pair, ()), key=lambda one: rules.rank(one.data_source, one.record_key), default=None)
         owners[pair] = started.get(pair) or (
-            Holder(patient=best.fields, item_id=best.item_id, data_source=best.data_source) if best else None
+            Holder(patient=best.fields, item_id=best.item_id, data_source=best.data_source, record_id=best.id)
+            if best
+            else None
         )
     return owners
 

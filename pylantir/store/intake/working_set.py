@@ -7,7 +7,7 @@ item goes through the same decision. Nothing is logged before the COMMIT: see `e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -261,7 +261,11 @@ class WorkingSet:
             if obstacle is None:
                 remove_rejections(self.connection, record.data_source, [record.record_key])
             else:
-                refuse_record(self.connection, record, *obstacle, self.now)
+                column, holder = obstacle
+                if holder.item_id is None and holder.record_id is not None:
+                    # The item was made just now.
+                    holder = replace(holder, item_id=self.records[holder.record_id].item_id)
+                refuse_record(self.connection, record, column, holder, self.now)
 
     def _settle_identifiers(self) -> list[tuple[Record, tuple[str, Holder] | None]]:
         """Find the owners of the marked identifiers; return the records that they refuse or admit."""

@@ -288,8 +288,8 @@ def test_preview_tells_a_refused_config_from_a_failure(folder: Path, run: Run) -
 
 def test_preview_of_a_source_that_is_not_configured_names_the_near_one(folder: Path, run: Run) -> None:
     use_plugin(folder, "return []")
-    status, _, err = run("preview", "bookin")
-    assert status == 1
+    status, out, err = run("preview", "bookin")
+    assert (status, out) == (2, "")
     assert 'did you mean "booking"?' in err
 
 

@@ -91,7 +91,7 @@ def test_preview_of_a_source_that_is_down_says_so(redcap: RedcapServer, tmp_path
 def test_preview_of_an_unknown_source_names_those_that_exist(tmp_path: Path) -> None:
     write(tmp_path, csv_document())
     shown = run(tmp_path, "preview", "booking")
-    assert shown.returncode == 1
+    assert shown.returncode == 2
     assert 'did you mean "bookings"?' in shown.stderr
 
 

@@ -48,6 +48,7 @@ def test_free_text_is_wrapped_before_the_table_is_given_up() -> None:
 
 def test_a_narrow_terminal_gets_a_card_per_row() -> None:
     assert lay_out(COLUMNS, [ROW, ROW], 60) == [
+        "",
         "ITEM 12  DATE 2026-11-26  PATIENT SUB-0001/17 A",
         "  NAME van der Berg^Anna Maria",
         "  GIVEN BY, SINCE clinic 2026-11-26 08:00:00;",
