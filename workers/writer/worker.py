@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, ProtocolError, StoreError, frames_of
 from pylantir.ipc.frames import Frame
-from pylantir.store.change.commands import apply_rules, restore_items
+from pylantir.store.change.rules import apply_rules, restore_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.schema.engine import open_for_writing, sqlite_file
@@ -108,7 +108,7 @@ class Writer:
             try:
                 self._file.claim()
                 prepare_database(self._engine)
-                changed = apply_rules(self._engine, self._rules)
+                applied = apply_rules(self._engine, self._rules)
                 restored = restore_items(self._engine, self._rules)
                 self._chores.tell_left_behind(warn=True)
                 self._file.note_opened()
@@ -119,8 +119,13 @@ class Writer:
             else:
                 self._note_recovery()
                 self._is_prepared = True
-                if changed:
-                    logger.info("priorities have changed: %d items decided anew", changed)
+                if applied.changed:
+                    logger.info("priorities have changed: %d items decided anew", applied.changed)
+                if applied.held:
+                    logger.warning(
+                        "the rules of this version decide otherwise about the listed exams of %d patients, in a day; "
+                        "`pylantir conflicts` shows them", applied.held,
+                    )  # fmt: skip
                 if restored:
                     logger.warning("%d items were missing from the database, and are there again", restored)
                 return True

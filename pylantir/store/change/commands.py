@@ -1,4 +1,4 @@
-"""Carries out operators' commands on the worklist, and applies a changed configuration to the stored items.
+"""Carries out operators' commands on the worklist.
 
 Lives in the writer, which carries out commands between two batches. Every change of an item goes through the same
 decision as a sync (`WorkingSet`): another record takes a freed number at once, and an item that no source gives does
@@ -8,17 +8,16 @@ not come back. The audit log names the command.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Select, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, delete, select, update
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.decide.evidence import Description, are_two_patients
-from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN
-from pylantir.store.intake.records import chunks
+from pylantir.store.decide.records import IDENTIFIERS, WITHDRAWN
 from pylantir.store.intake.state import Clock, local_day, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines
@@ -28,14 +27,10 @@ from pylantir.store.schema.tables import (
     source_entries,
     source_states,
     source_warnings,
-    store_facts,
     worklist_items,
 )
 
 SETTABLE_STATUSES = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED, CANCELED)
-_RULES_FACT = "rules"
-_DECISION = 2
-"""Version of the program's merging rules; the writer decides again at its start if the database has an older one."""
 _ENTRIES = source_entries.c
 _ITEMS = worklist_items.c
 
@@ -73,7 +68,7 @@ def forget_source(
             "then forget it"
         )
     with transaction(engine, dry_run=dry_run) as connection:
-        patients = _patients(
+        patients = find_patients(
             connection, select(_ENTRIES.patient_id).where(_ENTRIES.data_source == source, _ENTRIES.state != WITHDRAWN)
         )
         if not patients:
@@ -163,68 +158,6 @@ def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], statu
                 )
 
 
-def apply_rules(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> int:
-    """Decide again about all records that a changed configuration may affect.
-
-    The database keeps the priorities and the matching rule that its items follow; if they have not changed, nothing
-    happens.
-
-    Returns:
-        How many items were changed.
-    """
-    ordered = sorted(rules.ranks, key=lambda source: rules.ranks[source])
-    present = json.dumps([_DECISION, ordered, rules.match_on, rules.max_minutes, rules.max_minutes_touched])
-    facts = store_facts.c
-    with engine.begin() as connection:
-        if connection.scalar(select(facts.value).where(facts.name == _RULES_FACT)) == present:
-            return 0
-        # If only one source has records of a patient, the rules make no difference.
-        patients = _patients(
-            connection,
-            select(_ENTRIES.patient_id)
-            .group_by(_ENTRIES.patient_id)
-            .having(
-                or_(
-                    func.count(_ENTRIES.data_source.distinct()) > 1,
-                    func.sum(case((_ENTRIES.state == REFUSED, 1), else_=0)) > 0,
-                )
-            ),
-        )
-        changed = 0
-        for chunk in chunks(patients):
-            changed += _decide_anew(connection, chunk, rules, actor="command:reload", now=utc_now(clock))
-        connection.execute(delete(store_facts).where(facts.name == _RULES_FACT))
-        connection.execute(insert(store_facts), {"name": _RULES_FACT, "value": present})
-    return changed
-
-
-def restore_items(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> int:
-    """Decide again about live records whose item is missing because somebody repaired or cleaned the file.
-
-    Returns:
-        How many items were changed.
-    """
-    lost = (
-        select(_ENTRIES.patient_id)
-        .select_from(source_entries.outerjoin(worklist_items, _ITEMS.id == _ENTRIES.item_id))
-        .where(_ENTRIES.state == LIVE, _ITEMS.id.is_(None))
-    )
-    with engine.begin() as connection:
-        patients = _patients(connection, lost)
-        return sum(
-            _decide_anew(connection, chunk, rules, actor="command:start", now=utc_now(clock))
-            for chunk in chunks(patients)
-        )
-
-
-def _decide_anew(connection: Connection, patients: Iterable[str], rules: Rules, *, actor: str, now: str) -> int:
-    working = WorkingSet(connection, rules, actor=actor, now=now)
-    working.load(patients)
-    working.touch_all()
-    working.write()
-    events = working.events
-    return len(events.inserted) + len(events.changed) + len(events.cancelled)
-
-
-def _patients(connection: Connection, statement: Select[tuple[str]]) -> list[str]:
+def find_patients(connection: Connection, statement: Select[tuple[str]]) -> list[str]:
+    """Return the patient IDs that a statement finds, each once, in order."""
     return sorted(set(connection.scalars(statement)))

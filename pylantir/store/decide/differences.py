@@ -17,6 +17,7 @@ from pylantir.store.decide.reconcile import GroupDecision
 KEPT_APART = "kept_apart"
 DIFFERS = "differs"
 WISH = "wish"
+HELD = "held"
 _DATE = "scheduled_start_date"
 
 
@@ -26,7 +27,8 @@ class Difference:
 
     Attributes:
         kind: `kept_apart`: two items whose numbers agree but that are different steps; `differs`: sources give
-            different values for a field of one item; `wish`: a source's value for an item only the scanner changes.
+            different values for a field of one item; `wish`: a source's value for an item only the scanner changes;
+            `held`: a newer version's rules would give the item another study UID, and do so a day later.
         items: The numbers of the items.
         sources: The sources that differ, the winning one first.
         records: The keys of their records.

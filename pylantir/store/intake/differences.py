@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete
 
-from pylantir.store.decide.differences import KEPT_APART, Difference
+from pylantir.store.decide.differences import HELD, KEPT_APART, Difference
 from pylantir.store.intake.changes import AuditTrail, encode
+from pylantir.store.intake.records import chunks
 from pylantir.store.schema.bulk import insert_rows, select_among, update_rows
 from pylantir.store.schema.tables import conflicts
 
@@ -44,6 +45,19 @@ def forget_differences(connection: Connection, patients: Iterable[str], item_ids
         connection.execute(delete(conflicts).where(conflicts.c.id.in_(gone)))
 
 
+def add_differences(connection: Connection, entries: Mapping[str, Sequence[Difference]], now: str) -> None:
+    """Store patient ID -> entries, in place of what is stored about these patients."""
+    for patients in chunks(entries):
+        connection.execute(delete(conflicts).where(conflicts.c.patient_id.in_(patients), conflicts.c.kind == HELD))
+    rows = [_row(patient, entry, now) for patient, own in entries.items() for entry in own]
+    insert_rows(connection, conflicts, rows)
+
+
+def _row(patient: str, entry: Difference, now: str) -> dict[str, object]:
+    parts = {"items": entry.items, "sources": entry.sources, "records": entry.records, "fields": entry.fields}
+    return {"patient_id": patient, "kind": entry.kind, **{k: encode(v) for k, v in parts.items()}, "since": now}
+
+
 class DifferenceChanges:
     """The changes of one transaction to the table, and the new entries for the log.
 
@@ -70,7 +84,7 @@ class DifferenceChanges:
             before = known.pop(entry.place, None)
             told = before.entry.fields if before else {}
             if before is None:
-                self._inserts.append(self._row(patient, entry))
+                self._inserts.append(_row(patient, entry, self._now))
             elif told != entry.fields:
                 self._updates.append((before.id, {"fields": encode(entry.fields)}))
             fields = {name: pair for name, pair in entry.fields.items() if name not in told or told[name][1] != pair[1]}
@@ -86,15 +100,6 @@ class DifferenceChanges:
         update_rows(connection, conflicts, self._updates)
         for start in range(0, len(self._gone), 500):
             connection.execute(delete(conflicts).where(conflicts.c.id.in_(self._gone[start : start + 500])))
-
-    def _row(self, patient: str, entry: Difference) -> dict[str, object]:
-        parts = {"items": entry.items, "sources": entry.sources, "records": entry.records, "fields": entry.fields}
-        return {
-            "patient_id": patient,
-            "kind": entry.kind,
-            **{k: encode(v) for k, v in parts.items()},
-            "since": self._now,
-        }
 
     def _tell(self, patient: str, entry: Difference) -> None:
         self.new.append(entry)

@@ -8,17 +8,20 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from pylantir.store.decide.differences import DIFFERS, KEPT_APART, WISH
+from pylantir.store.decide.differences import DIFFERS, HELD, KEPT_APART, WISH
 from pylantir.store.read.listings import stream
 from pylantir.store.schema.tables import conflicts, source_entries
 
-HELD = "held"
 _WHAT_TO_DO = {
     KEPT_APART: "If it is one exam of one person, correct the fields in one of the two sources; if not, nothing.",
     DIFFERS: "Correct the fields in the source that is wrong; until then the first source counts.",
     WISH: "Nothing changes any more: the scanner has reported on the item. Correct the images if they are wrong.",
     HELD: "If they are cancelled indeed, run `pylantir accept {source}`; if not, repair the source.",
 }
+_NEW_RULES = (
+    "This version's rules give the exam another study UID (a scanner may show the present one). They do so when its "
+    "sources change it, or at the first start after a day; correct the records if that would be wrong."
+)
 _MOVED = "One source has moved the exam to another day and the other has not; cancel it in the source that is wrong."
 
 
@@ -58,6 +61,7 @@ def count_conflicts(connection: Connection) -> tuple[int, dict[str, int]]:
 
 def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
     kind, fields = row["kind"], sorted(json.loads(row["fields"]))
+    advice = _NEW_RULES if kind == HELD else _WHAT_TO_DO[kind]
     moved = kind == KEPT_APART and fields == ["scheduled_start_date"]
     return {
         "kind": kind,
@@ -66,7 +70,7 @@ def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
         "sources": json.loads(row["sources"]),
         "records": json.loads(row["records"]),
         "fields": fields,
-        "what_to_do": _MOVED if moved else _WHAT_TO_DO[kind],
+        "what_to_do": _MOVED if moved else advice,
     }
 
 

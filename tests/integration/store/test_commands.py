@@ -14,8 +14,9 @@ from worklist_store import in_columns
 
 from pylantir.errors import CommandRefused
 from pylantir.ipc.batch import CycleEnd, EntryBatch
-from pylantir.store.change.commands import apply_rules, carry_out, restore_items
+from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import prune_history, purge_items
+from pylantir.store.change.rules import apply_rules, restore_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.changes import NOT_AUDITED
 from pylantir.store.intake.cycle import SourceIngest

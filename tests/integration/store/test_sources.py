@@ -23,7 +23,8 @@ from worklist_store import (
 )
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
-from pylantir.store.change.commands import apply_rules, forget_source
+from pylantir.store.change.commands import forget_source
+from pylantir.store.change.rules import apply_rules
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.schema.tables import audit_log
 
