@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: help demo test coverage chaos faults soak bench lint format clean model
+.PHONY: help demo test coverage chaos faults soak bench pictures lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
@@ -30,6 +30,7 @@ help:
 	@echo "make faults  let system calls fail at random, $(FAULTS) times, and see that everything recovers (FAULTS=50 SEED=1)"
 	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
+	@echo "make pictures  the pictures of the web pages in docs/pictures"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
 	@echo "make clean   remove what these targets have made"
@@ -78,6 +79,9 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/supervision.py
 	$(BIN)/python benchmarks/many_sources.py
+
+pictures: $(VENV)/installed
+	$(BIN)/python docs/pictures/make.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -76,17 +76,16 @@ def _is_source(process: Mapping[str, Any]) -> bool:
 def _source(process: Mapping[str, Any], held: int) -> dict[str, Any]:
     name, problem = str(process["name"]), str(process.get("problem") or process.get("last_error") or "")
     rejected = process.get("rejected") or 0
-    words = _state_words(process, problem)
     shown = {
         "name": name,
-        "state": words,
+        "state": _state_words(process, problem),
         "entries": process.get("entries"),
         "rejected": rejected,
         "held": held,
         "problem": problem,
         "advice": _advice(process, problem, rejected, held),
     }
-    version = version_of((words.split(" in ")[0], shown["entries"], rejected, held, problem))
+    version = version_of((process.get("state"), shown["entries"], rejected, held, problem))
     moments = {
         "last": ago(process.get("last_success") or process.get("last_sync")),
         "next": _ahead(process.get("next_sync")),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 from foreign.servers import needed
 from installation import CSV_MAPPING, Installation, csv_source, wait_until
+from npm_packages import install_packages
 
 SCANNER = Path(__file__).with_name("odil_scanner.py")
 PYTHON = "/usr/bin/python3"
@@ -54,18 +52,7 @@ def test_odil_reports_a_scan(python_with_odil: str, installation: Installation) 
 
 @pytest.fixture
 def dcmjs_packages() -> Path:
-    """Give the folder of dcmjs-dimse and what it needs, exactly as locked; installed once and kept."""
-    npm = needed("npm", "npm")
-    name = hashlib.sha256((DCMJS / "package-lock.json").read_bytes()).hexdigest()[:12]
-    kept = ROOT / "build" / f"dcmjs-{name}"
-    if not kept.exists():
-        kept.parent.mkdir(exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix="dcmjs-", dir=kept.parent))
-        for file in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(DCMJS / file, draft)
-        subprocess.run([npm, "ci"], cwd=draft, check=True, capture_output=True, timeout=240)
-        draft.rename(kept)
-    return kept / "node_modules"
+    return install_packages(DCMJS)
 
 
 @pytest.mark.timeout(300)

@@ -17,7 +17,7 @@
     }
   }
 
-  // Mark what differs from the last look; `seen` maps a row to [checksum, when it changed].
+  // Mark what differs from the last look; `seen` maps a row to [checksum, when it changed, how].
   function mark(root) {
     const before = recall();
     const now = Date.now();
@@ -25,19 +25,19 @@
     let changes = 0;
     for (const row of root.querySelectorAll("[data-item]")) {
       const old = before && before[row.dataset.item];
-      let at = old ? old[1] : 0;
+      let [, at, how] = old || ["", 0, ""];
       if (before && (!old || old[0] !== row.dataset.version)) {
-        at = now;
+        [at, how] = [now, old ? "changed" : "new"];
         changes += 1;
       }
       if (at && now - at < MARKED_MS) {
         row.classList.add("changed");
         const tag = document.createElement("span");
         tag.className = "tag";
-        tag.textContent = old || at !== now ? "changed" : "new";
+        tag.textContent = how;
         row.firstElementChild.append(" ", tag);
       }
-      seen[row.dataset.item] = [row.dataset.version, at];
+      seen[row.dataset.item] = [row.dataset.version, at, how];
     }
     try {
       sessionStorage.setItem(memory, JSON.stringify(seen));
