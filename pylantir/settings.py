@@ -330,6 +330,7 @@ class Settings:
         config_path: Absolute path of the configuration file.
         base_dir: Absolute folder that relative paths in the file (and in plugins) start from.
         db_url: SQLAlchemy URL; it may contain a password, so it is never logged.
+        db_read_url: A URL that the database is read from first, likewise.
         runtime_dir: Absolute folder of sockets and locks.
         secret_env: The environment variables that hold a secret of any source or of anything else.
         http: None: nothing is served over HTTP.
@@ -340,6 +341,7 @@ class Settings:
     config_path: str
     base_dir: str
     db_url: str = field(repr=False)
+    db_read_url: str | None = field(default=None, repr=False)
     db_echo: bool = False
     runtime_dir: str
     secret_env: frozenset[str] = frozenset()

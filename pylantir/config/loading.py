@@ -19,7 +19,7 @@ from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, s
 from pylantir.config.models import Configuration, Deduplication, MappedField, NotListed, OldExtract
 from pylantir.config.sections import legacy
 from pylantir.config.sections.access import access_settings, check_access
-from pylantir.config.sections.database import database_url
+from pylantir.config.sections.database import database_url, read_url
 from pylantir.config.sections.http import check_http, http_settings
 from pylantir.config.sections.scanners import EVERY_OTHER, check_scanners, open_to_everybody, scanner_profiles
 from pylantir.config.sections.sources import check_sources, source_settings
@@ -83,7 +83,8 @@ def load_settings(
     configuration, form_errors = _check_form(document)
     errors += form_errors
     db_url, database_errors = database_url(document, base_dir, environment)
-    errors += database_errors
+    db_read_url, read_errors = read_url(document, db_url)
+    errors += [*database_errors, *read_errors]
     plugin_dirs, folder_warnings = _plugin_dirs(document, base_dir)
     warnings += folder_warnings
     catalogue = discover(plugin_dirs)
@@ -115,6 +116,7 @@ def load_settings(
         config_path=str(config_path),
         base_dir=str(base_dir),
         db_url=db_url,
+        db_read_url=db_read_url,
         db_echo=configuration.db_echo,
         runtime_dir=str(runtime_dir),
         secret_env=frozenset(_secret_variables(document, sources)),

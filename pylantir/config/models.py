@@ -417,6 +417,10 @@ class Configuration(_Section):
         default=None,
         description="Environment variable that holds the URL, so that its password stays out of the file.",
     )
+    db_read_url: DatabaseUrl | None = Field(
+        default=None,
+        description="SQLAlchemy URL that the database is read from first, such as a standby's, with `db_url`.",
+    )
     db_echo: TextFlag = Field(
         default=False, description="true: log every SQL statement, without its values; for tests."
     )

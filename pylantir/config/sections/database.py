@@ -1,6 +1,6 @@
 """Finds the database's SQLAlchemy URL in a configuration.
 
-Lives in the configuration check; SQLAlchemy itself is not imported, and no file is touched.
+Lives in the configuration check; no file is touched, and SQLAlchemy is imported only for the URL of a server.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from pylantir.config.environment import check_variable
 from pylantir.config.locate import resolve_path
 from pylantir.config.messages import Finding
+from pylantir.config.sections.server_url import find_fault
 
 URL_FORM = r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)?://"
 EXPECTED_URL = 'a SQLAlchemy URL such as "postgresql+psycopg://user@host/name"'
@@ -39,7 +40,7 @@ def database_url(
     if len(given) > 1:
         return "", [Finding(place=(given[1],), text=f"{' and '.join(given)} exclude each other: keep one")]
     key, value = (given[0], document[given[0]]) if given else ("db_path", _default_path(environment))
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (key == "db_url" and not re.match(URL_FORM, value)):
         return "", []
     try:
         if key == "db_path":
@@ -49,6 +50,22 @@ def database_url(
         return _checked_url(value if key == "db_url" else _read_variable(value, environment), base_dir), []
     except _WrongDatabase as error:
         return "", [Finding(place=(key,), text=str(error))]
+
+
+def read_url(document: Mapping[str, object], db_url: str) -> tuple[str | None, list[Finding]]:
+    """Find the URL that the database may be read from, or say what is wrong.
+
+    Args:
+        document: The configuration.
+        db_url: The URL of the database itself; empty if it is wrong.
+    """
+    value = document.get("db_read_url")
+    if not isinstance(value, str) or not re.match(URL_FORM, value):
+        return None, []
+    fault = find_fault(value)
+    if not fault and db_url.startswith("sqlite"):
+        fault = "db_url is needed: a SQLite file has no standby"
+    return (None, [Finding(place=("db_read_url",), text=fault)]) if fault else (value, [])
 
 
 def _default_path(environment: Mapping[str, str]) -> str:
@@ -67,8 +84,14 @@ def _read_variable(name: str, environment: Mapping[str, str]) -> str:
 def _checked_url(url: str, base_dir: Path) -> str:
     """Return the URL with a SQLite file's path made absolute."""
     scheme, _, rest = url.partition("://")
-    if scheme.partition("+")[0] != "sqlite":
+    dialect, _, driver = scheme.partition("+")
+    if dialect != "sqlite":
+        fault = find_fault(url)
+        if fault:
+            raise _WrongDatabase(fault)
         return url
+    if driver not in {"", "pysqlite"}:
+        raise _WrongDatabase(f'the driver "{driver}" is not supported: write "sqlite:///PATH", or use `db_path`')
     path, question_mark, options = rest.removeprefix("/").partition("?")
     if path in {"", ":memory:"} or path.startswith("file:"):
         raise _WrongDatabase("expected a SQLite file, since several processes share the database")

@@ -343,6 +343,60 @@ def test_secret_in_the_wrong_place_is_not_shown(load: Load, change: dict[str, ob
     assert not [line for line in problems if SECRET in line]
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            f"postgresql://u:a@{SECRET}@h/d",
+            'there is an "@" that is no separator; in a user name or password, write "@" as',
+        ),
+        (f"postgresql://u:a?{SECRET}@h/d", 'there is an "@" that is no separator'),
+        (f"postgresql://u:a#{SECRET}@h/d", 'there is a "#"'),
+        (f"postgresql://u:{SECRET}@h:54x2/d", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@h:65536/d", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@h:0/d", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@/d?host=a:1&host=b:x", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@/d?host=a&port=1,y", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@[::1]:x/d", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}", "the port is no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@a:1,b:2/d", "several hosts are written"),
+        (
+            f"postgresql+psycopg2://u:{SECRET}@h/d",
+            'the driver "psycopg2" is not supported: write "postgresql+psycopg://',
+        ),
+        (f"postgresql+asyncpg://u:{SECRET}@h/d", 'the driver "asyncpg" is not supported'),
+        (f"mysql+pymysql://u:{SECRET}@h/d", 'the database "mysql" is not supported'),
+        (f"oracle://u:{SECRET}@h/d", 'the database "oracle" is not supported'),
+        (f"sqlite+aiosqlite:///{SECRET}.db", 'the driver "aiosqlite" is not supported'),
+        (f"postgresql://u:{SECRET}@h/d?sslmod=require", 'unknown connection option "sslmod": did you mean "sslmode"?'),
+        (f"postgresql://u:{SECRET}@h/d?sslmode=verify", "sslmode: expected one of disable, allow"),
+        (f"postgresql://u:{SECRET}@h/d?target_session_attrs=rw", "target_session_attrs: expected one of any"),
+    ],
+)
+def test_a_servers_address_is_checked_and_never_shown(load: Load, url: str, said: str) -> None:
+    for document, environment in (({"db_url": url}, {}), ({"db_url_env": "DB"}, {"DB": url})):
+        with pytest.raises(ConfigurationError) as caught:
+            load({**with_source(), **document}, environ=environment)
+        assert said in str(caught.value)
+        assert SECRET not in str(caught.value)
+
+
+def test_an_address_to_read_from_goes_with_a_server(load: Load) -> None:
+    one, other = "postgresql://u:p%40w@h/d", "postgresql+psycopg://u@/d?host=a:1&host=b:2&target_session_attrs=any"
+    settings = load({**with_source(), "db_url": one, "db_read_url": other})
+    assert (settings.db_url, settings.db_read_url) == (one, other)
+    with pytest.raises(ConfigurationError, match="db_read_url: db_url is needed"):
+        load({**with_source(), "db_read_url": other})
+    with pytest.raises(ConfigurationError, match='db_read_url: the database "mysql" is not supported'):
+        load({**with_source(), "db_url": one, "db_read_url": "mysql://h/d"})
+
+
+def test_a_missing_driver_is_named(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "pylantir\[postgresql\]"'):
+        load({**with_source(), "db_url": "postgresql://u@h/d"})
+
+
 @pytest.mark.parametrize("change", [{"db_url": f"x {SECRET}"}, {"db_url_env": SECRET}, {"db_url": [SECRET]}])
 def test_database_secret_is_not_shown(load: Load, change: dict[str, object]) -> None:
     problems = problems_of(load, {**with_source(), **change}, environ={SECRET: SECRET})
