@@ -126,6 +126,30 @@ class StoreError(PylantirError):
     """A database that cannot be opened, read or written just now."""
 
 
+class ClusterChanged(StoreError):
+    """What the writer knew of the database is over; it reads anew and tries again."""
+
+
+class RulesChanged(ClusterChanged):
+    """The configuration of a host came into force; the order of priority may be another."""
+
+
+class LeaseLost(ClusterChanged):
+    """Another host fetches a source now."""
+
+
+class HistoryLost(ClusterChanged):
+    """The database does not have what was committed for a source.
+
+    Attributes:
+        source: The source's name.
+    """
+
+    def __init__(self, source: str) -> None:
+        super().__init__(f"source {source}: the database does not have what was committed last")
+        self.source = source
+
+
 class SchemaMismatch(ConfigurationError):
     """A database whose tables cannot be converted to the needed form; trying again does not help."""
 

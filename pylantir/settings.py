@@ -302,6 +302,19 @@ class SyslogServer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """This host among those that share a PostgreSQL database.
+
+    Attributes:
+        host: Its name.
+        lease_s: A host without a sign of life for so long counts as dead, and others fetch its sources.
+    """
+
+    host: str = "localhost"
+    lease_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessSettings:
     """What is recorded of who was shown which patient.
 
@@ -351,6 +364,7 @@ class Settings:
     deduplication: DeduplicationSettings = DeduplicationSettings()
     retention: RetentionSettings = RetentionSettings()
     access: AccessSettings = AccessSettings()
+    cluster: ClusterSettings = ClusterSettings()
     log: LogSettings = LogSettings()
     plugin_dirs: tuple[str, ...] = ()
     sources: tuple[SourceSettings, ...] = ()

@@ -201,6 +201,9 @@ def _add_changes(add: Add) -> None:
     )
     forget.add_argument("source", metavar="SOURCE", help="its name")
     _add_dry_run(forget)
+    host = add("forget-host", _forget_host, "end the word of a host that does not run Pylantir any more", json=False)
+    host.add_argument("host", metavar="HOST", help="its cluster.host, as `status` shows it")
+    _add_dry_run(host)
     status = add("set-status", _set_status, "set an item's status, for scanners that do not report", json=False)
     status.add_argument("item", metavar="ITEM", type=_item, help="the item, by the number that query-db shows")
     status.add_argument(
@@ -274,6 +277,10 @@ def _forget(options: argparse.Namespace) -> int:
         with reading(settings.db_url) as connection:
             check_source(options.source, settings.config_path, connection)
     return _change(options, {"command": "forget", "name": options.source, "dry_run": options.dry_run})
+
+
+def _forget_host(options: argparse.Namespace) -> int:
+    return _change(options, {"command": "forget-host", "name": options.host, "dry_run": options.dry_run})
 
 
 def _set_status(options: argparse.Namespace) -> int:

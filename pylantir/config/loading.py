@@ -7,6 +7,7 @@ port, runs no plugin, and changes neither the environment nor the working direct
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from pylantir.config.sections.turned import turn_sources
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
     Catalogue,
+    ClusterSettings,
     DeduplicationSettings,
     DicomSettings,
     LogSettings,
@@ -132,6 +134,9 @@ def load_settings(
             audit_days=configuration.retention.audit_days, runs_days=configuration.retention.runs_days
         ),
         access=access_settings(configuration.access, base_dir),
+        cluster=ClusterSettings(
+            host=configuration.cluster.host or socket.gethostname(), lease_s=configuration.cluster.lease_s
+        ),
         log=LogSettings(format=configuration.log.format, level=configuration.log.level),
         plugin_dirs=tuple(plugin_dirs),
         sources=tuple(sorted(sources, key=lambda source: source.priority)),

@@ -23,6 +23,7 @@ from pylantir.config.values import (
     DateFormats,
     Days,
     Flag,
+    LeaseSeconds,
     Meanings,
     Minutes,
     Name,
@@ -389,6 +390,17 @@ class Access(_Section):
     tls: SyslogTls | None = Field(default=None, description="Files for a `tls://` server.")
 
 
+class Cluster(_Section):
+    """This host among those that share a PostgreSQL database."""
+
+    host: Name | None = Field(
+        default=None, description="This host's name, of its own in the database; default: the machine's name."
+    )
+    lease_s: LeaseSeconds = Field(
+        default=5, description="After so many seconds without a sign of life, other hosts fetch this host's sources."
+    )
+
+
 class Log(_Section):
     """The log."""
 
@@ -446,6 +458,7 @@ class Configuration(_Section):
     )
     retention: Retention = Field(default=Retention(), description="How long history is kept.")
     access: Access = Field(default=Access(), description="What is recorded of who was shown which patient.")
+    cluster: Cluster = Field(default=Cluster(), description="This host among those that share the database.")
     log: Log = Field(default=Log(), description="How log lines look.")
     legacy_mode: Flag = Field(default=False, description="true: use the old keys below and ignore `data_sources`.")
     redcap2wl: Any = Field(default=None, description="Old: REDCap field → worklist field; now `field_mapping`.")

@@ -41,6 +41,11 @@ def is_passing(error: BaseException) -> bool:
     return _has_passing_code(_first_cause(error))
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether PostgreSQL has only refused to wait longer for a lock, as for that of another host's writer."""
+    return isinstance(error, DBAPIError) and getattr(_first_cause(error).orig, "sqlstate", None) == "55P03"
+
+
 def _has_passing_code(error: DBAPIError) -> bool:
     origin = error.orig
     sqlite_code = getattr(origin, "sqlite_errorcode", None)

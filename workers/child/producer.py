@@ -92,6 +92,16 @@ class WriterConnection:
         return None if self._frames else max(0.0, self._retry_at - self._clock())
 
     @property
+    def standby(self) -> str | None:
+        """The host that fetches the source instead of this one; None if this one does."""
+        return str(host) if (host := (self.standing or {}).get("standby")) else None
+
+    def abandon(self) -> None:
+        """Forget the frames that are not acknowledged, and the summaries that nobody has taken."""
+        self._unacknowledged.clear()
+        self._summaries.clear()
+
+    @property
     def is_full(self) -> bool:
         """Whether the window is full: the caller must wait for an acknowledgement before the next frame."""
         return len(self._unacknowledged) >= WINDOW
@@ -171,6 +181,8 @@ class WriterConnection:
             if self.trouble:
                 logger.info("the writer is reached again")
             self.trouble = self._absent_since = None
+            if self.standby is not None:
+                self.abandon()
             for sent in self._unacknowledged:
                 if self._frames:
                     self._frames.send(sent.frame)

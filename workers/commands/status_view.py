@@ -75,12 +75,20 @@ def print_status(console: Console, status: Frame, *, problems: bool) -> None:
         _print_problems(console, processes)
     else:
         _print_tables(console, processes)
+    _print_cluster(console, cast("dict[str, dict[str, bool]]", status.get("cluster") or {}))
     for problem in cast("list[str]", status.get("reload_problems") or []):
         console.print(f"the last reload was refused: {problem}", style="red", highlight=False, markup=False)
     if status.get("log_dropped"):
         console.print(f"{status['log_dropped']} lines of the log are lost: whoever reads it has stalled", markup=False)
     if status.get("log"):
         console.print(f"log: {status['log']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_cluster(console: Console, cluster: dict[str, dict[str, bool]]) -> None:
+    hosts = cluster.get("hosts") or {}
+    if len(hosts) > 1:
+        said = ", ".join(f"{name} {'is there' if is_alive else 'is away'}" for name, is_alive in hosts.items())
+        console.print(f"hosts: {said}; this one is {cluster['host']}", highlight=False, markup=False)
 
 
 def _print_problems(console: Console, processes: list[Process]) -> None:

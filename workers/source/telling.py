@@ -146,6 +146,17 @@ class CycleTelling:
             logger.info("no value is left out or changed any more")
         self._told_kinds = kinds if snapshot else kinds | self._told_kinds
 
+    def tell_standing(self, last_success: datetime.datetime | None, standby: str | None) -> None:
+        """Report when the source was last fetched, by whatever host, and which host fetches it instead of this one."""
+        report: dict[str, object] = {
+            "last_success": last_success.isoformat(timespec="microseconds") if last_success else None,
+            "standby": standby,
+        }
+        if standby:
+            self._last_trouble = self._last_failure = None
+            report |= {"last_error": None, "next_sync": None, "progress": None, "waits_for_window": False}
+        self._channel.report(report)
+
     def tell_progress(self, fetched: int) -> None:
         """Report that a fetch is under way, and how many records it has given so far."""
         self._channel.report({"progress": {"fetched": fetched}})

@@ -52,6 +52,15 @@ class Timetable:
         """Note that an operator wants a cycle now, even outside the window."""
         self._asked = True
 
+    def drop_request(self) -> None:
+        """Forget that an operator wants a cycle."""
+        self._asked = False
+
+    def begin_anew(self, now: float) -> None:
+        """Note that the source is to be fetched at once, if its window is open: what was fetched before is void."""
+        self._due = min(self._due_at(now), now)
+        self._failures = 0
+
     def is_due(self, now: float, local_now: datetime.datetime) -> bool:
         """Say whether a cycle is to begin now.
 

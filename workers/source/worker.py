@@ -46,6 +46,10 @@ class _Stopped(Exception):
     """The worker was told to stop."""
 
 
+class _CycleVoid(Exception):
+    """The writer has told that nothing of the present cycle counts: another host fetches the source, say."""
+
+
 def run(context: Context, settings: SourceSettings, base_dir: str, queue_address: str) -> None:
     """Run a source worker; return after an order to stop."""
     os.environ.update(settings.env_values)
@@ -119,11 +123,15 @@ class SourceWorker:
             self._wait(1.0)
         self._take_standing()
         self._context.channel.ready()
-        self._tell_next(on_time=False)
+        if self._writer.standby is None:
+            self._tell_next(on_time=False)
         while True:
             self._wait_for_cycle()
             asked = self._timetable.begin(time.monotonic())
-            succeeded, again = self._run_cycle(asked=asked)
+            try:
+                succeeded, again = self._run_cycle(asked=asked)
+            except _CycleVoid:
+                continue
             self._timetable.end(time.monotonic(), succeeded=succeeded, again=again)
             self._tell_next(on_time=succeeded)
 
@@ -131,14 +139,30 @@ class SourceWorker:
         """Take over the source's standing from the writer: it may use another database than before."""
         if self._writer.standing is self._standing:
             return
+        stood_by = (self._standing or {}).get("standby")
         self._standing = self._writer.standing
-        last_success = (self._standing or {}).get("last_success")
-        self._last_success = datetime.datetime.fromisoformat(last_success) if isinstance(last_success, str) else None
-        self._context.channel.report({"last_success": last_success})
+        known, text = self._last_success, (self._standing or {}).get("last_success")
+        self._last_success = datetime.datetime.fromisoformat(text) if isinstance(text, str) else None
+        self._telling.tell_standing(self._last_success, self._writer.standby)
+        is_lost = known is not None and (self._last_success is None or self._last_success < known)
+        if stood_by or is_lost or (self._standing or {}).get("anew"):
+            self._timetable.begin_anew(time.monotonic())
+
+    def _stand_by(self) -> None:
+        """Wait while another host fetches the source; requests to fetch it here count for nothing."""
+        self._take_standing()
+        if self._writer.standby is None:
+            return
+        while self._writer.standby is not None:
+            self._wait(BEAT_EVERY_S)
+            self._timetable.drop_request()
+            self._take_standing()
+        self._tell_next(on_time=False)
 
     def _wait_for_cycle(self) -> None:
         """Wait until a cycle is due, somebody asks for one, or a watched source has changed."""
         while True:
+            self._stand_by()
             now, local_now = time.monotonic(), self._local_now()
             if self._timetable.is_due(now, local_now):
                 return
@@ -220,7 +244,7 @@ class SourceWorker:
             for body in batches.of_entries(self._fetch(started)):
                 self._send_frame(cycle, "batch", body)
             complete = snapshot or self._send_record_ids(cycle, batches, asked=asked)
-        except _Stopped:
+        except (_Stopped, _CycleVoid):
             raise
         # Also SystemExit and the like: a plugin must not end its worker in this way.
         except BaseException as failure:  # noqa: BLE001
@@ -230,6 +254,8 @@ class SourceWorker:
         self._send_frame(cycle, "end", end)
         while not self._writer.is_idle:
             self._wait(BEAT_EVERY_S)
+            self._check_standing()
+        self._check_standing()
         result = read_result(self._writer.take_summary(cycle.name))
         error = error or result.error
         again = False
@@ -240,6 +266,17 @@ class SourceWorker:
             self._telling.tell_warnings(warnings, snapshot=snapshot)
         self._telling.tell_cycle(cycle.started_at, result, error, time.monotonic() - began)
         return error is None, again
+
+    def _check_standing(self) -> None:
+        """Give up the present cycle if nothing of it counts.
+
+        Raises:
+            _CycleVoid: The writer has said so since the cycle began.
+        """
+        standing = self._writer.standing
+        if standing is not None and standing is not self._standing and (self._writer.standby or standing.get("anew")):
+            self._writer.abandon()
+            raise _CycleVoid
 
     def _know_again(self, batches: Batches, *, forgotten: bool) -> bool:
         """Remember the passages of a committed cycle, so that unchanged ones are not sent again to the same writer."""
@@ -273,6 +310,7 @@ class SourceWorker:
             if now >= due:
                 due = now + _SERVICE_EVERY_S
                 self._writer.service()
+                self._check_standing()
             # Restart the plugin's timeout at every record: time spent waiting for the writer does not count against it.
             beat(timeout_s, at_most_every_s=0.5)
 
@@ -304,5 +342,6 @@ class SourceWorker:
         self._writer.service()
         while self._writer.is_full:
             self._wait(BEAT_EVERY_S)
+            self._check_standing()
         if self._context.stop.is_set:
             raise _Stopped

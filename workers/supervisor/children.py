@@ -32,7 +32,7 @@ UNHEARD_S = 1.0
 """An ending process closes its channel shortly before; one that still runs after this time can no longer be heard."""
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
-    "waits_for_window", "progress",
+    "waits_for_window", "progress", "standby",
 )  # fmt: skip
 _REPORTED = {
     *REPORTED_BY_SOURCES,
@@ -44,6 +44,7 @@ _REPORTED = {
     "log_dropped",
     "associations",
     "tally",
+    "cluster",
 }
 """The values that a child may report for `status`."""
 _MESSAGE_BYTES = 64 * 1024
@@ -137,7 +138,17 @@ class Child:
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
         self.start_error = None
-        for passing in ("database", "queue_depth", "refusals", "warning", "left_behind", "progress", "log_dropped"):
+        for passing in (
+            "database",
+            "queue_depth",
+            "refusals",
+            "warning",
+            "left_behind",
+            "progress",
+            "log_dropped",
+            "standby",
+            "cluster",
+        ):
             self.reports.pop(passing, None)
         self._first_due = None
         self.last_sign_at = now
@@ -293,8 +304,11 @@ class Child:
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
+            if "standby" in values and values["standby"] != self.reports.get("standby"):
+                # Its timetable is another host's now, or begins anew.
+                self.expected_at, self.wanted_since = None, now
             self.reports |= {
-                key: _bounded(value, LONGEST_TALLY if key == "tally" else _LONGEST_VALUE)
+                key: _bounded(value, LONGEST_TALLY if key in {"tally", "cluster"} else _LONGEST_VALUE)
                 for key, value in values.items()
                 if key in _REPORTED
             }

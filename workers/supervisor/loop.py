@@ -36,7 +36,7 @@ from workers.supervisor.probe import ServerWatch, probe_title
 from workers.supervisor.relay import SERVER_COMMANDS, WRITER_COMMANDS, Relay
 from workers.supervisor.reloading import Changes, Reloads
 from workers.supervisor.resources import describe_shortage
-from workers.supervisor.roles import Role, plan_roles
+from workers.supervisor.roles import Role, digests_in, plan_roles
 from workers.supervisor.signals import Signals
 from workers.supervisor.status import StatusReporter
 
@@ -313,6 +313,9 @@ class Supervisor:
                 known.replace_role(role, settings.log)
                 self._restart(known, now)
                 restarted.append(name)
+        writer = self._children["writer"]
+        writer.replace_role(roles["writer"], settings.log)
+        writer.say({"kind": "digests", "digests": digests_in(roles["writer"])})
         return Changes(restarted=tuple(restarted), added=tuple(added), removed=tuple(removed))
 
     def _restart(self, child: Child, now: float) -> None:
@@ -344,10 +347,7 @@ class Supervisor:
             self._restart(child, time.monotonic())
             reply({"text": f"{name} is restarted"})
         elif command == "sync":
-            if child.life.state is State.RUNNING and child.say({"kind": "sync"}):
-                reply({"text": f"{name} fetches now"})
-            else:
-                reply({"error": f"{name} does not run just now; try again when `status` shows RUNNING"})
+            reply(_sync(child))
         else:
             reply({"error": f'"{command}" cannot be done with {name}'})
 
@@ -368,6 +368,16 @@ class Supervisor:
             "log": str(self._log_file.path) if self._log_file else log_of(2),
             **described,
         }
+
+
+def _sync(child: Child) -> Mapping[str, object]:
+    """Let a source begin a cycle now; return the answer to the operator."""
+    name, host = child.role.name, child.reports.get("standby")
+    if isinstance(host, str):
+        return {"text": f"{name} is fetched by {host}; nothing is done here"}
+    if child.life.state is State.RUNNING and child.say({"kind": "sync"}):
+        return {"text": f"{name} fetches now"}
+    return {"error": f"{name} does not run just now; try again when `status` shows RUNNING"}
 
 
 def _address(http: HttpSettings | None) -> tuple[str, int] | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
+import json
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pylantir.settings import DicomSettings, HttpSettings, Settings, SourceSettings
 from pylantir.store.decide.removal import SELDOM_S
+from pylantir.store.hosts.decision import HostSource
 from workers.supervisor.probe import probe_title
 from workers.writer.settings import WriterSettings
 
@@ -66,7 +69,9 @@ def plan_roles(
     writer = WriterSettings(
         db_url=settings.db_url,
         db_echo=settings.db_echo,
-        ranks={source.name: rank for rank, source in enumerate(settings.enabled_sources)},
+        host=settings.cluster.host,
+        lease_s=settings.cluster.lease_s,
+        sources=tuple(_describe(source) for source in settings.sources),
         match_on=settings.deduplication.match_on,
         max_minutes=settings.deduplication.max_minutes,
         max_minutes_touched=settings.deduplication.max_minutes_touched,
@@ -102,6 +107,24 @@ def plan_roles(
         roles.append(_plan_web(settings, settings.http, http))
     roles += [_plan_source(settings, source) for source in settings.enabled_sources]
     return {role.name: role for role in roles}
+
+
+def _describe(source: SourceSettings) -> HostSource:
+    """Describe a source for the other hosts; the digest covers what decides how it is read, but no secrets."""
+    said = asdict(source)
+    for other in ("name", "priority", "enabled", "env_values", "max_memory_mb", "max_restarts", "plugin"):
+        del said[other]
+    text = json.dumps([source.plugin.type_name, source.plugin.digest, said], sort_keys=True, default=str)
+    for secret in source.secrets:
+        text = text.replace(json.dumps(secret)[1:-1], "***")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return HostSource(name=source.name, priority=source.priority, enabled=source.enabled, digest=digest)
+
+
+def digests_in(writer: Role) -> dict[str, str]:
+    """Return the digests that the writer's role has: source -> digest."""
+    settings = writer.arguments[0]
+    return {one.name: one.digest for one in settings.sources} if isinstance(settings, WriterSettings) else {}
 
 
 def _admit_probe(dicom: DicomSettings, title: str) -> DicomSettings:

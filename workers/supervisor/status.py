@@ -69,17 +69,22 @@ class StatusReporter:
         own["problem"] = own["last_error"]
         alive = {own["pid"], *(process["pid"] for process in processes)}
         self._handles = {pid: handle for pid, handle in self._handles.items() if pid in alive}
-        left = next((child.reports.get("left_behind") for child in children if child.role.role == "writer"), None)
-        silent = _describe_left_behind(disabled, left if isinstance(left, dict) else {})
+        told = next((child.reports for child in children if child.role.role == "writer"), {})
+        left, cluster = _mapping(told, "left_behind"), _mapping(told, "cluster")
+        silent = _describe_left_behind(disabled, left)
+        _tell_leases(processes, cluster)
         dropped = [child.reports.get("log_dropped") for child in children]
         return {
             "health": judge([own, *processes], stopping=stopping),
             "log_dropped": log_dropped + sum(count for count in dropped if isinstance(count, int)),
+            "cluster": {name: cluster.get(name) for name in ("host", "hosts", "leases")}
+            if cluster.get("hosts")
+            else None,
             "processes": [own, *processes, *silent],
         }
 
     def _describe_child(self, child: Child, now: float) -> Description:
-        life = child.life
+        life, standby = child.life, child.reports.get("standby")
         running = life.state in {State.RUNNING, State.STARTING, State.STOPPING}
         description: Description = {
             "name": child.role.name,
@@ -106,6 +111,8 @@ class StatusReporter:
                 description["associations"] = child.reports.get("associations", 0)
         else:
             description |= _describe_source(child, now)
+            if life.state is State.RUNNING and isinstance(standby, str):
+                description["state"] = f"STANDBY ({standby})"
         if child.start_error and life.state is State.BACKOFF:
             description["last_error"] = f"cannot be started: {child.start_error}"
         elif life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
@@ -144,10 +151,26 @@ def _describe_left_behind(disabled: Collection[str], left: Mapping[str, object])
     ]  # fmt: skip
 
 
+def _mapping(told: Mapping[str, object], name: str) -> Mapping[str, object]:
+    return value if isinstance(value := told.get(name), dict) else {}
+
+
+def _tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]) -> None:
+    """Add to each source which host fetches it, and a warning where that host has it configured otherwise."""
+    leases, differs = _mapping(cluster, "leases"), _mapping(cluster, "differs")
+    for process in processes:
+        name = str(process["name"])
+        if process["role"] == "source":
+            process["lease_host"] = leases.get(name)
+            if holder := differs.get(name):
+                process["warning"] = f"its configuration differs from that on {holder}, which fetches it"
+
+
 def _describe_source(child: Child, now: float) -> Description:
     description: Description = {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
     expected_at, interval_s = child.expected_at, child.role.sync_interval_s
     is_left_alone = bool(description["waits_for_window"]) and expected_at is not None and now < expected_at
+    is_left_alone |= isinstance(description["standby"], str)
     lag_s = None if expected_at is None or is_left_alone else round(max(0.0, now - expected_at), 1)
     # The last success was due an interval before the next one.
     last_due = child.wanted_since if expected_at is None else expected_at - interval_s
@@ -175,11 +198,16 @@ def find_problem(process: Mapping[str, object]) -> str | None:
         return f"{process['state']}; it ended with {process['last_exit']}"
     # While a plugin's code runs, its worker cannot give signs of life; `fetch_timeout` limits that time.
     is_silent = isinstance(age_s, float) and age_s > SILENT_AFTER_S and not process.get("progress")
-    if is_silent and process["state"] is State.RUNNING:
+    if is_silent and (process["state"] is State.RUNNING or stands_by(process)):
         return f"no sign of life for {age_s:.0f} s"
     if isinstance(overdue, float):
         return f"no successful fetch for {overdue:.0f} s"
     return None
+
+
+def stands_by(process: Mapping[str, object]) -> bool:
+    """Whether a process waits, healthy, because another host does its work."""
+    return str(process["state"]).startswith("STANDBY")
 
 
 def judge(processes: Iterable[Mapping[str, object]], *, stopping: bool) -> str:
@@ -190,6 +218,8 @@ def judge(processes: Iterable[Mapping[str, object]], *, stopping: bool) -> str:
     for process in processes:
         if process["problem"]:
             return "degraded"
+        if stands_by(process):
+            continue
         is_to_come = "last_sync" in process and process["last_sync"] is None and not process["waits_for_window"]
         if process["state"] is not State.RUNNING or is_to_come:
             health = "starting"

@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.errors import CommandRefused, frames_of
+from pylantir.errors import ClusterChanged, CommandRefused, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import prune_history, purge_items
-from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure
 from pylantir.store.read.listings import find_left_behind
 from workers.child.channel import Channel
 from workers.writer.frames import FrameIntake
+from workers.writer.membership import Membership
 from workers.writer.settings import WriterSettings
 
 PRUNE_EVERY_S = 24 * 3600.0
@@ -41,7 +41,7 @@ class Chores:
 
     Args:
         engine: The database, opened for writing.
-        rules: Priorities and the matching rule.
+        membership: Has the rules, and the sources that this host fetches.
         settings: What the writer needs of the configuration.
         frames: The sources' places in the writer.
         channel: To the supervisor.
@@ -51,14 +51,14 @@ class Chores:
     def __init__(
         self,
         engine: Engine,
-        rules: Rules,
+        membership: Membership,
         settings: WriterSettings,
         frames: FrameIntake,
         channel: Channel,
         note_trouble: Callable[[Exception], None],
     ) -> None:
         self._engine = engine
-        self._rules = rules
+        self._membership = membership
         self._settings = settings
         self._frames = frames
         self._channel = channel
@@ -73,22 +73,31 @@ class Chores:
         return bool(self._steps)
 
     def carry_out(self, command: Frame) -> None:
-        """Carry out an operator's command, which waits for the answer."""
+        """Carry out an operator's command, which waits for the answer.
+
+        Raises:
+            ClusterChanged: What this writer knew is over; give the same command again after a look.
+        """
         number, before, dry_run = command.get("id"), command.get("before"), command.get("dry_run") is True
         if command.get("command") == "purge" and isinstance(before, str) and _DAY.fullmatch(before):
-            self._steps.append((command, purge_items(self._engine, before, self._rules, dry_run=dry_run)))
+            self._steps.append((command, purge_items(self._engine, before, self._membership.rules, dry_run=dry_run)))
             return
         name = str(command.get("name"))
         try:
-            if command.get("command") == "accept":
+            if command.get("command") == "forget-host":
+                text = self._membership.forget(name, dry_run=dry_run)
+            elif command.get("command") == "accept":
+                self._refuse_on_standby(name)
                 text = self._frames.ingest_of(name).accept_removal(dry_run=dry_run)
             else:
-                text = carry_out(self._engine, self._rules, command)
+                text = carry_out(self._engine, self._membership.rules, command)
                 if command.get("command") == "forget" and not dry_run:
                     self._frames.forget(name)
                     self._look_at = 0.0
         except CommandRefused as error:
             self._channel.answer(number, error=str(error))
+        except ClusterChanged:
+            raise
         except SQLAlchemyError as error:
             self._channel.answer(number, error=f"the database takes nothing just now: {describe_failure(error)}")
         except Exception as error:  # noqa: BLE001 - one command that fails is its own failure only
@@ -97,6 +106,11 @@ class Chores:
         else:
             logger.info("%s", text)
             self._channel.answer(number, text=text)
+
+    def _refuse_on_standby(self, source: str) -> None:
+        host = self._membership.standby_of(source)
+        if host:
+            raise CommandRefused(f"{source} is fetched by {host}; give the command there")
 
     def go_on(self) -> None:
         """Do the next portion of long work, and other work that is due."""
@@ -113,6 +127,9 @@ class Chores:
             if command:
                 logger.info("%s", end.value)
                 self._channel.answer(number, text=end.value)
+        except ClusterChanged as error:
+            if command:
+                self._channel.answer(number, error=f"{error}; what is done stays done")
         except SQLAlchemyError as error:
             if command:
                 text = f"the database takes nothing just now: {describe_failure(error)}; what is done stays done"
@@ -135,7 +152,7 @@ class Chores:
         self._look_at = time.monotonic() + LOOK_EVERY_S
         try:
             with self._engine.connect() as connection:
-                left = find_left_behind(connection, self._rules.ranks)
+                left = find_left_behind(connection, self._membership.rules.ranks)
         except SQLAlchemyError as error:
             self._note_trouble(error)
             return

@@ -18,6 +18,7 @@ from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.intake.state import CycleSummary
+from workers.writer.membership import Membership
 from workers.writer.queue import Producer
 from workers.writer.reports import commit_report
 from workers.writer.settings import WriterSettings
@@ -34,13 +35,13 @@ class FrameIntake:
     Args:
         engine: The database, opened for writing.
         settings: The writer's settings.
-        rules: Priorities and the matching rule.
+        membership: Has the rules, and the sources that this host fetches.
     """
 
-    def __init__(self, engine: Engine, settings: WriterSettings, rules: Rules) -> None:
+    def __init__(self, engine: Engine, settings: WriterSettings, membership: Membership) -> None:
         self._engine = engine
         self._settings = settings
-        self._rules = rules
+        self._membership = membership
         self._ingests: dict[str, SourceIngest] = {}
         self._failed: dict[str, tuple[str, str]] = {}
 
@@ -49,10 +50,11 @@ class FrameIntake:
 
         Raises:
             ProtocolError: This producer may not send such a frame.
+            ClusterChanged: What this writer knew is over; nothing has changed.
             Exception: The frame could not be stored; `pylantir.store.failures` classifies why. Nothing has changed.
         """
         if producer.role in {"mwl-scp", "web"}:
-            return commit_report(self._engine, frame, self._rules, strict=self._settings.mpps_strict)
+            return commit_report(self._engine, frame, self._membership.rules, strict=self._settings.mpps_strict)
         if producer.role != "source" or producer.source is None:
             msg = f"{producer.role} has nothing to send"
             raise ProtocolError(msg)
@@ -91,12 +93,26 @@ class FrameIntake:
         if source not in self._ingests:
             keep = source in self._settings.keep_missing
             seldom = source in self._settings.seldom
-            self._ingests[source] = SourceIngest(self._engine, source, self._rules, keep_missing=keep, seldom=seldom)
+            self._ingests[source] = SourceIngest(
+                self._engine, source, self._membership.rules, keep_missing=keep, seldom=seldom,
+                tenure=self._membership.tenure_of(source),
+            )  # fmt: skip
         return self._ingests[source]
 
     def forget(self, source: str) -> None:
         """Forget what is in memory about a source."""
         self._ingests.pop(source, None)
+
+    def forget_all(self) -> list[str]:
+        """Forget what is in memory about every source; return their names."""
+        names = list(self._ingests)
+        self._ingests.clear()
+        return names
+
+    def use_rules(self, rules: Rules) -> None:
+        """Decide by other rules from now on."""
+        for ingest in self._ingests.values():
+            ingest.use_rules(rules)
 
     def _reason_of_failure(self, source: str, frame: Frame) -> str | None:
         cycle, reason = self._failed.get(source, (None, None))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pylantir.settings import RetentionSettings
+from pylantir.store.hosts.decision import HostSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,9 @@ class WriterSettings:
 
     Attributes:
         db_url: SQLAlchemy URL of the database.
-        ranks: Enabled source -> its place in the order of priority, 0 first.
+        host: This host's name among those that share the database.
+        lease_s: A host without a sign of life for so long counts as dead.
+        sources: What this host's configuration says of each source.
         match_on: Fields by which records of two sources are recognised as one step.
         max_minutes: Longest difference of start times under that rule.
         max_minutes_touched: The same for an exam that a scanner has reported on.
@@ -27,7 +29,9 @@ class WriterSettings:
 
     db_url: str = field(repr=False)
     db_echo: bool
-    ranks: Mapping[str, int]
+    host: str
+    lease_s: float = 5.0
+    sources: tuple[HostSource, ...]
     match_on: tuple[str, ...]
     max_minutes: float | None
     max_minutes_touched: float | None

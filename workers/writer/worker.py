@@ -17,11 +17,10 @@ from contextlib import suppress
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.errors import AlreadyRunning, ProtocolError, StoreError, frames_of
+from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, StoreError, frames_of
 from pylantir.ipc.frames import Frame
-from pylantir.store.change.rules import apply_rules, restore_items
-from pylantir.store.decide.claims import Rules
-from pylantir.store.failures import describe_failure, is_passing
+from pylantir.store.change.rules import restore_items
+from pylantir.store.failures import describe_failure, is_lock_timeout, is_passing
 from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
@@ -29,7 +28,9 @@ from workers.writer.checkpoints import Checkpoints
 from workers.writer.chores import Chores
 from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import MAX_TRIES, FrameIntake
+from workers.writer.hosts import HostWatch
 from workers.writer.integrity import IntegrityCheck
+from workers.writer.membership import Membership
 from workers.writer.queue import EntryQueue, Producer
 from workers.writer.settings import WriterSettings
 
@@ -60,10 +61,6 @@ class Writer:
     def __init__(self, context: Context, settings: WriterSettings, listener: socket.socket) -> None:
         self._context = context
         self._settings = settings
-        self._rules = Rules(
-            ranks=settings.ranks, match_on=settings.match_on, max_minutes=settings.max_minutes,
-            max_minutes_touched=settings.max_minutes_touched,
-        )  # fmt: skip
         self._listener = listener
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
@@ -76,13 +73,21 @@ class Writer:
 
     def run(self) -> None:
         """Open the database, however long that takes, and serve until an order to stop."""
-        self._engine = open_for_writing(self._settings.db_url, echo=self._settings.db_echo)
+        settings = self._settings
+        self._engine = open_for_writing(
+            settings.db_url, echo=settings.db_echo, host=settings.host, idle_s=settings.lease_s
+        )
         self._file = DatabaseFile(self._engine)
-        self._frames = FrameIntake(self._engine, self._settings, self._rules)
+        self._membership = Membership(self._engine, settings)
+        self._frames = FrameIntake(self._engine, settings, self._membership)
         self._chores = Chores(
-            self._engine, self._rules, self._settings, self._frames, self._context.channel, self._note_trouble
+            self._engine, self._membership, settings, self._frames, self._context.channel, self._note_trouble
         )
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
+        self._hosts = HostWatch(
+            self._membership, self._frames, queue.greet_again, self._context.channel, self._note_trouble,
+            self._note_recovery,
+        )  # fmt: skip
         queue.watch(self._context.stop, self._context.stop.drain)
         queue.watch(self._context.channel, self._obey)
         self._checkpoints = Checkpoints(self._settings.db_url)
@@ -94,6 +99,8 @@ class Writer:
                 self._serve(queue)
         finally:
             queue.close()
+            with suppress(SQLAlchemyError):
+                self._membership.leave()
             if self._integrity:
                 self._integrity.close()
             self._checkpoints.close()
@@ -108,8 +115,8 @@ class Writer:
             try:
                 self._file.claim()
                 prepare_database(self._engine)
-                applied = apply_rules(self._engine, self._rules)
-                restored = restore_items(self._engine, self._rules)
+                applied = self._membership.enter()
+                restored = restore_items(self._engine, self._membership.rules)
                 self._chores.tell_left_behind(warn=True)
                 self._file.note_opened()
             except (SQLAlchemyError, StoreError, OSError, AlreadyRunning) as error:
@@ -119,6 +126,7 @@ class Writer:
             else:
                 self._note_recovery()
                 self._is_prepared = True
+                self._hosts.tell()
                 if applied.changed:
                     logger.info("priorities have changed: %d items decided anew", applied.changed)
                 if applied.held:
@@ -138,6 +146,8 @@ class Writer:
                 self._chores.go_on()
             self._wait(queue)
             self._check_file()
+            if time.monotonic() >= self._retry_at:
+                self._hosts.watch()
             while time.monotonic() >= self._retry_at:
                 if end_at is None and self._must_end():
                     end_at = time.monotonic() + DRAIN_S
@@ -147,6 +157,7 @@ class Writer:
                 self._take_in(queue, *taken)
                 queue.wait(0)
                 self._give_sign(queue)
+                self._hosts.watch()
             # Uncommitted frames are not acknowledged: producers send them again to the next writer.
             if self._must_end() and (queue.depth == 0 or self._trouble or (end_at and time.monotonic() >= end_at)):
                 return
@@ -175,26 +186,36 @@ class Writer:
     def _wait(self, queue: EntryQueue) -> None:
         """Wait for frames, commands or a signal, or for the moment of the next attempt."""
         self._give_sign(queue)
-        now = time.monotonic()
-        retry_at = self._retry_at if self._trouble else queue.next_retry()
-        if self._must_end():
-            queue.wait(0.0 if retry_at is None else min(max(0.0, retry_at - now), _FRAME_RETRY_S))
+        now, retry_at = time.monotonic(), queue.next_retry()
+        if self._trouble:
+            pause_s = self._retry_at - now
         elif retry_at is not None:
-            queue.wait(max(0.0, min(retry_at - now, BEAT_EVERY_S)))
+            pause_s = retry_at - now
+        elif queue.depth or self._chores.waiting or self._must_end():
+            # Frames may have come while the database was being prepared.
+            pause_s = 0.0
         else:
-            # Frames may have come while the database was being prepared. A depth not reported yet is reported soon.
-            is_told = queue.depth == self._told_depth
-            queue.wait(0 if queue.depth or self._chores.waiting else BEAT_EVERY_S if is_told else BUSY_BEAT_EVERY_S)
+            # A depth not reported yet is reported soon.
+            pause_s = BEAT_EVERY_S if queue.depth == self._told_depth else BUSY_BEAT_EVERY_S
+        if not self._trouble:
+            pause_s = min(pause_s, self._membership.next_at - now)
+        queue.wait(max(0.0, min(pause_s, _FRAME_RETRY_S if self._must_end() else BEAT_EVERY_S)))
 
     def _must_end(self) -> bool:
         return self._context.stop.is_set or self._context.channel.supervisor_gone
 
     def _take_in(self, queue: EntryQueue, producer: Producer, frame: Frame) -> None:
         self._check_file()
+        if producer.source and self._membership.standby_of(producer.source):
+            # Its worker has been told, or will be: what it sent before that counts no more.
+            queue.finish(producer)
+            return
         try:
             answer = self._frames.commit(producer, frame)
         except ProtocolError as error:
             queue.drop(producer, str(error))
+        except ClusterChanged as change:
+            self._hosts.adapt(change)
         # A failure that one producer's frame causes must not stop the frames of the others.
         except Exception as error:  # noqa: BLE001
             if is_passing(error):
@@ -231,24 +252,40 @@ class Writer:
             except (SQLAlchemyError, OSError) as error:
                 self._note_trouble(error)
                 return None
-        return {"kind": "welcome", "last_success": last_success}
+        standby = self._membership.standby_of(producer.source) if producer.source else None
+        return {"kind": "welcome", "last_success": last_success, "standby": standby}
 
     def _obey(self) -> None:
         for message in self._context.channel.receive():
-            if message.get("kind") == "command":
-                self._chores.carry_out(message)
+            if message.get("kind") == "digests" and isinstance(digests := message.get("digests"), dict):
+                self._membership.use_digests(digests)
+            elif message.get("kind") == "command":
+                try:
+                    self._chores.carry_out(message)
+                except ClusterChanged as change:
+                    self._hosts.adapt(change)
+                    self._obey_again(message)
+
+    def _obey_again(self, command: Frame) -> None:
+        try:
+            self._chores.carry_out(command)
+        except ClusterChanged as change:
+            self._context.channel.answer(command.get("id"), error=f"{change}; give the command again")
 
     def _note_trouble(self, error: Exception) -> None:
         """Note that the database cannot be written; log it once, and show it in `status` until it is over."""
-        what = describe_failure(error)
+        # Where only another writer has the lock, the session stays: other hosts would take its end for this one's.
+        is_locked_out = is_lock_timeout(error)
+        what = "another host's writer is at work" if is_locked_out else describe_failure(error)
         if what != self._trouble:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._context.channel.report({"database": what})
         self._trouble = what
         # A file that was repaired in its place must be checked again.
         self._file.forget_sides()
-        self._engine.dispose()
-        self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
+        if not is_locked_out:
+            self._engine.dispose()
+        self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), 0.25 if is_locked_out else _RETRY_CAP_S)
         self._retry_at = time.monotonic() + self._retry_delay_s
 
     def _note_recovery(self) -> None:

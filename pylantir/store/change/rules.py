@@ -45,25 +45,30 @@ class Applied:
 
 def apply_rules(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> Applied:
     """Decide again about all records that a changed configuration or a newer version may affect."""
+    with engine.begin() as connection:
+        return follow_rules(connection, rules, clock=clock)
+
+
+def follow_rules(connection: Connection, rules: Rules, *, clock: Clock = system_time) -> Applied:
+    """Do what `apply_rules` does, in a transaction of the caller's."""
     ordered = sorted(rules.ranks, key=lambda source: rules.ranks[source])
     present = json.dumps([_DECISION, ordered, rules.match_on, rules.max_minutes, rules.max_minutes_touched])
     facts, applied, now = store_facts.c, Applied(), utc_now(clock)
-    with engine.begin() as connection:
-        stored = connection.scalar(select(facts.value).where(facts.name == _RULES_FACT))
-        due = utc_now(lambda: clock() - HELD_FOR)
-        waiting = select(conflicts.c.patient_id).where(conflicts.c.kind == HELD)
-        patients = find_patients(connection, waiting.where(conflicts.c.since < due))
-        is_old = _version(stored) < _DECISION
-        if stored != present:
-            patients = sorted({*patients, *_find_affected(connection, is_old=is_old)})
-        for chunk in chunks(patients):
-            held = _hold_back(connection, chunk, rules, now) if is_old else []
-            applied.held += len(held)
-            free = [patient for patient in chunk if patient not in held]
-            applied.changed += _decide_anew(connection, free, rules, actor="command:reload", now=now)
-        if stored != present:
-            connection.execute(delete(store_facts).where(facts.name == _RULES_FACT))
-            connection.execute(insert(store_facts), {"name": _RULES_FACT, "value": present})
+    stored = connection.scalar(select(facts.value).where(facts.name == _RULES_FACT))
+    due = utc_now(lambda: clock() - HELD_FOR)
+    waiting = select(conflicts.c.patient_id).where(conflicts.c.kind == HELD)
+    patients = find_patients(connection, waiting.where(conflicts.c.since < due))
+    is_old = _version(stored) < _DECISION
+    if stored != present:
+        patients = sorted({*patients, *_find_affected(connection, is_old=is_old)})
+    for chunk in chunks(patients):
+        held = _hold_back(connection, chunk, rules, now) if is_old else []
+        applied.held += len(held)
+        free = [patient for patient in chunk if patient not in held]
+        applied.changed += _decide_anew(connection, free, rules, actor="command:reload", now=now)
+    if stored != present:
+        connection.execute(delete(store_facts).where(facts.name == _RULES_FACT))
+        connection.execute(insert(store_facts), {"name": _RULES_FACT, "value": present})
     return applied
 
 

@@ -36,12 +36,14 @@ class Rules:
         match_on: Fields that make two sources' records the same step when no UID or accession number does.
         max_minutes: Longest difference of start times under that rule; None for any.
         max_minutes_touched: The same where one side is an item that a scanner has reported on.
+        version: The version of the hosts' rows that the ranks come from; None: they are not compared.
     """
 
     ranks: Mapping[str, int] = field(default_factory=dict)
     match_on: tuple[str, ...] = ("patient_id", "scheduled_start_date", "modality")
     max_minutes: float | None = 240
     max_minutes_touched: float | None = 120
+    version: str | None = None
 
     def rank(self, data_source: str, record_key: str) -> tuple[int, str, str]:
         """Return a record's place in the order of priority; sources that are not enabled come last, by name."""

@@ -134,7 +134,9 @@ class BatchIntake:
 
     def _add(self, plain: RecordColumns) -> Outcome:
         """Insert records that need no decision."""
-        record_ids, item_ids = insert_newcomers(self._connection, self._source, plain, self._now)
+        record_ids, item_ids = insert_newcomers(
+            self._connection, self._source, plain, self._now, version=self._rules.version
+        )
         remove_rejections(self._connection, self._source, plain.keys)
         result = Outcome(
             seen=list(record_ids),

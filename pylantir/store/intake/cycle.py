@@ -8,7 +8,8 @@ the writer may do at the end of a cycle.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, func, select
@@ -18,6 +19,8 @@ from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.conclusion import conclude
 from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
 from pylantir.store.failures import telling_the_first_cause
+from pylantir.store.hosts.history import History
+from pylantir.store.hosts.leases import Tenure
 from pylantir.store.intake.batch import BatchIntake
 from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
 from pylantir.store.intake.progress import (
@@ -59,6 +62,7 @@ class SourceIngest:
         rules: Priorities and the matching rule.
         keep_missing: Records that a snapshot no longer shows stay (`missing_entries: "keep"`).
         seldom: The source is fetched less often than once per `removal.SELDOM_S` seconds.
+        tenure: This host's right to fetch the source; None where no other host can.
         clock: Returns the time.
     """
 
@@ -70,6 +74,7 @@ class SourceIngest:
         *,
         keep_missing: bool = False,
         seldom: bool = False,
+        tenure: Tenure | None = None,
         clock: Clock = system_time,
     ) -> None:
         self._engine = engine
@@ -80,9 +85,15 @@ class SourceIngest:
         self._clock = clock
         self._passages = Passages()
         with engine.connect() as connection:
-            self._cycle, self._held = read_progress(connection, source)
+            self._cycle, self._held, mark = read_progress(connection, source)
             last_run = find_last_run(connection, source)
         self._finished = last_run.started_at if last_run else None
+        self._tenure = tenure
+        self._history = History(source, mark)
+
+    def use_rules(self, rules: Rules) -> None:
+        """Decide by other rules from now on."""
+        self._rules = rules
 
     def find_last_success(self) -> str | None:
         """Return when the last successful cycle began (ISO 8601, UTC); an incremental source continues from there."""
@@ -98,6 +109,7 @@ class SourceIngest:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: The batch could not be stored now (disk full, lock). Nothing has changed;
                 the caller may give the same batch again.
+            ClusterChanged: What the writer knew of the source is over; nothing has changed.
         """
         if self._is_over(batch.started_at):
             return []
@@ -116,15 +128,16 @@ class SourceIngest:
         return unkept
 
     def _commit(self, batch: EntryBatch) -> tuple[CycleState, Again, Outcome]:
-        with telling_the_first_cause(), self._engine.begin() as connection:
+        with telling_the_first_cause(), self._transaction() as connection:
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
-            cycle.whole &= batch.seq == cycle.last_seq + 1
+            cycle.gap |= batch.seq != cycle.last_seq + 1
+            cycle.whole &= not cycle.gap
             again = self._recognise(cycle, batch.repeated)
             result = self._take_in(connection, cycle, batch, again.ids)
             for name, count in result.counts.items():
                 cycle.counts[name] += count
             cycle.last_seq = batch.seq
-            save_progress(connection, self._source, cycle)
+            save_progress(connection, self._source, cycle, self._history.next_mark())
         return cycle, again, result
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
@@ -135,12 +148,12 @@ class SourceIngest:
         """
         if self._is_over(end.started_at):
             return self._recall_summary()
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
             ending = conclude(
                 error=end.error,
                 complete=end.complete,
-                frames_missing=end.seq != cycle.last_seq + 1,
+                frames_missing=cycle.gap or end.seq != cycle.last_seq + 1,
                 whole=cycle.whole,
                 accepted=cycle.accepted,
                 refused=cycle.refused,
@@ -170,7 +183,7 @@ class SourceIngest:
             save_run(connection, self._source, cycle, complete=complete, error=ending.error, now=utc_now(self._clock))
             if ending.error is None:
                 save_warnings(connection, self._source, end.warnings, working.now, snapshot=end.snapshot)
-            clear_progress(connection, self._source, held)
+            clear_progress(connection, self._source, held, self._history.next_mark())
             entries = self._count_live(connection)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._passages = cycle.passages if ending.settles else Passages()
@@ -182,10 +195,10 @@ class SourceIngest:
 
     def accept_removal(self, *, dry_run: bool = False) -> str:
         """Withdraw the records that are held back now, and end the hold; return what was done."""
-        with transaction(self._engine, dry_run=dry_run) as connection:
+        with self._transaction(dry_run=dry_run) as connection:
             working = self._open(connection, actor="command:accept")
             count = withdraw_held(working, self._source, self._cycle)
-            end_hold(connection, self._source)
+            end_hold(connection, self._source, self._history.next_mark())
         cancelled = len(working.events.cancelled)
         if not dry_run:
             self._held = None
@@ -194,6 +207,23 @@ class SourceIngest:
             return f"{self._source}: nothing is held back"
         would = "would be " if dry_run else ""
         return f"{self._source}: {count} held records {would}withdrawn, {cancelled} items {would}cancelled"
+
+    @contextmanager
+    def _transaction(self, *, dry_run: bool = False) -> Iterator[Connection]:
+        """Begin a transaction of the source: the lease is this host's, and the database has what was committed before.
+
+        Raises:
+            LeaseLost, HistoryLost: It is not so. Nothing has changed.
+        """
+        with transaction(self._engine, dry_run=dry_run) as connection:
+            if self._tenure:
+                self._tenure.check(connection)
+            self._history.check(connection)
+            yield connection
+            if self._tenure:
+                self._tenure.renew(connection)
+        if not dry_run:
+            self._history.note_commit()
 
     def _open(self, connection: Connection, actor: str | None = None) -> WorkingSet:
         actor = actor or f"source:{self._source}"

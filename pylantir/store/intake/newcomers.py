@@ -90,7 +90,9 @@ def _find_disputing(connection: Connection, column: str, records: RecordColumns,
     return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}
 
 
-def insert_newcomers(connection: Connection, source: str, records: RecordColumns, now: str) -> tuple[range, range]:
+def insert_newcomers(
+    connection: Connection, source: str, records: RecordColumns, now: str, *, version: str | None = None
+) -> tuple[range, range]:
     """Store records that need no decision, each with an item of its own.
 
     Args:
@@ -98,11 +100,12 @@ def insert_newcomers(connection: Connection, source: str, records: RecordColumns
         source: Whose records they are.
         records: Each key comes once, and no record belongs to an undecided patient.
         now: The time.
+        version: As for `next_ids`.
 
     Returns:
         The ids of the records, and of their items, in the order of the records.
     """
-    first_record, first_item = next_ids(connection)
+    first_record, first_item = next_ids(connection, version)
     record_ids = range(first_record, first_record + len(records))
     item_ids = range(first_item, first_item + len(records))
     rows = plan_rows(source, records, item_ids)

@@ -16,33 +16,33 @@ _STATES = source_states.c
 _RUNS = sync_runs.c
 
 
-def read_progress(connection: Connection, source: str) -> tuple[CycleState | None, HeldRemoval | None]:
-    """Return the cycle that an earlier writer began, and the removal that is held back."""
+def read_progress(connection: Connection, source: str) -> tuple[CycleState | None, HeldRemoval | None, str | None]:
+    """Return the cycle that an earlier writer began, the removal that is held back, and the mark of the last commit."""
     row = connection.execute(select(source_states).where(_STATES.data_source == source)).one_or_none()
     held = HeldRemoval.from_json(json.loads(row.held)) if row and row.held else None
     cycle = None
     if row and row.cycle:
         counts = json.loads(row.counts)
         cycle = CycleState(row.cycle, row.started_at, row.last_seq, whole=False, counts=counts)
-    return cycle, held
+    return cycle, held, row.mark if row else None
 
 
-def save_progress(connection: Connection, source: str, cycle: CycleState) -> None:
+def save_progress(connection: Connection, source: str, cycle: CycleState, mark: str) -> None:
     """Store a cycle's progress."""
     position = {"cycle": cycle.cycle, "started_at": cycle.started_at, "last_seq": cycle.last_seq}
-    _save(connection, source, {**position, "counts": json.dumps(cycle.counts)})
+    _save(connection, source, {**position, "counts": json.dumps(cycle.counts), "mark": mark})
 
 
-def clear_progress(connection: Connection, source: str, held: HeldRemoval | None) -> None:
+def clear_progress(connection: Connection, source: str, held: HeldRemoval | None, mark: str) -> None:
     """Store that a cycle is finished, and the removal that it holds back."""
-    row: dict[str, object] = {"cycle": None, "started_at": None, "last_seq": 0, "counts": "{}"}
+    row: dict[str, object] = {"cycle": None, "started_at": None, "last_seq": 0, "counts": "{}", "mark": mark}
     row["held"] = json.dumps(held.as_json()) if held else None
     _save(connection, source, row)
 
 
-def end_hold(connection: Connection, source: str) -> None:
+def end_hold(connection: Connection, source: str, mark: str) -> None:
     """Store that nothing is held back any more."""
-    _save(connection, source, {"held": None})
+    _save(connection, source, {"held": None, "mark": mark})
 
 
 _UPDATE = update(source_states).where(_STATES.data_source == bindparam("source"))

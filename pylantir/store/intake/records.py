@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
 from pylantir.entry import CANCELED
+from pylantir.errors import RulesChanged
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Performed, Rules, may_be_generated
@@ -27,8 +28,16 @@ from pylantir.store.decide.records import (
     Record,
     given_fields,
 )
+from pylantir.store.hosts.registry import VERSION_FACT
 from pylantir.store.schema.bulk import select_among, select_among_new
-from pylantir.store.schema.tables import NOT_LIVE, audit_log, mpps_instances, source_entries, worklist_items
+from pylantir.store.schema.tables import (
+    NOT_LIVE,
+    audit_log,
+    mpps_instances,
+    source_entries,
+    store_facts,
+    worklist_items,
+)
 
 CHUNK = 500
 T = TypeVar("T")
@@ -47,6 +56,7 @@ _NEXT_IDS = select(
     select(func.coalesce(func.max(worklist_items.c.id), 0) + 1).scalar_subquery(),
     # The audit log still names purged items, so their ids are never used again for another patient.
     select(func.coalesce(func.max(audit_log.c.item_id), 0) + 1).scalar_subquery(),
+    select(store_facts.c.value).where(store_facts.c.name == VERSION_FACT).scalar_subquery(),
 )
 
 
@@ -117,9 +127,19 @@ def relink_reports(connection: Connection, patient: str, study_uid: str, item_id
             )
 
 
-def next_ids(connection: Connection) -> tuple[int, int]:
-    """Return the next free ids of records and items; no other process takes them, because there is one writer."""
-    record_id, item_id, unaudited_id = connection.execute(_NEXT_IDS).one()
+def next_ids(connection: Connection, version: str | None = None) -> tuple[int, int]:
+    """Return the next free ids of records and items; nobody else takes them while this transaction has the lock.
+
+    Args:
+        connection: In a writing transaction.
+        version: The version of the rules by which its caller will decide (`Rules.version`).
+
+    Raises:
+        RulesChanged: The database has another version.
+    """
+    record_id, item_id, unaudited_id, present = connection.execute(_NEXT_IDS).one()
+    if version not in (None, present):
+        raise RulesChanged("the configuration of another host has just come into force; try again")
     return record_id, max(item_id, unaudited_id)
 
 

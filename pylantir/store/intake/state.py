@@ -62,6 +62,7 @@ class CycleState:
     """The committed part of the cycle in progress.
 
     `whole` becomes false when this writer missed a part of the cycle: it must not treat the cycle as a snapshot then.
+    `gap` becomes true when the database lacks a part of it.
     """
 
     cycle: str
@@ -69,6 +70,7 @@ class CycleState:
     last_seq: int = 0
     whole: bool = True
     forgotten: bool = False
+    gap: bool = False
     passages: Passages = field(default_factory=Passages)
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     seen: bytearray = field(default_factory=bytearray)

@@ -47,6 +47,7 @@ from pylantir.store.intake.records import (
     read_records,
     relink_reports,
 )
+from pylantir.store.schema.engine import LifeSigns
 
 _NOTHING_GIVEN = dict.fromkeys(RECORD_FIELDS)
 _GENERATED_IDS = ("scheduled_procedure_step_id", "requested_procedure_id")
@@ -75,8 +76,9 @@ class WorkingSet:
         self._items: dict[str, list[Item]] = {}
         self._dirty: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
-        self._next_record_id, self._next_item_id = next_ids(connection)
+        self._next_record_id, self._next_item_id = next_ids(connection, rules.version)
         self._rows = RowChanges()
+        self._life = LifeSigns(connection)
         self.trail = AuditTrail(actor, now)
         self._performed: dict[str, list[Performed]] = {}
         self._stored_differences: dict[str, list[StoredDifference]] = {}
@@ -203,6 +205,7 @@ class WorkingSet:
         """Change a record's state."""
         if record.state == state:
             return
+        self._life.give()
         self.touch(record)
         if state == WITHDRAWN:
             self._note_vain_withdrawal(record)
@@ -253,6 +256,7 @@ class WorkingSet:
         self._dirty.update(record.patient_id for record, _ in moved)
         foreign = self._find_foreign_uids()
         for patient in sorted(self._dirty):
+            self._life.give()
             self._decide(patient, foreign.get(patient, frozenset()))
         self._differences.write(self.connection)
         self.events.differences += self._differences.new

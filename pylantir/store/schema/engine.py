@@ -6,6 +6,7 @@ The writer process opens it for writing. Every other process opens it read-only,
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 BUSY_TIMEOUT_MS = 5000
 WRITER_TIMEOUT_MS = 2000
 """The writer tries again after this; between attempts it gives a sign of life and notices a stop."""
-IDLE_S = 5.0
+IDLE_S = 30.0
 """PostgreSQL ends a writing transaction after so long without a statement: its writer is frozen or cut off."""
+LIFE_SIGN_EVERY_S = 0.5
 WRITERS_LOCK = 0x70796C616E746972
 """The advisory lock of all writers of a PostgreSQL database: "pylantir" in ASCII."""
 _HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
@@ -142,6 +144,24 @@ def host_of(connection: Connection) -> str | None:
     """Return the host that writes with this connection; None if it has no name."""
     host: str | None = connection.get_execution_options().get(_HOST)
     return host
+
+
+class LifeSigns:
+    """Keeps PostgreSQL from taking a long calculation within a transaction for a frozen writer.
+
+    Args:
+        connection: In a writing transaction.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection if connection.dialect.name == "postgresql" else None
+        self._due = time.monotonic() + LIFE_SIGN_EVERY_S
+
+    def give(self) -> None:
+        """Ask the server for nothing, if the last time is a while ago; call it often."""
+        if self._connection is not None and time.monotonic() >= self._due:
+            self._connection.exec_driver_sql("SELECT 1")
+            self._due = time.monotonic() + LIFE_SIGN_EVERY_S
 
 
 def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:

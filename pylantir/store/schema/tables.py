@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -192,8 +193,42 @@ source_states = Table(
         Text,
         comment="JSON: how many removals wait for an operator's word, or for their time",
     ),
+    Column("mark", Text, comment="a new random text with each commit of the source"),
 )
 """The progress of each source's cycle, so that a new writer continues where its predecessor ended."""
+
+cluster_hosts = Table(
+    "cluster_hosts",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("instance", Text, nullable=False, comment="the run of the program there"),
+    Column("alive_at", Float, comment="the last sign of life, seconds by the server's clock; NULL: ended in order"),
+    Column("session", Integer, comment="the server's process for its writer; NULL behind a pooler"),
+    Column("server", Text, comment="when that server was started"),
+    Column("mark", Text, nullable=False, comment="a new random text with each sign of life"),
+)
+"""The hosts that share the database, with PostgreSQL only."""
+
+cluster_sources = Table(
+    "cluster_sources",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("data_source", Text, primary_key=True),
+    Column("priority", Float, nullable=False),
+    Column("enabled", Integer, nullable=False),
+    Column("digest", Text, nullable=False, comment="of what decides how the source is read"),
+)
+"""What each host's configuration says about its sources."""
+
+source_leases = Table(
+    "source_leases",
+    metadata,
+    Column("data_source", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("instance", Text, nullable=False),
+    Column("epoch", Integer, nullable=False, comment="grows each time that the lease is taken"),
+)
+"""Which host fetches which source, with PostgreSQL only."""
 
 store_facts = Table(
     "store_facts",
@@ -201,7 +236,7 @@ store_facts = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""The priorities and the matching rule by which the stored items were decided."""
+"""The priorities and the matching rule by which the stored items were decided, and the version of `cluster_sources`."""
 
 audit_log = Table(
     "audit_log",

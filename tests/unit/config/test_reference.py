@@ -30,6 +30,7 @@ SECTIONS = (
     models.Deduplication,
     models.Retention,
     models.Access,
+    models.Cluster,
     models.SyslogTls,
     models.Log,
     models.Http,

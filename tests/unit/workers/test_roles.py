@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pylantir.settings import DicomSettings, PluginType, Settings, SourceSettings
+from pylantir.store.hosts.decision import rank_sources
 from workers.supervisor.probe import probe_title
 from workers.supervisor.roles import Role, plan_roles
 from workers.writer.settings import WriterSettings
@@ -50,7 +51,7 @@ def test_the_order_of_enabled_sources_is_their_rank_and_a_disabled_one_has_none(
     roles = plan(sockets, source("a"), source("b", enabled=False), source("c", missing_entries="keep"))
     (settings, _) = roles["writer"].arguments
     assert isinstance(settings, WriterSettings)
-    assert settings.ranks == {"a": 0, "c": 1}
+    assert rank_sources(settings.sources) == {"a": 0, "c": 1}
     assert settings.keep_missing == {"c"}
 
 

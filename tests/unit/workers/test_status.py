@@ -42,6 +42,8 @@ def health(**changes: Any) -> str:
         ({"last_sync": None}, "starting"),
         ({"last_sync": None, "waits_for_window": True}, "healthy"),
         ({"last_sync": None, "overdue_s": 11.0}, "degraded"),
+        ({"state": "STANDBY (north)", "last_sync": None}, "healthy"),
+        ({"state": "STANDBY (north)", "heartbeat_age_s": 15.1}, "degraded"),
     ],
 )
 def test_health_follows_the_work_not_the_state(changes: dict[str, Any], expected: str) -> None:

@@ -1,0 +1,119 @@
+"""Decides which host may fetch a source, and the order of priority over all hosts. Pure: the ages are passed in.
+
+Glossary: lease, rank (docs/explanation/glossary.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host as the database knows it.
+
+    Attributes:
+        name: Its `cluster.host`.
+        instance: The run of the program there that gave the last sign of life.
+        age_s: How old that sign is, by the database's clock; None: the host has ended in order.
+        session_ended: The session in which its writer worked is known to have ended.
+        mark: A new random text with each sign of life.
+    """
+
+    name: str
+    instance: str
+    age_s: float | None
+    session_ended: bool = False
+    mark: str = ""
+
+    def is_alive(self, lease_s: float) -> bool:
+        """Whether the host still counts as running: its signs of life last for `lease_s` seconds."""
+        return self.age_s is not None and not self.session_ended and self.age_s <= lease_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who fetches a source.
+
+    Attributes:
+        source: The source's name.
+        host: The host that has it.
+        instance: The run of the program there.
+        epoch: Grows each time that somebody takes the lease.
+    """
+
+    source: str
+    host: str
+    instance: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSource:
+    """What one host's configuration says about a source.
+
+    Attributes:
+        name: The source's name.
+        priority: The lower number wins.
+        enabled: Whether the host would fetch it.
+        digest: Two hosts whose digests differ would read or understand the source differently. Another digest alone
+            makes no other writer necessary.
+    """
+
+    name: str
+    priority: float
+    enabled: bool
+    digest: str = field(compare=False)
+
+
+def find_free(
+    wanted: Iterable[str], leases: Mapping[str, Lease], hosts: Mapping[str, Host], lease_s: float
+) -> list[str]:
+    """Return the sources that nobody fetches: without a lease, or with one of a run that is over.
+
+    Args:
+        wanted: The sources to look at.
+        leases: Source -> its lease.
+        hosts: Name -> host.
+        lease_s: How long a host's last sign of life lasts.
+    """
+    return [source for source in wanted if not _is_held(leases.get(source), hosts, lease_s)]
+
+
+def _is_held(lease: Lease | None, hosts: Mapping[str, Host], lease_s: float) -> bool:
+    host = hosts.get(lease.host) if lease else None
+    return bool(lease and host and host.instance == lease.instance and host.is_alive(lease_s))
+
+
+def rank_sources(said: Iterable[HostSource]) -> dict[str, int]:
+    """Return enabled source -> its place in the order of priority over all hosts, 0 first.
+
+    Of several hosts that enable a source, the one with the lowest number counts; equal numbers follow the names.
+    """
+    best: dict[str, float] = {}
+    for one in said:
+        if one.enabled:
+            best[one.name] = min(one.priority, best.get(one.name, one.priority))
+    return {name: rank for rank, name in enumerate(sorted(best, key=lambda name: (best[name], name)))}
+
+
+def find_differing(
+    own: Iterable[HostSource], others: Mapping[tuple[str, str], str], leases: Mapping[str, Lease], host: str
+) -> dict[str, str]:
+    """Return the sources that this host configures otherwise than the host that fetches them: source -> that host.
+
+    Args:
+        own: What this host's configuration says.
+        others: (host, source) -> digest, of every host.
+        leases: Source -> its lease.
+        host: This host.
+    """
+    differing = {}
+    for one in own:
+        lease = leases.get(one.name)
+        if one.enabled and lease and lease.host != host:
+            digest = others.get((lease.host, one.name))
+            if digest not in (None, one.digest):
+                differing[one.name] = lease.host
+    return differing

@@ -1,0 +1,120 @@
+"""The leases in a PostgreSQL database: hosts give signs of life, take sources that nobody fetches, and check their own.
+
+Lives in the writer. Every change happens in a transaction that holds the writers' lock, so nobody takes a lease while
+its holder commits. Ages are by the server's clock. A host whose session has ended is noticed at once, if it was
+connected to the server itself: a pooler gives a transaction any session, and then time alone decides.
+Glossary: lease (docs/explanation/glossary.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, text
+
+from pylantir.errors import LeaseLost
+from pylantir.store.hosts.decision import Host, Lease
+from pylantir.store.schema.tables import cluster_hosts, source_leases
+
+_HOSTS = cluster_hosts.c
+_LEASES = source_leases.c
+_NOW = "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
+_SERVER = "EXTRACT(EPOCH FROM pg_postmaster_start_time())::text"
+_READ_HOSTS = text(
+    f"SELECT host, instance, mark, {_NOW} - alive_at AS age_s, "  # noqa: S608 - constants
+    f"COALESCE(server = {_SERVER} AND NOT EXISTS "
+    "(SELECT 1 FROM pg_stat_activity AS a WHERE a.pid = cluster_hosts.session), FALSE) AS session_ended "
+    "FROM cluster_hosts"
+)
+_GIVE_SIGN = text(
+    f"UPDATE cluster_hosts SET alive_at = {_NOW}, mark = :mark, "  # noqa: S608 - constants
+    f"session = CASE WHEN pg_backend_pid() = :session THEN :session END, server = {_SERVER} "
+    "WHERE host = :host AND instance = :instance"
+)
+_STAY = text(f"UPDATE cluster_hosts SET alive_at = {_NOW} WHERE host = :host AND instance = :instance")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenure:
+    """This host's right to fetch one source, since it took the lease."""
+
+    source: str
+    host: str
+    instance: str
+    epoch: int
+
+    def check(self, connection: Connection) -> None:
+        """Make sure that the lease is still this host's; call it first in a transaction.
+
+        Raises:
+            LeaseLost: Another host has taken it.
+        """
+        lease = read_leases(connection, self.source).get(self.source)
+        if lease is None or (lease.host, lease.instance, lease.epoch) != (self.host, self.instance, self.epoch):
+            raise LeaseLost(f"source {self.source} is not this host's to fetch any more")
+
+    def renew(self, connection: Connection) -> None:
+        """Give a sign of life; call it last in a transaction, so that its length does not count."""
+        connection.execute(_STAY, {"host": self.host, "instance": self.instance})
+
+
+def read_hosts(connection: Connection) -> dict[str, Host]:
+    """Return name -> host."""
+    rows = connection.execute(_READ_HOSTS)
+    return {
+        row.host: Host(
+            name=row.host, instance=row.instance, mark=row.mark, session_ended=row.session_ended,
+            age_s=None if row.age_s is None else max(0.0, row.age_s),
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+def read_leases(connection: Connection, source: str | None = None) -> dict[str, Lease]:
+    """Return source -> its lease, of all sources or of one."""
+    statement = select(source_leases) if source is None else select(source_leases).where(_LEASES.data_source == source)
+    return {
+        row.data_source: Lease(source=row.data_source, host=row.host, instance=row.instance, epoch=row.epoch)
+        for row in connection.execute(statement)
+    }
+
+
+def enter_host(connection: Connection, host: str, instance: str) -> None:
+    """Add this host, or take over from its earlier run."""
+    connection.execute(delete(cluster_hosts).where(_HOSTS.host == host))
+    connection.execute(insert(cluster_hosts), {"host": host, "instance": instance, "mark": ""})
+
+
+def give_sign(connection: Connection, host: str, instance: str, mark: str) -> None:
+    """Give this host's sign of life, with the session that others can see end."""
+    driver: Any = connection.connection.driver_connection
+    # A pooler tells its clients other numbers than those of the server's sessions.
+    session = driver.info.backend_pid
+    connection.execute(_GIVE_SIGN, {"host": host, "instance": instance, "mark": mark, "session": session})
+
+
+def take_leases(connection: Connection, sources: Iterable[str], host: str, instance: str) -> dict[str, Tenure]:
+    """Take the leases of sources that nobody fetches; return source -> tenure."""
+    known = read_leases(connection)
+    taken = {}
+    for source in sources:
+        lease = known.get(source)
+        tenure = Tenure(source=source, host=host, instance=instance, epoch=lease.epoch + 1 if lease else 1)
+        values = {"host": host, "instance": instance, "epoch": tenure.epoch}
+        if lease:
+            connection.execute(_TAKE, {"source": source, **values})
+        else:
+            connection.execute(insert(source_leases), {"data_source": source, **values})
+        taken[source] = tenure
+    return taken
+
+
+def leave(connection: Connection, host: str, instance: str) -> None:
+    """Give back everything that this host fetches: it ends in order."""
+    this = (_HOSTS.host == host) & (_HOSTS.instance == instance)
+    connection.execute(cluster_hosts.update().where(this), {"alive_at": None})
+
+
+_TAKE = source_leases.update().where(_LEASES.data_source == bindparam("source"))

@@ -1,0 +1,112 @@
+"""Two hosts on one PostgreSQL: one fetches a source, the other stands by and takes over when the first is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from installation import Installation, csv_source, wait_until
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+PATIENCE_S = 40.0
+
+
+class Pair:
+    """Two installations with the same source and the same database."""
+
+    def __init__(self, folder: Path, db_url: str) -> None:
+        self.north, self.south = (Installation(self._folder(folder, name)) for name in ("north", "south"))
+        self.export = folder / "export.csv"
+        self._engine = create_engine(db_url, isolation_level="AUTOCOMMIT")
+        source = csv_source("ris", str(self.export), config={"file_path": str(self.export), "watch_for_changes": True})
+        for name, host in (("north", self.north), ("south", self.south)):
+            host.configure(source, db_path=None, db_url=db_url, cluster={"host": name, "lease_s": 2})
+
+    @staticmethod
+    def _folder(folder: Path, name: str) -> Path:
+        (folder / name).mkdir()
+        return folder / name
+
+    def write(self, *patients: str) -> None:
+        self.north.write_csv("../export.csv", patients)
+
+    def served(self) -> list[str]:
+        query = "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' order by 1"
+        with suppress(SQLAlchemyError), self._engine.connect() as connection:
+            return list(connection.scalars(text(query)))
+        return []
+
+    def wait_for(self, *patients: str) -> None:
+        wait_until(
+            lambda: self.served() == [*patients], lambda: f"{patients}: {self.served()}\n{self.logs()}", PATIENCE_S
+        )
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {host.folder.name}\n{host.log()[-3000:]}" for host in (self.north, self.south))
+
+    def wait_until_fetched_by(self, holder: Installation, other: Installation | None) -> None:
+        wait_until(lambda: holder.process("ris").get("state") == "RUNNING", self.logs, PATIENCE_S)
+        holder.wait_for_health("healthy", PATIENCE_S)
+        if other:
+            standby = f"STANDBY ({holder.folder.name})"
+            wait_until(lambda: other.process("ris").get("state") == standby, self.logs, PATIENCE_S)
+            other.wait_for_health("healthy", PATIENCE_S)
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self.north.close()
+        self.south.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path, postgresql_url: str) -> Iterator[Pair]:
+    made = Pair(tmp_path, postgresql_url)
+    yield made
+    made.close()
+
+
+def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: str) -> None:
+    north, south = pair.north, pair.south
+    pair.write("P1")
+    north.start()
+    pair.wait_for("P1")
+    south.start()
+    pair.wait_until_fetched_by(north, south)
+    assert "fetched by north" in south.command("sync", "ris").stdout
+    assert north.process("ris")["lease_host"] == south.process("ris")["lease_host"] == "north"
+
+    # Its writer dies; the supervisor there starts another, which finds the source taken.
+    os.kill(north.process("writer")["pid"], signal.SIGKILL)
+    pair.wait_until_fetched_by(south, north)
+    pair.write("P1", "P2")
+    pair.wait_for("P1", "P2")
+
+    # The whole host dies, and comes back.
+    assert south.supervisor
+    south.supervisor.kill()
+    south.supervisor.wait(10)
+    pair.wait_until_fetched_by(north, None)
+    pair.write("P1", "P2", "P3")
+    pair.wait_for("P1", "P2", "P3")
+    south.start()
+    pair.wait_until_fetched_by(north, south)
+
+    # It is frozen; when it wakes up, it commits nothing under its old lease.
+    writer = north.process("writer")["pid"]
+    os.kill(writer, signal.SIGSTOP)
+    pair.wait_until_fetched_by(south, None)
+    pair.write("P1", "P2", "P3", "P4")
+    pair.wait_for("P1", "P2", "P3", "P4")
+    os.kill(writer, signal.SIGCONT)
+    pair.wait_until_fetched_by(south, north)
+
+    assert south.terminate() == 0
+    pair.wait_until_fetched_by(north, None)
+    pair.write("P4")
+    assert [answer["PatientID"] for answer in north.find(findscu)] == ["P1", "P2", "P3", "P4"]
+    assert "held back" in str(wait_until(lambda: north.process("ris").get("last_error"), "it is said", PATIENCE_S))

@@ -1,0 +1,292 @@
+"""This host among those that share the database: what it has said, which sources it fetches, who else is there.
+
+Lives in the writer. In: the clock, the database. Out: the rules for decisions, the tenure of each source, and what has
+changed since the last look. With SQLite there is one host, which fetches everything. `pylantir.store.hosts.decision`
+decides; this module does it, in the writer's loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, Engine
+
+from pylantir.errors import CommandRefused, StoreError
+from pylantir.store.change.rules import Applied, follow_rules
+from pylantir.store.decide.claims import Rules
+from pylantir.store.hosts.decision import Host, HostSource, Lease, find_differing, find_free, rank_sources
+from pylantir.store.hosts.leases import (
+    Tenure,
+    enter_host,
+    give_sign,
+    leave,
+    read_hosts,
+    read_leases,
+    take_leases,
+)
+from pylantir.store.hosts.registry import forget_host, keep_only, read_sources, read_version, register_sources
+from pylantir.store.schema.engine import transaction
+from workers.writer.settings import WriterSettings
+
+SIGNS_PER_LEASE = 3
+"""A host gives so many signs of life in the time after which it counts as dead."""
+WATCH_EVERY_S = 0.25
+"""How often a host looks whether another one, whose sources it would fetch, is still there."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a look has found.
+
+    Attributes:
+        gained: Sources that this host fetches from now on.
+        lost: Sources that another host fetches from now on.
+        rules: The new rules; None if they are the old ones.
+        history_lost: The database has lost commits of this host.
+    """
+
+    gained: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    rules: Rules | None = None
+    history_lost: bool = False
+
+
+class Membership:
+    """This host's place in the cluster.
+
+    Args:
+        engine: The database, opened for writing.
+        settings: The writer's settings.
+
+    Attributes:
+        rules: Priorities over all hosts, and the matching rule.
+    """
+
+    def __init__(self, engine: Engine, settings: WriterSettings) -> None:
+        self.rules = Rules(
+            match_on=settings.match_on, max_minutes=settings.max_minutes,
+            max_minutes_touched=settings.max_minutes_touched,
+        )  # fmt: skip
+        self._engine = engine
+        self._is_shared = engine.dialect.name == "postgresql"
+        self._host = settings.host
+        # One supervisor's writers follow one another and need not wait for each other's signs of life to grow old.
+        self._instance = hashlib.sha256(b"instance" + settings.key).hexdigest()[:16]
+        self._lease_s = settings.lease_s
+        self._sources = settings.sources
+        self._wanted = [one.name for one in settings.sources if one.enabled]
+        self._marks = {""}
+        self._hosts: Mapping[str, Host] = {}
+        self._leases: dict[str, Lease] = {}
+        self._tenures: dict[str, Tenure] = {}
+        self._said: list[tuple[str, HostSource]] = []
+        self._sign_at = self._watch_at = math.inf
+
+    @property
+    def next_at(self) -> float:
+        """When to look again (monotonic seconds)."""
+        stands_by = len(self._tenures) < len(self._wanted)
+        return min(self._sign_at, self._watch_at) if stands_by else self._sign_at
+
+    def enter(self) -> Applied:
+        """Say what this host's configuration says, take the sources that nobody fetches, decide by the new rules.
+
+        Returns:
+            What the rules changed.
+
+        Raises:
+            StoreError: Another running instance has this host's name.
+        """
+        mark = os.urandom(8).hex()
+        with self._engine.begin() as connection:
+            if self._is_shared:
+                self._enter_host(connection, mark)
+            else:
+                keep_only(connection, self._host)
+            register_sources(connection, self._host, self._sources)
+            self._read_rules(connection)
+            applied = follow_rules(connection, self.rules)
+            if self._is_shared:
+                self._take_free(connection)
+        self._marks = {mark}
+        self._plan_next()
+        return applied
+
+    def look(self) -> Changes:
+        """Give a sign of life, take what nobody fetches any more, and find out what has changed.
+
+        Raises:
+            StoreError: The database is another one, or another instance has this host's name: begin anew.
+        """
+        mark = os.urandom(8).hex()
+        had, before = set(self._tenures), self.rules
+        with self._engine.begin() as connection:
+            hosts = read_hosts(connection)
+            own = hosts.get(self._host)
+            if own is None or own.instance != self._instance:
+                raise StoreError("the database does not know this host any more; it is opened anew")
+            history_lost = own.mark not in self._marks
+            self._marks.add(mark)
+            give_sign(connection, self._host, self._instance, mark)
+            if self._has_other_digests():
+                register_sources(connection, self._host, self._sources)
+            if read_version(connection) != self.rules.version:
+                self._read_rules(connection)
+            self._take_free(connection, hosts)
+        self._marks = {mark}
+        self._plan_next()
+        has = set(self._tenures)
+        return Changes(
+            gained=frozenset(has - had), lost=frozenset(had - has), history_lost=history_lost,
+            rules=None if self.rules is before else self.rules,
+        )  # fmt: skip
+
+    def must_look(self) -> bool:
+        """Whether a look is due, or another host's end leaves it something to take; reads without the writers' lock."""
+        now = time.monotonic()
+        if now >= self._sign_at:
+            return True
+        self._watch_at = now + WATCH_EVERY_S
+        with self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            leases, hosts = read_leases(connection), read_hosts(connection)
+        return bool(find_free(self._wanted, leases, hosts, self._lease_s))
+
+    def use_digests(self, digests: Mapping[str, str]) -> None:
+        """Say otherwise how this host's sources are read; the others hear of it at the next look."""
+        self._sources = tuple(replace(one, digest=digests.get(one.name, one.digest)) for one in self._sources)
+
+    def tenure_of(self, source: str) -> Tenure | None:
+        """Return this host's right to fetch a source; None where no other host could have it."""
+        return self._tenures.get(source)
+
+    def standby_of(self, source: str) -> str | None:
+        """Return the host that fetches a source instead of this one."""
+        if not self._is_shared or source in self._tenures:
+            return None
+        lease = self._leases.get(source)
+        return lease.host if lease else "nobody"
+
+    def forget(self, host: str, *, dry_run: bool = False) -> str:
+        """End another host's word; return what was done, for the operator.
+
+        Raises:
+            CommandRefused: The host runs, or there is no such host.
+        """
+        if host == self._host:
+            raise CommandRefused(f"{host} is this host; give the command on another one")
+        with transaction(self._engine, dry_run=dry_run) as connection:
+            known = read_hosts(connection).get(host) if self._is_shared else None
+            if known and known.is_alive(self._lease_s):
+                raise CommandRefused(f"{host} runs; stop Pylantir there first")
+            nobodys = forget_host(connection, host)
+            version = read_version(connection)
+            ranks = rank_sources(one for _, one in read_sources(connection))
+            applied = follow_rules(connection, replace(self.rules, ranks=ranks, version=version))
+        would = "would be " if dry_run else "is "
+        text = f"{host} {would}forgotten; {applied.changed} items decided anew"
+        if nobodys:
+            text += f"; no host has these sources any more: {', '.join(nobodys)} (see: pylantir forget SOURCE)"
+        return text
+
+    def leave(self) -> None:
+        """Give back at once what this host fetches."""
+        if self._is_shared and self._hosts:
+            with self._engine.begin() as connection:
+                leave(connection, self._host, self._instance)
+
+    def describe(self) -> dict[str, object]:
+        """Describe the hosts and leases for `status`."""
+        others = {(host, one.name): one.digest for host, one in self._said}
+        return {
+            "host": self._host,
+            "hosts": {name: host.is_alive(self._lease_s) for name, host in sorted(self._hosts.items())},
+            "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
+            "differs": find_differing(self._sources, others, self._leases, self._host),
+        }
+
+    def _has_other_digests(self) -> bool:
+        said = {one.name: one.digest for host, one in self._said if host == self._host}
+        return any(said.get(one.name) != one.digest for one in self._sources)
+
+    def _enter_host(self, connection: Connection, mark: str) -> None:
+        namesake = read_hosts(connection).get(self._host)
+        if namesake and namesake.instance != self._instance and namesake.is_alive(self._lease_s):
+            raise StoreError(
+                f'another instance that runs now is called "{self._host}"; give each host its own cluster.host'
+            )
+        enter_host(connection, self._host, self._instance)
+        give_sign(connection, self._host, self._instance, mark)
+
+    def _read_rules(self, connection: Connection) -> None:
+        self._said = read_sources(connection)
+        ranks = rank_sources(one for _, one in self._said)
+        self.rules = replace(self.rules, ranks=ranks, version=read_version(connection))
+
+    def _take_free(self, connection: Connection, hosts: Mapping[str, Host] | None = None) -> None:
+        """Take what nobody fetches, and what the database says is this host's although it does not know the tenure."""
+        hosts = read_hosts(connection) if hosts is None else hosts
+        leases = read_leases(connection)
+        kept = {
+            source: tenure
+            for source, tenure in self._tenures.items()
+            if (lease := leases.get(source)) and (lease.host, lease.instance, lease.epoch)
+            == (tenure.host, tenure.instance, tenure.epoch)
+        }  # fmt: skip
+        free = set(find_free(self._wanted, leases, hosts, self._lease_s)) - kept.keys()
+        free |= {
+            source for source in self._wanted
+            if source not in kept and (lease := leases.get(source)) and lease.host == self._host
+        }  # fmt: skip
+        taken = take_leases(connection, sorted(free), self._host, self._instance) if free else {}
+        self._tell(hosts, leases, kept, taken)
+        self._hosts, self._tenures = hosts, {**kept, **taken}
+        self._leases = {
+            **leases,
+            **{
+                name: Lease(source=name, host=one.host, instance=one.instance, epoch=one.epoch)
+                for name, one in taken.items()
+            },
+        }
+
+    def _tell(
+        self,
+        hosts: Mapping[str, Host],
+        leases: Mapping[str, Lease],
+        kept: Mapping[str, Tenure],
+        taken: Mapping[str, Tenure],
+    ) -> None:
+        for name, host in hosts.items():
+            was_alive = name in self._hosts and self._hosts[name].is_alive(self._lease_s)
+            is_alive = host.is_alive(self._lease_s)
+            if name != self._host and was_alive and not is_alive:
+                if host.age_s is None:
+                    logger.info("host %s has ended", name)
+                else:
+                    logger.warning("host %s is dead: its session has ended, or it gives no sign of life", name)
+            elif name != self._host and is_alive and not was_alive:
+                logger.info("host %s is there", name)
+        for source in sorted(taken):
+            former = leases[source].host if source in leases else None
+            if former not in (None, self._host):
+                logger.warning("source %s: this host fetches it from now on; %s did before", source, former)
+        for source in sorted(set(self._wanted) - kept.keys() - taken.keys()):
+            if (
+                source in self._tenures
+                or source not in self._leases
+                or leases[source].host != self._leases[source].host
+            ):
+                logger.info("source %s: host %s fetches it; this one stands by", source, leases[source].host)
+
+    def _plan_next(self) -> None:
+        if self._is_shared:
+            now = time.monotonic()
+            self._sign_at, self._watch_at = now + self._lease_s / SIGNS_PER_LEASE, now + WATCH_EVERY_S
