@@ -215,6 +215,11 @@ def _add_changes(add: Add) -> None:
     purge.add_argument("--before", metavar="DAY", required=True, help="scheduled before this day (2026-08-03)")
     _add_dry_run(purge)
 
+    copy = add("copy-db", _copy_db, "copy the worklist into an empty database, SQLite or PostgreSQL", json=False)
+    copy.add_argument(
+        "--to", metavar="URL", required=True, help="the database: postgresql://… or sqlite:////ABSOLUTE/PATH"
+    )
+
 
 def _add_dry_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -296,6 +301,12 @@ def _purge(options: argparse.Namespace) -> int:
     today = datetime.datetime.now().astimezone().date()
     day, _ = read_days(options.before, today)
     return _change(options, {"command": "purge", "before": day, "dry_run": options.dry_run})
+
+
+def _copy_db(options: argparse.Namespace) -> int:
+    from pylantir.cli.copy_db import copy_worklist
+
+    return copy_worklist(_load(options), options)
 
 
 def _change(options: argparse.Namespace, request: dict[str, object]) -> int:

@@ -54,7 +54,7 @@ def prepare_database(engine: Engine) -> None:
         create_private_file(path)
     engine = with_patience(engine)
     with engine.connect() as connection:
-        _refuse_encoding(connection)
+        refuse_encoding(connection)
         existing, missing = _find_form(connection)
         _refuse_foreign_columns(connection, existing, engine)
     if path and existing and (missing or existing != set(metadata.tables)):
@@ -94,8 +94,12 @@ def _blaming(table: str, engine: Engine) -> Iterator[None]:
         raise _mismatch(table, describe_failure(error), engine) from None
 
 
-def _refuse_encoding(connection: Connection) -> None:
-    """See that the database can hold every patient's name."""
+def refuse_encoding(connection: Connection) -> None:
+    """See that the database can hold every patient's name.
+
+    Raises:
+        SchemaMismatch: It cannot.
+    """
     if connection.dialect.name != "postgresql":
         return
     driver: Any = connection.connection.driver_connection
