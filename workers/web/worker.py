@@ -26,7 +26,7 @@ from workers.server.report_client import ReportClient
 from workers.web.readings import make_ports
 
 BEAT_EVERY_S = 5.0
-HANG_AFTER_S = 30.0
+HANG_AFTER_S = 20.0
 STOP_WITHIN_S = 2.0
 KEEP_ALIVE_S = 30
 MOST_CONNECTIONS = 500
