@@ -1,112 +1,198 @@
-"""Stories from hospitals, told through the real processes: JSON files as sources, a scanner that asks and reports.
+"""Many stories from hospitals, told in one running installation: JSON files as sources, a scanner that asks and reports.
 
-A story says who books what, when the sources are read, what the scanner does; and looks at what the scanner sees.
+A story is a list of steps: what the sources give from then on, what the scanner does, and what it must see then. All
+stories go on step by step together. Each has patients, records and numbers of its own, so that none disturbs another.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from installation import COMMAND, Installation, wait_until
+from dcmtk import find_worklist
+from installation import Installation, wait_until
+from pydicom.uid import generate_uid
 from scanner import beginning, change, connected, create, ending
 
-FIELDS = (
-    "source_record_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex", "scheduled_start_date",
-    "scheduled_start_time", "modality", "accession_number", "study_instance_uid", "scheduled_station_aetitle",
-    "protocol_name", "issuer_of_patient_id",
-)  # fmt: skip
+from pylantir.ipc.control import ask_supervisor
+
 DAY = "20300701"
+SOURCES = ("ris", "redcap", "csv")
+FIELDS = {
+    "record": "source_record_id", "patient": "patient_id", "name": "patient_name", "born": "patient_birth_date",
+    "sex": "patient_sex", "date": "scheduled_start_date", "time": "scheduled_start_time", "modality": "modality",
+    "accession": "accession_number", "uid": "study_instance_uid", "station": "scheduled_station_aetitle",
+    "protocol": "protocol_name", "issuer": "issuer_of_patient_id",
+}  # fmt: skip
+KEYWORDS = {
+    "name": "PatientName", "born": "PatientBirthDate", "sex": "PatientSex", "date": "ScheduledProcedureStepStartDate",
+    "time": "ScheduledProcedureStepStartTime", "modality": "Modality", "accession": "AccessionNumber",
+    "uid": "StudyInstanceUID", "protocol": "ScheduledProcedureStepDescription", "issuer": "IssuerOfPatientID",
+}  # fmt: skip
+IN_STEP = ("Scheduled", "Modality")
+_STEP = "ScheduledProcedureStepSequence[0]"
+Booking = Mapping[str, str]
 
 
-def booking(record: str | None, patient: str, time: str | None = None, **fields: str) -> dict[str, str]:
+def booking(record: str | None, patient: str, **fields: str) -> dict[str, str]:
     """What a booking system exports; everything is MR on `DAY` unless said otherwise."""
-    said = {"source_record_id": record, "patient_id": patient, "scheduled_start_time": time}
-    whole = {"scheduled_start_date": DAY, "modality": "MR", **said, **fields}
-    return {name: value for name, value in whole.items() if value}
+    said = {"date": DAY, "modality": "MR", "patient": patient, "record": record or "", **fields}
+    return {name: value for name, value in said.items() if value}
 
 
-class Story:
-    """An installation with JSON sources, in the order of priority.
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a story.
 
-    Args:
-        installation: An empty one; the story starts it.
-        findscu: DCMTK's program.
-        sources: Their names.
-        changes: Further keys of the configuration.
+    Attributes:
+        gives: Source -> its bookings from now on; other sources go on as before.
+        scans: Patients whose exam the scanner takes from the list, and how it ends.
+        reports: Patients whose exam the scanner reports without naming a study.
+        sees: What stands on the scanner's list then: of each entry the patient ID and the fields that matter.
+        calling: The scanner that asks.
+        told: The kinds of this story's `pylantir conflicts`; None: whatever they are.
+        refused: The patients of this story's `pylantir rejects`.
     """
 
-    def __init__(self, installation: Installation, findscu: str, *sources: str, **changes: Any) -> None:
+    gives: Mapping[str, Sequence[Booking]] = field(default_factory=dict)
+    scans: Mapping[str, str] = field(default_factory=dict)
+    reports: Sequence[str] = ()
+    sees: Sequence[Booking] | None = None
+    calling: str = "MR1"
+    told: Sequence[str] | None = None
+    refused: Sequence[str] = ()
+
+
+class Hospital:
+    """A running installation in which stories are told.
+
+    Args:
+        installation: An empty one; it is started here.
+        findscu: DCMTK's program.
+        changes: Further keys of the configuration.
+
+    Attributes:
+        places: Each story's number, with which its identifiers end.
+    """
+
+    def __init__(self, installation: Installation, findscu: str, **changes: Any) -> None:
         self.installation = installation
+        self.places: dict[str, int] = {}
         self._findscu = findscu
-        self._reports = 0
-        for name in sources:
-            self.write(name, [])
-        self.configure(*sources, **changes)
+        self._given: dict[str, dict[int, Sequence[Booking]]] = {name: {} for name in SOURCES}
+        # A booking more or less is an ordinary day only where there are many.
+        fillers = [booking(f"f{n}", f"Filler{n}") for n in range(60)]
+        for name in SOURCES:
+            self._given[name][0] = (
+                fillers if name == "ris" else [{**one, "record": f"{name}{one['record']}"} for one in fillers]
+            )
+            self._write(name)
+        mapping = {name: name for name in FIELDS.values()}
+        installation.configure(
+            *(
+                {
+                    "name": name, "type": "json", "sync_interval": 3600, "config": {"file_path": f"{name}.json"},
+                    "field_mapping": mapping,
+                }
+                for name in SOURCES
+            ),
+            **changes,
+        )  # fmt: skip
         installation.start()
 
-    def configure(self, *sources: str, keys: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any) -> None:
-        """Write the configuration; `keys` are further keys of a source."""
-        written = [
-            {
-                "name": name,
-                "type": "json",
-                "sync_interval": 3600,
-                "config": {"file_path": f"{name}.json"},
-                "field_mapping": {field: field for field in FIELDS},
-                **(keys or {}).get(name, {}),
-            }
-            for name in sources
-        ]
-        self.installation.configure(*written, **changes)
+    def tell(self, stories: Mapping[str, Sequence[Step]]) -> list[str]:
+        """Tell all stories together; return what went otherwise than told."""
+        wrong: list[str] = []
+        places = {title: self.places.setdefault(title, len(self.places) + 1) for title in stories}
+        for number in range(max(map(len, stories.values()))):
+            now = {title: steps[number] for title, steps in stories.items() if number < len(steps)}
+            changed = set()
+            for title, step in now.items():
+                for source, bookings in step.gives.items():
+                    self._given[source][places[title]] = [_own(places[title], one) for one in bookings]
+                    changed.add(source)
+            for source in SOURCES:
+                if source in changed:
+                    self.sync(source)
+            self._scan([(places[title], step) for title, step in now.items()])
+            wrong += self._compare(number + 1, [(title, places[title], step) for title, step in now.items()])
+        return wrong
 
-    def write(self, source: str, bookings: Sequence[Mapping[str, str]]) -> None:
-        """Replace a source's file."""
+    def sync(self, source: str) -> None:
+        """Replace a source's file and have it read."""
+        runs = "select count(*) from sync_runs where data_source = ?"
+        ((before,),) = self.installation.rows(runs, source)
+        self._write(source)
+        ask_supervisor(self.installation.runtime_dir, {"command": "sync", "name": source})
+        wait_until(lambda: self.installation.rows(runs, source)[0][0] > before, f"{source} is read", 60)
+        error = "select error from sync_runs where data_source = ? order by id desc limit 1"
+        assert self.installation.rows(error, source) == [(None,)]
+        assert self.installation.process(source).get("last_error") is None
+
+    def seen(self, calling: str = "MR1") -> list[dict[str, str]]:
+        """What a scanner sees of the worklist."""
+        keys = ["PatientID", *(f"{_STEP}.{one}" if one.startswith(IN_STEP) else one for one in KEYWORDS.values())]
+        found = find_worklist(
+            self._findscu, self.installation.port, self.installation.folder, *keys, calling=calling
+        )  # fmt: skip
+        return [
+            {"patient": one["PatientID"], **{name: one.get(keyword, "") for name, keyword in KEYWORDS.items()}}
+            for one in found
+        ]
+
+    def _write(self, source: str) -> None:
         path = self.installation.folder / f"{source}.json"
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(list(bookings)), encoding="utf-8")
+        bookings = [
+            {FIELDS[name]: value for name, value in one.items()} for own in self._given[source].values() for one in own
+        ]
+        draft.write_text(json.dumps(bookings), encoding="utf-8")
         draft.replace(path)
 
-    def sync(self, source: str, *bookings: Mapping[str, str]) -> None:
-        """Replace a source's file and read it."""
-        before = len(self._runs(source))
-        self.write(source, bookings)
-        self.installation.command("sync", source)
-        wait_until(lambda: len(self._runs(source)) > before, f"{source} is read")
-
-    def seen(self, *keywords: str) -> list[tuple[str, ...]]:
-        """What a scanner sees of the worklist: of each answer the values of some keywords, the patient ID first."""
-        wanted = ("PatientID", *keywords)
-        keys = ["PatientID", "StudyInstanceUID"]
-        for keyword in keywords:
-            step = keyword.startswith(("Scheduled", "Modality"))
-            keys.append(f"ScheduledProcedureStepSequence[0].{keyword}" if step else keyword)
-        return sorted(
-            tuple(one.get(name, "") for name in wanted) for one in self.installation.find(self._findscu, *keys)
-        )
-
-    def scan(self, patient: str, status: str = "COMPLETED") -> None:
-        """Take a patient's exam from the worklist and report it, as far as a status."""
-        ((_, study_uid),) = (one for one in self.seen("StudyInstanceUID") if one[0] == patient)
-        self._reports += 1
-        uid = f"2.25.{self._reports}"
+    def _scan(self, steps: Sequence[tuple[int, Step]]) -> None:
+        """Take exams from the list and report them, over one association."""
+        if not any(step.scans or step.reports for _, step in steps):
+            return
+        uids = {one["patient"]: one["uid"] for one in self.seen()}
         with connected(self.installation.port) as association:
-            begun = beginning(study_uid, PatientID=patient, PerformedProcedureStepStartDate=DAY)
-            assert create(association, uid, begun).Status == 0x0000
-            if status != "IN PROGRESS":
-                assert change(association, uid, ending(status)).Status == 0x0000
+            for place, step in steps:
+                for patient, status in [*step.scans.items(), *((one, "COMPLETED") for one in step.reports)]:
+                    mine, performed = f"{patient}-{place}", generate_uid()
+                    study = "" if patient in step.reports else uids[mine]
+                    begun = beginning(study, PatientID=mine, PerformedProcedureStepStartDate=DAY)
+                    assert create(association, performed, begun).Status == 0x0000
+                    if status != "IN PROGRESS":
+                        assert change(association, performed, ending(status)).Status == 0x0000
 
-    def say(self, *command: str) -> Any:
-        """Run a `pylantir` command with --json and give what it prints."""
-        name, *rest = command
-        installation = self.installation
-        done = subprocess.run(
-            [COMMAND.with_name("pylantir"), name, "--config", installation.config_path, *rest, "--json"],
-            capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=60, check=True,
-        )  # fmt: skip
-        return json.loads(done.stdout)
+    def _compare(self, number: int, steps: Sequence[tuple[str, int, Step]]) -> list[str]:
+        lists = {calling: self.seen(calling) for calling in {step.calling for *_, step in steps}}
+        rejects = self.installation.rows("select patient_id from rejected_entries")
+        conflicts = self.installation.rows("select patient_id, kind from conflicts order by id")
+        wrong = []
+        for title, place, step in steps:
+            about = re.compile(rf".*-{place}")
+            listed = [one for one in lists[step.calling] if about.fullmatch(one["patient"])]
+            if step.sees is not None:
+                wanted = [_own(place, one) for one in step.sees]
+                if len(wanted) != len(listed) or not all(
+                    any(want.items() <= one.items() for one in listed) for want in wanted
+                ):
+                    wrong.append(f"{title}, step {number}: {listed}")
+            refused = sorted(patient for (patient,) in rejects if about.fullmatch(str(patient)))
+            if refused != sorted(f"{patient}-{place}" for patient in step.refused):
+                wrong.append(f"{title}, step {number}: refused: {refused}")
+            told = [kind for patient, kind in conflicts if about.fullmatch(patient)]
+            if step.told is not None and told != list(step.told):
+                wrong.append(f"{title}, step {number}: told: {told}")
+        return wrong
 
-    def _runs(self, source: str) -> list[tuple[Any, ...]]:
-        return self.installation.rows("select id from sync_runs where data_source = ?", source)
+
+def _own(place: int, one: Booking) -> dict[str, str]:
+    """Make a story's identifiers its own."""
+    changed = {name: f"{one[name]}-{place}" for name in ("record", "patient", "accession") if name in one}
+    if "uid" in one:
+        changed["uid"] = f"{one['uid']}.{place}"
+    return {**one, **changed}
