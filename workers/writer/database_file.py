@@ -7,6 +7,7 @@ It checks the names before every frame: commits must go to the file and the writ
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 import time
@@ -24,6 +25,8 @@ RESCUE_S = 3.0
 _PAUSE_S = 0.05
 
 Identity = tuple[int, int]
+
+logger = logging.getLogger(__name__)
 
 
 class DatabaseFile:
@@ -75,6 +78,7 @@ class DatabaseFile:
         if self._path is None:
             return
         if identity_of(self._path) != self._file:
+            self._leave()
             raise StoreError("the database file was removed or replaced; it is opened anew")
         sides = tuple(identity_of(side) for side in side_files(self._path))
         if self._sides is None:
@@ -116,6 +120,19 @@ class DatabaseFile:
             os.close(fd)
             return
         self._file_lock = fd
+
+    def _leave(self) -> None:
+        """Take the log along to the file that was moved: under its name, SQLite would apply it to the new file."""
+        sides = side_files(self._path) if self._path else ()
+        if self._sides is None or tuple(map(identity_of, sides)) != self._sides:
+            return
+        try:
+            self._rescue()
+        except StoreError as error:
+            logger.warning("what scanners and sources delivered last cannot be kept with the old file: %s", error)
+        # Readers that still have them open keep them.
+        for side in sides:
+            side.unlink(missing_ok=True)
 
     def _rescue(self) -> None:
         """Move the committed data from the open log into the database file."""

@@ -73,6 +73,53 @@ def test_what_stands_in_a_log_that_was_removed_is_kept(tmp_path: Path, side: int
         assert connection.execute("select value from store_facts where name = 'a'").fetchall() == [("b",)]
 
 
+@pytest.mark.parametrize("successor", ["none", "older copy", "unlinked"])
+def test_a_file_that_is_moved_away_takes_its_log_along(tmp_path: Path, successor: str) -> None:
+    path, moved, copy = tmp_path / "a.db", tmp_path / "moved.db", tmp_path / "copy.db"
+    engine = open_for_writing(f"sqlite:///{path}")
+    file = DatabaseFile(engine)
+    file.claim()
+    prepare_database(engine)
+    file.note_opened()
+    file.check()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("insert into store_facts values ('a', 'old')")
+    reader = open_for_reading(f"sqlite:///{path}")
+    with reader.connect() as connection, closing(sqlite3.connect(copy)) as backup:
+        connection.connection.driver_connection.backup(backup)  # type: ignore[union-attr]
+    with engine.begin() as connection:
+        connection.exec_driver_sql("insert into store_facts values ('b', 'new')")
+    file.check()
+    path.rename(moved)
+    if successor == "older copy":
+        copy.rename(path)
+    elif successor == "unlinked":
+        moved.unlink()
+    with pytest.raises(StoreError, match="removed or replaced"):
+        file.check()
+    engine.dispose()
+    file.release()
+
+    def told(database: Path) -> list[str]:
+        with closing(sqlite3.connect(database)) as connection:
+            found = connection.execute("select name from store_facts where name in ('a', 'b')").fetchall()
+            return [name for (name,) in found]
+
+    if successor != "unlinked":
+        assert told(moved) == ["a", "b"]
+    # A reader that has the old file still open does not disturb the new one.
+    engine = open_for_writing(f"sqlite:///{path}")
+    prepare_database(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("insert into store_facts values ('c', 'newest')")
+    assert told(path) == (["a"] if successor == "older copy" else [])
+    with reader.connect() as connection:
+        found = connection.exec_driver_sql("select value from store_facts where name = 'c'").scalar_one()
+    assert found == "newest"
+    reader.dispose()
+    engine.dispose()
+
+
 @pytest.mark.parametrize("names", [("-wal",), ("-shm",), ("-wal", "-shm")])
 def test_nothing_acknowledged_is_lost_with_the_side_files_and_readers_see_what_follows(
     writer: RunningWriter, names: tuple[str, ...]
