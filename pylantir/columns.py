@@ -22,6 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LACKING = "_lacking"
+"""Reserved key of an entry: a field of `where` that its record lacks, and the fields that the record has."""
+_MOST_WITHOUT = 10_000
+"""If so many records in a row lack a field of `where`, no record has it."""
 LEFT_OUT = "_left_out"
 """Reserved key of an entry that `where` leaves out; the host skips the entry. Its value is the first column of `where`
 that the record lacks, or ""."""
@@ -102,18 +106,40 @@ def source_names(field_mapping: Mapping[str, Any]) -> dict[str, str]:
 def without_left_out(entries: Iterable[object]) -> Iterator[object]:
     """Skip the records that `where` leaves out.
 
+    Records that lack a field of `where` are held back until another record has it.
+
     Raises:
-        SourceUnavailable: `where` names a column that no record has, so it left out all; this must not cancel any item.
+        SourceUnavailable: `where` names a field that no record has; this must neither show nor cancel any item.
     """
-    lacking, others = "", False
+    held: list[object] = []
+    lacking: tuple[str, tuple[str, ...]] | None = None
+    others = False
     for entry in entries:
-        if isinstance(entry, Mapping) and LEFT_OUT in entry:
-            lacking, others = str(entry[LEFT_OUT]), others or not entry[LEFT_OUT]
-        else:
+        missed = entry.get(LACKING) if isinstance(entry, Mapping) else None
+        if missed is None:
             others = True
+            yield from held
+            held.clear()
+        lacking = missed or lacking
+        if isinstance(entry, Mapping) and LEFT_OUT in entry:
+            continue
+        if others or missed is None:
             yield entry
+        else:
+            held.append(entry)
+            if len(held) > _MOST_WITHOUT:
+                break
     if lacking and not others:
-        raise SourceUnavailable(f'where: no record has the field "{lacking}"; is it called otherwise now?')
+        raise SourceUnavailable(_no_such_field(*lacking))
+    yield from held
+
+
+def _no_such_field(column: str, fields: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = next(iter(get_close_matches(column, fields, 1)), None)
+    advice = f'did you mean "{near}"?' if near else "is it called otherwise now?"
+    return f'where: no record has the field "{column}": {advice}'
 
 
 def target_of(name: str) -> str:
@@ -158,6 +184,7 @@ class RecordMapping:
         self.columns = tuple(dict.fromkeys((*named, *(column for column, _, _ in self._where))))
         self.is_plain = not self._where and all(rule.is_plain for rule in self.rules)
         self._plain = {rule.target: rule.columns[0] for rule in self.rules if rule.is_plain}
+        self._unseen = {column for column, _, _ in self._where}
 
     def admits(self, record: Mapping[str, Any]) -> bool:
         """Whether `where` admits a record."""
@@ -165,16 +192,24 @@ class RecordMapping:
 
     def apply(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a record's values by worklist field; fields without a value are left out."""
-        if self._where and not self.admits(record):
-            lacking = (column for column, _, _ in self._where if look_up(record, column) is _MISSING)
-            return {LEFT_OUT: next(lacking, "")}
         entry: dict[str, Any] = {}
+        if self._where:
+            if self._unseen:
+                entry = self._note_lacking(record)
+            if not self.admits(record):
+                return {**entry, LEFT_OUT: True}
         for rule in self.rules:
             column = self._plain.get(rule.target)
             value = self._value(rule, record) if column is None else look_up(record, column)
             if value is not _MISSING:
                 entry[rule.target] = value
         return entry
+
+    def _note_lacking(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a mark if the record lacks a field of `where` that no record has had so far."""
+        self._unseen -= {column for column in self._unseen if look_up(record, column) is not _MISSING}
+        column = min(self._unseen, default=None)
+        return {} if column is None else {LACKING: (column, tuple(map(str, record)))}
 
     def _value(self, rule: FieldRule, record: Mapping[str, Any]) -> object:
         given = [value for column in rule.columns if (value := look_up(record, column)) is not _MISSING]

@@ -11,6 +11,7 @@ from pylantir.cli.periods import read_days
 from pylantir.dicom.client import Peer, echo, find_scheduled
 from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.errors import ExitStatus
+from pylantir.programs.progress import progress
 from pylantir.settings import DicomSettings
 
 _COLUMNS = {
@@ -40,7 +41,9 @@ def ask_server(settings: DicomSettings, options: argparse.Namespace) -> int:
         echo(peer)
         print(f"{peer} answers")
         return ExitStatus.OK
-    matches = find_scheduled(peer, make_keys(options, datetime.date.today()))  # noqa: DTZ011 - the operator's day
+    keys = make_keys(options, datetime.date.today())  # noqa: DTZ011 - the operator's day
+    with progress(f"asking {peer}"):
+        matches = find_scheduled(peer, keys)
     if options.json:
         print_json(matches)
     else:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.config.locate import source_names
 from pylantir.errors import StoreError, WrongUsage
 from pylantir.programs.arguments import unknown_name
+from pylantir.programs.progress import progress
 from pylantir.store.read.listings import find_sources
 from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, sqlite_path
@@ -46,7 +47,7 @@ def reading(db_url: str) -> Iterator[Connection]:
             connection = engine.connect()
         except SQLAlchemyError as error:
             raise StoreError(f"{path or 'the database'} cannot be opened: {describe_error(error)}") from None
-        with connection:
+        with connection, progress("reading the database"):
             yield connection
     finally:
         engine.dispose()

@@ -229,9 +229,7 @@ def _add_configuration(add: Add) -> None:
     add("schema", _schema, "print the JSON Schema of the configuration file, for editors", json=False)
     init = add("init", _init, "write a first configuration with sample data beside it", json=False)
     init.add_argument("file", metavar="FILE", nargs="?", help="where to; default: pylantir.json")
-    told = (
-        "an export (CSV, JSON) to propose a configuration for, or an old configuration to convert (default: to stdout)"
-    )
+    told = "an export (CSV, JSON) to propose a configuration for, or an old configuration to convert"
     init.add_argument("--from", metavar="FILE", dest="old", help=told)
 
     plugin = add("new-plugin", _new_plugin, "write a plugin that works as it stands, and its test", json=False)

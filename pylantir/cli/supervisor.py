@@ -20,6 +20,7 @@ from pylantir.errors import ControlError, ExitStatus, NotRunning, SocketGone
 from pylantir.ipc.beacon import find_beacon
 from pylantir.ipc.control import ask_supervisor
 from pylantir.ipc.frames import Frame
+from pylantir.programs.progress import progress
 
 _ANSWER_TIMEOUT_S = 60.0
 """The writer may have to finish a large batch first."""
@@ -123,5 +124,7 @@ def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> i
         CommandRefused: The command cannot be carried out, or not at present.
     """
     timeout_s = _PURGE_MAY_TAKE_S if request["command"] == "purge" else _ANSWER_TIMEOUT_S
-    print(ask_instance(find_named(options.config), request, timeout_s=timeout_s)["text"])
+    with progress(f"waiting for {request['command']}"):
+        answer = ask_instance(find_named(options.config), request, timeout_s=timeout_s)
+    print(answer["text"])
     return ExitStatus.OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -143,3 +144,35 @@ def test_a_snapshot_that_where_empties_as_its_column_is_gone_is_no_empty_snapsho
     other = mapping.apply({"id": "3", "state": "cancelled"})
     assert list(without_left_out([*gone, other])) == []
     assert list(without_left_out([])) == []
+
+
+def test_a_condition_that_excludes_by_a_column_that_is_gone_fails_the_fetch_and_names_the_near_one() -> None:
+    mapping = RecordMapping({"id": "patient_id"}, where={"state": {"not": ["cancelled"]}})
+    gone = [mapping.apply({"id": str(number), "status": "cancelled"}) for number in range(3)]
+    given: list[object] = []
+    with pytest.raises(SourceUnavailable, match=r'where: no record has the field "state": did you mean "status"\?'):
+        given.extend(without_left_out(gone))
+    assert given == []
+
+
+def test_a_record_without_an_optional_column_is_admitted_once_another_record_has_it() -> None:
+    mapping = RecordMapping({"id": "patient_id"}, where={"state": {"not": ["cancelled"]}})
+    records = [{"id": "1"}, {"id": "2", "state": "cancelled"}, {"id": "3", "state": "booked"}, {"id": "4"}]
+    entries = list(without_left_out(map(mapping.apply, records)))
+    assert [one["patient_id"] for one in entries if isinstance(one, dict)] == ["1", "3", "4"]
+    # The column exists: a later fetch may consist of records without it.
+    assert len(list(without_left_out([mapping.apply({"id": "5"})]))) == 1
+
+
+def test_a_fetch_of_very_many_records_without_the_column_holds_back_only_so_many() -> None:
+    mapping = RecordMapping({"id": "patient_id"}, where={"state": {"not": ["cancelled"]}})
+    taken = 0
+
+    def records() -> Iterator[dict[str, Any]]:
+        nonlocal taken
+        for taken in range(100_000):
+            yield mapping.apply({"id": str(taken)})
+
+    with pytest.raises(SourceUnavailable):
+        list(without_left_out(records()))
+    assert taken < 20_000

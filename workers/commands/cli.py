@@ -24,6 +24,7 @@ from pylantir.errors import (
 )
 from pylantir.programs.arguments import ProgramParser, completion, read_port
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
+from pylantir.programs.progress import progress
 from pylantir.programs.streams import complete_standard_streams
 
 _ORDER_TIMEOUT_S = 60.0
@@ -148,7 +149,8 @@ def _stop(options: argparse.Namespace) -> int:
         processes = cast("list[dict[str, int | None]]", status["processes"])
         pids = [process["pid"] for process in processes if process["pid"]]
     os.kill(pids[0], signal.SIGTERM)
-    left = wait_until_gone(pids, options.timeout)
+    with progress("waiting until everything has stopped"):
+        left = wait_until_gone(pids, options.timeout)
     if left:
         print(f"pylantir-supervisor: still there after {options.timeout:g} s: {left}", file=sys.stderr)
         return ExitStatus.FAILURE
@@ -159,7 +161,8 @@ def _stop(options: argparse.Namespace) -> int:
 def _reload(options: argparse.Namespace) -> int:
     from pylantir.cli.supervisor import ask_instance, find_named
 
-    answer = ask_instance(find_named(options.config), {"command": "reload"}, timeout_s=_ORDER_TIMEOUT_S)
+    with progress("reading the configuration again"):
+        answer = ask_instance(find_named(options.config), {"command": "reload"}, timeout_s=_ORDER_TIMEOUT_S)
     problems = cast("list[str]", answer["problems"])
     if problems:
         print(*problems, "refused; the configuration before stays in force", sep="\n", file=sys.stderr)
@@ -180,7 +183,9 @@ def _order(command: str) -> Callable[[argparse.Namespace], int]:
         from pylantir.cli.supervisor import ask_instance, find_named
 
         request = {"command": command, "name": options.name}
-        print(ask_instance(find_named(options.config), request, timeout_s=_ORDER_TIMEOUT_S)["text"])
+        with progress(f"waiting for {command} {options.name}"):
+            answer = ask_instance(find_named(options.config), request, timeout_s=_ORDER_TIMEOUT_S)
+        print(answer["text"])
         return ExitStatus.OK
 
     return order
@@ -193,7 +198,8 @@ def _check(options: argparse.Namespace) -> int:
 
     path = _find(options.config)
     wipe_initial_environment()
-    checked = check_configuration(path, os.environ, {})
+    with progress("checking"):
+        checked = check_configuration(path, os.environ, {})
     for warning in checked.settings.warnings if checked.settings else checked.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     problems = list(checked.problems)

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError
 from pylantir.programs.closed import wipe_initial_environment
+from pylantir.programs.progress import progress
 from pylantir.settings import Settings
 from workers.supervisor.check import check_configuration
 
@@ -44,27 +45,33 @@ def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path |
         command += [_OPTIONS[name], str(value)]
     command += ["--log-file", str(log_path)]
     process = _spawn(command, log_path)
+    with progress("starting"):
+        status, text, complaints = _wait_until_ready(process, path, log_path)
+    if text:
+        print(text)
+    for complaint in complaints:
+        print(f"pylantir-supervisor: {complaint}", file=sys.stderr)
+    return status
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log_path: Path) -> tuple[int, str, list[str]]:
+    """Return the exit status, what to print, and what to complain about."""
+    running = f"running as process {process.pid}; log: {log_path}"
     began = time.monotonic()
     while time.monotonic() < began + READY_TIMEOUT_S:
         code = process.poll()
         if code is not None:
-            print(f"pylantir-supervisor: it ended with status {code}; see {log_path}", file=sys.stderr)
-            return code or ExitStatus.FAILURE
+            return code or ExitStatus.FAILURE, "", [f"it ended with status {code}; see {log_path}"]
         children = _children(path, process.pid)
         waiting = [child for child in children if not child["ready"]]
         if children and not waiting:
-            print(f"running as process {process.pid}; log: {log_path}")
-            return ExitStatus.OK
+            return ExitStatus.OK, running, []
         crashing = [child for child in waiting if has_crashed(child)]
         if crashing and (len(crashing) == len(waiting) or time.monotonic() > began + CRASHING_S):
-            print(f"running as process {process.pid}; log: {log_path}")
-            for child in crashing:
-                print(f"pylantir-supervisor: {describe_crash(child)}; see {log_path}", file=sys.stderr)
-            return ExitStatus.FAILURE
+            return ExitStatus.FAILURE, running, [f"{describe_crash(child)}; see {log_path}" for child in crashing]
         time.sleep(_POLL_S)
     names = ", ".join(str(child["name"]) for child in _children(path, process.pid) if not child["ready"])
-    print(f"pylantir-supervisor: started, but not ready: {names}; see `status` and {log_path}", file=sys.stderr)
-    return ExitStatus.FAILURE
+    return ExitStatus.FAILURE, "", [f"started, but not ready: {names}; see `status` and {log_path}"]
 
 
 def default_log_path(settings: Settings, environ: Mapping[str, str]) -> Path:

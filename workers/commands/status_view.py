@@ -134,7 +134,7 @@ def _print_tables(console: Console, processes: list[Process]) -> None:
         rows = [
             {
                 "name": source["name"],
-                "last_sync": _ago(source["last_success"]),
+                "last_sync": _fetching(source) or _ago(source["last_success"]),
                 "lag": _duration(source["lag_s"]),
                 "entries": _or_dash(source["entries"]),
                 "rejected": _or_dash(source["rejected"]),
@@ -159,6 +159,12 @@ def _describe_state(process: Process) -> str:
 
 def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def _fetching(source: Process) -> str:
+    """Say how far a fetch is, if the source is at it."""
+    progress = source.get("progress")
+    return f"fetched {progress['fetched']}" if isinstance(progress, dict) and progress.get("fetched") else ""
 
 
 def _duration(seconds: object) -> str:

@@ -42,7 +42,7 @@ def write_configuration(options: argparse.Namespace) -> int:
     target = options.file or options.config
     if options.old:
         old = Path(options.old)
-        return _convert(old, target) if is_configuration(old) else _propose(old, Path(target or DEFAULT_FILE))
+        return (_convert if is_configuration(old) else _propose)(old, Path(target or DEFAULT_FILE))
     path = Path(target or DEFAULT_FILE)
     sample = path.with_name(SAMPLE_FILE)
     refuse_existing(path, sample)
@@ -172,7 +172,7 @@ def _local_zone() -> str:
     return ""
 
 
-def _convert(old: Path, target: str | None) -> int:
+def _convert(old: Path, target: Path) -> int:
     document, problems = read_document(old.absolute())
     if problems:
         raise ConfigurationError([problem.line(old.name, {}) for problem in problems])
@@ -188,15 +188,11 @@ def _convert(old: Path, target: str | None) -> int:
     if not turned and not legacy.is_old(document):
         reason = "has data_sources already, and mappings of today's form; there is nothing to convert"
         raise PylantirError(f"{old}: {reason}")
-    if turned and target and not legacy.is_old(document) and Path(target).absolute().parent != old.absolute().parent:
+    if turned and not legacy.is_old(document) and target.absolute().parent != old.absolute().parent:
         _move_paths(converted, old.absolute().parent)
-    text = _as_text(converted)
-    if target is None:
-        print(text, end="")
-    else:
-        refuse_existing(Path(target))
-        write_new(Path(target), text)
-        print(f"written: {target}\nnext: pylantir-supervisor check --config {target}")
+    refuse_existing(target)
+    write_new(target, _as_text(converted))
+    print(f"written: {target}\nnext: pylantir-supervisor check --config {target}")
     return ExitStatus.OK
 
 

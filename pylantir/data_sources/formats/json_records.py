@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pylantir.data_sources.base import BadRecord
-from pylantir.data_sources.formats.json_stream import LARGEST_RECORD_CHARS, Malformed, Scanner
+from pylantir.data_sources.formats.json_stream import LARGEST_RECORD_CHARS, Malformed, RepeatedName, Scanner, unrepeated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +94,11 @@ def read_records(text: TextIO, where: RecordsAt, around: Mapping[str, Any]) -> I
         raise Malformed("expected an array of objects, or one object per line")
     walk = _Walk(where, around)
     for number, record in enumerate(walk.stream(scanner, where.path), 1):
-        yield f"record {number}", record
+        label = f"record {number}"
+        yield (
+            label,
+            BadRecord(record=label, field="", reason=record.reason) if isinstance(record, RepeatedName) else record,
+        )
     scanner.expect_end()
     walk.check_found()
 
@@ -114,15 +118,15 @@ class _Walk:
             yield from self._stream_member(scanner, path)
         elif scanner.peek() == "{" and (path or self._key_fields):
             for key in scanner.names():
-                yield from self._below(scanner.value(), path[1:], (key,), self._around, each=True)
+                yield from self._below(scanner.record(), path[1:], (key,), self._around, each=True)
         elif scanner.peek() == "[" and path:
             for _ in scanner.members("[", "]"):
-                yield from self._below(scanner.value(), path[1:], (), self._around, each=True)
+                yield from self._below(scanner.record(), path[1:], (), self._around, each=True)
         elif scanner.peek() == "{":
             raise Malformed('records_path: expected [ where the records are; if they stand by key, set "key_field"')
         else:
             for _ in scanner.members("[", "]"):
-                yield self._complete(scanner.value(), (), self._around)
+                yield self._complete(scanner.record(), (), self._around)
 
     def check_found(self) -> None:
         """Make sure that at least one element had the field that the path names.
@@ -136,8 +140,10 @@ class _Walk:
     def _stream_member(self, scanner: Scanner, path: Sequence[str]) -> Iterator[object]:
         found, names = False, []
         for key in scanner.names():
+            if key in names:
+                raise Malformed(RepeatedName(key).reason)
             names.append(key)
-            if key == path[0] and not found:
+            if key == path[0]:
                 found = True
                 yield from self.stream(scanner, path[1:])
             else:
@@ -231,7 +237,9 @@ def _read_lines(text: TextIO) -> Iterator[tuple[str, object]]:
         if line.isspace():
             continue
         try:
-            yield f"line {number}", json.loads(line)
+            yield f"line {number}", json.loads(line, object_pairs_hook=unrepeated)
+        except RepeatedName as error:
+            yield f"line {number}", BadRecord(record=f"line {number}", field="", reason=error.reason)
         except (ValueError, RecursionError) as error:
             if first or not line.endswith("\n"):
                 raise Malformed(f"line {number}: {_NO_LINES if first else 'the file ends too early'}") from None

@@ -15,6 +15,7 @@ LARGEST_RECORD_CHARS = 4 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 # How far before the end of a block a token can be cut: `-Infinity`, `\ud83d\ude00`, `1.5e+`.
 _LONGEST_CUT = 16
+_LONGEST_NAME = 64
 
 
 class Malformed(Exception):
@@ -29,6 +30,34 @@ class Malformed(Exception):
         self.rest = rest
 
 
+class RepeatedName(ValueError):
+    """An object has a name twice, and nobody knows which value counts.
+
+    Attributes:
+        reason: What is wrong.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.reason = f'"{name[:_LONGEST_NAME]}" stands twice in one object'
+
+
+def unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its members.
+
+    Raises:
+        RepeatedName: Two have the same name.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise RepeatedName(name)
+            seen.add(name)
+    return made
+
+
 class Scanner:
     """Takes JSON values from a text one by one, and holds only the current value.
 
@@ -38,10 +67,25 @@ class Scanner:
 
     def __init__(self, read: Callable[[int], str]) -> None:
         self._read = read
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = json.JSONDecoder(object_pairs_hook=self._make_object).raw_decode
+        self._repeated: RepeatedName | None = None
         self._buffer = ""
         self._position = 0
         self._dropped = 0
+
+    def record(self) -> object:
+        """Take a whole value; where an object in it has a name twice, that is the result."""
+        self._repeated = None
+        value = self.value()
+        return self._repeated or value
+
+    def _make_object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        try:
+            return unrepeated(pairs)
+        except RepeatedName as error:
+            # The rest of the value must be read all the same.
+            self._repeated = error
+            return {}
 
     def peek(self) -> str:
         """Give the next character that is no white space, or "" at the end."""

@@ -320,8 +320,9 @@ def test_old_configuration_is_converted(tmp_path: Path, monkeypatch: pytest.Monk
     old = {"site": "792", "db_path": "data/w.db", "redcap2wl": {"dob": "patient_birth_date"}, "protocol": {"792": "B"}}
     (tmp_path / "old.json").write_text(json.dumps(old))
     status, out, _ = run("init", "--from", "old.json")
-    assert status == 0
-    assert json.loads(out)["data_sources"][0]["name"] == "redcap_legacy"
+    assert (status, out.splitlines()[0]) == (0, "written: pylantir.json")
+    assert json.loads((tmp_path / "pylantir.json").read_text())["data_sources"][0]["name"] == "redcap_legacy"
+    assert run("init", "--from", "old.json")[0] == 1  # nothing is overwritten
     (tmp_path / "etc").mkdir()
     assert run("init", "--from", "old.json", "etc/new.json")[0] == 0
     variables = f"REDCAP_API_URL=https://redcap.example/api/\nREDCAP_API_TOKEN={'A' * 32}\n"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylantir.data_sources.base import BadRecord
 from pylantir.data_sources.formats.json_records import RecordsAt, read_records, survey
 from pylantir.data_sources.formats.json_stream import Malformed
 
@@ -107,3 +108,25 @@ def test_by_key_or_by_list_the_same_records_are_found(subjects: dict[str, list[d
     as_list = [{"id": subject, "visits": visits} for subject, visits in subjects.items()]
     assert records({"s": subjects}, "s.*", "id") == records(subjects, "*", "id") == expected
     assert records({"s": as_list}, "s.*.visits") == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ('[{"id": "P1"}, {"id": "P2", "day": "1", "day": "2"}, {"id": "P3"}]', ""),
+        ('[{"id": "P1"}, {"id": "P2", "deep": [{"a": 1, "a": 1}]}, {"id": "P3"}]', ""),
+        ('{"all": [{"id": "P1"}, {"id": "P2", "id": "P9"}, {"id": "P3"}]}', "all"),
+        ('{"id": "P1"}\n{"id": "P2", "id": "P9"}\n{"id": "P3"}\n', ""),
+    ],
+)
+def test_a_record_with_a_name_twice_is_refused_by_itself(document: str, path: str) -> None:
+    first, bad, last = records(document, path)
+    assert (first, last) == ({"id": "P1"}, {"id": "P3"})
+    assert isinstance(bad, BadRecord)
+    assert bad.record in {"record 2", "line 2"}
+    assert "stands twice in one object" in bad.reason
+
+
+def test_a_name_twice_on_the_way_to_the_records_fails_the_document() -> None:
+    with pytest.raises(Malformed, match='"all" stands twice'):
+        records('{"all": [{"id": "P1"}], "all": [{"id": "P2"}]}', "all")
