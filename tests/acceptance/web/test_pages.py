@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import Any
 
 import httpx
+from foreign.servers import needed
 from installation import wait_until
 
 
@@ -47,7 +49,11 @@ def test_what_every_answer_says_to_a_browser(site: Any) -> None:
 def test_without_login_only_this_machine_is_served(site: Any) -> None:
     site.start()
     assert site.client.get("/", headers={"Host": "evil.example"}).status_code == 403
-    assert site.client.get("/metrics", headers={"Host": f"localhost:{site.http_port}"}).status_code == 200
+    written = site.client.get("/metrics", headers={"Host": f"localhost:{site.http_port}"})
+    assert written.status_code == 200
+    promtool = needed("promtool", "prometheus")
+    done = subprocess.run([promtool, "check", "metrics"], input=written.content, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_login_by_form_basic_and_bearer(site: Any) -> None:
