@@ -336,6 +336,21 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """Where the database is read.
+
+    Attributes:
+        url: As `Settings.db_url`.
+        read_url: As `Settings.db_read_url`.
+        host: This host's name, which the server's administrator sees.
+    """
+
+    url: str = field(repr=False)
+    read_url: str | None = field(default=None, repr=False)
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a run needs to know.
 
@@ -375,6 +390,11 @@ class Settings:
         """The values that no output may show."""
         of_sources = [secret for source in self.sources for secret in source.secrets]
         return (self.db_url, *(self.http.secrets if self.http else ()), *of_sources)
+
+    @property
+    def database(self) -> DatabaseSettings:
+        """Where the database is read."""
+        return DatabaseSettings(url=self.db_url, read_url=self.db_read_url, host=self.cluster.host)
 
     @property
     def enabled_sources(self) -> tuple[SourceSettings, ...]:

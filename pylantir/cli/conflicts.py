@@ -24,7 +24,7 @@ _COLUMNS = {
 
 def show_conflicts(settings: Settings, options: argparse.Namespace) -> int:
     """Print the open differences."""
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = list(find_conflicts(connection, source=options.source))
     print_result(options, rows, keys=tuple(_COLUMNS), columns=_COLUMNS, readable=_readable, nothing="the sources agree")

@@ -13,9 +13,13 @@ from pylantir.config.locate import source_names
 from pylantir.errors import StoreError, WrongUsage
 from pylantir.programs.arguments import unknown_name
 from pylantir.programs.progress import progress
+from pylantir.settings import Settings
 from pylantir.store.read.listings import find_sources
 from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, sqlite_path
+
+STATEMENT_S = 300.0
+"""A person may wait, and may look at what is printed page by page."""
 
 
 def check_source(name: str | None, config_path: str, connection: Connection) -> None:
@@ -32,16 +36,19 @@ def check_source(name: str | None, config_path: str, connection: Connection) -> 
 
 
 @contextmanager
-def reading(db_url: str) -> Iterator[Connection]:
-    """Open the database for reading.
+def reading(settings: Settings) -> Iterator[Connection]:
+    """Open the database for reading, on a PostgreSQL server wherever one answers.
 
     Raises:
         StoreError: There is no database yet, or it cannot be opened.
     """
-    path = sqlite_path(db_url)
+    database = settings.database
+    path = sqlite_path(database.url)
     if path is not None and not path.is_file():
         raise StoreError(f"{path}: no database yet; `pylantir-supervisor start` makes it")
-    engine = open_for_reading(db_url)
+    engine = open_for_reading(
+        database.url, read_url=database.read_url, host=database.host, process="command", statement_s=STATEMENT_S
+    )
     try:
         try:
             connection = engine.connect()

@@ -277,7 +277,7 @@ def _forget(options: argparse.Namespace) -> int:
     # What cannot be read here is no reason to refuse: the writer decides.
     with contextlib.suppress(ConfigurationError, StoreError):
         settings = _load(options)
-        with reading(settings.db_url) as connection:
+        with reading(settings) as connection:
             check_source(options.source, settings.config_path, connection)
     return _change(options, {"command": "forget", "name": options.source, "dry_run": options.dry_run})
 

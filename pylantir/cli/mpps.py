@@ -49,7 +49,7 @@ _OPEN = ("SCHEDULED", "DISCONTINUED", "")
 
 def show_reported(settings: Settings, options: argparse.Namespace) -> int:
     """Print the performed procedure steps, the oldest first."""
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         rows = [dict(row) for row in find_reported(connection, patient_id=options.patient)]
     nothing = "no scanner has reported anything"
     print_result(options, rows, keys=_KEYS, columns=_REPORTED, readable=_readable, nothing=nothing)

@@ -36,7 +36,7 @@ _KEYS = (*SERVED_FIELDS, "sources")
 def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     """Print the items that the options select, in the order in which a scanner gets them."""
     query = make_query(options, settings.dicom.serving, datetime.date.today())  # noqa: DTZ011 - the operator's day
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         items = list(find_matching(connection, query))
         claims = find_claims(connection, [int(str(item["id"])) for item in items])

@@ -56,7 +56,7 @@ _AUDITED_KEYS = tuple(audit_log.columns.keys())
 
 def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
     """Print the records that could not become worklist items."""
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = [dict(row) for row in find_rejected(connection, source=options.source)]
     print_result(
@@ -67,7 +67,7 @@ def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
 
 def show_held(settings: Settings, options: argparse.Namespace) -> int:
     """Print the records that a source no longer gives, but whose removal is held back."""
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = list(find_held(connection, options.source))
     if options.json:
@@ -80,7 +80,7 @@ def show_held(settings: Settings, options: argparse.Namespace) -> int:
 
 def show_warnings(settings: Settings, options: argparse.Namespace) -> int:
     """Print the values that were left out or changed in accepted records."""
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         rows = [dict(row) for row in find_warnings(connection, source=options.source)]
     keys = tuple(_WARNED)
     print_result(options, rows, keys=keys, columns=_WARNED, readable=_seen_locally, nothing="no value is left out")
@@ -90,7 +90,7 @@ def show_warnings(settings: Settings, options: argparse.Namespace) -> int:
 def show_audit(settings: Settings, options: argparse.Namespace) -> int:
     """Print what happened to the items, the oldest first."""
     since = read_moment(options.since, datetime.datetime.now().astimezone()) if options.since else None
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         found = find_audited(
             connection, patient_id=options.patient, source=options.source, item_id=options.entry, since=since

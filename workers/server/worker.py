@@ -21,7 +21,7 @@ from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.ipc.tally import Tally
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
-from pylantir.settings import DicomSettings, MppsSettings
+from pylantir.settings import DatabaseSettings, DicomSettings, MppsSettings
 from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import find_item, read_values
 from pylantir.store.schema.engine import open_for_reading
@@ -42,13 +42,13 @@ def run(
     context: Context,
     settings: DicomSettings,
     mpps: MppsSettings,
-    db_url: str,
+    database: DatabaseSettings,
     queue_address: str,
     listener: socket.socket,
 ) -> None:
     """Run the server process; return after an order to stop, when the associations have ended."""
     configure_dicom_libraries()
-    engine = open_for_reading(db_url)
+    engine = open_for_reading(database.url, read_url=database.read_url, host=database.host, process="mwl-scp")
 
     news = News()
 

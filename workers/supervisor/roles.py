@@ -86,7 +86,7 @@ def plan_roles(
             role="writer",
             body="workers.writer.worker:run",
             arguments=(writer, queue),
-            secrets=(settings.db_url,),
+            secrets=_addresses(settings),
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
         Role(
@@ -95,11 +95,11 @@ def plan_roles(
             arguments=(
                 _admit_probe(settings.dicom, probe_title(key)),
                 settings.mpps,
-                settings.db_url,
+                settings.database,
                 _queue_address(settings),
                 dicom,
             ),
-            secrets=(settings.db_url,),
+            secrets=_addresses(settings),
             retry_cap_s=_SERVICE_RETRY_CAP_S,
         ),
     ]
@@ -143,10 +143,10 @@ def _plan_web(settings: Settings, http: HttpSettings, listener: socket.socket) -
         role="web",
         body="workers.web.worker:run",
         arguments=(
-            http, settings.dicom, settings.mpps, settings.db_url, _queue_address(settings), settings.runtime_dir,
+            http, settings.dicom, settings.mpps, settings.database, _queue_address(settings), settings.runtime_dir,
             listener,
         ),
-        secrets=(settings.db_url, *http.secrets),
+        secrets=(*_addresses(settings), *http.secrets),
         retry_cap_s=_SERVICE_RETRY_CAP_S,
     )  # fmt: skip
 
@@ -163,6 +163,11 @@ def _plan_source(settings: Settings, source: SourceSettings) -> Role:
         secrets=source.secrets,
         plugin=f"plugin {source.plugin.type_name} ({source.plugin.origin})",
     )
+
+
+def _addresses(settings: Settings) -> tuple[str, ...]:
+    """The database's addresses, which may hold a password."""
+    return tuple(address for address in (settings.db_url, settings.db_read_url) if address)
 
 
 def _queue_address(settings: Settings) -> str:

@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pylantir.errors import PylantirError
-from pylantir.settings import DicomSettings, HttpSettings, MppsSettings
+from pylantir.settings import DatabaseSettings, DicomSettings, HttpSettings, MppsSettings
 from pylantir.store.schema.engine import open_for_reading
 from pylantir.web.application import make_application
 from pylantir.web.ports import Site
@@ -37,13 +37,13 @@ def run(
     http: HttpSettings,
     dicom: DicomSettings,
     mpps: MppsSettings,
-    db_url: str,
+    database: DatabaseSettings,
     queue_address: str,
     runtime_dir: str,
     listener: socket.socket,
 ) -> None:
     """Run the web process; return after an order to stop, when all running requests are answered."""
-    engine = open_for_reading(db_url)
+    engine = open_for_reading(database.url, read_url=database.read_url, host=database.host, process="web")
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s)

@@ -32,7 +32,7 @@ def explain(settings: Settings, options: argparse.Namespace) -> int:
     today = datetime.date.today()  # noqa: DTZ011 - the site's day
     keys = read_keys(options.key or ())
     caller = options.calling or next(iter(settings.dicom.allowed_aet), _ANYBODY)
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         item = find_item(connection, options.item)
         if item is None:
             raise PylantirError(f"no item {options.item}; `pylantir query-db --all` lists them")

@@ -72,7 +72,7 @@ def _decoded(facts: Mapping[str, Any]) -> Dataset:
 def _left_out(parsed: ParsedQuery, caller: str, settings: Settings, today: datetime.date) -> list[dict[str, Any]]:
     """List the items that the scanner does not get, each with the reasons; those nearest to a match come first."""
     left_out = []
-    with reading(settings.db_url) as connection:
+    with reading(settings) as connection:
         for item in find_matching(connection, WorklistQuery()):
             unmet = [one for one in explain_query(item, parsed, {}, caller, settings.dicom, today) if not one.is_met]
             if unmet:
