@@ -35,6 +35,17 @@ class Pair:
     def write(self, *patients: str) -> None:
         self.north.write_csv("../export.csv", patients)
 
+    def set_back(self, patient: str) -> None:
+        """Do what a restored backup does: a patient is missing, and the marks of the last commits are others."""
+        statements = (
+            f"delete from source_entries where patient_id = '{patient}'",
+            f"delete from worklist_items where patient_id = '{patient}'",
+            "update source_states set mark = 'of a backup'",
+            "update cluster_hosts set mark = 'of a backup'",
+        )
+        with self._engine.connect() as connection:
+            connection.execute(text(";".join(statements)))
+
     def served(self) -> list[str]:
         query = "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' order by 1"
         with suppress(SQLAlchemyError), self._engine.connect() as connection:
@@ -96,6 +107,11 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
     south.start()
     pair.wait_until_fetched_by(north, south)
 
+    # The database is set back to an earlier state, as by a fail-over that lost commits: what is missing comes back.
+    pair.set_back("P2")
+    pair.wait_for("P1", "P2", "P3")
+    north.wait_for_log("the database has lost what was committed last")
+
     # It is frozen; when it wakes up, it commits nothing under its old lease.
     writer = north.process("writer")["pid"]
     os.kill(writer, signal.SIGSTOP)
@@ -107,6 +123,4 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
 
     assert south.terminate() == 0
     pair.wait_until_fetched_by(north, None)
-    pair.write("P4")
-    assert [answer["PatientID"] for answer in north.find(findscu)] == ["P1", "P2", "P3", "P4"]
-    assert "held back" in str(wait_until(lambda: north.process("ris").get("last_error"), "it is said", PATIENCE_S))
+    assert {answer["PatientID"] for answer in north.find(findscu)} == {"P1", "P2", "P3", "P4"}

@@ -1,0 +1,282 @@
+"""Hosts on one PostgreSQL, without their processes: leases, ranks, and what a database has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, text, update
+from worklist_store import Feed, items, record, rows, served
+
+from pylantir.errors import CommandRefused, HistoryLost, LeaseLost, RulesChanged, StoreError
+from pylantir.settings import RetentionSettings
+from pylantir.store.decide.claims import STATUS, Rules
+from pylantir.store.hosts.decision import HostSource
+from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.tables import source_entries, source_leases, source_states, worklist_items
+from pylantir.store.schema.upgrade import prepare_database
+from workers.writer.membership import Membership
+from workers.writer.settings import WriterSettings
+
+
+def said(name: str, priority: float = 0.0, *, digest: str = "a", enabled: bool = True) -> HostSource:
+    return HostSource(name=name, priority=priority, enabled=enabled, digest=digest)
+
+
+class Host(Membership):
+    """A host's writer, without its process."""
+
+    def __init__(self, url: str, name: str, *sources: HostSource, key: bytes = b"") -> None:
+        settings = WriterSettings(
+            db_url=url, db_echo=False, host=name, lease_s=30.0, sources=sources, key=key or name.encode(),
+            match_on=Rules().match_on, max_minutes=240, max_minutes_touched=120, keep_missing=frozenset(),
+            retention=RetentionSettings(),
+        )  # fmt: skip
+        self.engine = open_for_writing(url, host=name)
+        prepare_database(self.engine)
+        super().__init__(self.engine, settings)
+
+    def feed(self, source: str) -> Feed:
+        """The source as this host's writer takes it in."""
+        feed = Feed(self.engine, source, self.rules)
+        feed.options["tenure"] = self.tenure_of(source)
+        feed.restart()
+        return feed
+
+    def age(self, name: str, seconds: float) -> None:
+        """Let the last sign of life of a host be older."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE cluster_hosts SET alive_at = alive_at - :s WHERE host = :h"), {"s": seconds, "h": name}
+            )
+
+    def kill(self) -> None:
+        """Let its session end, as that of a killed process does."""
+        self.engine.dispose()
+
+
+@pytest.fixture
+def made(postgresql_url: str) -> Iterator[Any]:
+    hosts: list[Host] = []
+
+    def make(name: str, *sources: HostSource, **options: Any) -> Host:
+        host = Host(postgresql_url, name, *sources, **options)
+        hosts.append(host)
+        return host
+
+    yield make
+    for host in hosts:
+        host.engine.dispose()
+
+
+def test_a_source_is_one_hosts_until_that_host_has_ended(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    assert (north.standby_of("ris"), south.standby_of("ris")) == (None, "north")
+    assert not south.must_look()
+    assert not south.look().gained
+    north.leave()
+    assert south.must_look()
+    assert south.look().gained == {"ris"}
+    # Whoever comes back takes nothing from a host that is alive.
+    north.enter()
+    assert north.standby_of("ris") == "south"
+
+
+def test_a_killed_host_is_noticed_by_its_ended_session(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    north.kill()
+    assert south.look().gained == {"ris"}
+
+
+def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing_more(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    north.look()
+    frozen = north.feed("ris")
+    frozen.sync(record("r1", "P1"))
+    batches = frozen.batches([record("r2", "P2")])
+    south.age("north", 29)
+    assert not south.look().gained
+    south.age("north", 2)
+    assert south.look().gained == {"ris"}
+    south.feed("ris").sync(record("r1", "P1"), record("r3", "P3"))
+    for attempt in (lambda: frozen.apply(batches[0]), lambda: frozen.finish(frozen.end([]))):
+        with pytest.raises(LeaseLost):
+            attempt()
+    assert [patient for patient, _, _ in served(south.engine)] == ["P1", "P3"]
+    assert north.look().lost == {"ris"}
+
+
+def test_sessions_of_another_server_process_say_nothing(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    with south.engine.begin() as connection:
+        connection.execute(text("UPDATE cluster_hosts SET server = 'before its restart', session = 1"))
+    assert not south.look().gained
+    with south.engine.begin() as connection:
+        # A pooler gives no session of one's own.
+        connection.execute(text("UPDATE cluster_hosts SET session = NULL WHERE host = 'north'"))
+    assert not south.look().gained
+
+
+def test_a_writer_that_follows_in_the_same_run_has_its_sources_at_once(made: Any) -> None:
+    first = made("north", said("ris"))
+    first.enter()
+    again = made("north", said("ris"))
+    again.enter()
+    assert again.standby_of("ris") is None
+    with pytest.raises(LeaseLost):
+        first.feed("ris").sync(record("r1", "P1"))
+
+
+def test_a_running_namesake_does_not_get_in(made: Any) -> None:
+    made("north", said("ris")).enter()
+    with pytest.raises(StoreError, match=r'called "north".*cluster\.host'):
+        made("north", said("ris"), key=b"another run").enter()
+
+
+def test_what_one_host_withdraws_another_hosts_source_still_gives(made: Any) -> None:
+    """The two hosts have different sources; what they say of one exam is one item."""
+    north, south = made("north", said("ris", 0)), made("south", said("csv", 1))
+    north.enter()
+    south.enter()
+    assert north.look().rules
+    assert north.rules.ranks == south.rules.ranks == {"ris": 0, "csv": 1}
+    ris, csv = north.feed("ris"), south.feed("csv")
+    fields = {"modality": "MR", "patient_name": "DOE^JANE"}
+    ris.sync(record("r1", "P1", **fields))
+    csv.sync(record("c1", "P1", **fields), record("c2", "P2"))
+    assert len(items(north.engine)) == 2
+    ris.sync()
+    north.feed("ris").ingest.accept_removal()
+    assert [(one["patient_id"], one[STATUS], one["data_source"]) for one in items(north.engine)] == [
+        ("P1", "SCHEDULED", "csv"), ("P2", "SCHEDULED", "csv"),
+    ]  # fmt: skip
+    csv.sync(record("c2", "P2"))
+    assert served(south.engine)[0][0] == "P2"
+
+
+def test_nobody_decides_by_ranks_that_are_over(made: Any) -> None:
+    north = made("north", said("ris", 1))
+    north.enter()
+    ris = north.feed("ris")
+    ris.sync(record("r1", "P1"))
+    made("south", said("csv", 0)).enter()
+    with pytest.raises(RulesChanged):
+        ris.sync(record("r1", "P1"), record("r2", "P2"))
+    ris.ingest.use_rules(north.look().rules)
+    ris.sync(record("r1", "P1"), record("r2", "P2"))
+    assert north.rules.ranks == {"csv": 0, "ris": 1}
+
+
+def test_a_host_that_is_forgotten_has_no_word_any_more(made: Any) -> None:
+    north, south = made("north", said("ris", 0)), made("south", said("csv", 1))
+    north.enter()
+    south.enter()
+    with pytest.raises(CommandRefused, match="runs"):
+        south.forget("north")
+    with pytest.raises(CommandRefused, match="this host"):
+        south.forget("south")
+    with pytest.raises(CommandRefused, match="there are: north, south"):
+        south.forget("west")
+    north.leave()
+    assert "ris" in south.forget("north", dry_run=True)
+    assert rows_of(south.engine, "cluster_hosts") == 2
+    assert "no host has these sources any more: ris" in south.forget("north")
+    assert south.look().rules.ranks == {"csv": 0}
+    assert rows_of(south.engine, "cluster_hosts") == 1
+    # It was not dead after all: it begins anew.
+    with pytest.raises(StoreError, match="opened anew"):
+        north.look()
+
+
+def test_a_source_configured_otherwise_is_told(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris", digest="b"))
+    north.enter()
+    south.enter()
+    assert south.describe()["differs"] == {"ris": "north"}
+    south.use_digests({"ris": "a"})
+    south.look()
+    assert south.describe()["differs"] == {}
+
+
+def test_signs_of_life_that_the_database_has_lost_are_noticed(made: Any) -> None:
+    north = made("north", said("ris"))
+    north.enter()
+    with north.engine.begin() as connection:
+        before = connection.scalar(text("SELECT mark FROM cluster_hosts"))
+    assert not north.look().history_lost
+    with north.engine.begin() as connection:
+        connection.execute(text("UPDATE cluster_hosts SET mark = :mark"), {"mark": before})
+    assert north.look().history_lost
+    assert not north.look().history_lost
+
+
+def test_a_lease_that_the_database_has_lost_is_taken_again(made: Any) -> None:
+    north = made("north", said("ris"))
+    north.enter()
+    with north.engine.begin() as connection:
+        connection.execute(delete(source_leases))
+    north.look()
+    north.feed("ris").sync(record("r1", "P1"))
+    assert north.standby_of("ris") is None
+
+
+def rows_of(engine: Engine, table: str) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0)
+
+
+def set_back(engine: Engine, mark: str | None, patient: str) -> None:
+    """Do to a database what a restored backup does: it lacks a patient, and has an earlier mark."""
+    with engine.begin() as connection:
+        connection.execute(delete(source_entries).where(source_entries.c.patient_id == patient))
+        connection.execute(delete(worklist_items).where(worklist_items.c.patient_id == patient))
+        connection.execute(update(source_states).values(mark=mark))
+
+
+def test_what_the_database_has_lost_comes_back_from_the_source(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1"))
+    with store.connect() as connection:
+        mark = connection.scalar(text("SELECT mark FROM source_states"))
+    everything = [record("r1", "P1"), record("r2", "P2")]
+    feed.sync(*everything)
+    assert feed.sync(*everything).counts["unchanged"] == 2
+    set_back(store, mark, "P2")
+    with pytest.raises(HistoryLost):
+        feed.sync(*everything)
+    feed.restart()
+    feed.sync(*everything)
+    assert [patient for patient, _, _ in served(store)] == ["P1", "P2"]
+
+
+def test_a_commit_whose_end_nobody_heard_of_is_no_loss(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1", "P1"))
+    history = feed.ingest._history
+    with store.begin() as connection:
+        # The commit succeeded, and the connection broke before the writer knew.
+        connection.execute(update(source_states).values(mark=history.next_mark()))
+    assert feed.sync(record("r1", "P1"), record("r2", "P2")).error is None
+
+
+def test_a_cycle_of_which_the_database_lacks_a_part_fails(store: Engine) -> None:
+    """An incremental source would otherwise go on from here, and never give the lost part again."""
+    feed = Feed(store, "ris")
+    feed.sync(record("r0", "P0"))
+    first, second, third = feed.batches([record(f"r{n}", f"P{n}") for n in (1, 2, 3)], size=1, snapshot=False)
+    feed.apply(first)
+    feed.apply(replace(third, seq=3))
+    summary = feed.finish(feed.end([third], complete=False))
+    assert summary.error == "some of its batches did not arrive; the next cycle brings them"
+    assert second.seq == 2
+    assert [one["patient_id"] for one in rows(store, source_entries)] == ["P0", "P1", "P3"]

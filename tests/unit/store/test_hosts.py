@@ -1,0 +1,66 @@
+"""Who may fetch a source, and whose priority counts: decided without a database."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pylantir.store.hosts.decision import Host, HostSource, Lease, find_differing, find_free, rank_sources
+
+LEASE_S = 5.0
+
+
+def host(name: str = "north", **changes: object) -> Host:
+    return Host(**{"name": name, "instance": "1", "age_s": 1.0, **changes})  # type: ignore[arg-type]
+
+
+def lease(source: str = "ris", holder: str = "north", instance: str = "1") -> Lease:
+    return Lease(source=source, host=holder, instance=instance, epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("known", "is_free"),
+    [
+        (host(), False),
+        (host(age_s=5.0), False),
+        (host(age_s=5.1), True),
+        (host(age_s=None), True),
+        (host(session_ended=True), True),
+        (host(instance="2"), True),
+        (host("south"), True),
+    ],
+)
+def test_a_lease_lasts_as_long_as_the_run_that_took_it(known: Host, is_free: bool) -> None:
+    assert bool(find_free(["ris"], {"ris": lease()}, {known.name: known}, LEASE_S)) is is_free
+
+
+def test_a_source_that_nobody_ever_fetched_is_free() -> None:
+    assert find_free(["pacs", "ris"], {"ris": lease()}, {"north": host()}, LEASE_S) == ["pacs"]
+
+
+def said(name: str, priority: float, *, enabled: bool = True, digest: str = "a") -> HostSource:
+    return HostSource(name=name, priority=priority, enabled=enabled, digest=digest)
+
+
+def test_priority_counts_over_all_hosts_and_equal_ones_follow_the_names() -> None:
+    north, south = [said("b", 0), said("c", 1), said("off", 0, enabled=False)], [said("a", 0), said("c", 0.5)]
+    assert rank_sources([*north, *south]) == {"a": 0, "b": 1, "c": 2}
+
+
+SAID = st.builds(said, st.sampled_from("abcd"), st.integers(0, 3), enabled=st.booleans())
+
+
+@given(st.lists(SAID), st.randoms(use_true_random=False))
+def test_the_order_of_hosts_does_not_matter(sources: list[HostSource], chance: object) -> None:
+    mixed = list(sources)
+    chance.shuffle(mixed)  # type: ignore[attr-defined]
+    assert rank_sources(mixed) == rank_sources(sources)
+    assert set(rank_sources(sources)) == {one.name for one in sources if one.enabled}
+
+
+def test_a_source_that_is_configured_otherwise_than_where_it_is_fetched_is_found() -> None:
+    own = [said("same", 0), said("other", 0, digest="b"), said("mine", 0), said("unknown", 0)]
+    leases = {name: lease(name) for name in ("same", "other", "unknown")} | {"mine": lease("mine", "south")}
+    others = {("north", "same"): "a", ("north", "other"): "a"}
+    assert find_differing(own, others, leases, "south") == {"other": "north"}
