@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: help demo test coverage chaos faults soak bench pictures lint format clean model
+.PHONY: help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
@@ -27,6 +27,7 @@ help:
 	@echo "make coverage  all tests, and the share of the code that they run; fails below the floors"
 	@echo "make model   try $(HISTORIES) random histories of sources and scanners against the rules (HISTORIES=100 MODEL_SEED=1)"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
+	@echo "make hosts   the same with two hosts on one PostgreSQL, which is restarted in between (KILLS=100 SEED=1)"
 	@echo "make faults  let system calls fail at random, $(FAULTS) times, and see that everything recovers (FAULTS=50 SEED=1)"
 	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
@@ -64,6 +65,9 @@ model: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/supervision/test_kill_campaign.py -k a_campaign
+
+hosts: $(VENV)/installed
+	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/campaign_of_hosts.py
 
 faults: $(VENV)/installed
 	FAULTS=$(FAULTS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/faults -k a_campaign

@@ -21,7 +21,7 @@ _FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_c
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """Give the folder of a running server's socket."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *_FOLDERS])
+    path = search_path()
     missing = [name for name in ("initdb", "pg_ctl") if shutil.which(name, path=path) is None]
     if missing:
         reason = f"PostgreSQL is not installed: {', '.join(missing)} not found"
@@ -70,6 +70,21 @@ def run_server(path: str) -> Iterator[str]:
             run("pg_ctl", "stop", "--mode=immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def restart_server(folder: str, path: str, mode: str) -> None:
+    """Restart a server of `run_server`; with mode "immediate" it ends as in a crash."""
+    owner = _owner()
+    user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+    pg_ctl = shutil.which("pg_ctl", path=path) or "pg_ctl"
+    command = [pg_ctl, "restart", "--wait", "--mode", mode, "--pgdata", f"{folder}/data", "--log", f"{folder}/log"]
+    with Path(folder, "output").open("wb") as output:
+        subprocess.run(command, stdout=output, stderr=output, cwd=folder, check=True, timeout=90, **user)  # type: ignore[call-overload]
+
+
+def search_path() -> str:
+    """Where the server's programs are looked for."""
+    return os.pathsep.join([os.environ.get("PATH", ""), *_FOLDERS])
 
 
 def _owner() -> pwd.struct_passwd | None:

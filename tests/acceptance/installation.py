@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 from dcmtk import find_worklist
 from ports import free_port
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from pylantir.errors import ControlError
 from pylantir.ipc.control import ask_supervisor
@@ -102,6 +104,7 @@ class Installation:
         self.config_path = folder / "pylantir.json"
         self.runtime_dir = folder / "run"
         self.database = folder / "worklist.db"
+        self.db_url: str | None = None
         self.port = free_port()
         self.supervisor: subprocess.Popen[bytes] | None = None
         self.output: int | None = None
@@ -249,6 +252,10 @@ class Installation:
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Read the database."""
+        if self.db_url:
+            engine = create_engine(self.db_url, poolclass=NullPool)
+            with engine.connect() as connection:
+                return [tuple(row) for row in connection.exec_driver_sql(statement, values or None)]
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)) as connection:
             return connection.execute(statement, values).fetchall()
 
