@@ -1,8 +1,8 @@
 """A long run: 12 sources that fetch every second, and what each process holds of memory, files and threads meanwhile.
 
 A tenth of each file changes at every look; before, everything changes until the database is larger than the writer's
-page cache, which would grow meanwhile. At the end, the second half is compared with itself: the median of what a process
-holds in its last third may exceed that of its first third by one percent of memory, and by no file and no thread.
+page cache, which would grow meanwhile. At the end, the second half is compared with itself: what a process holds in its
+last third (median) may exceed its first third by one percent of memory, and by no file and no thread.
 
     python benchmarks/soak.py [--duration 3600] [--sources 12] [--every 10]
 """

@@ -133,8 +133,10 @@ class Child:
             self._process, self._frames = self._start()
         except Exception as error:  # last resort: a child that cannot start must not affect the others
             unexpected = not isinstance(error, OSError)
-            self.start_error = type(error).__name__ if unexpected else str(error)
-            logger.error("%s cannot be started: %s", self.role.name, self.start_error, exc_info=unexpected)  # noqa: TRY400
+            said = type(error).__name__ if unexpected else str(error)
+            if said != self.start_error:
+                logger.error("%s cannot be started: %s", self.role.name, said, exc_info=unexpected)  # noqa: TRY400
+            self.start_error = said
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
         self.start_error = None
@@ -176,7 +178,8 @@ class Child:
         output, their_output = _spawn.Pipe(duplex=False)
         process = _spawn.Process(target=run_child, args=(spec, theirs, their_output, role.arguments), name=role.name)
         try:
-            keep_reserve(their_output.fileno())
+            if role.source:
+                keep_reserve(their_output.fileno())
             # Close our copies of the child's ends, or we would not see the end of the file when the child dies.
             with theirs, their_output:
                 process.start()

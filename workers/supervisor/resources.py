@@ -20,7 +20,9 @@ MEASURE_EVERY_S = 2.0
 PER_CHILD = 4
 """Descriptors that the supervisor needs per child: channel, output, sentinel, and one while the child starts."""
 RESERVED = 48
-"""Descriptors kept free for everything else: sockets, commands, the check of a configuration, the log."""
+"""Descriptors kept free for everything else: sockets, commands, the check of a configuration, the log.
+
+At most a third of all are kept."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def describe_shortage(children: int, limit: int) -> str | None:
 
 
 def keep_reserve(highest_fd: int) -> None:
-    """Keep descriptors free for everything except children.
+    """Keep descriptors free for everything except sources.
 
     Args:
         highest_fd: A descriptor that was opened just now: the system always gives the lowest free one.
@@ -68,5 +70,5 @@ def keep_reserve(highest_fd: int) -> None:
         OSError: Only the reserve is left.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit != resource.RLIM_INFINITY and highest_fd > limit - RESERVED:
+    if limit != resource.RLIM_INFINITY and highest_fd > limit - min(RESERVED, limit // 3):
         raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)} (the limit is {limit})")

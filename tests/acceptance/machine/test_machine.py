@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import resource
 import signal
 import subprocess
@@ -286,9 +287,13 @@ def test_with_too_few_descriptors_what_could_start_serves_and_status_says_so(
     for name in names:
         installation.write_csv(f"{name}.csv", [f"P{name}"])
     installation.configure(*(csv_source(name, f"{name}.csv", sync_interval=5) for name in names))
-    installation.start(until="degraded", program=["prlimit", "--nofile=96:96", COMMAND])
-    installation.wait_for_log("processes need .* open files, and the limit is 96")
+    installation.start(until="degraded", program=["prlimit", "--nofile=64:64", COMMAND])
+    installation.wait_for_log("processes need .* open files, and the limit is 64")
     wait_until(lambda: len(installation.find(findscu)) >= 3, "what could start serves")
+    # The same failure again is no new line.
+    told = re.findall(r"(s\d+) cannot be started", installation.log())
+    assert told
+    assert len(told) == len(set(told))
     status = installation.command("status", "--problems")
     assert status.returncode == 1
     assert "open files" in status.stdout
