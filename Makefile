@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: help demo test coverage chaos hosts faults soak bench pictures lint format clean model
+.PHONY: packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
@@ -34,6 +34,8 @@ help:
 	@echo "make pictures  the pictures of the web pages in docs/pictures"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
+	@echo "make packages  build wheel and source archive twice, compare, and install them with pip, pipx and uv"
+	@echo "make dist    build both into dist/; make audit: known vulnerabilities; make sbom: dist/sbom.json"
 	@echo "make clean   remove what these targets have made"
 
 demo: $(VENV)/installed
@@ -86,6 +88,19 @@ bench: $(VENV)/installed
 
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures/make.py
+
+packages: $(VENV)/installed
+	$(BIN)/python etc/packaging/packages.py check
+
+dist: $(VENV)/installed
+	$(BIN)/python etc/packaging/packages.py build dist
+
+# Of what an installation consists, with known vulnerabilities; both need the network and a virtual environment of their own.
+audit sbom: dist
+	python3 -m venv $(VENV)-release
+	$(VENV)-release/bin/pip install --quiet --disable-pip-version-check dist/*.whl pip-audit cyclonedx-bom
+	[ $@ = sbom ] || $(VENV)-release/bin/pip-audit --skip-editable
+	[ $@ = audit ] || $(VENV)-release/bin/cyclonedx-py environment --output-reproducible --of JSON -o dist/sbom.json $(VENV)-release
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
