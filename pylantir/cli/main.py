@@ -211,8 +211,13 @@ def _add_changes(add: Add) -> None:
     )
     status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
     _add_dry_run(status)
-    purge = add("purge", _purge, "delete old items that no source gives any more; the audit log stays", json=False)
-    purge.add_argument("--before", metavar="DAY", required=True, help="scheduled before this day (2026-08-03)")
+    purge = add("purge", _purge, "erase one patient, or delete old items that no source gives any more", json=False)
+    what = purge.add_mutually_exclusive_group(required=True)
+    what.add_argument("--before", metavar="DAY", help="what is scheduled before this day (2026-08-03)")
+    what.add_argument("--patient", metavar="ID", help="everything that is known of this patient; needs --reason")
+    purge.add_argument(
+        "--reason", metavar="TEXT", help="why; it stays in the audit log, so it must not name the patient"
+    )
     _add_dry_run(purge)
 
     copy = add("copy-db", _copy_db, "copy the worklist into an empty database, SQLite or PostgreSQL", json=False)
@@ -295,7 +300,13 @@ def _purge(options: argparse.Namespace) -> int:
     import datetime
 
     from pylantir.cli.periods import read_days
+    from pylantir.config.locate import user_name
 
+    if options.patient is not None:
+        if not options.patient.strip() or not (options.reason or "").strip():
+            raise WrongUsage("purge --patient needs an ID and a --reason, which stays in the audit log")
+        erasure = {"patient": options.patient, "reason": options.reason, "by": user_name(os.geteuid())}
+        return _change(options, {"command": "purge", **erasure, "dry_run": options.dry_run})
     today = datetime.datetime.now().astimezone().date()
     day, _ = read_days(options.before, today)
     return _change(options, {"command": "purge", "before": day, "dry_run": options.dry_run})

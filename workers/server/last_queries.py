@@ -73,6 +73,11 @@ class LastQueries:
             }
         return json.dumps(overview)
 
+    def forget(self) -> None:
+        """Forget all queries: one of them may name a patient who was erased."""
+        with self._lock:
+            self._last.clear()
+
     @property
     def titles(self) -> list[str]:
         """Return the titles that have asked, the most recent one last."""

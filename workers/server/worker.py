@@ -105,6 +105,8 @@ def run(
 def _obey(channel: Channel, last_queries: LastQueries) -> None:
     """Answer commands from the supervisor about the scanners' last queries."""
     for message in channel.receive():
+        if message.get("kind") == "erased":
+            last_queries.forget()
         if message.get("kind") == "command":
             if message.get("command") == "last-queries":
                 channel.answer(message.get("id"), text=last_queries.tell_all())

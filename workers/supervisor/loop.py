@@ -164,6 +164,8 @@ class Supervisor:
             source = self._children.get(str(done.get("name")))
             if done.get("command") == "accept" and source:
                 source.say({"kind": "sync"})
+            if done.get("command") == "purge" and done.get("patient") and not done.get("dry_run"):
+                self._children["mwl-scp"].say({"kind": "erased"})
         self._server_relay.deliver(self._children["mwl-scp"])
         self._start_waiting(now)
         self._probe_server(now)

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,10 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.errors import ClusterChanged, CommandRefused, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.commands import carry_out
+from pylantir.store.change.erasure import erase_patient
+from pylantir.store.change.residue import clean_files, find_copies
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.failures import describe_failure
 from pylantir.store.read.listings import find_left_behind
+from pylantir.store.schema.engine import sqlite_file
 from workers.child.channel import Channel
+from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import FrameIntake
 from workers.writer.membership import Membership
 from workers.writer.settings import WriterSettings
@@ -44,6 +48,7 @@ class Chores:
         membership: Has the rules, and the sources that this host fetches.
         settings: What the writer needs of the configuration.
         frames: The sources' places in the writer.
+        file: The database's file.
         channel: To the supervisor.
         note_trouble: Called when the database cannot be written.
     """
@@ -54,6 +59,7 @@ class Chores:
         membership: Membership,
         settings: WriterSettings,
         frames: FrameIntake,
+        file: DatabaseFile,
         channel: Channel,
         note_trouble: Callable[[Exception], None],
     ) -> None:
@@ -61,6 +67,7 @@ class Chores:
         self._membership = membership
         self._settings = settings
         self._frames = frames
+        self._file = file
         self._channel = channel
         self._note_trouble = note_trouble
         self._steps: deque[tuple[Frame | None, Iterator[object]]] = deque()
@@ -81,6 +88,9 @@ class Chores:
         number, before, dry_run = command.get("id"), command.get("before"), command.get("dry_run") is True
         if command.get("command") == "purge" and isinstance(before, str) and _DAY.fullmatch(before):
             self._steps.append((command, purge_items(self._engine, before, self._membership.rules, dry_run=dry_run)))
+            return
+        if command.get("command") == "purge" and isinstance(command.get("patient"), str):
+            self._steps.append((command, self._erase_patient(command, dry_run=dry_run)))
             return
         name = str(command.get("name"))
         try:
@@ -130,6 +140,8 @@ class Chores:
         except ClusterChanged as error:
             if command:
                 self._channel.answer(number, error=f"{error}; what is done stays done")
+        except CommandRefused as error:
+            self._channel.answer(number, error=str(error))
         except SQLAlchemyError as error:
             if command:
                 text = f"the database takes nothing just now: {describe_failure(error)}; what is done stays done"
@@ -146,6 +158,21 @@ class Chores:
         else:
             return
         self._steps.popleft()
+
+    def _erase_patient(self, command: Frame, *, dry_run: bool) -> Generator[None, None, str]:
+        """Erase a patient from the database and its files; return what the operator should know."""
+        patient, reason, by = (str(command.get(name) or "") for name in ("patient", "reason", "by"))
+        erased = erase_patient(self._engine, patient, reason, self._membership.rules, by=by, dry_run=dry_run)
+        if not dry_run:
+            # The sources send everything again: what they still give is served again.
+            self._frames.forget_all()
+            self._look_at = 0.0
+            yield
+            yield from clean_files(self._engine, lambda: self._file.holds_any(erased.values))
+        path = sqlite_file(self._engine)
+        copies = [str(copy) for copy in find_copies(path)] if path else []
+        kept = f"; copies that may still hold the patient, for you to delete: {', '.join(copies)}" if copies else ""
+        return erased.describe(dry_run=dry_run) + kept
 
     def tell_left_behind(self, *, warn: bool = False) -> None:
         """Tell the supervisor which items still come from sources that are disabled or no longer configured."""

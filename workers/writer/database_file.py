@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -23,6 +24,9 @@ from workers.supervisor.locks import FileLock
 RESCUE_S = 3.0
 """How long readers may delay the rescue of a removed log's contents; each reader takes milliseconds."""
 _PAUSE_S = 0.05
+_PIECE_BYTES = 4 << 20
+_LONGEST_VALUE = 4096
+"""Bytes that two pieces have in common, so that no value is cut."""
 
 Identity = tuple[int, int]
 
@@ -91,6 +95,23 @@ class DatabaseFile:
     def forget_sides(self) -> None:
         """Forget the side files before the connections are closed: SQLite may make new ones at the next transaction."""
         self._sides = None
+
+    def holds_any(self, values: Iterable[str]) -> bool:
+        """Whether the file has one of these values somewhere, be it in its free space; True if it cannot be read.
+
+        It is read through the descriptor that is open anyway: to close another one would end SQLite's locks.
+        """
+        wanted = [value.encode("utf-8", "surrogatepass") for value in values if value]
+        if self._file_lock is None:
+            return self._path is not None
+        offset, kept = 0, b""
+        while piece := os.pread(self._file_lock, _PIECE_BYTES, offset):
+            offset += len(piece)
+            text = kept + piece
+            if any(value in text for value in wanted):
+                return True
+            kept = text[-_LONGEST_VALUE:]
+        return False
 
     def release(self) -> None:
         """Release the file after the last connection has closed: closing a descriptor ends all SQLite locks on it."""

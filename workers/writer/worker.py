@@ -81,7 +81,13 @@ class Writer:
         self._membership = Membership(self._engine, settings)
         self._frames = FrameIntake(self._engine, settings, self._membership)
         self._chores = Chores(
-            self._engine, self._membership, settings, self._frames, self._context.channel, self._note_trouble
+            self._engine,
+            self._membership,
+            settings,
+            self._frames,
+            self._file,
+            self._context.channel,
+            self._note_trouble,
         )
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         self._hosts = HostWatch(

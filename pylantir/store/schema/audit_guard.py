@@ -22,7 +22,7 @@ _FORBID = {
         FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()""",
     ),
 }
-_ALLOW = {"sqlite": "DROP TRIGGER audit_log_delete", "postgresql": "DROP TRIGGER audit_log_delete ON audit_log"}
+_ALLOW = {"sqlite": "DROP TRIGGER audit_log_{event}", "postgresql": "DROP TRIGGER audit_log_{event} ON audit_log"}
 
 
 def add_lines(connection: Connection, lines: Sequence[Mapping[str, object]]) -> None:
@@ -40,4 +40,10 @@ def forbid_changes(connection: Connection) -> None:
 
 def allow_deletion(connection: Connection) -> None:
     """Let this transaction delete rows that the configuration does not keep; call `forbid_changes` afterwards."""
-    connection.execute(text(_ALLOW[connection.dialect.name]))
+    connection.execute(text(_ALLOW[connection.dialect.name].format(event="delete")))
+
+
+def allow_changes(connection: Connection) -> None:
+    """Let this transaction delete and change rows about a patient who is erased; call `forbid_changes` afterwards."""
+    for event in ("update", "delete"):
+        connection.execute(text(_ALLOW[connection.dialect.name].format(event=event)))

@@ -121,6 +121,8 @@ def open_for_writing(
             "journal_mode=WAL",
             "synchronous=NORMAL",
             f"busy_timeout={WRITER_TIMEOUT_MS}",
+            # Overwrite what is deleted: nobody may read a purged patient in the file.
+            "secure_delete=ON",
             "cache_size=-16384",
             # 256 MB: see `workers.writer.checkpoints`. Once it is in the file, the log's own file shrinks to 64 MB.
             "wal_autocheckpoint=32768",
