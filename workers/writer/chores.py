@@ -137,11 +137,10 @@ class Chores:
             if command:
                 logger.info("%s", end.value)
                 self._channel.answer(number, text=end.value)
-        except ClusterChanged as error:
+        except (ClusterChanged, CommandRefused) as error:
+            so_far = "; what is done stays done" if isinstance(error, ClusterChanged) else ""
             if command:
-                self._channel.answer(number, error=f"{error}; what is done stays done")
-        except CommandRefused as error:
-            self._channel.answer(number, error=str(error))
+                self._channel.answer(number, error=f"{error}{so_far}")
         except SQLAlchemyError as error:
             if command:
                 text = f"the database takes nothing just now: {describe_failure(error)}; what is done stays done"

@@ -34,6 +34,7 @@ from pylantir.store.schema.tables import (
     mpps_requests,
     rejected_entries,
     source_entries,
+    source_states,
     source_warnings,
     store_facts,
     sync_runs,
@@ -108,6 +109,8 @@ def erase_patient(
         erasure.delete()
         add_tombstones(connection, [(number, patient_id) for number in sorted(erasure.numbers)], note, why)
         _decide_others(connection, erasure, rules, now)
+        # Every writer, other hosts' too, forgets what it knows of the sources: they send everything again.
+        connection.execute(update(source_states).values(mark=secrets.token_hex(8)))
         erasure.result.still_given = {
             source: count for source, count in erasure.result.still_given.items() if source in rules.ranks
         }
