@@ -99,7 +99,8 @@ def _sources(sources: Iterable[Mapping[str, Any]], host: str) -> Iterator[Metric
         yield family
     holders = GaugeMetricFamily("pylantir_lease_holder", "1 for the host that fetches.", labels=["source", "host"])
     for source in sources:
-        holder = _holder_elsewhere(source) or (host if source.get("state") == "RUNNING" else "")
+        here = host if source.get("state") == "RUNNING" else ""
+        holder = source.get("lease_host") or _holder_elsewhere(source) or here
         if holder:
             holders.add_metric([source["name"], holder], 1.0)
     yield holders

@@ -30,7 +30,7 @@ def is_password(given: str, stored: str) -> bool:
             _, cost, block, parallel, salt, hashed = stored.split("$")
             made = _scrypt(given, base64.b64decode(salt), int(cost), int(block), int(parallel))
             return hmac.compare_digest(made, base64.b64decode(hashed))
-        except ValueError:
+        except (ValueError, OverflowError, MemoryError):
             return False
     return hmac.compare_digest(given.encode("utf-8", "replace"), stored.encode("utf-8", "replace"))
 

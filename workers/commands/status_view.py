@@ -17,8 +17,10 @@ from pylantir.cli.output import print_table
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ControlError, ExitStatus, NotRunning
 from pylantir.ipc.frames import Frame
+from pylantir.web.pages.steps import next_steps
 
 _WATCH_EVERY_S = 1.0
+_BARS = "▁▂▃▄▅▆▇█"
 
 Process = dict[str, object]
 _PROCESS_COLUMNS = {
@@ -61,20 +63,27 @@ def watch_status(config_path: Path, *, problems: bool = False) -> int:
                 print(f"pylantir-supervisor: gone ({error})", file=sys.stderr)
                 return ExitStatus.NOT_RUNNING
             console.clear()
-            print_status(console, status, problems=problems)
+            print_status(console, status, problems=problems, watching=True)
             time.sleep(_WATCH_EVERY_S)
     except KeyboardInterrupt:
         return ExitStatus.OK
 
 
-def print_status(console: Console, status: Frame, *, problems: bool) -> None:
-    """Print what `status` shows: tables, or with `problems` one line each, the worst first."""
+def print_status(console: Console, status: Frame, *, problems: bool, watching: bool = False) -> None:
+    """Print what `status` shows: tables, or with `problems` one line each, the worst first.
+
+    Args:
+        console: Where to print.
+        status: What the supervisor says.
+        problems: One line for each process.
+        watching: Add each source's recent cycles, and what to do next.
+    """
     processes = cast("list[Process]", status["processes"])
     console.print(f"Pylantir is [bold]{status['health']}[/bold]  ({status['config']})", highlight=False)
     if problems:
         _print_problems(console, processes)
     else:
-        _print_tables(console, processes)
+        _print_tables(console, processes, watching=watching)
     _print_cluster(console, cast("dict[str, dict[str, bool]]", status.get("cluster") or {}))
     for problem in cast("list[str]", status.get("reload_problems") or []):
         console.print(f"the last reload was refused: {problem}", style="red", highlight=False, markup=False)
@@ -114,7 +123,7 @@ def worst_first(processes: list[Process]) -> list[Process]:
     return sorted(processes, key=lambda process: (not process.get("problem"), bool(process["ready"])))
 
 
-def _print_tables(console: Console, processes: list[Process]) -> None:
+def _print_tables(console: Console, processes: list[Process], *, watching: bool) -> None:
     rows = [
         {
             "name": process["name"],
@@ -139,15 +148,29 @@ def _print_tables(console: Console, processes: list[Process]) -> None:
                 "entries": _or_dash(source["entries"]),
                 "rejected": _or_dash(source["rejected"]),
                 "next_sync": _ahead(source["next_sync"]),
+                "cycles": draw_cycles(source.get("recent_cycles")),
             }
             for source in sources
         ]
-        print_table(_SOURCE_COLUMNS, rows, right=_SOURCE_COLUMNS.keys() - {"name"}, console=console)
+        columns = {**_SOURCE_COLUMNS, **({"cycles": "RECENT CYCLES"} if watching else {})}
+        print_table(columns, rows, right=_SOURCE_COLUMNS.keys() - {"name"}, console=console)
     for process in processes:
         if process.get("warning"):
             console.print(f"{process['name']}: {process['warning']}", style="yellow", highlight=False, markup=False)
         if process.get("problem"):
             console.print(f"{process['name']}: {process['problem']}", style="red", highlight=False, markup=False)
+        for step in next_steps(process, held=0) if watching and process.get("role") == "source" else ():
+            console.print(f"  → {step.replace('`', '')}", highlight=False, markup=False)
+
+
+def draw_cycles(recent: object) -> str:
+    """Draw a bar for each of a source's last cycles: the longer it took the higher; a cross where it failed."""
+    seconds = list(recent) if isinstance(recent, list) else []
+    longest = max((one for one in seconds if isinstance(one, int | float)), default=0) or 1
+    return "".join(
+        _BARS[min(len(_BARS) - 1, int(one / longest * len(_BARS)))] if isinstance(one, int | float) else "✗"
+        for one in seconds
+    )
 
 
 def _describe_state(process: Process) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import traceback
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from pylantir.errors import PylantirError, frames_of
@@ -22,6 +23,9 @@ LOGGED_REJECTIONS = 20
 
 LOGGED_WARNINGS = 10
 """How many kinds of warnings one log line has."""
+
+RECENT_CYCLES = 20
+"""How many of the last cycles `status` shows, each with its seconds; one that failed has none."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class CycleTelling:
         self._source = source
         self._plugin = plugin
         self._tally = Tally()
+        self._recent: deque[float | None] = deque(maxlen=RECENT_CYCLES)
         self._last_failure: str | None = None
         self._last_trouble: str | None = None
         self._last_watch_failure: str | None = None
@@ -113,8 +118,10 @@ class CycleTelling:
         self._last_trouble = trouble
         self._tally.count("pylantir_source_cycles", self._source, "ok" if error is None else "failed")
         self._tally.note("pylantir_source_cycle_duration_seconds", elapsed_s, self._source)
+        self._recent.append(None if error else round(elapsed_s, 3))
         report: dict[str, object] = {
             "progress": None,
+            "recent_cycles": list(self._recent),
             "tally": self._tally.take_news(),
             "last_error": trouble,
             "last_counts": dict(result.counts),

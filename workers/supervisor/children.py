@@ -32,7 +32,7 @@ UNHEARD_S = 1.0
 """An ending process closes its channel shortly before; one that still runs after this time can no longer be heard."""
 REPORTED_BY_SOURCES = (
     "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
-    "waits_for_window", "progress", "standby",
+    "waits_for_window", "progress", "standby", "recent_cycles",
 )  # fmt: skip
 _REPORTED = {
     *REPORTED_BY_SOURCES,

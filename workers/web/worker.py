@@ -48,7 +48,7 @@ def run(
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s)
     ports = make_ports(engine, Path(runtime_dir), reports.report, own_only=mpps.own_only)
-    application = make_application(Site(http=http, dicom=dicom, machine=socket.gethostname()), ports)
+    application = make_application(Site(http=http, dicom=dicom, machine=database.host or socket.gethostname()), ports)
     server = _Server(_configure(application, http), listener)
     server.start()
     with selectors.DefaultSelector() as selector:

@@ -53,7 +53,8 @@ def lay_out_item(item: Item, ports: Ports) -> dict[str, Any]:
 
 def show_field(name: str) -> str:
     """Write the name of a worklist field as people do."""
-    return _NAMES.get(name) or name.replace("_", " ").replace(" uid", " UID").replace(" id", " ID").capitalize()
+    spoken = " ".join(word.upper() if word in {"id", "uid"} else word for word in name.split("_"))
+    return _NAMES.get(name) or spoken[:1].upper() + spoken[1:]
 
 
 def show_value(name: str, value: object) -> str:

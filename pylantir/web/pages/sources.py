@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from pylantir.web.pages.day import version_of
+from pylantir.web.pages.steps import next_steps
 
 MOST_ROWS = 100
 _KINDS = {
@@ -83,7 +84,8 @@ def _source(process: Mapping[str, Any], held: int) -> dict[str, Any]:
         "rejected": rejected,
         "held": held,
         "problem": problem,
-        "advice": _advice(process, problem, rejected, held),
+        "advice": next_steps(process, held),
+        "warning": process.get("warning") or "",
     }
     version = version_of((process.get("state"), shown["entries"], rejected, held, problem))
     moments = {
@@ -125,28 +127,6 @@ def _state_words(process: Mapping[str, Any], problem: str) -> str:
     if process.get("waits_for_window"):
         return "waits for its hours"
     return "up to date" if process.get("last_sync") else "not fetched yet"
-
-
-def _advice(process: Mapping[str, Any], problem: str, rejected: int, held: int) -> list[str]:
-    """Say what to do next; what stands in backquotes is a command."""
-    name, state = str(process["name"]), str(process.get("state"))
-    said = []
-    if held:
-        said.append(
-            f"{held} removals are held back: too many vanished at once. Look whether the source is right "
-            f"(`pylantir accept {name} --show` lists them); if they are cancelled indeed: `pylantir accept {name}`"
-        )
-    if state == "FATAL":
-        said.append("Correct the configuration, then: `pylantir-supervisor reload`")
-    elif state == "BACKOFF":
-        said.append(f"It is started again by itself. What it said: `pylantir-supervisor log {name}`")
-    elif problem and not held:
-        said.append(f"It is tried again by itself. To try at once: `pylantir-supervisor sync {name}`")
-    if state in {"DISABLED", "NOT CONFIGURED"} and process.get("only_items"):
-        said.append(f"It alone gives {process['only_items']} items. To withdraw them: `pylantir forget {name}`")
-    if rejected:
-        said.append("Correct the refused records in the source; they are listed below.")
-    return said
 
 
 def ago(moment: object) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workers.commands.detach import describe_crash, has_crashed
 from workers.commands.log_view import wanted_lines
-from workers.commands.status_view import worst_first
+from workers.commands.status_view import draw_cycles, worst_first
 from workers.supervisor.lifecycle import State
 from workers.supervisor.resources import PER_CHILD, RESERVED, describe_shortage
 from workers.supervisor.status import find_problem, judge, overdue_s
@@ -100,3 +100,9 @@ def test_a_processes_lines_are_its_events_with_all_their_lines(name: str | None,
 def test_too_few_descriptors_are_told_with_both_numbers() -> None:
     assert describe_shortage(10, PER_CHILD * 10 + RESERVED) is None
     assert "need 88 open files, and the limit is 87" in (describe_shortage(10, 87) or "")
+
+
+def test_recent_cycles_are_bars_and_failures_crosses() -> None:
+    assert draw_cycles([0.1, 0.05, None, 0.0]) == "█▅✗▁"
+    assert draw_cycles([0.0, 0.0]) == "▁▁"
+    assert draw_cycles(None) == ""
