@@ -53,10 +53,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCertificate:
-    """A certificate that a peer has shown and that the TLS library has accepted."""
+    """A certificate that a peer has shown and that the TLS library has accepted.
+
+    Attributes:
+        fingerprint: SHA-256, in hexadecimal digits.
+        subject: In the form in which subjects are compared.
+        name: The subject as text, by RFC 4514.
+    """
 
     fingerprint: str
     subject: Subject
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +119,29 @@ def shown_certificate(encoded: bytes, subject: Sequence[Sequence[tuple[str, str]
     import hashlib  # source workers import this module and never see a certificate
 
     names = tuple(frozenset((kind.lower(), _in_one_form(value)) for kind, value in part) for part in subject)
-    return PeerCertificate(fingerprint=hashlib.sha256(encoded).hexdigest(), subject=names)
+    fingerprint = hashlib.sha256(encoded).hexdigest()
+    return PeerCertificate(fingerprint=fingerprint, subject=names, name=written_subject(subject))
+
+
+def written_subject(subject: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Write a subject by RFC 4514, the most special name first.
+
+    Args:
+        subject: As `ssl.SSLSocket.getpeercert` gives it.
+    """
+    short = {long: name for name, long in reversed(_ATTRIBUTE_TYPES.items())}
+    parts = (
+        "+".join(f"{short.get(kind.lower(), kind)}={_escaped(value)}" for kind, value in part)
+        for part in reversed(subject)
+    )
+    return ",".join(parts)
+
+
+def _escaped(value: str) -> str:
+    escaped = re.sub(r'([\\,+"<>;=])', r"\\\1", value).replace("\0", "\\00")
+    if escaped.endswith(" "):
+        escaped = escaped[:-1] + "\\ "
+    return "\\" + escaped if escaped.startswith((" ", "#")) else escaped
 
 
 def read_wanted(text: str) -> WantedCertificate:

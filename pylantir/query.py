@@ -42,6 +42,13 @@ class WorklistQuery:
     ranges: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     period: tuple[str | None, str | None] | None = None
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that it has conditions for, each once."""
+        names = [*self.equal, *self.equal_or_unknown, *self.like, *self.ranges]
+        names += ["scheduled_start_date", "scheduled_start_time"] if self.period else []
+        return tuple(dict.fromkeys(names))
+
 
 def fold_name(text: str) -> str:
     """Convert a person name, or a pattern for one, to the form in which names are compared."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import check_source, reading
 from pylantir.cli.output import print_result
 from pylantir.errors import ExitStatus
@@ -27,6 +28,7 @@ def show_conflicts(settings: Settings, options: argparse.Namespace) -> int:
     with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = list(find_conflicts(connection, source=options.source))
+    note_shown(options, len(rows), (item_id for row in rows for item_id in row["items"]))
     print_result(options, rows, keys=tuple(_COLUMNS), columns=_COLUMNS, readable=_readable, nothing="the sources agree")
     return ExitStatus.OK
 

@@ -58,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = command(options)
         sys.stdout.flush()
+        if hasattr(options, "shown"):
+            from pylantir.cli.accesses.shown import tell_shown
+
+            tell_shown(options, status)
     except ConfigurationError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return ExitStatus.CONFIGURATION
@@ -94,7 +98,7 @@ def make_parser() -> ProgramParser:
             forms.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if csv:
             forms.add_argument("--csv", action="store_true", help="print CSV: a header, and a line per row")
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         return command
 
     _add_start(add)
@@ -187,6 +191,12 @@ def _add_sources(add: Add) -> None:
     audit.add_argument("--source", metavar="NAME", help="what this source did")
     audit.add_argument("--entry", metavar="ITEM", type=_item, help="this item, by the number that query-db shows")
     audit.add_argument(
+        "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
+    )
+    access = add("access", _access, "show who was shown which items, the oldest first", csv=True)
+    access.add_argument("--patient", metavar="ID", help="who was shown an item of this patient ID")
+    access.add_argument("--scanner", metavar="AE", help="what this scanner, or this user, was shown")
+    access.add_argument(
         "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
     )
 
@@ -393,6 +403,12 @@ def _audit(options: argparse.Namespace) -> int:
     from pylantir.cli.records import show_audit
 
     return show_audit(_load(options), options)
+
+
+def _access(options: argparse.Namespace) -> int:
+    from pylantir.cli.accesses.listing import show_accesses
+
+    return show_accesses(_load(options), options)
 
 
 def _schema(options: argparse.Namespace) -> int:

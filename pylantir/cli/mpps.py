@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.client import choose_peer
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json, print_result, print_rows
@@ -51,6 +52,7 @@ def show_reported(settings: Settings, options: argparse.Namespace) -> int:
     """Print the performed procedure steps, the oldest first."""
     with reading(settings) as connection:
         rows = [dict(row) for row in find_reported(connection, patient_id=options.patient)]
+    note_shown(options, len(rows), (item_id for row in rows for item_id in row["item_ids"]))
     nothing = "no scanner has reported anything"
     print_result(options, rows, keys=_KEYS, columns=_REPORTED, readable=_readable, nothing=nothing)
     return ExitStatus.OK

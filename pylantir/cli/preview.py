@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.output import print_json, print_table
 from pylantir.columns import source_names
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin, NamesSourceFields
@@ -65,6 +66,7 @@ def preview_source(settings: Settings, options: argparse.Namespace) -> int:
     kept = None if options.json else options.limit or SHOWN_BY_DEFAULT
     with only_variables_of(source, settings), _progress(source.name) as show, redirect_stdout(sys.stderr):
         found = _fetch(source, options.limit, kept, show)
+    note_shown(options, found.fetched)
     if options.json:
         print_json({"source": source.name, **_as_json(found)})
     else:

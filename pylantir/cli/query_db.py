@@ -6,6 +6,7 @@ import argparse
 import datetime
 from collections.abc import Mapping, Sequence
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import check_source, reading
 from pylantir.cli.output import local_time, print_result, readable_item
 from pylantir.cli.periods import read_days
@@ -43,6 +44,7 @@ def show_worklist(settings: Settings, options: argparse.Namespace) -> int:
     rows: list[dict[str, object]] = [{**item, "sources": _attribution(item, claims)} for item in items]
     if options.source is not None:
         rows = [row for row in rows if any(source["source"] == options.source for source in _sources(row))]
+    note_shown(options, len(rows), (row["id"] for row in rows))
     print_result(options, rows, keys=_KEYS, columns=_COLUMNS, readable=_readable, nothing="no items")
     return ExitStatus.OK
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import check_source, reading
 from pylantir.cli.output import local_time, print_json, print_result, print_rows, readable_item
 from pylantir.cli.periods import read_moment
@@ -59,6 +60,7 @@ def show_rejects(settings: Settings, options: argparse.Namespace) -> int:
     with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = [dict(row) for row in find_rejected(connection, source=options.source)]
+    note_shown(options, len(rows), (row["other_item"] for row in rows))
     print_result(
         options, rows, keys=_REJECTED_KEYS, columns=_REJECTED, readable=_seen_locally, nothing="nothing is rejected"
     )
@@ -70,6 +72,7 @@ def show_held(settings: Settings, options: argparse.Namespace) -> int:
     with reading(settings) as connection:
         check_source(options.source, settings.config_path, connection)
         rows = list(find_held(connection, options.source))
+    note_shown(options, len(rows), (row["item_id"] for row in rows))
     if options.json:
         print_json(rows)
     else:
@@ -96,6 +99,7 @@ def show_audit(settings: Settings, options: argparse.Namespace) -> int:
             connection, patient_id=options.patient, source=options.source, item_id=options.entry, since=since
         )
         rows = [{**row, "changes": json.loads(row["changes"])} for row in found]
+    note_shown(options, len(rows), (row["item_id"] for row in rows))
     print_result(options, rows, keys=_AUDITED_KEYS, columns=_AUDITED, readable=_readable, nothing="nothing is recorded")
     return ExitStatus.OK
 

@@ -1,4 +1,6 @@
-"""Writes and reads the frames that a producer and the writer exchange over the entry queue; no other module does.
+"""Writes and reads the frames that a source and the writer exchange over the entry queue; no other module does.
+
+(The frames that say who was shown what are `pylantir.ipc.accesses`.)
 
 A source worker writes the frames of a cycle and reads the writer's acknowledgements. The writer checks everything that
 it reads, because it may come from a plugin; a malformed frame raises ProtocolError, which closes the connection.

@@ -34,6 +34,11 @@ async def read_body_of(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
+def address_of(request: Request) -> str:
+    """Return the client's address; empty if it is not known."""
+    return request.client.host if request.client else ""
+
+
 def ask_status(ports: Ports) -> Mapping[str, Any] | None:
     """Return what the supervisor says; None where it does not answer."""
     with suppress(OSError, ControlError, PylantirError):

@@ -68,4 +68,4 @@ def make_application(site: Site, ports: Ports, *, today: Callable[[], datetime.d
         WriterUnavailable: answer_unavailable,
         BadRequest: answer_bad_request,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), http, gate, ports.note_shown)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), http, gate, ports)

@@ -7,7 +7,6 @@ it showed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -19,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pylantir.errors import frames_of
 from pylantir.settings import HttpSettings
 from pylantir.web.access import COOKIE, NOBODY, SECURITY_HEADERS, Gate, Locked, is_own_host
-from pylantir.web.answers import PROGRAM_PATHS
-from pylantir.web.shown import Notes, Shown
+from pylantir.web.answers import PROGRAM_PATHS, address_of
+from pylantir.web.ports import Ports
+from pylantir.web.shown import Notes
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/login", "/static/")
 """Paths that are answered without a login."""
@@ -35,16 +35,14 @@ class Guard:
         application: What answers whoever may ask.
         http: Who may.
         gate: Passwords, tokens and sessions.
-        note_shown: Told of each answer that may have shown patients, after it was sent; must not block.
+        ports: Told of each answer that may have shown patients, after it was sent, and of failed logins.
     """
 
-    def __init__(
-        self, application: ASGIApp, http: HttpSettings, gate: Gate, note_shown: Callable[[Shown], None]
-    ) -> None:
+    def __init__(self, application: ASGIApp, http: HttpSettings, gate: Gate, ports: Ports) -> None:
         self._application = application
         self._http = http
         self._gate = gate
-        self._note_shown = note_shown
+        self._ports = ports
         # Without a login, only this machine asks; a page elsewhere could make its browser ask under another name.
         self._only_own_host = not http.needs_login and not http.behind_proxy
 
@@ -77,7 +75,7 @@ class Guard:
                 )
         shown = request.state.notes.take(scope, status, request.state.user)
         if shown is not None:
-            self._note_shown(shown)
+            self._ports.note_shown(shown)
 
     def _judge(self, request: Request) -> Response | None:
         """Put the user into the request's state, or return a refusal."""
@@ -98,6 +96,8 @@ class Guard:
         if user is not None:
             request.state.user = user
             return None
+        if authorization:
+            self._ports.note_refused_login(address_of(request), None)
         if is_program or not self._http.pages or authorization:
             return PlainTextResponse(
                 "log in: HTTP Basic or Bearer\n", 401, {"WWW-Authenticate": 'Basic realm="Pylantir", charset="UTF-8"'}

@@ -34,6 +34,7 @@ class Ports:
         last_queries: AE title -> what that scanner asked last, since the server started. May raise as `status`.
         find_creator: Who created a step (AE title or user), or None; no function: anybody may use any step.
         note_shown: Told of each answer that may have shown patients. Must not block or raise.
+        note_refused_login: Told the address of a failed login, and the user's name if there is such a user. As before.
     """
 
     find_values: Callable[[WorklistQuery, Sequence[str]], Generator[Sequence[Row]]]
@@ -50,6 +51,7 @@ class Ports:
     last_queries: Callable[[], Mapping[str, Mapping[str, Any]]]
     find_creator: Callable[[str], str | None] | None = None
     note_shown: Callable[[Shown], None] = lambda _: None
+    note_refused_login: Callable[[str, str | None], None] = lambda _address, _user: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

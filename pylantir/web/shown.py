@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 PAGE, DICOMWEB = "page", "DICOMweb"
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,9 @@ class Notes:
         """Put together what was noted; None: nothing of the kind was asked for."""
         if self.service is None:
             return None
-        names = [part.partition("=")[0] for part in scope["query_string"].decode("latin-1").split("&") if part]
+        parts = (part.partition("=") for part in scope["query_string"].decode("latin-1").split("&"))
+        # A stranger's text without a value, or with odd signs, may be a value that lost its name.
+        names = [name for name, _, value in parts if value and _NAME.fullmatch(name)]
         asked = scope["path"] + (f"?{'&'.join(dict.fromkeys(names))}" if names else "")
         address = (scope.get("client") or ("",))[0]
         return Shown(

@@ -21,10 +21,11 @@ from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.ipc.tally import Tally
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
-from pylantir.settings import DatabaseSettings, DicomSettings, MppsSettings
+from pylantir.settings import AccessSettings, DatabaseSettings, DicomSettings, MppsSettings
 from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import find_item, read_values
 from pylantir.store.schema.engine import open_for_reading
+from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.child.channel import Channel
 from workers.server.counting import counting
@@ -32,6 +33,7 @@ from workers.server.database_watch import DatabaseWatch
 from workers.server.last_queries import LastQueries
 from workers.server.news import News
 from workers.server.report_client import ReportClient
+from workers.server.shown import Shown
 
 BEAT_EVERY_S = 5.0
 HANG_AFTER_S = 60.0
@@ -42,6 +44,7 @@ def run(
     context: Context,
     settings: DicomSettings,
     mpps: MppsSettings,
+    access: AccessSettings,
     database: DatabaseSettings,
     queue_address: str,
     listener: socket.socket,
@@ -71,12 +74,14 @@ def run(
 
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
-    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, on_failure=news.ring)
+    accesses = AccessBuffer(access)
+    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, accesses=accesses, on_failure=news.ring)
     tally = Tally({*settings.allowed_aet, *settings.profiles})
-    last_queries = LastQueries(QueryService(settings, find).answer, tally)
+    shown = Shown(accesses)
+    last_queries = LastQueries(QueryService(settings, find, on_answer=shown.note_query).answer, tally)
     ports = MppsPorts(report=reports.report, retrieve=retrieve, creator=creator if mpps.own_only else None)
-    services = counting(last_queries.answer, MppsService(ports).answer, tally, news.ring)
-    server = DicomServer(listener, settings, services, on_refusal=news.ring)
+    services = counting(last_queries.answer, shown.noting(MppsService(ports).answer), tally, news.ring)
+    server = DicomServer(listener, settings, services, on_refusal=news.ring, on_told=shown.note_refusal)
 
     watch = DatabaseWatch(look, lambda: news.trouble is not None)
     watch.start()
@@ -95,6 +100,7 @@ def run(
             reports.check()
             news.note_certificate(server.certificate_verdict(datetime.datetime.now(datetime.UTC)))
             watch.check()
+            accesses.tell(context.channel)
             news.tell(context.channel, server.refusals, server.active_associations, tally)
     server.stop(ASSOCIATIONS_MAY_END_S)
     watch.end()

@@ -43,6 +43,7 @@ _REPORTED = {
     "left_behind",
     "log_dropped",
     "associations",
+    "access_lost",
     "tally",
     "cluster",
 }

@@ -9,7 +9,7 @@ from pylantir.ipc.frames import Frame
 from workers.supervisor.children import Child
 from workers.supervisor.control import Reply
 
-WRITER_COMMANDS = frozenset({"accept", "forget", "forget-host", "set-status", "purge"})
+WRITER_COMMANDS = frozenset({"accept", "forget", "forget-host", "set-status", "purge", "note-access"})
 SERVER_COMMANDS = frozenset({"last-query", "last-queries"})
 
 

@@ -78,6 +78,8 @@ def plan_roles(
         keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
         seldom=frozenset(source.name for source in settings.sources if source.sync_interval_s > SELDOM_S),
         retention=settings.retention,
+        access=settings.access,
+        ae_title=settings.dicom.ae_title,
         mpps_strict=settings.mpps.mode == "strict",
         key=key,
     )
@@ -95,6 +97,7 @@ def plan_roles(
             arguments=(
                 _admit_probe(settings.dicom, probe_title(key)),
                 settings.mpps,
+                settings.access,
                 settings.database,
                 _queue_address(settings),
                 dicom,
@@ -143,8 +146,8 @@ def _plan_web(settings: Settings, http: HttpSettings, listener: socket.socket) -
         role="web",
         body="workers.web.worker:run",
         arguments=(
-            http, settings.dicom, settings.mpps, settings.database, _queue_address(settings), settings.runtime_dir,
-            listener,
+            http, settings.dicom, settings.mpps, settings.access, settings.database, _queue_address(settings),
+            settings.runtime_dir, listener,
         ),
         secrets=(*_addresses(settings), *http.secrets),
         retry_cap_s=_SERVICE_RETRY_CAP_S,

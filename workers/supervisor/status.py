@@ -103,6 +103,7 @@ class StatusReporter:
         }
         if child.role.source is None:
             description["last_error"] = child.reports.get("database")
+            description["access_lost"] = child.reports.get("access_lost", 0)
             if child.role.role == "writer":
                 description["queue_depth"] = child.reports.get("queue_depth", 0)
             if child.role.role == "mwl-scp":

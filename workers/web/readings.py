@@ -24,6 +24,8 @@ from pylantir.store.read.listings import find_audited, find_rejected, find_state
 from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import SERVED_FIELDS, find_item, read_values
 from pylantir.web.ports import Item, Ports, Row
+from pylantir.web.shown import Shown
+from workers.child.accesses import AccessBuffer
 
 MOST_CONFLICTS = 1000
 """How many open differences and refused records the pages look at; the commands list them all."""
@@ -31,7 +33,12 @@ _STATUS_TIMEOUT_S = 3.0
 
 
 def make_ports(
-    engine: Engine, runtime_dir: Path, report: Callable[[MppsRequest], MppsAnswer], *, own_only: bool
+    engine: Engine,
+    runtime_dir: Path,
+    report: Callable[[MppsRequest], MppsAnswer],
+    accesses: AccessBuffer,
+    *,
+    own_only: bool,
 ) -> Ports:
     """Connect the application with the database, the supervisor and the writer.
 
@@ -39,6 +46,7 @@ def make_ports(
         engine: Opened for reading.
         runtime_dir: Where the supervisor's control socket is.
         report: Sends a report to the writer.
+        accesses: Takes what was shown to whom.
         own_only: Only who created a performed procedure step may use it.
     """
 
@@ -105,9 +113,18 @@ def make_ports(
         queries = json.loads(str(answer.get("text", "{}")))
         return queries if isinstance(queries, dict) else {}
 
+    def note_shown(shown: Shown) -> None:
+        accesses.note(
+            shown.service, address=shown.address or None, peer=shown.user, asked=[shown.asked],
+            status=str(shown.status), matches=len(shown.items), item_ids=shown.items,
+        )  # fmt: skip
+
+    def note_refused_login(address: str, user: str | None) -> None:
+        accesses.alert("login", address=address or None, peer=user, text="wrong user, password or token")
+
     return Ports(
         find_values=values, find_items=items, find_item=item, find_statements=statements, find_history=history,
         find_conflicts=conflicts, find_rejected=rejected, count_conflicts=conflict_counts,
         report=report, retrieve=retrieve, status=status, last_queries=last_queries,
-        find_creator=creator if own_only else None,
+        find_creator=creator if own_only else None, note_shown=note_shown, note_refused_login=note_refused_login,
     )  # fmt: skip

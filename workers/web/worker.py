@@ -17,10 +17,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pylantir.errors import PylantirError
-from pylantir.settings import DatabaseSettings, DicomSettings, HttpSettings, MppsSettings
+from pylantir.settings import AccessSettings, DatabaseSettings, DicomSettings, HttpSettings, MppsSettings
 from pylantir.store.schema.engine import open_for_reading
 from pylantir.web.application import make_application
 from pylantir.web.ports import Site
+from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.server.report_client import ReportClient
 from workers.web.readings import make_ports
@@ -37,6 +38,7 @@ def run(
     http: HttpSettings,
     dicom: DicomSettings,
     mpps: MppsSettings,
+    access: AccessSettings,
     database: DatabaseSettings,
     queue_address: str,
     runtime_dir: str,
@@ -46,8 +48,9 @@ def run(
     engine = open_for_reading(database.url, read_url=database.read_url, host=database.host, process="web")
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
-    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s)
-    ports = make_ports(engine, Path(runtime_dir), reports.report, own_only=mpps.own_only)
+    accesses = AccessBuffer(access)
+    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, accesses=accesses)
+    ports = make_ports(engine, Path(runtime_dir), reports.report, accesses, own_only=mpps.own_only)
     application = make_application(Site(http=http, dicom=dicom, machine=database.host or socket.gethostname()), ports)
     server = _Server(_configure(application, http), listener)
     server.start()
@@ -65,6 +68,7 @@ def run(
                 if not is_ready and server.started:
                     context.channel.ready()
                     is_ready = True
+            accesses.tell(context.channel)
             for key, _ in selector.select(BEAT_EVERY_S if is_ready else 0.05):
                 key.data()
     server.end(STOP_WITHIN_S)

@@ -94,6 +94,10 @@ class Chores:
             return
         name = str(command.get("name"))
         try:
+            if command.get("command") == "note-access":
+                self._frames.accesses.commit(command)
+                self._channel.answer(number, text="")
+                return
             if command.get("command") == "forget-host":
                 text = self._membership.forget(name, dry_run=dry_run)
             elif command.get("command") == "accept":

@@ -12,12 +12,14 @@ from dataclasses import replace
 from sqlalchemy import Engine
 
 from pylantir.errors import ProtocolError, frames_of
+from pylantir.ipc.accesses import KIND
 from pylantir.ipc.batch import CycleEnd, CycleResult, read_batch, read_end, write_acknowledgement
 from pylantir.ipc.frames import Frame
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.intake.state import CycleSummary
+from workers.writer.accesses import AccessIntake
 from workers.writer.membership import Membership
 from workers.writer.queue import Producer
 from workers.writer.reports import commit_report
@@ -36,13 +38,17 @@ class FrameIntake:
         engine: The database, opened for writing.
         settings: The writer's settings.
         membership: Has the rules, and the sources that this host fetches.
+        accesses: Takes in who was shown what.
     """
 
-    def __init__(self, engine: Engine, settings: WriterSettings, membership: Membership) -> None:
+    def __init__(
+        self, engine: Engine, settings: WriterSettings, membership: Membership, accesses: AccessIntake
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._membership = membership
         self._ingests: dict[str, SourceIngest] = {}
+        self.accesses = accesses
         self._failed: dict[str, tuple[str, str]] = {}
 
     def commit(self, producer: Producer, frame: Frame) -> Frame:
@@ -54,6 +60,8 @@ class FrameIntake:
             Exception: The frame could not be stored; `pylantir.store.failures` classifies why. Nothing has changed.
         """
         if producer.role in {"mwl-scp", "web"}:
+            if frame.get("kind") == KIND:
+                return self.accesses.commit(frame)
             return commit_report(self._engine, frame, self._membership.rules, strict=self._settings.mpps_strict)
         if producer.role != "source" or producer.source is None:
             msg = f"{producer.role} has nothing to send"

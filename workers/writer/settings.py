@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pylantir.settings import RetentionSettings
+from pylantir.settings import AccessSettings, RetentionSettings
 from pylantir.store.hosts.decision import HostSource
 
 
@@ -24,6 +24,8 @@ class WriterSettings:
         seldom: Sources that are fetched less often than every `removal.SELDOM_S` seconds.
         retention: How long history is kept.
         mpps_strict: Whether a scanner's report must be complete.
+        access: Whether answers that show patients are recorded, and who gets audit messages.
+        ae_title: Our AE title, for audit messages.
         key: This run's key for the producers' tokens.
     """
 
@@ -39,4 +41,6 @@ class WriterSettings:
     seldom: frozenset[str] = frozenset()
     mpps_strict: bool = False
     retention: RetentionSettings
+    access: AccessSettings
+    ae_title: str
     key: bytes = field(repr=False)

@@ -24,6 +24,7 @@ from pylantir.store.failures import describe_failure, is_lock_timeout, is_passin
 from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
+from workers.writer.accesses import AccessIntake
 from workers.writer.checkpoints import Checkpoints
 from workers.writer.chores import Chores
 from workers.writer.database_file import DatabaseFile
@@ -79,7 +80,8 @@ class Writer:
         )
         self._file = DatabaseFile(self._engine)
         self._membership = Membership(self._engine, settings)
-        self._frames = FrameIntake(self._engine, settings, self._membership)
+        accesses = AccessIntake(self._engine, settings.access, self._note_lost_access)
+        self._frames = FrameIntake(self._engine, settings, self._membership, accesses)
         self._chores = Chores(
             self._engine,
             self._membership,
@@ -182,6 +184,9 @@ class Writer:
         except StoreError as error:
             self._context.channel.report({"database": str(error)})
             raise
+
+    def _note_lost_access(self, lost: int) -> None:
+        self._context.channel.report({"access_lost": lost})
 
     def _note_damage(self, what: str) -> None:
         """Report damage that the integrity check has found; called from its thread."""

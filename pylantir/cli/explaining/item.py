@@ -8,6 +8,7 @@ import datetime
 import warnings
 from collections.abc import Mapping, Sequence
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import reading
 from pylantir.cli.output import print_json
 from pylantir.dicom.find.explanation import KEYWORDS, Reason, explain_item, explain_place, make_identifier
@@ -43,6 +44,7 @@ def explain(settings: Settings, options: argparse.Namespace) -> int:
             limits += profile_limits(settings.dicom.profile_of(caller), caller)
             matches = (row["id"] for row in find_matching(connection, limited(query, limits)))
             reasons += explain_place(options.item, matches, caller, settings.dicom)
+    note_shown(options, 1, [options.item])
     unmet = [reason for reason in reasons if not reason.is_met]
     if options.json:
         print_json([dataclasses.asdict(reason) for reason in reasons])

@@ -18,6 +18,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
 
+from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json
 from pylantir.cli.supervisor import ask_instance, find_named
@@ -41,6 +42,7 @@ def explain_last(settings: Settings, options: argparse.Namespace) -> int:
         print_json({"error": str(refusal)}) if options.json else print(printable(str(refusal)))
         return ExitStatus.FAILURE
     told = describe(facts, settings, datetime.date.today())  # noqa: DTZ011 - the site's day
+    note_shown(options, len(told["left_out"]), (row["item"] for row in told["left_out"]))
     if options.json:
         print_json(told)
     else:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import datetime
 import logging
 import time
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
 
+from pylantir.dicom.find.attributes import keywords_by_field
 from pylantir.dicom.find.encode_elements import Writing
-from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, Row
+from pylantir.dicom.find.encode_responses import ResponseEncoder, Row
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.dicom.net.commands import Ending
@@ -46,11 +49,33 @@ SHOWN_ITEMS = 10
 _REMEMBERED_WARNINGS = 256
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What came of one query.
+
+    Attributes:
+        asked: Keywords of the keys that had to match.
+        status: Of the last response; None: the peer did not wait for it.
+        matches: How many items were sent.
+        item_ids: Which.
+    """
+
+    asked: Sequence[str]
+    status: int | None
+    matches: int
+    item_ids: Sequence[int]
+
+
 class QueryService:
     """The C-FIND side of the Modality Worklist SOP class."""
 
     def __init__(
-        self, settings: DicomSettings, find: Find, *, today: Callable[[], datetime.date] = datetime.date.today
+        self,
+        settings: DicomSettings,
+        find: Find,
+        *,
+        today: Callable[[], datetime.date] = datetime.date.today,
+        on_answer: Callable[[FindExchange, Answered], None] = lambda _exchange, _answered: None,
     ) -> None:
         """Prepare to answer.
 
@@ -58,7 +83,9 @@ class QueryService:
             settings: What is served, to whom.
             find: Asked once per query, from the association's thread.
             today: The site's calendar.
+            on_answer: Called once per query, after its answer. It must not wait.
         """
+        self._on_answer = on_answer
         self._settings = settings
         self._find = find
         self._today = today
@@ -71,6 +98,11 @@ class QueryService:
         ending = answering.run(self._find)
         self._tell_unfit(exchange.caller, answering.unfit)
         is_told = ending is not None and exchange.conclude(ending)
+        status = ending.status if ending is not None and is_told else None
+        answered = Answered(
+            asked=answering.asked, status=status, matches=answering.sent, item_ids=answering.shown,
+        )  # fmt: skip
+        self._on_answer(exchange, answered)
         outcome = f"status 0x{ending.status:04X}" if ending is not None and is_told else "abandoned"
         elapsed_ms = (time.monotonic() - started) * 1000
         logger.info("query from %s: %d matches, %s, %.0f ms", exchange.caller, answering.sent, outcome, elapsed_ms)
@@ -95,6 +127,8 @@ class _Answering:
 
     def __init__(self, exchange: FindExchange, settings: DicomSettings, today: datetime.date) -> None:
         self.sent = 0
+        self.asked: Sequence[str] = ()
+        self.shown = array("q")
         self.unfit: dict[str, list[object]] = {}
         self._exchange = exchange
         self._settings = settings
@@ -121,6 +155,7 @@ class _Answering:
 
     def _send_matches(self, parsed: ParsedQuery, find: Find) -> Ending | None:
         exchange, profile = self._exchange, self._profile
+        self.asked = asked_keywords(parsed.query)
         limits = serving_limits(parsed.query, self._settings.serving, self._today)
         limits += profile_limits(profile, exchange.caller)
         charset = CharacterSet(profile.charset) if profile.charset else None
@@ -144,7 +179,7 @@ class _Answering:
                     room = len(rows) if profile.max_answers is None else profile.max_answers - self.sent
                     if not room:
                         return self._too_many()
-                    self._send(encoder.encode(rows[:room]), pending)
+                    self._send(rows[:room], encoder, pending)
                     rows = rows[room:]
             return Ending(status=SUCCESS)
         finally:
@@ -152,7 +187,8 @@ class _Answering:
             if close is not None:
                 close()
 
-    def _send(self, batch: EncodedBatch, status: int) -> None:
+    def _send(self, rows: Sequence[Row], encoder: ResponseEncoder, status: int) -> None:
+        batch = encoder.encode(rows)
         for item_id, field in batch.left_out:
             logger.warning(
                 "not sent to %s: %s: item %s has none, and may not be sent without",
@@ -166,6 +202,7 @@ class _Answering:
         identifiers = [identifier for identifier in batch.identifiers if identifier]
         self._exchange.send(identifiers, status)
         self.sent += len(identifiers)
+        self.shown.extend(batch.items_of(rows))
 
     def _too_many(self) -> Ending:
         truncates = self._settings.serving.when_too_many == "truncate"
@@ -175,6 +212,12 @@ class _Answering:
         if truncates:
             return Ending(status=SUCCESS)
         return Ending(status=OUT_OF_RESOURCES, comment=f"more than {sent} matches: narrow the query")
+
+
+def asked_keywords(query: WorklistQuery) -> list[str]:
+    """List the keywords of the keys that a query matches."""
+    known = keywords_by_field()
+    return [known.get(name, name) for name in query.fields]
 
 
 def _log_losses(caller: str, charset: tuple[str, ...], losses: Mapping[Loss, list[object]]) -> None:

@@ -172,6 +172,13 @@ def attributes_by_place() -> Mapping[tuple[tuple[str, ...], int], WorklistAttrib
     return MappingProxyType({(attribute.path, attribute.tag): attribute for attribute in WORKLIST_ATTRIBUTES})
 
 
+@functools.cache
+def keywords_by_field() -> Mapping[str, str]:
+    """Index the table: worklist field -> keyword of the key that is matched against it."""
+    matched = (attribute for attribute in FIELD_ATTRIBUTES if attribute.matching != "none" and attribute.fields)
+    return MappingProxyType({attribute.fields[0]: attribute.keyword for attribute in matched})
+
+
 # The status of a step in the standard's terms (PS3.3 C.4.10), for the terms that the worklist keeps.
 WIRE_STATUSES: Mapping[str, str] = {
     "SCHEDULED": "SCHEDULED",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pylantir.dicom.find.encode_attributes import Notes
 from pylantir.dicom.find.encode_elements import UNKNOWN, Columns, Level, Starts, Value, Writing, is_full
@@ -40,6 +41,12 @@ class EncodedBatch:
     unfit: list[tuple[object, str]] = field(default_factory=list)
     losses: dict[Loss, list[object]] = field(default_factory=dict)
 
+    def items_of(self, rows: Sequence[Row]) -> list[Any]:
+        """List the item ids of the rows that have a response, in order."""
+        ids: list[Any] = [row[0] for row in rows]
+        kept_back = {item_id for item_id, _ in (*self.left_out, *self.unfit)}
+        return [item_id for item_id in ids if item_id not in kept_back] if kept_back else ids
+
 
 class ResponseEncoder:
     """Writes the responses to one query."""
@@ -61,6 +68,7 @@ class ResponseEncoder:
         declared += b" " * (len(declared) % 2)
         self._declaration = Starts(SPECIFIC_CHARACTER_SET, "CS", writing)[len(declared)] + declared
         self._required = [one for one in self._level.values if one.is_required]
+        # `EncodedBatch.items_of` relies on the first one.
         self.fields = tuple(dict.fromkeys(["id", *self._level.fields]))
         self._identifiers = IdentifierCheck(self.fields, writing.charset)
 

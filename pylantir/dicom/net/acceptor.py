@@ -18,7 +18,7 @@ from pylantir.dicom.net.association import Association
 from pylantir.dicom.net.bridge import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
 from pylantir.dicom.net.negotiation import AssociationRequest, Offer
 from pylantir.dicom.net.reception import Arrival, Reception
-from pylantir.dicom.net.refusals import Reason, Refusals
+from pylantir.dicom.net.refusals import Peer, Reason, Refusals
 from pylantir.dicom.net.services import TRANSFER_SYNTAXES, Services
 from pylantir.dicom.tls import ServerTls
 from pylantir.settings import DicomSettings
@@ -38,6 +38,7 @@ class DicomServer:
         services: Services,
         *,
         on_refusal: Callable[[], None] = lambda: None,
+        on_told: Callable[[Reason, Peer, str], None] = lambda _reason, _peer, _text: None,
     ) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
 
@@ -47,6 +48,8 @@ class DicomServer:
             settings: The server's own AE title and the clients that it serves.
             services: They answer the requests. Called from association threads, several at once.
             on_refusal: Called, from any thread, when `refusals` has changed.
+            on_told: Called, from any thread, with a refusal that is logged; one of the same kind from the same
+                address comes at most once a minute.
 
         Raises:
             ConfigurationError: The TLS certificates cannot be used.
@@ -60,7 +63,7 @@ class DicomServer:
         )
         self._admission = Admission(settings)
         self._associations: list[Association] = []
-        self._refusals = Refusals(logger, on_change=on_refusal)
+        self._refusals = Refusals(logger, on_change=on_refusal, on_told=on_told)
         self._tls = ServerTls(settings.tls) if settings.tls else None
         self._reception = Reception(
             listener,

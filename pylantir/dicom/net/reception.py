@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pylantir.certificates import PeerCertificate
@@ -271,11 +271,12 @@ class Reception:
             refusal = Refusal(reply=abort(), reason=error.reason, text=f"aborted: {error}")
             self._refuse(guest, refusal, now)
             return
-        verdict = self._decide(request, guest.host, certificate_of(guest.socket))
+        certificate = certificate_of(guest.socket)
+        verdict = self._decide(request, guest.host, certificate)
         if isinstance(verdict, Refusal):
             self._refuse(guest, verdict, now)
             return
-        peer = guest.peer
+        peer = replace(guest.peer, certificate=certificate.name if certificate else None)
         self._forget(guest)
         guest.socket.setblocking(True)
         self._hand_over(Arrival(connection=guest.socket, peer=peer, request=request, is_known=verdict.is_known))

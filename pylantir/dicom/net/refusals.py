@@ -57,11 +57,16 @@ _ORDINARY = frozenset({Reason.IDLE, Reason.ABORTED_BY_PEER, Reason.CONNECTION_LO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Who is at the other end: the address, and both AE titles once they have been read."""
+    """Who is at the other end: the address, and both AE titles once they have been read.
+
+    Attributes:
+        certificate: Subject of the certificate that it showed, by RFC 4514.
+    """
 
     host: str
     calling: str | None = None
     called: str | None = None
+    certificate: str | None = None
 
     def __str__(self) -> str:
         if self.calling is None:
@@ -91,8 +96,10 @@ class Refusals:
         *,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[], None] = lambda: None,
+        on_told: Callable[[Reason, Peer, str], None] = lambda _reason, _peer, _text: None,
     ) -> None:
         self._logger = logger
+        self._on_told = on_told
         self._on_change = on_change
         self._clock = clock
         self._lock = threading.Lock()
@@ -120,13 +127,14 @@ class Refusals:
         self._on_change()
         if not is_told:
             level = logging.INFO if reason in _ORDINARY else logging.WARNING
-            self._tell((peer.host, reason, _GIVEN.sub("", text)), level, peer, text)
+            if self._tell((peer.host, reason, _GIVEN.sub("", text)), level, peer, text):
+                self._on_told(reason, peer, text)
 
     def tolerate(self, peer: Peer, text: str) -> None:
         """Log, at the same rate, a mistake in a request that was served nevertheless."""
         self._tell((peer.host, "tolerated", text), logging.WARNING, peer, text)
 
-    def _tell(self, key: tuple[str, str, str], level: int, peer: Peer, text: str) -> None:
+    def _tell(self, key: tuple[str, str, str], level: int, peer: Peer, text: str) -> bool:
         now = self._clock()
         with self._lock:
             if key not in self._last and not self._may_tell_more(*key[:2], now):
@@ -138,6 +146,7 @@ class Refusals:
         if is_due:
             more = f" ({untold} more since the last such line)" if untold else ""
             self._logger.log(level, "connection from %s: %s%s", peer, text, more)
+        return is_due
 
     def _may_tell_more(self, host: str, reason: str, now: float) -> bool:
         """Limit the mistakes that are logged for the first time: a peer with ever new ones cannot fill the log."""

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from pylantir.errors import ControlError, PylantirError
 from pylantir.web.access import COOKIE, NOBODY, SESSION_S, Gate, Locked, is_same_origin
-from pylantir.web.answers import PROGRAM_PATHS, answer_unavailable, ask_status, read_body_of
+from pylantir.web.answers import PROGRAM_PATHS, address_of, answer_unavailable, ask_status, read_body_of
 from pylantir.web.guard import answer_too_many_tries
 from pylantir.web.pages.day import Filter, lay_out_day
 from pylantir.web.pages.item import lay_out_item
@@ -111,6 +111,7 @@ class Pages:
             return answer_too_many_tries(session)
         if session is None:
             logger.warning("login refused")
+            self._ports.note_refused_login(address_of(request), user if user in self._site.http.users else None)
             values = {"problem": "This is not the right user and password.", "next": _own_path(target)}
             return self._render(request, "login.html", values, status=401)
         response = RedirectResponse(_own_path(target), 303)

@@ -1,0 +1,1 @@
+"""Who was shown what: listed, and told by the commands."""
