@@ -163,7 +163,10 @@ class Worklist(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="pylantir-model-"))
         shutil.copy(self.template, self.folder / "worklist.db")
-        self.engine = open_for_writing(f"sqlite:///{self.folder / 'worklist.db'}")
+        url = f"sqlite:///{self.folder / 'worklist.db'}"
+        # Two hosts' writers, which take sources from one another.
+        self.writers = (open_for_writing(url, host="north"), open_for_writing(url, host="south"))
+        self.engine = self.writers[0]
         self.now = BEGIN
         self.feeds = {name: Feed(self.engine, name, clock=self.tell_time) for name in PRIORITY}
         self.contents: dict[str, dict[str, dict[str, str]]] = {name: {} for name in PRIORITY}
@@ -184,7 +187,8 @@ class Worklist(RuleBasedStateMachine):
         return self.now
 
     def teardown(self) -> None:
-        self.engine.dispose()
+        for writer in self.writers:
+            writer.dispose()
         shutil.rmtree(self.folder)
 
     # What happens at the sources
@@ -271,10 +275,12 @@ class Worklist(RuleBasedStateMachine):
                 self.feeds[name].ingest.apply_batch(frame)
 
     @precondition(lambda self: any(cycle.next and cycle.whole for cycle in self.cycles.values()))
-    @rule()
-    def crash(self) -> None:
-        """Another writer takes over in mid-cycle: it knows what was committed, not what has been shown."""
-        for name, feed in self.feeds.items():
+    @rule(names=st.sets(SOURCES, min_size=1), number=st.integers(0, 1))
+    def take_over(self, names: set[str], number: int) -> None:
+        """Another writer takes sources over in mid-cycle: it knows what was committed, not what has been shown."""
+        for name in sorted(names):
+            feed = self.feeds[name]
+            feed.engine = self.writers[number]
             feed.restart()
             if name not in self.cycles:
                 continue

@@ -158,7 +158,7 @@ class Membership:
         with self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             leases, hosts = read_leases(connection), read_hosts(connection)
-        return bool(find_free(self._wanted, leases, hosts, self._lease_s))
+        return bool(find_free(self._wanted, leases, hosts))
 
     def use_digests(self, digests: Mapping[str, str]) -> None:
         """Say otherwise how this host's sources are read; the others hear of it at the next look."""
@@ -185,7 +185,7 @@ class Membership:
             raise CommandRefused(f"{host} is this host; give the command on another one")
         with transaction(self._engine, dry_run=dry_run) as connection:
             known = read_hosts(connection).get(host) if self._is_shared else None
-            if known and known.is_alive(self._lease_s):
+            if known and known.is_alive:
                 raise CommandRefused(f"{host} runs; stop Pylantir there first")
             nobodys = forget_host(connection, host)
             version = read_version(connection)
@@ -208,7 +208,7 @@ class Membership:
         others = {(host, one.name): one.digest for host, one in self._said}
         return {
             "host": self._host,
-            "hosts": {name: host.is_alive(self._lease_s) for name, host in sorted(self._hosts.items())},
+            "hosts": {name: host.is_alive for name, host in sorted(self._hosts.items())},
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
             "differs": find_differing(self._sources, others, self._leases, self._host),
         }
@@ -219,11 +219,11 @@ class Membership:
 
     def _enter_host(self, connection: Connection, mark: str) -> None:
         namesake = read_hosts(connection).get(self._host)
-        if namesake and namesake.instance != self._instance and namesake.is_alive(self._lease_s):
+        if namesake and namesake.instance != self._instance and namesake.is_alive:
             raise StoreError(
                 f'another instance that runs now is called "{self._host}"; give each host its own cluster.host'
             )
-        enter_host(connection, self._host, self._instance)
+        enter_host(connection, self._host, self._instance, self._lease_s)
         give_sign(connection, self._host, self._instance, mark)
 
     def _read_rules(self, connection: Connection) -> None:
@@ -241,7 +241,7 @@ class Membership:
             if (lease := leases.get(source)) and (lease.host, lease.instance, lease.epoch)
             == (tenure.host, tenure.instance, tenure.epoch)
         }  # fmt: skip
-        free = set(find_free(self._wanted, leases, hosts, self._lease_s)) - kept.keys()
+        free = set(find_free(self._wanted, leases, hosts)) - kept.keys()
         free |= {
             source for source in self._wanted
             if source not in kept and (lease := leases.get(source)) and lease.host == self._host
@@ -265,8 +265,8 @@ class Membership:
         taken: Mapping[str, Tenure],
     ) -> None:
         for name, host in hosts.items():
-            was_alive = name in self._hosts and self._hosts[name].is_alive(self._lease_s)
-            is_alive = host.is_alive(self._lease_s)
+            was_alive = name in self._hosts and self._hosts[name].is_alive
+            is_alive = host.is_alive
             if name != self._host and was_alive and not is_alive:
                 if host.age_s is None:
                     logger.info("host %s has ended", name)

@@ -17,6 +17,7 @@ class Host:
         name: Its `cluster.host`.
         instance: The run of the program there that gave the last sign of life.
         age_s: How old that sign is, by the database's clock; None: the host has ended in order.
+        lease_s: How long that sign lasts.
         session_ended: The session in which its writer worked is known to have ended.
         mark: A new random text with each sign of life.
     """
@@ -24,12 +25,14 @@ class Host:
     name: str
     instance: str
     age_s: float | None
+    lease_s: float
     session_ended: bool = False
     mark: str = ""
 
-    def is_alive(self, lease_s: float) -> bool:
-        """Whether the host still counts as running: its signs of life last for `lease_s` seconds."""
-        return self.age_s is not None and not self.session_ended and self.age_s <= lease_s
+    @property
+    def is_alive(self) -> bool:
+        """Whether the host still counts as running."""
+        return self.age_s is not None and not self.session_ended and self.age_s <= self.lease_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +70,20 @@ class HostSource:
     digest: str = field(compare=False)
 
 
-def find_free(
-    wanted: Iterable[str], leases: Mapping[str, Lease], hosts: Mapping[str, Host], lease_s: float
-) -> list[str]:
+def find_free(wanted: Iterable[str], leases: Mapping[str, Lease], hosts: Mapping[str, Host]) -> list[str]:
     """Return the sources that nobody fetches: without a lease, or with one of a run that is over.
 
     Args:
         wanted: The sources to look at.
         leases: Source -> its lease.
         hosts: Name -> host.
-        lease_s: How long a host's last sign of life lasts.
     """
-    return [source for source in wanted if not _is_held(leases.get(source), hosts, lease_s)]
+    return [source for source in wanted if not _is_held(leases.get(source), hosts)]
 
 
-def _is_held(lease: Lease | None, hosts: Mapping[str, Host], lease_s: float) -> bool:
+def _is_held(lease: Lease | None, hosts: Mapping[str, Host]) -> bool:
     host = hosts.get(lease.host) if lease else None
-    return bool(lease and host and host.instance == lease.instance and host.is_alive(lease_s))
+    return bool(lease and host and host.instance == lease.instance and host.is_alive)
 
 
 def rank_sources(said: Iterable[HostSource]) -> dict[str, int]:

@@ -203,6 +203,7 @@ cluster_hosts = Table(
     Column("host", Text, primary_key=True),
     Column("instance", Text, nullable=False, comment="the run of the program there"),
     Column("alive_at", Float, comment="the last sign of life, seconds by the server's clock; NULL: ended in order"),
+    Column("lease_s", Float, nullable=False, comment="how long that sign lasts"),
     Column("session", Integer, comment="the server's process for its writer; NULL behind a pooler"),
     Column("server", Text, comment="when that server was started"),
     Column("mark", Text, nullable=False, comment="a new random text with each sign of life"),

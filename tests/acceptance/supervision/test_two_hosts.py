@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from installation import Installation, csv_source, wait_until
+from scanner import beginning, change, connected, create, ending
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
+
+from pylantir.ipc.control import ask_supervisor
 
 PATIENCE_S = 40.0
 
@@ -97,6 +100,19 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
     pair.write("P1", "P2")
     pair.wait_for("P1", "P2")
 
+    # A scan that begins at one host ends at the other, once.
+    exam = beginning("9.9", PatientID="walk-in")
+    answers = []
+    for host, tell in (
+        (north, lambda to: create(to, "2.25.1", exam)),
+        (south, lambda to: change(to, "2.25.1", ending())),
+        (north, lambda to: change(to, "2.25.1", ending())),
+    ):
+        with connected(host.port) as association:
+            answers.append(tell(association))
+    assert [int(answer.Status) for answer in answers] == [0, 0, 0x0110]
+    assert answers[-1].ErrorID == 0xA710
+
     # The whole host dies, and comes back.
     assert south.supervisor
     south.supervisor.kill()
@@ -123,4 +139,5 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
 
     assert south.terminate() == 0
     pair.wait_until_fetched_by(north, None)
+    assert "forgotten" in str(ask_supervisor(north.runtime_dir, {"command": "forget-host", "name": "south"})["text"])
     assert {answer["PatientID"] for answer in north.find(findscu)} == {"P1", "P2", "P3", "P4"}

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from pylantir.config.loading import load_settings
 from pylantir.errors import ConfigurationError
 from pylantir.settings import (
     Catalogue,
+    ClusterSettings,
     OperationWindow,
     PluginProblem,
     PluginType,
@@ -83,6 +85,29 @@ def problems_of(load: Load, document: object, **options: Any) -> tuple[str, ...]
 
 def with_source(**changes: object) -> dict[str, Any]:
     return {"data_sources": [{**copy.deepcopy(SOURCE), **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "problem"),
+    [
+        ({"lease_s": 1.9}, "cluster.lease_s: expected a number of seconds >= 2, got 1.9"),
+        ({"lease_s": "5"}, 'cluster.lease_s: expected a number of seconds >= 2, got "5"'),
+        ({"host": ""}, "cluster.host: expected 1-255 characters"),
+        ({"host": 3}, "cluster.host: expected"),
+        ({"name": "north"}, 'cluster: unknown key "name"'),
+    ],
+)
+def test_a_host_has_a_name_and_a_lease_of_two_seconds_at_least(
+    load: Load, cluster: dict[str, Any], problem: str
+) -> None:
+    (found,) = problems_of(load, {**with_source(), "cluster": cluster})
+    assert problem in found
+
+
+def test_a_host_is_called_as_its_machine_unless_it_has_a_name(load: Load) -> None:
+    assert load(with_source()).cluster == ClusterSettings(host=socket.gethostname(), lease_s=5)
+    named = {**with_source(), "cluster": {"host": "north", "lease_s": 2}}
+    assert load(named).cluster == ClusterSettings(host="north", lease_s=2)
 
 
 def test_every_problem_is_reported_at_once_in_the_agreed_form(load: Load) -> None:

@@ -12,7 +12,7 @@ LEASE_S = 5.0
 
 
 def host(name: str = "north", **changes: object) -> Host:
-    return Host(**{"name": name, "instance": "1", "age_s": 1.0, **changes})  # type: ignore[arg-type]
+    return Host(**{"name": name, "instance": "1", "age_s": 1.0, "lease_s": LEASE_S, **changes})  # type: ignore[arg-type]
 
 
 def lease(source: str = "ris", holder: str = "north", instance: str = "1") -> Lease:
@@ -25,6 +25,7 @@ def lease(source: str = "ris", holder: str = "north", instance: str = "1") -> Le
         (host(), False),
         (host(age_s=5.0), False),
         (host(age_s=5.1), True),
+        (host(age_s=5.1, lease_s=30.0), False),
         (host(age_s=None), True),
         (host(session_ended=True), True),
         (host(instance="2"), True),
@@ -32,11 +33,11 @@ def lease(source: str = "ris", holder: str = "north", instance: str = "1") -> Le
     ],
 )
 def test_a_lease_lasts_as_long_as_the_run_that_took_it(known: Host, is_free: bool) -> None:
-    assert bool(find_free(["ris"], {"ris": lease()}, {known.name: known}, LEASE_S)) is is_free
+    assert bool(find_free(["ris"], {"ris": lease()}, {known.name: known})) is is_free
 
 
 def test_a_source_that_nobody_ever_fetched_is_free() -> None:
-    assert find_free(["pacs", "ris"], {"ris": lease()}, {"north": host()}, LEASE_S) == ["pacs"]
+    assert find_free(["pacs", "ris"], {"ris": lease()}, {"north": host()}) == ["pacs"]
 
 
 def said(name: str, priority: float, *, enabled: bool = True, digest: str = "a") -> HostSource:
