@@ -96,7 +96,7 @@ class ReportClient:
             MppsRefused: The report is too large; sending it again would not help.
         """
         request = self._as_repeat(request)
-        expires_at = time.monotonic() + self._timeout_s
+        expires_at = time.monotonic() + max(self._timeout_s - ACKNOWLEDGEMENT_GRACE_S, self._timeout_s / 2)
         frame = {
             "kind": "report", "cycle": request.request_id, "seq": 1, "expires_at": expires_at,
             "request": request.as_json(),
@@ -107,7 +107,7 @@ class ReportClient:
         waiting = _Waiting(request.request_id, expires_at, body)
         self._incoming.append(waiting)
         self._wake()
-        waiting.answered.wait(self._timeout_s + ACKNOWLEDGEMENT_GRACE_S)
+        waiting.answered.wait(self._timeout_s)
         if waiting.answer is None or waiting.answer.get("expired"):
             self._note_unanswered(request)
             raise WriterUnavailable(f"the writer did not answer within {self._timeout_s:g} s (mpps.timeout)")
