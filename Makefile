@@ -40,7 +40,8 @@ help:
 
 demo: $(VENV)/installed
 	@echo
-	@echo "Look at it from another terminal, in this folder:"
+	@echo "Look at it in a browser:  http://127.0.0.1:4280/?date=2026-12-01"
+	@echo "and from another terminal, in this folder:"
 	@echo "  $(BIN)/pylantir-supervisor status --config $(CONFIG)"
 	@echo "  $(BIN)/pylantir query-db --config $(CONFIG)"
 	@echo "  $(BIN)/pylantir test-client --config $(CONFIG) --port $(PORT)"

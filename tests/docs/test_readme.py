@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pages import REPOSITORY, Reader
+from ports import free_port
 
 
 def section(title: str, port: int) -> str:
@@ -17,6 +18,9 @@ def section(title: str, port: int) -> str:
 def test_demo_looks_as_shown(tmp_path: Path, environ: Mapping[str, str], port: int) -> None:
     shutil.copytree(REPOSITORY / "etc", tmp_path / "etc")
     config = "etc/demo/pylantir.json"
+    # Another instance on this machine may serve its pages on the demo's port.
+    written = (tmp_path / config).read_text(encoding="utf-8")
+    (tmp_path / config).write_text(written.replace("4280", str(free_port())), encoding="utf-8")
     demo = f"pylantir-supervisor start --config {config} --port {port}"
     own = {**environ, "PYLANTIR_CONFIG": config}
     with Reader(tmp_path, own, home="/home/you/pylantir", skipped=["export "], instead={"make demo": demo}) as reader:
