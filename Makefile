@@ -19,13 +19,14 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
+MODEL_DATABASE ?= sqlite
 .PHONY: packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"
 	@echo "make test    all tests (make test TESTS='tests/unit -x')"
 	@echo "make coverage  all tests, and the share of the code that they run; fails below the floors"
-	@echo "make model   try $(HISTORIES) random histories of sources and scanners against the rules (HISTORIES=100 MODEL_SEED=1)"
+	@echo "make model   try $(HISTORIES) random histories of sources and scanners against the rules (HISTORIES=100 MODEL_SEED=1 MODEL_DATABASE=postgresql)"
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
 	@echo "make hosts   the same with two hosts on one PostgreSQL, which is restarted in between (KILLS=100 SEED=1)"
 	@echo "make faults  let system calls fail at random, $(FAULTS) times, and see that everything recovers (FAULTS=50 SEED=1)"
@@ -64,7 +65,7 @@ coverage: $(VENV)/installed
 
 model: $(VENV)/installed
 	@echo "seed $(MODEL_SEED)"
-	PYLANTIR_MODEL_EXAMPLES=$(HISTORIES) PYLANTIR_MODEL_STEPS=20 $(VENV)/bin/python -m pytest tests/model -n 0 --hypothesis-seed=$(MODEL_SEED)
+	PYLANTIR_MODEL_DATABASE=$(MODEL_DATABASE) PYLANTIR_MODEL_EXAMPLES=$(HISTORIES) PYLANTIR_MODEL_STEPS=20 $(VENV)/bin/python -m pytest tests/model -n 0 --hypothesis-seed=$(MODEL_SEED)
 
 chaos: $(VENV)/installed
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/acceptance/supervision/test_kill_campaign.py -k a_campaign

@@ -222,11 +222,13 @@ def check_audit(engine: Engine) -> None:
     unborn = set(values)
     for line in reversed(rows(engine, audit_log)):
         number = line["item_id"]
+        if number is None:
+            continue  # an exam that belongs to no item
         assert number in unborn or line["action"] == "purged", line
         item = values.setdefault(number, {})
         unborn.add(number)
         for name, change in json.loads(line["changes"]).items():
-            if isinstance(change, list):
+            if isinstance(change, list) and name != "reason":
                 before, after = change
                 assert item.get(name) == after, (name, item.get(name), line)
                 item[name] = before

@@ -568,7 +568,10 @@ def test_any_history_leaves_the_worklist_that_the_rules_ask_for(template: Path) 
             deadline=None,
             suppress_health_check=list(HealthCheck),
             # Shrinking a history takes longer than reading it.
-            phases=(Phase.explicit, Phase.reuse, Phase.generate),
+            phases=(Phase.explicit, Phase.generate),
             report_multiple_bugs=False,
+            # The short form tries the same histories every time: whoever changes something else must not meet new ones.
+            derandomize="PYLANTIR_MODEL_EXAMPLES" not in os.environ,
+            database=None,
         ),
     )

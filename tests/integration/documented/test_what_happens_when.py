@@ -7,9 +7,10 @@ import re
 import pytest
 from pages import REPOSITORY
 from sqlalchemy import Engine
-from worklist_store import Feed, items, record, report_from_scanner
+from worklist_store import RULES, Feed, items, record, report_from_scanner
 
-from pylantir.entry import DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.entry import CANCELED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.store.change.commands import carry_out
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.read.conflicts import find_conflicts
 
@@ -18,7 +19,7 @@ STORIES = re.findall(r"```story\n(.*?)```", PAGE.read_text(encoding="utf-8"), re
 FIELDS = {
     "patient": "patient_id", "date": "scheduled_start_date", "time": "scheduled_start_time", "name": "patient_name",
     "sex": "patient_sex", "born": "patient_birth_date", "modality": "modality", "accession": "accession_number",
-    "uid": "study_instance_uid",
+    "uid": "study_instance_uid", "issuer": "issuer_of_patient_id",
 }  # fmt: skip
 
 
@@ -39,6 +40,10 @@ def test_story_ends_as_told(story: str, store: Engine) -> None:
         elif word == "scan":
             (item,) = items(store, patient_id=rest[0])
             report_from_scanner(store, item["id"], rest[1])
+        elif word == "cancel":
+            (item,) = items(store, patient_id=rest[0])
+            command = {"command": "set-status", "item": item["id"], "status": CANCELED, "reason": "did not come"}
+            carry_out(store, RULES, command)
         else:
             bookings = [part.split() for part in " ".join(rest[1:]).split("+")]
             shown = [
