@@ -154,15 +154,9 @@ class _PluginCheck:
         return now >= self.deadline
 
     def _lacks_processor(self) -> bool:
-        """Whether the check would go on but has got hardly any processor time: that is not the plugin's fault."""
-        import psutil
+        from workers.supervisor.resources import lacks_processor
 
-        try:
-            process = psutil.Process(self._process.pid)
-            used = process.cpu_times()
-            return process.status() == psutil.STATUS_RUNNING and used.user + used.system < PROCESSOR_S
-        except psutil.Error:
-            return False
+        return lacks_processor(self._process.pid, PROCESSOR_S)
 
     def listen(self) -> None:
         """Read the child's messages."""

@@ -22,7 +22,7 @@ from workers.child.bootstrap import ChildSpec, run_child
 from workers.supervisor import lifecycle
 from workers.supervisor.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
 from workers.supervisor.output import ChildOutput
-from workers.supervisor.resources import MEASURE_EVERY_S, is_far_over, keep_reserve, resident_mb
+from workers.supervisor.resources import MEASURE_EVERY_S, is_far_over, keep_reserve, lacks_processor, resident_mb
 from workers.supervisor.roles import Role
 from workers.writer.queue import make_token
 
@@ -292,7 +292,10 @@ class Child:
             self.life = lifecycle.killed(self.life, now)
             self.kill()
         elif action is Action.ABORT:
-            self.abort(now, "gives no sign of life")
+            if lacks_processor(self.pid, lifecycle.START_PROCESSOR_S):
+                self.life = lifecycle.gave_time(self.life, now)
+            if next_action(self.life, now, may_restart=may_restart) is Action.ABORT:
+                self.abort(now, "gives no sign of life")
         elif action is Action.SPAWN:
             self.spawn(now)
 

@@ -40,6 +40,9 @@ from pylantir.schedule import backoff_delay
 
 START_GRACE_S = 30.0
 """The longest time between two signs of life of a process that is not ready yet."""
+START_PROCESSOR_S = 10.0
+"""A process that has used less of a processor than this, and would use more, has not had its grace yet."""
+LONGEST_START_S = 300.0
 LONGEST_PROMISE_S = 7 * 86400.0
 LATE_S = 0.5
 """How much later than promised a sign of life may come."""
@@ -48,6 +51,8 @@ ABORT_S = 1.0
 KILL_AGAIN_S = 1.0
 START_TAKES_S = 3.0
 """After this time the supervisor no longer waits for a process to become ready and starts the next ones."""
+FIRST_TAKE_S = 10.0
+"""The same for the processes that scanners wait for."""
 
 
 class State(enum.StrEnum):
@@ -162,6 +167,13 @@ def gave_sign(life: Lifecycle, now: float, within_s: float) -> Lifecycle:
     return replace(life, hang_at=now + promised_s + LATE_S)
 
 
+def gave_time(life: Lifecycle, now: float) -> Lifecycle:
+    """The process that starts has got hardly any processor time: it gets a further grace, but not for ever."""
+    if life.state is not State.STARTING or life.kill_at is not None or now - life.since >= LONGEST_START_S:
+        return life
+    return replace(life, hang_at=now + START_GRACE_S)
+
+
 def asked_to_stop(life: Lifecycle, now: float, grace_s: float) -> Lifecycle:
     """The process must end within `grace_s` seconds, and no other follows. An earlier deadline stays."""
     life = replace(_move(life, Event.STOP, now), is_replaced=False, retry_at=None)
@@ -207,18 +219,26 @@ def ended(
     return replace(life, failures=life.failures + 1, retry_at=now + delay)
 
 
-def may_start(lives: Iterable[Lifecycle], now: float, at_once: int) -> int:
+def may_start(first: Iterable[Lifecycle], others: Iterable[Lifecycle], now: float, at_once: int) -> int:
     """Return how many more processes may be started for the first time now.
 
     If hundreds started together on a few processors, all would be slow, and a scanner would wait for the server.
 
     Args:
-        lives: All processes.
+        first: The processes that scanners wait for: until they are ready, only one other may be starting beside them.
+        others: All other processes.
         now: Monotonic seconds.
-        at_once: How many may be starting at the same time.
+        at_once: How many of the others may be starting at the same time afterwards.
     """
-    starting = sum(life.state is State.STARTING and now - life.since < START_TAKES_S for life in lives)
-    return max(0, at_once - starting)
+    first = list(first)
+    to_come = sum(life.is_to_come for life in first)
+    is_awaited = to_come or any(_is_starting(life, now, FIRST_TAKE_S) for life in first)
+    starting = sum(_is_starting(life, now, START_TAKES_S) for life in others)
+    return to_come + max(0, (1 if is_awaited else at_once) - starting)
+
+
+def _is_starting(life: Lifecycle, now: float, within_s: float) -> bool:
+    return life.state is State.STARTING and now - life.since < within_s
 
 
 def prove_useful(life: Lifecycle) -> Lifecycle:

@@ -143,7 +143,10 @@ class Supervisor:
         """Start waiting processes, a few at a time: the server first, because scanners wait for it."""
         waiting = [child for child in self._children.values() if child.life.is_to_come]
         if waiting and not self._stopping:
-            free = may_start((child.life for child in self._children.values()), now, _AT_ONCE)
+            everybody = self._children.values()
+            first = [child.life for child in everybody if child.role.role in _STARTED_FIRST]
+            others = [child.life for child in everybody if child.role.role not in _STARTED_FIRST]
+            free = may_start(first, others, now, _AT_ONCE)
             waiting.sort(key=lambda child: _STARTED_FIRST.get(child.role.role, 2))
             for child in waiting[:free]:
                 child.spawn(now)

@@ -35,6 +35,18 @@ def resident_mb(pid: int) -> float:
         return 0.0
 
 
+def lacks_processor(pid: int | None, used_less_than_s: float) -> bool:
+    """Tell whether a process would go on but has got hardly any processor time: on a busy machine it does not hang."""
+    if pid is None:
+        return False
+    try:
+        process = psutil.Process(pid)
+        used = process.cpu_times()
+        return process.status() == psutil.STATUS_RUNNING and used.user + used.system < used_less_than_s
+    except (psutil.Error, OSError):
+        return False
+
+
 def is_far_over(used_mb: float, max_memory_mb: float) -> bool:
     """Whether a process holds so much memory that it must be killed."""
     return used_mb > FAR_OVER * max_memory_mb

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from workers.supervisor.lifecycle import (
     ABORT_S,
     ALIVE,
+    FIRST_TAKE_S,
     LATE_S,
     LONGEST_PROMISE_S,
+    LONGEST_START_S,
     START_GRACE_S,
     START_TAKES_S,
     TRANSITIONS,
@@ -27,6 +29,7 @@ from workers.supervisor.lifecycle import (
     ended,
     found_hanging,
     gave_sign,
+    gave_time,
     killed,
     may_start,
     next_action,
@@ -174,9 +177,30 @@ def test_a_stop_wins_over_a_restart_and_keeps_the_earlier_deadline() -> None:
 def test_of_many_processes_a_few_are_started_at_a_time_and_none_waits_for_one_that_hangs() -> None:
     starting = [spawned(Lifecycle(), 10.0) for _ in range(3)]
     ready = [became_ready(spawned(Lifecycle(), 10.0), 10.5) for _ in range(100)]
-    assert may_start([*starting, *ready, Lifecycle()], 11.0, at_once=4) == 1
-    assert may_start(starting, 11.0, at_once=2) == 0
-    assert may_start(starting, 10.0 + START_TAKES_S, at_once=2) == 2
+    assert may_start([], [*starting, *ready, Lifecycle()], 11.0, at_once=4) == 1
+    assert may_start([], starting, 11.0, at_once=2) == 0
+    assert may_start([], starting, 10.0 + START_TAKES_S, at_once=2) == 2
+
+
+def test_until_scanners_are_served_one_source_at_a_time_is_started() -> None:
+    to_come, starting = Lifecycle(), spawned(Lifecycle(), 10.0)
+    ready = became_ready(starting, 11.0)
+    assert may_start([to_come, to_come], [to_come] * 5, 10.0, at_once=4) == 3
+    assert may_start([starting, starting], [to_come] * 5, 11.0, at_once=4) == 1
+    assert may_start([ready, starting], [starting, to_come], 11.0, at_once=4) == 0
+    assert may_start([ready, ready], [starting, to_come], 11.0, at_once=4) == 3
+    assert may_start([ready, starting], [to_come], 10.0 + FIRST_TAKE_S, at_once=4) == 4
+
+
+def test_a_process_that_starts_and_gets_no_processor_has_more_time_but_not_for_ever() -> None:
+    life = gave_time(spawned(Lifecycle(), 0.0), START_GRACE_S)
+    assert next_action(life, START_GRACE_S, may_restart=True) is None
+    assert next_action(life, 2 * START_GRACE_S, may_restart=True) is Action.ABORT
+    assert gave_time(life, LONGEST_START_S) == life
+    running = gave_sign(became_ready(life, 1.0), 1.0, 10.0)
+    assert gave_time(running, 12.0) == running
+    leaving = asked_to_stop(spawned(Lifecycle(), 0.0), 1.0, 3.0)
+    assert gave_time(leaving, 2.0) == leaving
 
 
 def test_a_process_is_to_come_until_it_is_started_for_the_first_time() -> None:
