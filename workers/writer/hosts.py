@@ -71,7 +71,7 @@ class HostWatch:
         """Read anew what a transaction has found to be over; its caller tries again."""
         if isinstance(change, HistoryLost):
             logger.warning(
-                "source %s: the database does not have what was committed last; it is fetched once more", change.source
+                "source %s: the database is not as this host's writer left it; it is fetched once more", change.source
             )
             self._begin_anew(change.source)
             return

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, delete, text, update
 from worklist_store import Feed, items, record, rows, served
 
 from pylantir.errors import CommandRefused, HistoryLost, LeaseLost, RulesChanged, StoreError
-from pylantir.settings import RetentionSettings
+from pylantir.settings import AccessSettings, RetentionSettings
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.hosts.decision import HostSource
 from pylantir.store.schema.engine import open_for_writing
@@ -32,7 +32,7 @@ class Host(Membership):
         settings = WriterSettings(
             db_url=url, db_echo=False, host=name, lease_s=30.0, sources=sources, key=key or name.encode(),
             match_on=Rules().match_on, max_minutes=240, max_minutes_touched=120, keep_missing=frozenset(),
-            retention=RetentionSettings(),
+            retention=RetentionSettings(), access=AccessSettings(), ae_title="PYLANTIR",
         )  # fmt: skip
         self.engine = open_for_writing(url, host=name)
         prepare_database(self.engine)
