@@ -156,13 +156,16 @@ class EntryQueue:
 
     def greet_again(self, source: str) -> None:
         """Send a source a new welcome, which makes its present cycle void; what it has sent so far is dropped."""
-        for producer in self._producers:
-            welcome = self._greet(producer) if producer.source == source else None
-            if welcome is not None:
-                producer.waiting.clear()
-                producer.tries, producer.held_until = 0, 0.0
-                producer.answer({**welcome, "anew": True})
-                self._settle(producer)
+        for producer in [one for one in self._producers if one.source == source]:
+            welcome = self._greet(producer)
+            if welcome is None:
+                # It connects again, and is told then.
+                self._forget(producer)
+                continue
+            producer.waiting.clear()
+            producer.tries, producer.held_until = 0, 0.0
+            producer.answer({**welcome, "anew": True})
+            self._settle(producer)
 
     @property
     def depth(self) -> int:

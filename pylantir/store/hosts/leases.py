@@ -24,7 +24,7 @@ _NOW = "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
 _SERVER = "EXTRACT(EPOCH FROM pg_postmaster_start_time())::text"
 _READ_HOSTS = text(
     f"SELECT host, instance, mark, lease_s, {_NOW} - alive_at AS age_s, "  # noqa: S608 - constants
-    f"COALESCE(server = {_SERVER} AND NOT EXISTS "
+    f"COALESCE(session IS NOT NULL AND server = {_SERVER} AND NOT EXISTS "
     "(SELECT 1 FROM pg_stat_activity AS a WHERE a.pid = cluster_hosts.session), FALSE) AS session_ended "
     "FROM cluster_hosts"
 )

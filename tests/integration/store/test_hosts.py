@@ -114,13 +114,14 @@ def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing
     assert north.look().lost == {"ris"}
 
 
-def test_sessions_of_another_server_process_say_nothing(made: Any) -> None:
+def test_sessions_of_another_server_process_or_of_a_pooler_say_nothing(made: Any) -> None:
     north, south = made("north", said("ris")), made("south", said("ris"))
     north.enter()
     south.enter()
     with south.engine.begin() as connection:
         connection.execute(text("UPDATE cluster_hosts SET server = 'before its restart', session = 1"))
     assert not south.look().gained
+    north.look()
     with south.engine.begin() as connection:
         # A pooler gives no session of one's own.
         connection.execute(text("UPDATE cluster_hosts SET session = NULL WHERE host = 'north'"))
