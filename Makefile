@@ -19,6 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
+.PHONY: docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 MODEL_DATABASE ?= sqlite
 .PHONY: packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 
@@ -35,6 +36,7 @@ help:
 	@echo "make pictures  the pictures of the web pages in docs/pictures"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
+	@echo "make docs    the documentation as a site, in site/; fails on a link that leads nowhere"
 	@echo "make packages  build wheel and source archive twice, compare, and install them with pip, pipx and uv"
 	@echo "make dist    build both into dist/; make audit: known vulnerabilities; make sbom: dist/sbom.json"
 	@echo "make clean   remove what these targets have made"
@@ -91,18 +93,23 @@ bench: $(VENV)/installed
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures/make.py
 
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 packages: $(VENV)/installed
 	$(BIN)/python etc/packaging/packages.py check
 
 dist: $(VENV)/installed
 	$(BIN)/python etc/packaging/packages.py build dist
 
-# Of what an installation consists, with known vulnerabilities; both need the network and a virtual environment of their own.
+# What an installation consists of, and its known vulnerabilities. Both need the network; the tools stand beside it.
 audit sbom: dist
-	python3 -m venv $(VENV)-release
-	$(VENV)-release/bin/pip install --quiet --disable-pip-version-check dist/*.whl pip-audit cyclonedx-bom
-	[ $@ = sbom ] || $(VENV)-release/bin/pip-audit --skip-editable
-	[ $@ = audit ] || $(VENV)-release/bin/cyclonedx-py environment --output-reproducible --of JSON -o dist/sbom.json $(VENV)-release
+	python3 -m venv --clear $(VENV)-release
+	$(VENV)-release/bin/pip install --quiet --disable-pip-version-check dist/*.whl
+	[ -x $(VENV)-tools/bin/pip-audit ] || { python3 -m venv $(VENV)-tools && \
+	    $(VENV)-tools/bin/pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom; }
+	[ $@ = sbom ] || $(VENV)-tools/bin/pip-audit --path $(VENV)-release/lib/python3*/site-packages
+	[ $@ = audit ] || $(VENV)-tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o dist/sbom.json $(VENV)-release
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -116,7 +123,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) run build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) run build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python that is new enough and whole; a name alone says neither (pyenv's shims, Debian without python3-venv).

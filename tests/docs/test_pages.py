@@ -51,6 +51,13 @@ def test_index_lists_every_page() -> None:
     assert pages == set(re.findall(r"\]\(([^)]*)\)", index))
 
 
+def test_the_sites_navigation_lists_every_page_in_the_order_of_the_index() -> None:
+    index = (REPOSITORY / "docs/README.md").read_text(encoding="utf-8")
+    navigation = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = re.findall(r'"(.*)": (\S+\.md)$', navigation, re.MULTILINE)
+    assert listed == re.findall(r"^- \[(.*?)\]\((.*?)\)", index, re.MULTILINE)
+
+
 @pytest.mark.parametrize("line", SHOWN)
 def test_command_that_is_shown_exists(line: str) -> None:
     program, *arguments = shlex.split(line, comments=True)
