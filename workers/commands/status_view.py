@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from pylantir.cli.output import print_table
@@ -101,21 +101,29 @@ def _print_cluster(console: Console, cluster: dict[str, dict[str, bool]]) -> Non
 
 
 def _print_problems(console: Console, processes: list[Process]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, is_number in (("NAME", False), ("STATE", False), ("LAST SYNC", True), ("ENTRIES", True)):
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
-    table.add_column("PROBLEM", no_wrap=True, overflow="ellipsis", ratio=1)
+    """Print a line for each process; a problem that does not fit beside its process stands on the next line."""
+    rows = [("NAME", "STATE", "LAST SYNC", "ENTRIES", "PROBLEM", "bold")]
     for process in worst_first(processes):
-        problem = process.get("problem")
-        table.add_row(
-            Text(str(process["name"])),
-            _describe_state(process),
-            _ago(process["last_success"]) if "entries" in process else "",
-            _or_dash(process["entries"]) if "entries" in process else "",
-            Text(" ".join(str(problem or "").split())),
-            style="red" if problem else None,
+        is_source = "entries" in process
+        problem = " ".join(str(process.get("problem") or "").split())
+        rows.append(
+            (
+                str(process["name"]),
+                str(_describe_state(process)),
+                str(_ago(process["last_success"])) if is_source else "",
+                str(_or_dash(process["entries"])) if is_source else "",
+                problem,
+                "red" if problem else "",
+            )
         )
-    console.print(table)
+    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    for name, state, last_sync, entries, problem, style in rows:
+        head = f"{name:{widths[0]}}  {state:{widths[1]}}  {last_sync:>{widths[2]}}  {entries:>{widths[3]}}"
+        fits = len(head) + 2 + len(problem) <= console.width
+        line = f"{head}  {problem}" if fits else head
+        console.print(Text(line.rstrip(), style=style), soft_wrap=True)
+        if problem and not fits:
+            console.print(Padding(Text(problem, style=style), (0, 0, 0, 4)))
 
 
 def worst_first(processes: list[Process]) -> list[Process]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from workers.commands.detach import describe_crash, has_crashed
 from workers.commands.log_view import wanted_lines
-from workers.commands.status_view import draw_cycles, worst_first
+from workers.commands.status_view import draw_cycles, print_status, worst_first
 from workers.supervisor.lifecycle import State
 from workers.supervisor.resources import PER_CHILD, RESERVED, describe_shortage
 from workers.supervisor.status import find_problem, judge, overdue_s
@@ -67,6 +69,21 @@ def test_problems_come_first_then_what_is_not_ready_then_the_others_in_their_ord
         )
     ]
     assert [process["name"] for process in worst_first(processes)] == ["d", "c", "b", "a", "e"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_list_of_problems_cuts_neither_a_name_nor_a_problem(width: int) -> None:
+    name, problem = "clinic_of_the_university_hospital", "no such file; check file_path, or wait for the export " * 3
+    processes = [
+        {**WELL, "name": "writer", "state": "RUNNING", "ready": True, "retry_in_s": None},
+        {**WELL, "name": name, "state": "RUNNING", "ready": True, "problem": problem, "retry_in_s": None},
+    ]
+    console = Console(file=io.StringIO(), width=width)
+    print_status(console, {"health": "degraded", "config": "pylantir.json", "processes": processes}, problems=True)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert name in said
+    assert " ".join(problem.split()) in " ".join(said.split())
+    assert said.index(name) < said.index("writer")
 
 
 def test_a_first_crash_may_be_an_accident_the_second_is_told() -> None:
