@@ -130,5 +130,8 @@ def is_own_host(host: str) -> bool:
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Whether a form was sent from one of our own pages, as far as the browser says."""
+    if "sec-fetch-site" in headers:
+        # Set by the browser itself; the host's name may have been changed by a proxy on the way.
+        return headers["sec-fetch-site"] == "same-origin"
     origin = headers.get("origin")
     return origin is None or origin.partition("://")[2] == headers.get("host", "")

@@ -22,7 +22,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from pylantir.errors import ControlError, PylantirError
 from pylantir.web.access import COOKIE, NOBODY, SESSION_S, Gate, Locked, is_same_origin
 from pylantir.web.answers import PROGRAM_PATHS, address_of, answer_unavailable, ask_status, read_body_of
-from pylantir.web.guard import answer_too_many_tries
 from pylantir.web.pages.day import Filter, lay_out_day
 from pylantir.web.pages.item import lay_out_item
 from pylantir.web.pages.sources import lay_out_differences, lay_out_rejected, lay_out_sources
@@ -108,16 +107,19 @@ class Pages:
         user, password, target = (form.get(name, [""])[0] for name in ("user", "password", "next"))
         session = await run_in_threadpool(self._gate.log_in, user, password)
         if isinstance(session, Locked):
-            return answer_too_many_tries(session)
+            problem = f"Too many wrong passwords for this user: try again in {session.retry_after_s} seconds."
+            response = self._render(request, "login.html", {"problem": problem, "next": _own_path(target)}, status=429)
+            response.headers["Retry-After"] = str(session.retry_after_s)
+            return response
         if session is None:
             logger.warning("login refused")
             self._ports.note_refused_login(address_of(request), user if user in self._site.http.users else None)
             values = {"problem": "This is not the right user and password.", "next": _own_path(target)}
             return self._render(request, "login.html", values, status=401)
-        response = RedirectResponse(_own_path(target), 303)
+        redirection = RedirectResponse(_own_path(target), 303)
         secure = self._site.http.tls is not None or self._site.http.behind_proxy
-        response.set_cookie(COOKIE, session, max_age=int(SESSION_S), httponly=True, samesite="lax", secure=secure)
-        return response
+        redirection.set_cookie(COOKIE, session, max_age=int(SESSION_S), httponly=True, samesite="lax", secure=secure)
+        return redirection
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from pylantir.settings import HttpSettings
-from pylantir.web.access import LOCKED_S, SESSION_S, TRIES, Gate, Locked, is_own_host
+from pylantir.web.access import LOCKED_S, SESSION_S, TRIES, Gate, Locked, is_own_host, is_same_origin
 from pylantir.web.passwords import hash_password, is_password
 
 SETTINGS = HttpSettings(
@@ -105,3 +105,19 @@ def test_names_of_this_machine(host: str) -> None:
 @pytest.mark.parametrize("host", ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "[::2]:1"])
 def test_names_of_others(host: str) -> None:
     assert not is_own_host(host)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_ours"),
+    [
+        ({"host": "w.example"}, True),
+        ({"host": "w.example", "origin": "https://w.example"}, True),
+        ({"host": "w.example", "origin": "https://evil.example"}, False),
+        ({"host": "w.example", "origin": "null"}, False),
+        ({"host": "inner:4280", "origin": "https://w.example", "sec-fetch-site": "same-origin"}, True),
+        ({"host": "w.example", "origin": "https://w.example", "sec-fetch-site": "cross-site"}, False),
+        ({"host": "w.example", "sec-fetch-site": "same-site"}, False),
+    ],
+)
+def test_forms_of_other_sites_are_told_from_ours(headers: dict[str, str], is_ours: bool) -> None:
+    assert is_same_origin(headers) is is_ours
