@@ -14,13 +14,14 @@ from worklist_store import RULES, Feed, Record
 
 from pylantir.errors import ControlError
 from pylantir.mpps.model import MppsAnswer, MppsRequest
-from pylantir.settings import DicomSettings, HttpSettings
+from pylantir.settings import AccessSettings, DicomSettings, HttpSettings
 from pylantir.store.change.reports import record_report
 from pylantir.store.schema.engine import open_for_reading, open_for_writing
 from pylantir.store.schema.upgrade import prepare_database
 from pylantir.web.application import make_application
 from pylantir.web.ports import Ports, Site
 from pylantir.web.shown import Shown
+from workers.child.accesses import AccessBuffer
 from workers.web.readings import make_ports
 
 
@@ -34,7 +35,7 @@ class Application:
         Feed(self.writer, "ris").sync(*records)
         self.reader = open_for_reading(self.url)
         self.shown: list[Shown] = []
-        ports: Ports = make_ports(self.reader, folder, self._report, own_only=False)
+        ports: Ports = make_ports(self.reader, folder, self._report, AccessBuffer(AccessSettings()), own_only=False)
         ports = replace(ports, status=self._no_supervisor, note_shown=self.shown.append)
         site = Site(http=HttpSettings(**http), dicom=dicom, machine="here")
         self.client = TestClient(make_application(site, ports), base_url="http://127.0.0.1")
