@@ -136,6 +136,7 @@ class Membership:
             history_lost = own.mark not in self._marks
             self._marks.add(mark)
             give_sign(connection, self._host, self._instance, mark)
+            hosts[self._host] = replace(own, age_s=0.0, session_ended=False)
             if self._has_other_digests():
                 register_sources(connection, self._host, self._sources)
             if read_version(connection) != self.rules.version:

@@ -112,6 +112,8 @@ def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing
             attempt()
     assert [patient for patient, _, _ in served(south.engine)] == ["P1", "P3"]
     assert north.look().lost == {"ris"}
+    assert north.describe()["hosts"] == {"north": True, "south": True}
+    assert north.describe()["leases"] == {"ris": "south"}
 
 
 def test_sessions_of_another_server_process_or_of_a_pooler_say_nothing(made: Any) -> None:

@@ -130,3 +130,21 @@ def test_a_success_ends_the_backoff() -> None:
     run_cycle(timetable, 100, 101)
     run_cycle(timetable, 160, 161, succeeded=False)
     assert timetable.next_start(161, at(9)) == 171
+
+
+def test_a_source_that_begins_anew_is_fetched_at_once_but_in_its_window() -> None:
+    timetable = Timetable(3600, OFFICE_HOURS, due=0)
+    run_cycle(timetable, 0, 1)
+    timetable.begin_anew(10)
+    assert timetable.is_due(10, at(9))
+    assert not timetable.is_due(10, at(7))
+    run_cycle(timetable, 10, 11)
+    assert timetable.next_start(11, at(9)) == 3610
+
+
+def test_a_request_that_is_dropped_begins_no_cycle() -> None:
+    timetable = Timetable(60, ALWAYS, due=100)
+    timetable.ask()
+    assert timetable.is_due(50, at(9))
+    timetable.drop_request()
+    assert not timetable.is_due(50, at(9))
