@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from pylantir.entry import CANCELED, COMPLETED
-from pylantir.store.decide.claims import KEPT_DAYS, STUDY_UID, Rules
+from pylantir.store.decide.claims import KEPT_DAYS, STATUS, STUDY_UID, Item, Rules
 from pylantir.store.decide.evidence import ACCESSION, are_two_patients
 from pylantir.store.decide.records import LIVE, REFUSED, Record
 
@@ -76,18 +76,19 @@ def find_obstacle(record: Record, owners: Mapping[Identifier, Holder | None]) ->
     return None
 
 
-def index_claims(records: Iterable[Record], idle_items: Mapping[int, str]) -> dict[Identifier, list[Record]]:
-    """Return identifier -> the records that claim it.
+def is_idle(record: Record, items: Mapping[int, Item]) -> bool:
+    """Whether an operator cancelled the record's item, and it is not booked for another day: it claims nothing."""
+    item = items.get(record.item_id) if record.item_id is not None else None
+    if item is None or not item.touched or item.values[STATUS] != CANCELED:
+        return False
+    return item.values["scheduled_start_date"] == record.fields["scheduled_start_date"]
 
-    Args:
-        records: All records that may claim one.
-        idle_items: Items that an operator cancelled -> their day. Their records claim nothing unless they are booked
-            for another day.
-    """
+
+def index_claims(records: Iterable[Record], items: Mapping[int, Item]) -> dict[Identifier, list[Record]]:
+    """Return identifier -> the records that claim it, without idle ones."""
     index: dict[Identifier, list[Record]] = {}
     for record in records:
-        idle_day = None if record.item_id is None else idle_items.get(record.item_id)
-        if record.state in (LIVE, REFUSED) and record.fields["scheduled_start_date"] != idle_day:
+        if record.state in (LIVE, REFUSED) and not is_idle(record, items):
             for pair in record.identifiers():
                 index.setdefault(pair, []).append(record)
     return index

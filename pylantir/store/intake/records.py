@@ -18,7 +18,7 @@ from pylantir.errors import RulesChanged
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Performed, Rules, may_be_generated
-from pylantir.store.decide.identifiers import Holder, Identifier, keeps_identifier
+from pylantir.store.decide.identifiers import Holder, Identifier, is_idle, keeps_identifier
 from pylantir.store.decide.records import (
     IDENTIFIERS,
     LIVE,
@@ -295,6 +295,7 @@ def find_refused_identifiers(connection: Connection, source: str) -> set[Identif
 def load_claimants(
     connection: Connection,
     records: Mapping[int, Record],
+    items: Callable[[], Mapping[int, Item]],
     load: Callable[[Iterable[str]], None],
     rules: Rules,
     identifiers: Collection[Identifier],
@@ -306,7 +307,8 @@ def load_claimants(
 
     Args:
         connection: In a transaction.
-        records: What is in memory; `load` adds to it.
+        records: The records in memory; `load` adds to them.
+        items: Returns the items in memory.
         load: Reads the records of patients.
         rules: The order of priority.
         identifiers: Which.
@@ -327,6 +329,8 @@ def load_claimants(
         freed = [value for value, (number, _) in best.items() if not _claims(records[number], column, value)]
         # Whoever was refused because of an item that keeps the number no longer comes in.
         freed += [value for value, (number, _) in best.items() if records[number].state == REFUSED]
+        loaded = items()
+        freed += [value for value, (number, _) in best.items() if is_idle(records[number], loaded)]
         if freed:
             load(find_holding_patients(connection, column, freed, (LIVE, REFUSED)))
     load(str(holder.patient["patient_id"]) for holder in started.values())

@@ -278,12 +278,8 @@ class WorkingSet:
         waiting = set(self._identifiers)
         today = self.now[:10].replace("-", "")
         while waiting:
-            started = load_claimants(self.connection, self.records, self.load, self.rules, waiting, today)
-            idle = {
-                number: str(item.values["scheduled_start_date"]) for number, item in self.items().items()
-                if item.touched and item.values[STATUS] == CANCELED
-            }  # fmt: skip
-            claims = index_claims(self.records.values(), idle)
+            started = load_claimants(self.connection, self.records, self.items, self.load, self.rules, waiting, today)
+            claims = index_claims(self.records.values(), self.items())
             owners |= find_owners(waiting, claims, started, self.rules)
             # A record whose state may change must also be judged by its other identifier.
             waiting = {

@@ -490,3 +490,13 @@ def test_a_study_of_an_exam_broken_off_is_not_served_for_another_patient(store: 
     settle(store, "ris", moved, record("r2", "P2", study_instance_uid="1.2"), OTHER)
     listed = [uid for _, uid in on_the_list(store, "study_instance_uid")]
     assert len(listed) == len(set(listed)) == 3
+
+
+def test_a_number_that_an_operator_freed_is_still_served_for_one_patient_only(store: Engine) -> None:
+    settle(store, "ris", record("r1", "P1", accession_number="A1"))
+    command(store, "set-status", item=only_item(store, "P1")["id"], status=CANCELED, reason="did not come")
+    settle(store, "csv", record("c1", "P2", accession_number="A1"))
+    assert on_the_list(store, "accession_number") == [("P2", "A1")]
+    settle(store, "redcap", record("d1", "P3", accession_number="A1"))
+    assert on_the_list(store, "accession_number") == [("P3", "A1")]
+    assert list(quarantine(store)) == [("csv", "id:c1")]
