@@ -11,8 +11,8 @@ import marshal
 import re
 import sys
 import zlib
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -65,28 +65,11 @@ def find_values(
     Raises:
         StoreError: The database cannot be read just now, or a field is no worklist field.
     """
-    # If an item without a value also meets the condition, SQL is exact: an AE title is not a person's name.
-    tests = [(name, pattern_test(name, pattern)) for name, pattern in query.like.items()]
-    columns = [_served_column(name) for name in fields] + [_column(name) for name, _ in tests]
-    statement = _statement(query, columns, dialect=connection.dialect.name)
-    width = len(fields)
-    try:
-        with _read(connection, statement) as result:
-            for rows in result.partitions(ROWS_PER_FETCH):
-                if tests:
-                    matching = [row[:width] for row in rows if _passes(row[width:], tests)]
-                    if matching:
-                        yield matching
-                else:
-                    yield rows
-    except SQLAlchemyError as error:
-        raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
-
-
-def _read(connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
-    """Begin to read: SQLite gives rows as they are asked for; PostgreSQL sends all at once, in one round trip."""
-    options = {"yield_per": ROWS_PER_FETCH} if connection.dialect.name == "sqlite" else {}
-    return connection.execute(statement, execution_options=options)
+    statement, keep = _prepare(query, fields, connection.dialect.name)
+    with _telling(), _read(connection, statement) as result:
+        for rows in result.partitions(ROWS_PER_FETCH):
+            if matching := keep(rows):
+                yield matching
 
 
 def read_values(engine: Engine, query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Sequence[Any]]]:
@@ -104,17 +87,51 @@ def read_values(engine: Engine, query: WorklistQuery, fields: Sequence[str]) -> 
         with engine.connect() as connection, closing(find_values(connection, query, fields)) as batches:
             yield from batches
         return
+    statement, keep = _prepare(query, fields, engine.dialect.name)
+    with _telling(), engine.connect() as connection:
+        # The driver has all rows by now, in little more room than the server sent them in.
+        cursor: Any = _read(connection, statement).cursor
     first: list[Sequence[Sequence[Any]]] = []
     later: list[bytes] = []
-    with engine.connect() as connection, closing(find_values(connection, query, fields)) as batches:
-        for rows in batches:
+    with closing(cursor):
+        while rows := cursor.fetchmany(ROWS_PER_FETCH):
             if len(first) < _PLAIN_BATCHES:
-                first.append(rows)
+                first.append(keep(rows))
             else:
-                later.append(zlib.compress(marshal.dumps([tuple(row) for row in rows]), 1))
-    yield from first
+                later.append(zlib.compress(marshal.dumps(list(keep(rows))), 1))
+    yield from filter(None, first)
     for packed in later:
-        yield marshal.loads(zlib.decompress(packed))  # noqa: S302 - we have written it ourselves
+        if rows := marshal.loads(zlib.decompress(packed)):  # noqa: S302 - we have written it ourselves
+            yield rows
+
+
+def _prepare(
+    query: WorklistQuery, fields: Sequence[str], dialect: str
+) -> tuple[Select[Any], Callable[[Sequence[Sequence[Any]]], Sequence[Sequence[Any]]]]:
+    """Return the statement, and what keeps the rows that really match, without the columns that only tell that."""
+    # If an item without a value also meets the condition, SQL is exact: an AE title is not a person's name.
+    tests = [(name, pattern_test(name, pattern)) for name, pattern in query.like.items()]
+    columns = [_served_column(name) for name in fields] + [_column(name) for name, _ in tests]
+    width = len(fields)
+
+    def keep(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        return [row[:width] for row in rows if _passes(row[width:], tests)] if tests else rows
+
+    return _statement(query, columns, dialect=dialect), keep
+
+
+def _read(connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
+    """Begin to read: SQLite gives rows as they are asked for; PostgreSQL sends all at once, in one round trip."""
+    options = {"yield_per": ROWS_PER_FETCH} if connection.dialect.name == "sqlite" else {}
+    return connection.execute(statement, execution_options=options)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
 
 
 def find_matching(
