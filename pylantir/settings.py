@@ -273,10 +273,21 @@ class DeduplicationSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionSettings:
-    """How many days of the audit log and of `sync_runs` are kept; None keeps all."""
+    """For how many days what is kept; None keeps all.
+
+    Attributes:
+        audit_days: The audit log.
+        runs_days: `sync_runs`.
+        items_days: Items that no source gives, from their scheduled date.
+        mpps_days: Scanners' reports, from their last change.
+        access_days: The access log.
+    """
 
     audit_days: int | None = None
     runs_days: int | None = 400
+    items_days: int | None = None
+    mpps_days: int | None = None
+    access_days: int | None = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

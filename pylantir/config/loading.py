@@ -130,9 +130,7 @@ def load_settings(
             own_only=configuration.mpps.own_only,
         ),
         deduplication=_deduplication_settings(configuration.deduplication),
-        retention=RetentionSettings(
-            audit_days=configuration.retention.audit_days, runs_days=configuration.retention.runs_days
-        ),
+        retention=RetentionSettings(**configuration.retention.model_dump()),
         access=access_settings(configuration.access, base_dir),
         cluster=ClusterSettings(
             host=configuration.cluster.host or socket.gethostname(), lease_s=configuration.cluster.lease_s

@@ -366,6 +366,15 @@ class Retention(_Section):
     runs_days: Days | None = Field(
         default=400, description="Days that `sync_runs` is kept, besides each source's last run; null: for ever."
     )
+    items_days: Days | None = Field(
+        default=None,
+        description="Days that an item is kept which no source gives, from its scheduled date; default: for ever.",
+    )
+    mpps_days: Days | None = Field(
+        default=None,
+        description="Days that a report is kept, from its last change, without changing items; default: for ever.",
+    )
+    access_days: Days | None = Field(default=90, description="Days that the access log is kept; null: for ever.")
 
 
 class SyslogTls(_Section):

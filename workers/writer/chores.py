@@ -6,7 +6,6 @@ scanner's report is answered meanwhile.
 
 from __future__ import annotations
 
-import datetime
 import logging
 import re
 import time
@@ -87,7 +86,7 @@ class Chores:
         """
         number, before, dry_run = command.get("id"), command.get("before"), command.get("dry_run") is True
         if command.get("command") == "purge" and isinstance(before, str) and _DAY.fullmatch(before):
-            self._steps.append((command, purge_items(self._engine, before, self._membership.rules, dry_run=dry_run)))
+            self._steps.append((command, self._purge_items(before, dry_run=dry_run)))
             return
         if command.get("command") == "purge" and isinstance(command.get("patient"), str):
             self._steps.append((command, self._erase_patient(command, dry_run=dry_run)))
@@ -162,6 +161,12 @@ class Chores:
             return
         self._steps.popleft()
 
+    def _purge_items(self, before: str, *, dry_run: bool) -> Generator[None, None, str]:
+        said = yield from purge_items(self._engine, before, self._membership.rules, dry_run=dry_run)
+        if not dry_run:
+            yield from clean_files(self._engine, lambda: False)
+        return said
+
     def _erase_patient(self, command: Frame, *, dry_run: bool) -> Generator[None, None, str]:
         """Erase a patient from the database and its files; return what the operator should know."""
         patient, reason, by = (str(command.get(name) or "") for name in ("patient", "reason", "by"))
@@ -201,6 +206,9 @@ class Chores:
         if now < self._prune_at:
             return
         self._prune_at = now + PRUNE_EVERY_S
-        retention, moment = self._settings.retention, datetime.datetime.now(datetime.UTC)
-        days = {"audit_days": retention.audit_days, "runs_days": retention.runs_days}
-        self._steps.append((None, prune_history(self._engine, **days, now=moment)))
+        self._steps.append((None, self._prune()))
+
+    def _prune(self) -> Iterator[None]:
+        for _ in prune_history(self._engine, self._membership.rules, self._settings.retention):
+            yield
+        yield from clean_files(self._engine, lambda: False)

@@ -1,43 +1,62 @@
-"""Deletes old items on an operator's command, and old history as configured. Lives in the writer.
+"""Deletes old items, on an operator's command or as configured, and old history as configured. Lives in the writer.
 
 It deletes in portions, each in its own transaction, so that the writer can answer scanners' reports in between.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, select
+from sqlalchemy import Column, Connection, Engine, RowMapping, Select, delete, func, select
 
+from pylantir.settings import RetentionSettings
+from pylantir.store.change.erasure import add_tombstones
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
-from pylantir.store.intake.changes import NOT_AUDITED
 from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
 from pylantir.store.intake.state import Clock, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
-from pylantir.store.schema.bulk import changes_to_nothing, delete_among, insert_copies, select_among
-from pylantir.store.schema.engine import host_of, transaction
-from pylantir.store.schema.tables import NOT_LIVE, audit_log, source_entries, sync_runs, worklist_items
+from pylantir.store.schema.bulk import delete_among, select_among
+from pylantir.store.schema.engine import transaction
+from pylantir.store.schema.tables import (
+    NOT_LIVE,
+    access_log,
+    audit_log,
+    mpps_instances,
+    source_entries,
+    sync_runs,
+    worklist_items,
+)
 
 PORTION = 10 * CHUNK
 _ITEMS = worklist_items.c
 _ENTRIES = source_entries.c
+_REPORTS = mpps_instances.c
 
 
 def purge_items(
-    engine: Engine, before: str, rules: Rules, *, dry_run: bool = False, clock: Clock = system_time
+    engine: Engine,
+    before: str,
+    rules: Rules,
+    *,
+    actor: str = "command:purge",
+    dry_run: bool = False,
+    clock: Clock = system_time,
 ) -> Generator[None, None, str]:
-    """Delete items that are scheduled before a day and that no source gives any more; their audit lines stay.
+    """Delete items that are scheduled before a day and that no source gives any more, with all that is known of them.
 
-    Records of other patients that were refused because of these items' numbers are admitted at once.
+    Of each item a line of the audit log remains, which names nobody. Reports whose items are all gone go, too. Records
+    of other patients that were refused because of these items' numbers are admitted at once.
 
     Args:
         engine: The database.
         before: The day, YYYYMMDD.
         rules: Priorities and the matching rule.
+        actor: Who deletes them, for the audit log.
         dry_run: Only count.
         clock: Returns the time.
 
@@ -53,8 +72,11 @@ def purge_items(
             end = _end_of_portion(connection, last)
             gone = _find_given_up(connection, before, range(last + 1, end + 1)) if end else []
             if gone and not dry_run:
-                _delete_items(connection, gone, rules, utc_now(clock))
+                note = {"at": utc_now(clock), "actor": actor, "action": "purged"}
+                _delete_items(connection, gone, rules, note, f"scheduled before {before}")
         if not end:
+            if count and not dry_run:
+                yield from _delete_reports_without_items(engine)
             return f"{count} items scheduled before {before} {'would be ' if dry_run else ''}deleted"
         count, last = count + len(gone), end
         yield
@@ -80,22 +102,20 @@ def _find_given_up(connection: Connection, before: str, ids: range) -> Sequence[
     return [row for row in rows if row["id"] not in claims]
 
 
-def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rules, now: str) -> None:
+def _delete_items(
+    connection: Connection, rows: Sequence[RowMapping], rules: Rules, note: dict[str, str], reason: str
+) -> None:
     ids, patients = [row["id"] for row in rows], sorted({row["patient_id"] for row in rows if row["patient_id"]})
-    # With the items' values, so that their earlier lines can be understood.
-    values = changes_to_nothing(connection, _AUDITED)
-    host = {"host": name} if (name := host_of(connection)) else {}
-    insert_copies(
-        connection, audit_log, worklist_items, ids,
-        {"item_id": "o.id", "patient_id": "o.patient_id", "changes": values},
-        constants={"at": now, "actor": "command:purge", "action": "purged", **host},
-    )  # fmt: skip
+    allow_deletion(connection)
+    delete_among(connection, audit_log, "item_id", ids)
+    forbid_changes(connection)
+    add_tombstones(connection, [(row["id"], row["patient_id"]) for row in rows], note, {"reason": reason})
     delete_among(connection, source_entries, "patient_id", patients, item_id=ids)
     delete_among(connection, worklist_items, "id", ids)
     forget_differences(connection, patients, set(ids))
     if connection.scalar(select(_ENTRIES.id).where(NOT_LIVE, _ENTRIES.state == REFUSED).limit(1)) is None:
         return
-    working = WorkingSet(connection, rules, actor="command:purge", now=now)
+    working = WorkingSet(connection, rules, actor=note["actor"], now=note["at"])
     for column in IDENTIFIERS:
         numbers = sorted({str(row[column]) for row in rows if row[column]})
         working.load(find_holding_patients(connection, column, numbers, (REFUSED,)))
@@ -104,25 +124,84 @@ def _delete_items(connection: Connection, rows: Sequence[RowMapping], rules: Rul
     working.write()
 
 
-_AUDITED = tuple(column.name for column in worklist_items.columns if column.name not in NOT_AUDITED)
+def _delete_reports_without_items(engine: Engine) -> Iterator[None]:
+    """Delete the scanners' reports about items of which none is left; one that never had an item stays."""
+    last = ""
+    while True:
+        with engine.begin() as connection:
+            page = _page_of_reports(connection, last, _REPORTS.item_ids)
+            items = {uid: set(json.loads(about)) for uid, about in page}
+            numbers = sorted(set().union(*items.values()))
+            left = {number for (number,) in select_among(connection, worklist_items, ("id",), "id", numbers)}
+            gone = [uid for uid, about in items.items() if about and about.isdisjoint(left)]
+            if gone:
+                delete_among(connection, mpps_instances, "sop_instance_uid", gone)
+        if not page:
+            return
+        last = page[-1][0]
+        yield
 
 
-def prune_history(engine: Engine, *, audit_days: int | None, runs_days: int | None, now: datetime) -> Iterator[int]:
-    """Delete rows of the audit log and of `sync_runs` that are older than configured.
+def _page_of_reports(connection: Connection, last: str, column: Column[str]) -> list[tuple[str, str]]:
+    """Return the next reports in the order of their UIDs, with one column of each."""
+    uid = _REPORTS.sop_instance_uid
+    page = connection.execute(select(uid, column).where(uid > last).order_by(uid).limit(PORTION)).all()
+    return [(str(number), str(value)) for number, value in page]
+
+
+def prune_history(
+    engine: Engine, rules: Rules, keep: RetentionSettings, *, clock: Clock = system_time
+) -> Iterator[int]:
+    """Delete what is older than configured: items, reports, and rows of the audit log, `sync_runs` and the access log.
 
     Args:
         engine: The database.
-        audit_days: Days of the audit log to keep; None keeps all.
-        runs_days: Days of `sync_runs` to keep; each source's last run always stays; None keeps all.
-        now: The time, in UTC.
+        rules: Priorities and the matching rule.
+        keep: For how many days what is kept; each source's last run always stays.
+        clock: Returns the time.
 
     Yields:
         The number of deleted rows, after each portion.
     """
-    while audit_days is not None and (count := _prune_audit(engine, _days_before(now, audit_days))):
+    now = clock()
+    if keep.items_days is not None:
+        before = (now.astimezone() - timedelta(days=keep.items_days)).strftime("%Y%m%d")
+        for _ in purge_items(engine, before, rules, actor="retention", clock=clock):
+            yield 0
+    if keep.mpps_days is not None:
+        yield from _prune_reports(engine, _days_before(now, keep.mpps_days))
+    while keep.audit_days is not None and (count := _prune_audit(engine, _days_before(now, keep.audit_days))):
         yield count
-    while runs_days is not None and (count := _prune_runs(engine, _days_before(now, runs_days))):
+    while keep.runs_days is not None and (count := _prune_runs(engine, _days_before(now, keep.runs_days))):
         yield count
+    while keep.access_days is not None and (count := _prune_access(engine, _days_before(now, keep.access_days))):
+        yield count
+
+
+def _prune_reports(engine: Engine, before: str) -> Iterator[int]:
+    """Delete reports that did not change since; their items keep the status that they brought."""
+    last = ""
+    while True:
+        with engine.begin() as connection:
+            page = _page_of_reports(connection, last, _REPORTS.updated_at)
+            gone = [uid for uid, at in page if at < before]
+            if gone:
+                delete_among(connection, mpps_instances, "sop_instance_uid", gone)
+        if not page:
+            return
+        last = page[-1][0]
+        yield len(gone)
+
+
+def _prune_access(engine: Engine, before: str) -> int:
+    """Delete a portion of the oldest rows; one that is still counted within its hour waits for the next day."""
+    rows = access_log.c
+    oldest = select(rows.id, rows.last_at).order_by(rows.id).limit(PORTION)
+    with engine.begin() as connection:
+        ids = [number for number, at in connection.execute(oldest).all() if at < before]
+        for chunk in chunks(ids):
+            connection.execute(delete(access_log).where(rows.id.in_(chunk)))
+    return len(ids)
 
 
 def _prune_audit(engine: Engine, before: str) -> int:

@@ -128,13 +128,6 @@ def delete_among(connection: Connection, table: Table, column: str, values: Sequ
     connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {conditions}", parameters)  # noqa: S608
 
 
-def changes_to_nothing(connection: Connection, columns: Sequence[str]) -> str:
-    """Return the SQL of a JSON object for the audit log: column -> [its value in row `o`, null], if it has a value."""
-    write = _dialect(connection).as_json
-    parts = (f"""COALESCE(',"{name}":[' || {write(f"o.{name}")} || ',null]', '')""" for name in columns)
-    return f"'{{' || substr({' || '.join(parts)}, 2) || '}}'"
-
-
 def select_among(
     connection: Connection,
     table: Table,
@@ -214,7 +207,6 @@ class _Dialect(Protocol):
     ) -> tuple[str, tuple[object, ...]]: ...
     def value_beside(self, place: int) -> str: ...
     def among(self, values: Sequence[object]) -> tuple[str, object]: ...
-    def as_json(self, value: str) -> str: ...
 
 
 def _dialect(connection: Connection) -> _Dialect:

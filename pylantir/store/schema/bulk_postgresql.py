@@ -37,8 +37,3 @@ def value_beside(place: int) -> str:
 def among(values: Sequence[object]) -> tuple[str, object]:
     """Return a comparison with any of these values, and its one parameter."""
     return "= ANY(%s)", list(values)
-
-
-def as_json(value: str) -> str:
-    """Return the SQL that writes a column's value as JSON; NULL stays NULL."""
-    return f"to_json({value})::text"

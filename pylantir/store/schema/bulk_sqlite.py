@@ -36,8 +36,3 @@ def value_beside(place: int) -> str:
 def among(values: Sequence[object]) -> tuple[str, object]:
     """Return a comparison with any of these values, and its one parameter."""
     return "IN (SELECT value FROM json_each(?))", json.dumps(values)
-
-
-def as_json(value: str) -> str:
-    """Return the SQL that writes a column's value as JSON; NULL stays NULL."""
-    return f"CASE WHEN {value} IS NOT NULL THEN json_quote({value}) END"

@@ -8,21 +8,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, event, insert, select
+from sqlalchemy import Engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
 from worklist_store import in_columns
 
 from pylantir.errors import CommandRefused
 from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.settings import RetentionSettings
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.change.rules import apply_rules, restore_items
-from pylantir.store.decide.claims import Rules
-from pylantir.store.intake.changes import NOT_AUDITED
+from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.intake.state import utc_now
 from pylantir.store.read.listings import find_left_behind
-from pylantir.store.schema.tables import audit_log, source_entries, sync_runs, worklist_items
+from pylantir.store.schema.tables import (
+    access_log,
+    audit_log,
+    mpps_instances,
+    source_entries,
+    sync_runs,
+    worklist_items,
+)
 
 BOTH = Rules(ranks={"ris": 0, "csv": 1})
 
@@ -54,8 +61,8 @@ def purge(engine: Engine, before: str, **options: bool) -> str:
             return str(end.value)
 
 
-def prune(engine: Engine, **days: Any) -> int:
-    return sum(prune_history(engine, **days))
+def prune(engine: Engine, now: datetime, **days: Any) -> int:
+    return sum(prune_history(engine, BOTH, RetentionSettings(**days, access_days=None), clock=lambda: now))
 
 
 def items(engine: Engine) -> list[dict[str, object]]:
@@ -65,10 +72,10 @@ def items(engine: Engine) -> list[dict[str, object]]:
         ]
 
 
-def audited(engine: Engine, action: str) -> list[dict[str, object]]:
+def audited(engine: Engine, action: str | None = None) -> list[dict[str, object]]:
     with engine.connect() as connection:
-        rows = connection.execute(select(audit_log).where(audit_log.c.action == action)).mappings()
-        return [dict(row) for row in rows]
+        rows = connection.execute(select(audit_log).order_by(audit_log.c.id)).mappings()
+        return [dict(row) for row in rows if action in {None, row["action"]}]
 
 
 def test_forgotten_source_no_longer_keeps_items(engine: Engine) -> None:
@@ -268,21 +275,49 @@ def test_purge_of_very_many_items_takes_seconds_and_pauses_in_between(engine: En
     assert [one["patient_id"] for one in items(engine)] == ["P20000"]
 
 
-def test_the_audit_log_keeps_every_value_of_a_purged_item(engine: Engine) -> None:
-    sync(
-        engine,
-        "ris",
-        record(1, scheduled_start_date="20240101", patient_name='O\'Hara^"Zo\\e"', medical_alerts="ü 100%"),
-    )
-    (before,) = items(engine)
+def test_of_a_purged_item_a_line_remains_that_names_nobody(engine: Engine) -> None:
+    sync(engine, "ris", record(1, scheduled_start_date="20240101", patient_name="O'Hara^Zoë"), record(2))
+    (before, _) = items(engine)
     carry_out(engine, Rules(), {"command": "forget", "name": "ris"})
     assert purge(engine, "20250101") == "1 items scheduled before 20250101 deleted"
-    (row,) = audited(engine, "purged")
-    assert (row["actor"], row["item_id"], row["patient_id"]) == ("command:purge", before["id"], "P1")
-    kept = {name: value for name, value in before.items() if value is not None and name not in NOT_AUDITED}
-    kept |= {"performed_procedure_step_status": "CANCELED"}
-    del kept["source_record_id"]
-    assert json.loads(str(row["changes"])) == {name: [value, None] for name, value in kept.items()}
+    (row,) = [row for row in audited(engine) if row["item_id"] == before["id"]]
+    assert (row["action"], row["actor"], row["patient_id"]) == ("purged", "command:purge", None)
+    left = json.loads(str(row["changes"]))
+    assert left["reason"] == "scheduled before 20250101"
+    assert left.keys() == {"reason", "patient_hash"}
+
+
+def test_retention_deletes_what_is_older_than_each_limit(engine: Engine) -> None:
+    now = datetime(2026, 6, 30, 12, tzinfo=UTC)
+    sync(engine, "ris", *(record(n, scheduled_start_date=f"2026{n:02}15") for n in range(1, 7)))
+    sync(engine, "ris", *(record(n, scheduled_start_date=f"2026{n:02}15") for n in (1, 6)))
+    shown = {"at": "", "count": 1, "service": "", "asked": "", "status": "", "matches": 1, "item_ids": "[]"}
+    report = {"status": "", "scanner": "", "attributes": "{}", "created_at": ""}
+    with engine.begin() as connection:
+        for month in range(1, 7):
+            at = f"2026-{month:02}-15T00:00:00.000000+00:00"
+            connection.execute(insert(access_log), {**shown, "last_at": at})
+            values = {"sop_instance_uid": f"1.{month}", "item_ids": f"[{month}]", "updated_at": at}
+            connection.execute(insert(mpps_instances), {**report, **values})
+        connection.execute(update(worklist_items).values({STATUS: "COMPLETED", "scanner_touched": 1}))
+
+    def kept(**days: int | None) -> tuple[int, int, int]:
+        nothing = dict.fromkeys(("audit_days", "runs_days", "items_days", "mpps_days", "access_days"))
+        list(prune_history(engine, BOTH, RetentionSettings(**{**nothing, **days}), clock=lambda: now))
+        with engine.connect() as connection:
+            counts = [connection.scalar(select(func.count()).select_from(table)) or 0
+                      for table in (worklist_items, mpps_instances, access_log)]  # fmt: skip
+        return counts[0], counts[1], counts[2]
+
+    assert kept() == (6, 6, 6)
+    assert kept(access_days=80) == (6, 6, 3)
+    # An item stays done when its report goes.
+    assert kept(mpps_days=120) == (6, 4, 3)
+    assert {item[STATUS] for item in items(engine)} == {"COMPLETED"}
+    # A source still gives the oldest; with each of the others go the reports about it alone.
+    assert kept(items_days=60) == (3, 2, 3)
+    assert [item["patient_id"] for item in items(engine)] == ["P1", "P5", "P6"]
+    assert [row["actor"] for row in audited(engine, "purged")] == ["retention"] * 3
 
 
 def test_purge_never_reads_a_whole_table(engine: Engine) -> None:
