@@ -21,7 +21,6 @@ HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
 .PHONY: docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 MODEL_DATABASE ?= sqlite
-.PHONY: packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 
 help:
 	@echo "make demo    three sources, one worklist, on port $(PORT) of this machine; Ctrl-C stops it"

@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,7 @@ IN_SOURCES = (
     "etc/systemd/pylantir.service", "etc/examples/order_folder/pyproject.toml", "tests/conftest.py", "CHANGELOG.md",
     "Makefile", "LICENSE", "pylantir/py.typed", ".dockerignore",
 )  # fmt: skip
+RELATIVE_LINK = re.compile(r"\]\((?!https?:)")
 _TRIED = (
     ["pylantir", "--version"],
     ["pylantir-supervisor", "--version"],
@@ -141,6 +143,7 @@ def check() -> None:
         expect(tops == {"pylantir", "workers"}, f"{wheel.name} holds {tops}")
         for field in ("License-Expression: MIT", "Requires-Python: >=3.11", "Keywords: ", "Classifier: Topic"):
             expect(field in metadata, f'{wheel.name}: its metadata lack "{field}"')
+        expect(not RELATIVE_LINK.search(metadata), "a relative link leads nowhere on a package index")
         expect("Project-URL" not in metadata, "the project's address is not known")
         print(f"{len(names)} files in {wheel.name}; two builds are alike")
         # An environment where only what the package asks for is installed; the downloads run side by side.

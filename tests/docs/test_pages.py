@@ -75,6 +75,13 @@ def test_commands_that_make_demo_shows_exist() -> None:
 def test_make_targets_that_are_shown_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    shown = set(re.findall(r"^\$ make (\w+)", text, re.MULTILINE))
+    shown = set(re.findall(r"^\$ make (\w+)|`make (\w+)`", text, re.MULTILINE))
+    shown = {name for pair in shown for name in pair if name}
     assert shown >= {"demo", "test"}
     assert shown <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+
+
+def test_readme_has_one_picture_and_is_short() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"!\[|<img", text)) == 1
+    assert len(text.splitlines()) <= 120
