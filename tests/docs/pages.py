@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted(
     [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *(REPOSITORY / "docs").rglob("*.md")],
 )
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 _FENCED = r"(?:(?P<lead>[^\n]+)\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$"
 _SERVICE = ("pylantir-supervisor start", "pylantir start")
 _ASKS = ("pylantir-supervisor status", "pylantir ", "findscu ", "ps ")

@@ -225,16 +225,16 @@ def may_start(first: Iterable[Lifecycle], others: Iterable[Lifecycle], now: floa
     If hundreds started together on a few processors, all would be slow, and a scanner would wait for the server.
 
     Args:
-        first: The processes that scanners wait for: until they are ready, only one other may be starting beside them.
+        first: The processes that scanners wait for.
         others: All other processes.
         now: Monotonic seconds.
-        at_once: How many of the others may be starting at the same time afterwards.
+        at_once: How many of the others may be starting at the same time; until the first are ready, half as many.
     """
     first = list(first)
     to_come = sum(life.is_to_come for life in first)
     is_awaited = to_come or any(_is_starting(life, now, FIRST_TAKE_S) for life in first)
     starting = sum(_is_starting(life, now, START_TAKES_S) for life in others)
-    return to_come + max(0, (1 if is_awaited else at_once) - starting)
+    return to_come + max(0, (at_once // 2 if is_awaited else at_once) - starting)
 
 
 def _is_starting(life: Lifecycle, now: float, within_s: float) -> bool:

@@ -182,12 +182,12 @@ def test_of_many_processes_a_few_are_started_at_a_time_and_none_waits_for_one_th
     assert may_start([], starting, 10.0 + START_TAKES_S, at_once=2) == 2
 
 
-def test_until_scanners_are_served_one_source_at_a_time_is_started() -> None:
+def test_until_scanners_are_served_fewer_sources_are_started_at_a_time() -> None:
     to_come, starting = Lifecycle(), spawned(Lifecycle(), 10.0)
     ready = became_ready(starting, 11.0)
-    assert may_start([to_come, to_come], [to_come] * 5, 10.0, at_once=4) == 3
-    assert may_start([starting, starting], [to_come] * 5, 11.0, at_once=4) == 1
-    assert may_start([ready, starting], [starting, to_come], 11.0, at_once=4) == 0
+    assert may_start([to_come, to_come], [to_come] * 5, 10.0, at_once=4) == 4
+    assert may_start([starting, starting], [to_come] * 5, 11.0, at_once=4) == 2
+    assert may_start([ready, starting], [starting, starting, to_come], 11.0, at_once=4) == 0
     assert may_start([ready, ready], [starting, to_come], 11.0, at_once=4) == 3
     assert may_start([ready, starting], [to_come], 10.0 + FIRST_TAKE_S, at_once=4) == 4
 
