@@ -23,7 +23,7 @@ from pylantir.store.change.residue import clean_files, find_copies
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.failures import describe_failure
 from pylantir.store.read.listings import find_left_behind
-from pylantir.store.schema.engine import sqlite_file
+from pylantir.store.schema.engine import reading, sqlite_file
 from workers.child.channel import Channel
 from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import FrameIntake
@@ -186,7 +186,7 @@ class Chores:
         """Tell the supervisor which items still come from sources that are disabled or no longer configured."""
         self._look_at = time.monotonic() + LOOK_EVERY_S
         try:
-            with self._engine.connect() as connection:
+            with reading(self._engine) as connection:
                 left = find_left_behind(connection, self._membership.rules.ranks)
         except SQLAlchemyError as error:
             self._note_trouble(error)

@@ -31,7 +31,7 @@ from pylantir.store.hosts.leases import (
     take_leases,
 )
 from pylantir.store.hosts.registry import forget_host, keep_only, read_sources, read_version, register_sources
-from pylantir.store.schema.engine import transaction
+from pylantir.store.schema.engine import reading, transaction
 from workers.writer.settings import WriterSettings
 
 SIGNS_PER_LEASE = 3
@@ -156,8 +156,7 @@ class Membership:
         if now >= self._sign_at:
             return True
         self._watch_at = now + WATCH_EVERY_S
-        with self._engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
+        with reading(self._engine) as connection:
             leases, hosts = read_leases(connection), read_hosts(connection)
         return bool(find_free(self._wanted, leases, hosts))
 

@@ -45,7 +45,7 @@ from pylantir.store.intake.snapshot import settle_snapshot, withdraw_held
 from pylantir.store.intake.state import Clock, CycleState, CycleSummary, local_day, system_time, utc_now
 from pylantir.store.intake.warnings import save_warnings
 from pylantir.store.intake.working_set import WorkingSet
-from pylantir.store.schema.engine import transaction
+from pylantir.store.schema.engine import reading, transaction
 from pylantir.store.schema.tables import NOT_LIVE, source_entries
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class SourceIngest:
         self._seldom = seldom
         self._clock = clock
         self._passages = Passages()
-        with engine.connect() as connection:
+        with reading(engine) as connection:
             self._cycle, self._held, mark = read_progress(connection, source)
             last_run = find_last_run(connection, source)
         self._finished = last_run.started_at if last_run else None
@@ -97,7 +97,7 @@ class SourceIngest:
 
     def find_last_success(self) -> str | None:
         """Return when the last successful cycle began (ISO 8601, UTC); an incremental source continues from there."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return find_last_success(connection, self._source)
 
     def apply_batch(self, batch: EntryBatch) -> list[int]:
@@ -255,7 +255,7 @@ class SourceIngest:
         return self._cycle is None and started_at == self._finished
 
     def _recall_summary(self) -> CycleSummary:
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             run = find_last_run(connection, self._source)
             entries = self._count_live(connection)
         counts = read_counts(run) if run else {}

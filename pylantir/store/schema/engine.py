@@ -196,6 +196,15 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
 
 
 @contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Read with the writer's connection, without waiting for another host's writer."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield connection
+
+
+@contextmanager
 def durable_transaction(engine: Engine) -> Iterator[Connection]:
     """Begin a transaction whose COMMIT also survives a power cut, for results that another system relies on."""
     with engine.connect() as connection:

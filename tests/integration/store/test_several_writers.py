@@ -137,6 +137,12 @@ def test_a_report_waits_for_another_hosts_transaction_and_keeps_its_item(
     assert statuses == {"P1": "COMPLETED", "P2": "SCHEDULED"}
 
 
+def test_reading_does_not_wait_for_another_writer(postgresql_url: str, hosts: tuple[Host, Host]) -> None:
+    prepare_database(hosts[0].engine)
+    with lock_held(postgresql_url):
+        assert Feed(hosts[0].engine, "ris").ingest.find_last_success() is None
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_one_of_two_ends_at_once_counts(hosts: tuple[Host, Host], first: int) -> None:
     prepare_database(hosts[0].engine)
