@@ -280,7 +280,7 @@ class WorkingSet:
         while waiting:
             started = load_claimants(self.connection, self.records, self.items, self.load, self.rules, waiting, today)
             claims = index_claims(self.records.values(), self.items())
-            owners |= find_owners(waiting, claims, started, self.rules)
+            owners |= find_owners(waiting, claims, self._with_corrected_patients(started), self.rules)
             # A record whose state may change must also be judged by its other identifier.
             waiting = {
                 other for pair in waiting for record in claims.get(pair, ()) for other in record.identifiers()
@@ -293,6 +293,19 @@ class WorkingSet:
                 self.enter(record, state)
                 moved.append((record, obstacle))
         return moved
+
+    def _with_corrected_patients(self, started: Mapping[Identifier, Holder]) -> Mapping[Identifier, Holder]:
+        """Return the items that keep identifiers, under the patient ID to which this transaction corrects them.
+
+        Such an item goes with the corrected record only: the others that it had are another patient's now.
+        """
+        homes = {item.id: patient for patient, items in self._items.items() for item in items if not is_frozen(item)}
+        return {
+            pair: holder if home == holder.patient["patient_id"]
+            else replace(holder, patient={**holder.patient, "patient_id": home}, started=False)
+            for pair, holder in started.items()
+            for home in [homes.get(holder.item_id or 0, holder.patient["patient_id"])]
+        }  # fmt: skip
 
     def _leave(self, record: Record) -> None:
         """Separate a record from its item because the patient changed; a touched item also gives up the record ID."""

@@ -500,3 +500,14 @@ def test_a_number_that_an_operator_freed_is_still_served_for_one_patient_only(st
     settle(store, "redcap", record("d1", "P3", accession_number="A1"))
     assert on_the_list(store, "accession_number") == [("P3", "A1")]
     assert list(quarantine(store)) == [("csv", "id:c1")]
+
+
+@pytest.mark.parametrize("status", [SCHEDULED, DISCONTINUED])
+def test_a_number_follows_a_corrected_patient_id_and_is_served_for_nobody_else(store: Engine, status: str) -> None:
+    settle(store, "ris", record("r1", "P11", accession_number="A1", **JANE), OTHER)
+    settle(store, "csv", record("c1", "P11", accession_number="A1"))
+    if status != SCHEDULED:
+        report_from_scanner(store, only_item(store, "P11")["id"], status)
+    Feed(store, "ris").sync(record("r1", "P1", accession_number="A1", **JANE), OTHER)
+    assert [one for one in on_the_list(store, "accession_number") if one[1]] == [("P1", "A1")]
+    assert list(quarantine(store)) == [("csv", "id:c1")]
