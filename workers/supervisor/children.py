@@ -44,6 +44,7 @@ _REPORTED = {
     "log_dropped",
     "associations",
     "access_lost",
+    "audit_lost",
     "tally",
     "cluster",
 }

@@ -105,6 +105,8 @@ class StatusReporter:
             description["last_error"] = child.reports.get("database")
             description["access_lost"] = child.reports.get("access_lost", 0)
             if child.role.role == "writer":
+                description["warning"] = child.reports.get("warning")
+                description["audit_lost"] = child.reports.get("audit_lost", 0)
                 description["queue_depth"] = child.reports.get("queue_depth", 0)
             if child.role.role == "mwl-scp":
                 description["refusals"] = child.reports.get("refusals", {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
@@ -21,6 +22,9 @@ from pylantir.store.change.accesses import AccessLog
 from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.read.mpps import find_instance
 
+if TYPE_CHECKING:
+    from workers.writer.audit import AuditTrail
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,15 +34,21 @@ class AccessIntake:
     Args:
         engine: The database, opened for writing.
         settings: Whether they are stored.
+        audit: Sends audit messages; None: nobody gets any.
         on_lost: Called with the number of all lost records when one more is lost.
     """
 
     def __init__(
-        self, engine: Engine, settings: AccessSettings, on_lost: Callable[[int], None] = lambda _lost: None
+        self,
+        engine: Engine,
+        settings: AccessSettings,
+        on_lost: Callable[[int], None] = lambda _lost: None,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._log = AccessLog(engine)
+        self.audit = audit
         self._on_lost = on_lost
         self._lost = 0
 
@@ -49,9 +59,11 @@ class AccessIntake:
             ProtocolError: The frame is malformed.
             sqlalchemy.exc.SQLAlchemyError, OSError: It cannot be stored at present; the caller may try it again.
         """
-        accesses, _alerts = read_accesses(frame)
+        accesses, alerts = read_accesses(frame)
         if self._settings.log and accesses:
             self._store(accesses)
+        if self.audit:
+            self.audit.note(accesses, alerts)
         return write_acknowledgement(frame, summary={})
 
     def _store(self, accesses: Sequence[Access]) -> None:

@@ -62,7 +62,12 @@ class FrameIntake:
         if producer.role in {"mwl-scp", "web"}:
             if frame.get("kind") == KIND:
                 return self.accesses.commit(frame)
-            return commit_report(self._engine, frame, self._membership.rules, strict=self._settings.mpps_strict)
+            acknowledgement = commit_report(
+                self._engine, frame, self._membership.rules, strict=self._settings.mpps_strict
+            )
+            if self.accesses.audit:
+                self.accesses.audit.note_report(frame, acknowledgement.get("summary"))
+            return acknowledgement
         if producer.role != "source" or producer.source is None:
             msg = f"{producer.role} has nothing to send"
             raise ProtocolError(msg)

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -47,6 +48,9 @@ UPGRADE_MAY_TAKE_S = 3600.0
 _RETRY_CAP_S = 5.0
 _FRAME_RETRY_S = 0.25
 
+if TYPE_CHECKING:
+    from workers.writer.audit import AuditTrail
+
 logger = logging.getLogger(__name__)
 
 
@@ -80,7 +84,8 @@ class Writer:
         )
         self._file = DatabaseFile(self._engine)
         self._membership = Membership(self._engine, settings)
-        accesses = AccessIntake(self._engine, settings.access, self._note_lost_access)
+        audit = self._begin_audit()
+        accesses = AccessIntake(self._engine, settings.access, self._note_lost_access, audit)
         self._frames = FrameIntake(self._engine, settings, self._membership, accesses)
         self._chores = Chores(
             self._engine,
@@ -109,6 +114,8 @@ class Writer:
             queue.close()
             with suppress(SQLAlchemyError):
                 self._membership.leave()
+            if audit:
+                audit.close()
             if self._integrity:
                 self._integrity.close()
             self._checkpoints.close()
@@ -184,6 +191,15 @@ class Writer:
         except StoreError as error:
             self._context.channel.report({"database": str(error)})
             raise
+
+    def _begin_audit(self) -> AuditTrail | None:
+        """Begin to send audit messages, if anybody gets some."""
+        server = self._settings.access.syslog
+        if server is None:
+            return None
+        from workers.writer.audit import AuditTrail
+
+        return AuditTrail(self._engine, server, self._settings.ae_title, self._context.channel.report)
 
     def _note_lost_access(self, lost: int) -> None:
         self._context.channel.report({"access_lost": lost})
