@@ -89,6 +89,8 @@ class Membership:
         self._tenures: dict[str, Tenure] = {}
         self._said: list[tuple[str, HostSource]] = []
         self._sign_at = self._watch_at = math.inf
+        self._was_away = False
+        self._patient_until = 0.0
 
     @property
     def next_at(self) -> float:
@@ -129,7 +131,7 @@ class Membership:
         mark = os.urandom(8).hex()
         had, before = set(self._tenures), self.rules
         with self._engine.begin() as connection:
-            hosts = read_hosts(connection)
+            hosts = self._read_hosts(connection)
             own = hosts.get(self._host)
             if own is None or own.instance != self._instance:
                 raise StoreError("the database does not know this host any more; it is opened anew")
@@ -157,8 +159,12 @@ class Membership:
             return True
         self._watch_at = now + WATCH_EVERY_S
         with reading(self._engine) as connection:
-            leases, hosts = read_leases(connection), read_hosts(connection)
+            leases, hosts = read_leases(connection), self._read_hosts(connection)
         return bool(find_free(self._wanted, leases, hosts))
+
+    def note_outage(self) -> None:
+        """Note that the database could not be reached: the others may have been as unable to give signs of life."""
+        self._was_away = True
 
     def use_digests(self, digests: Mapping[str, str]) -> None:
         """Say otherwise how this host's sources are read; the others hear of it at the next look."""
@@ -212,6 +218,18 @@ class Membership:
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
             "differs": find_differing(self._sources, others, self._leases, self._host),
         }
+
+    def _read_hosts(self, connection: Connection) -> dict[str, Host]:
+        """Read the hosts; after an outage of the database nobody's silence counts for the time of a lease."""
+        hosts = read_hosts(connection)
+        now = time.monotonic()
+        if self._was_away:
+            self._was_away, self._patient_until = False, now + self._lease_s
+        return (
+            {name: replace(host, lease_s=math.inf) for name, host in hosts.items()}
+            if now < self._patient_until
+            else hosts
+        )
 
     def _has_other_digests(self) -> bool:
         said = {one.name: one.digest for host, one in self._said if host == self._host}

@@ -312,6 +312,7 @@ class Writer:
         self._file.forget_sides()
         if not is_locked_out:
             self._engine.dispose()
+            self._membership.note_outage()
         self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), 0.25 if is_locked_out else _RETRY_CAP_S)
         self._retry_at = time.monotonic() + self._retry_delay_s
 

@@ -116,6 +116,18 @@ def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing
     assert north.describe()["leases"] == {"ris": "south"}
 
 
+def test_silence_counts_for_nothing_when_the_database_was_away(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    south.note_outage()
+    south.age("north", 100)
+    assert not south.look().gained
+    assert not south.must_look()
+    south._patient_until = 0.0
+    assert south.look().gained == {"ris"}
+
+
 def test_sessions_of_another_server_process_or_of_a_pooler_say_nothing(made: Any) -> None:
     north, south = made("north", said("ris")), made("south", said("ris"))
     north.enter()
