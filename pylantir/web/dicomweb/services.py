@@ -14,12 +14,9 @@ import uuid
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from itertools import islice
 
 import pydicom.config
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
@@ -110,16 +107,11 @@ def search_steps(site: Site, ports: Ports, user: str, search: Search, today: dat
         last = None if most is None else search.offset + most
         for number, identifier in islice(answers, search.offset, last):
             found.items.append(number)
-            found.steps.append(_model_of(identifier))
+            found.steps.append(read_attributes(identifier, explicit_vr=True).attributes)
         if most is not None and next(answers, None):
             fails = site.dicom.serving.when_too_many == "fail" and most != search.limit
             return Found(is_refused=True) if fails else replace(found, remarks=[*found.remarks, MORE_REMARK])
     return found
-
-
-def _model_of(identifier: bytes) -> Attributes:
-    dataset = read_dataset(BytesIO(identifier), is_implicit_VR=False, is_little_endian=True)
-    return dict(Dataset(dataset).to_json_dict())
 
 
 def may_use(site: Site, ports: Ports, user: str, uid: str) -> bool:
