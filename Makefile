@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
+.PHONY: newcomer docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 MODEL_DATABASE ?= sqlite
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
 	@echo "make docs    the documentation as a site, in site/; fails on a link that leads nowhere"
+	@echo "make newcomer  walk a newcomer's way with the built package, and write docs/explanation/newcomer.md"
 	@echo "make packages  build wheel and source archive twice, compare, and install them with pip, pipx and uv"
 	@echo "make dist    build both into dist/; make audit: known vulnerabilities; make sbom: dist/sbom.json"
 	@echo "make clean   remove what these targets have made"
@@ -91,6 +92,9 @@ bench: $(VENV)/installed
 
 pictures: $(VENV)/installed
 	$(BIN)/python docs/pictures/make.py
+
+newcomer: $(VENV)/installed
+	$(BIN)/python benchmarks/newcomer.py docs/explanation/newcomer.md
 
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

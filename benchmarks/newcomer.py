@@ -1,0 +1,154 @@
+"""Walks a newcomer's way with the built package, and writes what was typed, what came back and how long it took.
+
+Usage: python benchmarks/newcomer.py docs/explanation/newcomer.md     (or `make newcomer`)
+
+In an empty folder: install, a first worklist, an export of one's own, a plugin of one's own, a scanner. Nothing is
+installed outside the folder; everything that is started is stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LONGEST = 14
+"""Lines of an answer that are shown."""
+EXPORT = """\
+Termin-ID;Patientennummer;Nachname;Vorname;Geburtsdatum;Geschlecht;Datum;Uhrzeit;Untersuchung
+T-1;4711;Muster;Erika;12.08.1964;w;03.12.2030;08:15;Schädel
+T-2;4712;Beispiel;Max;01.02.1981;m;03.12.2030;09:00;Knie links
+"""
+CHAPTERS = {
+    "Install": ["python3 -m venv venv", "venv/bin/pip install --quiet pylantir"],
+    "A first worklist": [
+        "pylantir init",
+        "pylantir-supervisor check",
+        "pylantir-supervisor start --detach",
+        "pylantir query-db",
+        "pylantir test-client",
+    ],
+    "An export of one's own": [
+        "head -2 termine.csv",
+        "pylantir init own.json --from termine.csv",
+        "pylantir-supervisor check --config own.json",
+        "pylantir preview termine --config own.json --limit 1",
+    ],
+    "A plugin of one's own": [
+        "pylantir new-plugin ward_list",
+        "venv/bin/pip install --quiet pytest",
+        "venv/bin/pytest -q plugins/tests/test_ward_list.py",
+        "pylantir plugins",
+    ],
+    "A scanner": [
+        "pylantir test-client --echo --calling MRI_1",
+        "pylantir test-client --calling MRI_1 --patient 'EXAMPLE*'",
+        "pylantir explain --last MRI_1",
+        "pylantir-supervisor log mwl-scp",
+        "pylantir-supervisor stop",
+    ],
+}
+
+
+def main(target: Path) -> int:
+    """Walk, and write the page."""
+    chapters: list[str] = []
+    times: list[tuple[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
+        home, port = Path(folder) / "worklist", server.getsockname()[1]
+        server.close()
+        home.mkdir()
+        (home / "termine.csv").write_text(EXPORT, encoding="utf-8")
+        wheel = build(Path(folder) / "dist")
+        walker = Walker(home, wheel, port)
+        try:
+            for title, commands in CHAPTERS.items():
+                began = time.monotonic()
+                told = "\n".join(walker.run(command) for command in commands)
+                times.append((title, time.monotonic() - began))
+                chapters.append(f"## {title}\n\n```text\n{told}\n```\n")
+        finally:
+            walker.stop()
+    target.write_text(page(times, chapters), encoding="utf-8")
+    return 0
+
+
+def build(dist: Path) -> Path:
+    """Build the wheel."""
+    command = [sys.executable, str(ROOT / "etc/packaging/packages.py"), "build", str(dist)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return next(dist.glob("*.whl"))
+
+
+class Walker:
+    """Runs the commands in a folder."""
+
+    def __init__(self, home: Path, wheel: Path, port: int) -> None:
+        self._home = home
+        self._wheel = wheel
+        self._port = str(port)
+        path = os.pathsep.join([str(home / "venv/bin"), *os.get_exec_path()])
+        unwanted = ("PYLANTIR_CONFIG", "PYTHONPATH", "VIRTUAL_ENV")
+        inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
+        self._environ = {**inherited, "PATH": path, "HOME": str(home), "LC_ALL": "C.UTF-8"}
+
+    def run(self, command: str) -> str:
+        """Run a command; return it with its answer and its time.
+
+        Raises:
+            SystemExit: It failed.
+        """
+        line = command.replace("install --quiet pylantir", f"install --quiet {self._wheel}")
+        began = time.monotonic()
+        done = self._shell(line)
+        took = time.monotonic() - began
+        if done.returncode:
+            raise SystemExit(f"{command}: status {done.returncode}\n{done.stdout}")
+        for path in self._home.glob("*.json"):
+            # Another program may have the usual port.
+            path.write_text(path.read_text(encoding="utf-8").replace("4242", self._port), encoding="utf-8")
+        said = done.stdout.replace(str(self._home), "/home/you/worklist").replace(self._port, "4242")
+        lines = [
+            row for row in said.splitlines() if row.strip() and not row.startswith(("WARNING: Location", "[notice]"))
+        ]
+        shown = [*lines[:LONGEST], "…"] if len(lines) > LONGEST else lines
+        return "\n".join([f"$ {command}    ({took:.1f} s)", *shown])
+
+    def stop(self) -> None:
+        """Stop what still runs."""
+        self._shell("pylantir-supervisor stop")
+
+    def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        options = {"cwd": self._home, "env": self._environ, "text": True, "check": False, "timeout": 900, **streams}
+        return subprocess.run(["sh", "-c", line], **options)  # type: ignore[call-overload, no-any-return]
+
+
+def page(times: list[tuple[str, float]], chapters: list[str]) -> str:
+    """Write the page."""
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.0f}"
+    rows = "\n".join(f"| {title} | {took:.0f} s |" for title, took in times)
+    total = sum(took for _, took in times)
+    return f"""\
+# A newcomer's way, timed
+
+`make newcomer` has walked this way and written this page ({machine}): everything that was
+typed, what came back (long answers are cut), and how long the machine took. The time for reading and thinking comes on
+top.
+
+| step | time |
+|---|---|
+{rows}
+| **together** | **{total:.0f} s** |
+
+""" + "\n".join(chapters)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
