@@ -126,8 +126,8 @@ class Walker:
 
     def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        options = {"cwd": self._home, "env": self._environ, "text": True, "check": False, "timeout": 900, **streams}
-        return subprocess.run(["sh", "-c", line], **options)  # type: ignore[call-overload, no-any-return]
+        options = {"cwd": self._home, "env": self._environ, "text": True, "timeout": 900, **streams}
+        return subprocess.run(["sh", "-c", line], check=False, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def page(times: list[tuple[str, float]], chapters: list[str]) -> str:
