@@ -29,7 +29,7 @@ from pylantir.mpps.model import MppsRequest
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.reports import record_report
 from pylantir.store.change.retention import purge_items
-from pylantir.store.change.rules import apply_rules
+from pylantir.store.change.rules import apply_rules, restore_items
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import conflicts, metadata, source_entries
@@ -108,6 +108,7 @@ class Events(RuleBasedStateMachine):
         names = [self.enabled[name] for name in ORDER if name in self.enabled]
         self.rules = Rules(ranks={name: rank for rank, name in enumerate(names)})
         apply_rules(self.engine, self.rules, clock=self.clock)
+        restore_items(self.engine, self.rules, clock=self.clock)
         self.feeds = {name: Feed(self.engine, name, self.rules, clock=self.clock) for name in names}
 
     # What happens

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, case, delete, func, insert, or_, select
+from sqlalchemy import Connection, Engine, and_, case, delete, func, insert, or_, select
 
 from pylantir.entry import CANCELED, SCHEDULED
 from pylantir.store.change.commands import find_patients
@@ -73,7 +73,9 @@ def follow_rules(connection: Connection, rules: Rules, *, clock: Clock = system_
 
 
 def restore_items(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> int:
-    """Decide again about live records whose item is missing because somebody repaired or cleaned the file.
+    """Decide again about live records that no item represents.
+
+    Somebody may have repaired or cleaned the file, or the record's source was not enabled when it could have come in.
 
     Returns:
         How many items were changed.
@@ -81,7 +83,10 @@ def restore_items(engine: Engine, rules: Rules, *, clock: Clock = system_time) -
     lost = (
         select(_ENTRIES.patient_id)
         .select_from(source_entries.outerjoin(worklist_items, _ITEMS.id == _ENTRIES.item_id))
-        .where(_ENTRIES.state == LIVE, _ITEMS.id.is_(None))
+        .where(
+            _ENTRIES.state == LIVE,
+            or_(_ITEMS.id.is_(None), and_(_ITEMS[STATUS] == CANCELED, _ITEMS.scanner_touched == 0)),
+        )
     )
     with engine.begin() as connection:
         patients = find_patients(connection, lost)

@@ -224,7 +224,18 @@ class _Clusters:
         if frozenset().union(*(one.sources for one in ours)) & frozenset().union(*(one.sources for one in theirs)):
             return False
         weak = pair.sign.rung == WEAK
-        return not any(find_objections(a.values, b.values, weak=weak) for a in ours for b in theirs)
+        if any(find_objections(a.values, b.values, weak=weak) for a in ours for b in theirs):
+            return False
+        return not self._would_share_a_number([*ours, *theirs], (left, right))
+
+    def _would_share_a_number(self, joined: Sequence[_Party], ends: tuple[int, int]) -> bool:
+        """Whether a joined cluster would have a number of another issuer's patient: one record named no issuer."""
+        issuers, numbers = _given(joined, (ISSUER,)), _given(joined, (STUDY_UID, ACCESSION))
+        return bool(issuers and numbers) and any(
+            not issuers & others and numbers & _given(own, (STUDY_UID, ACCESSION))
+            for number, own in self.parties.items()
+            if number not in ends and (others := _given(own, (ISSUER,)))
+        )
 
     def _speaks_for_a_touched_item(self, pair: _Pair) -> bool:
         """Whether the evidence of a pair is a record that has just joined a touched item.
@@ -262,6 +273,10 @@ class _Pair:
     second_order: tuple[int, str, str]
     first: int
     second: int
+
+
+def _given(parties: Iterable[_Party], names: Iterable[str]) -> set[tuple[str, object]]:
+    return {(name, value) for party in parties for name in names if (value := party.values.get(name))}
 
 
 def _likeness(sign: Sign) -> tuple[bool, bool]:

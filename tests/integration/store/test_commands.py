@@ -388,3 +388,17 @@ def test_a_disabled_source_ranks_behind_and_keeps_nobody_whom_an_enabled_one_gav
     apply_rules(engine, BOTH)
     (second,) = [one for one in items(engine) if one["patient_id"] == "P2"]
     assert second["performed_procedure_step_status"] == "SCHEDULED"
+
+
+def test_a_number_that_was_free_while_its_source_was_disabled_is_served_when_it_is_enabled_again(
+    engine: Engine,
+) -> None:
+    sync(engine, "ris", record(1, accession_number="A1"))
+    sync(engine, "csv", record(2, accession_number="A1"))
+    alone = Rules(ranks={"ris": 0})
+    apply_rules(engine, alone)
+    sync(engine, "ris", record(1), rules=alone)
+    apply_rules(engine, BOTH)
+    restore_items(engine, BOTH)
+    (waiting,) = [one for one in items(engine) if one["patient_id"] == "P2"]
+    assert waiting["performed_procedure_step_status"] == "SCHEDULED"

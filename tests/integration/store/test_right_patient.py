@@ -511,3 +511,14 @@ def test_a_number_follows_a_corrected_patient_id_and_is_served_for_nobody_else(s
     Feed(store, "ris").sync(record("r1", "P1", accession_number="A1", **JANE), OTHER)
     assert [one for one in on_the_list(store, "accession_number") if one[1]] == [("P1", "A1")]
     assert list(quarantine(store)) == [("csv", "id:c1")]
+
+
+def test_one_number_is_not_given_to_two_issuers_by_records_that_name_none(store: Engine) -> None:
+    one = record("c1", "P1", study_instance_uid="1.2", scheduled_start_time="080000")
+    two = record("c2", "P1", study_instance_uid="1.2", scheduled_start_date="20300702")
+    settle(store, "csv", one, two)
+    settle(store, "ris", record("r1", "P1", issuer_of_patient_id="A", scheduled_start_time="080000"))
+    settle(store, "redcap", record("d1", "P1", issuer_of_patient_id="B", scheduled_start_date="20300702"))
+    issuers = {one["issuer_of_patient_id"] for one in items(store) if one["study_instance_uid"] == "1.2"}
+    assert len(issuers - {None}) <= 1
+    assert {"A", "B"} <= {one["issuer_of_patient_id"] for one in items(store)}
