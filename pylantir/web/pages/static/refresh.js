@@ -6,8 +6,9 @@
   const MARKED_MS = 5 * 60 * 1000;
   const main = document.getElementById("main");
   const freshness = document.getElementById("freshness");
+  // What a screen reader is told: changes and problems, not that half a minute has passed.
+  const news = document.getElementById("news");
   const memory = "seen " + location.pathname + location.search;
-  let fails = false;
 
   function recall() {
     try {
@@ -88,9 +89,8 @@
   }
 
   function tell(text, isProblem) {
-    freshness.textContent = text;
-    freshness.classList.toggle("problem", isProblem);
-    fails = isProblem;
+    news.textContent = text;
+    news.classList.toggle("problem", isProblem);
   }
 
   async function refresh() {
@@ -99,7 +99,7 @@
     try {
       answer = await fetch(location.href);
     } catch (error) {
-      if (!fails) tell("Not up to date: Pylantir does not answer. " + freshness.textContent, true);
+      tell("Not up to date: Pylantir does not answer.", true);
       return;
     }
     if (answer.redirected) {
@@ -109,14 +109,14 @@
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("main");
     if (!answer.ok || !fresh || !page.getElementById("freshness")) {
-      if (!fails) tell("Not up to date: the worklist cannot be read just now. " + freshness.textContent, true);
+      tell("Not up to date: the worklist cannot be read just now.", true);
       return;
     }
     const changes = mark(fresh);
     adopt(main, fresh);
     document.title = page.title;
-    const said = page.getElementById("freshness").textContent;
-    tell(changes ? said + " " + changes + (changes === 1 ? " row has changed." : " rows have changed.") : said, false);
+    freshness.textContent = page.getElementById("freshness").textContent;
+    tell(changes ? changes + (changes === 1 ? " row has changed." : " rows have changed.") : "", false);
   }
 
   mark(main);
