@@ -78,7 +78,7 @@ def test_a_crash_leaves_evidence_whichever_way_its_words_went(installation: Inst
 
     assert last_words("prints") == "to stdout\nat the end"
     assert "in fetch_entries" in last_words("aborts")
-    assert "ValueError: no licence" in last_words("broken")
+    assert "    ValueError" in last_words("broken")
     assert installation.process("prints")["last_exit"] == "status 9"
     assert installation.process("aborts")["last_exit"] == "signal SIGABRT"
     installation.wait_for_log(r"prints writes:\n    to stdout\n")
