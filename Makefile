@@ -86,6 +86,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.sync --sources 3
 	$(BIN)/python -m benchmarks.sync --rows 1000000 --runs 1
 	$(BIN)/python -m benchmarks.queries
+	$(BIN)/python -m benchmarks.access
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/supervision.py
 	$(BIN)/python benchmarks/many_sources.py

@@ -70,7 +70,7 @@ def free_port() -> int:
 class Pylantir:
     """A whole installation with one CSV source."""
 
-    def __init__(self, folder: Path, rows: int) -> None:
+    def __init__(self, folder: Path, rows: int, **changes: Any) -> None:
         self.port = free_port()
         self.csv = folder / "schedule.csv"
         self._database = folder / "worklist.db"
@@ -90,6 +90,7 @@ class Pylantir:
                     "field_mapping": MAPPING,
                 }
             ],
+            **changes,
         }
         self._config = folder / "pylantir.json"
         self._config.write_text(json.dumps(config), encoding="utf-8")
@@ -127,9 +128,9 @@ class Pylantir:
 
 
 @contextmanager
-def pylantir(folder: Path, rows: int) -> Iterator[Pylantir]:
+def pylantir(folder: Path, rows: int, **changes: Any) -> Iterator[Pylantir]:
     """A running installation, its first cycle begun."""
-    installation = Pylantir(folder, rows)
+    installation = Pylantir(folder, rows, **changes)
     try:
         yield installation
     finally:
