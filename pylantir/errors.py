@@ -86,6 +86,11 @@ def traceback_of(error: BaseException) -> str:
     return "\n\nthen, because of this or while it was handled:\n\n".join(lines)
 
 
+def kind_of(error: BaseException) -> str:
+    """Say in a line what kind of error it is, without a message that may quote a patient."""
+    return f"{type(error).__name__}{_safe_message(error)}"
+
+
 def _safe_message(error: BaseException) -> str:
     if isinstance(error, PylantirError) or type(error).__module__ == "sqlite3":
         return f": {error}"

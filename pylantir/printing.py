@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 SHORTEST_SECRET = 4
 """A shorter value does not count as a secret: striking it out would make numbers and words unreadable."""
 STRUCK_OUT = "***"
-_SECRET_KEY = re.compile(r"passw|secret|token|api[_-]?key|authorization|credential", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"passw|secret|token|api[\s_-]?key|authorization|credential", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]*?:([^/?#\s]*)@")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 

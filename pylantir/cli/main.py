@@ -222,7 +222,7 @@ def _add_changes(add: Add) -> None:
     status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
     _add_dry_run(status)
     purge = add("purge", _purge, "erase one patient, or delete old items that no source gives any more", json=False)
-    what = purge.add_mutually_exclusive_group(required=True)
+    what = purge.add_mutually_exclusive_group()
     what.add_argument("--before", metavar="DAY", help="what is scheduled before this day (2026-08-03)")
     what.add_argument("--patient", metavar="ID", help="everything that is known of this patient; needs --reason")
     purge.add_argument(
@@ -312,6 +312,8 @@ def _purge(options: argparse.Namespace) -> int:
     from pylantir.cli.periods import read_days
     from pylantir.config.locate import user_name
 
+    if options.patient is None and options.before is None:
+        raise WrongUsage("purge needs --before DAY or --patient ID")
     if options.patient is not None:
         if not options.patient.strip() or not (options.reason or "").strip():
             raise WrongUsage("purge --patient needs an ID and a --reason, which stays in the audit log")

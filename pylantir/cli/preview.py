@@ -1,18 +1,20 @@
 """`pylantir preview`: fetches a source once and shows how its records would be mapped. Writes nothing.
 
-The plugin runs in this short-lived process, so it cannot disturb any other. Its own prints go to stderr.
+The plugin runs in this short-lived process, so it cannot disturb any other. Its prints are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from typing import TextIO
 
 from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.output import print_json, print_table
@@ -20,8 +22,8 @@ from pylantir.columns import source_names
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin, NamesSourceFields
 from pylantir.data_sources.registry import load_source
 from pylantir.data_sources.trial import map_records, validate
-from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, WrongUsage
-from pylantir.printing import printable
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, WrongUsage, traceback_of
+from pylantir.printing import make_redactor, printable
 from pylantir.programs.arguments import unknown_name
 from pylantir.programs.closed import without_variables
 from pylantir.settings import Settings, SourceSettings
@@ -64,8 +66,13 @@ def preview_source(settings: Settings, options: argparse.Namespace) -> int:
     source = _find_source(settings, options.source)
     os.chdir(settings.base_dir)
     kept = None if options.json else options.limit or SHOWN_BY_DEFAULT
-    with only_variables_of(source, settings), _progress(source.name) as show, redirect_stdout(sys.stderr):
-        found = _fetch(source, options.limit, kept, show)
+    output = PluginOutput(sys.stderr, source.secrets, is_shown=settings.log.level == "DEBUG")
+    with (
+        only_variables_of(source, settings), _progress(source.name) as show,
+        redirect_stdout(output), redirect_stderr(output),
+    ):  # fmt: skip
+        found = _fetch(source, options.limit, kept, show, output)
+    output.finish()
     note_shown(options, found.fetched)
     if options.json:
         print_json({"source": source.name, **_as_json(found)})
@@ -74,6 +81,42 @@ def preview_source(settings: Settings, options: argparse.Namespace) -> int:
     if found.error:
         print(f"pylantir: {source.name}: {found.error}", file=sys.stderr)
     return ExitStatus.FAILURE if found.error else ExitStatus.OK
+
+
+class PluginOutput(io.TextIOBase):
+    """What a plugin prints: counted, because it may quote patients; shown with the log level DEBUG, without secrets."""
+
+    def __init__(self, target: TextIO, secrets: Iterable[str], *, is_shown: bool) -> None:
+        self._target = target
+        self._strike_out = make_redactor(secrets)
+        self._is_shown = is_shown
+        self._begun = ""
+        self._hidden = 0
+
+    def write(self, text: str) -> int:
+        """Take a piece of output."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._take(line)
+        return len(text)
+
+    def show_error(self, error: BaseException) -> None:
+        """Show where an exception was raised; its message with the log level DEBUG only."""
+        trace = "".join(traceback.format_exception(error)) if self._is_shown else traceback_of(error)
+        print(*map(printable, self._strike_out(trace).splitlines()), sep="\n", file=self._target)
+
+    def finish(self) -> None:
+        """Take an unfinished line, and say how many were not shown."""
+        if self._begun:
+            self._take(self._begun)
+        if self._hidden:
+            print(f"(the plugin printed {self._hidden} lines; the log level DEBUG shows them)", file=self._target)
+
+    def _take(self, line: str) -> None:
+        if self._is_shown:
+            print(printable(self._strike_out(line)), file=self._target)
+        else:
+            self._hidden += 1
 
 
 @contextmanager
@@ -96,7 +139,9 @@ def _find_source(settings: Settings, name: str) -> SourceSettings:
     raise WrongUsage(unknown_name("source", name, known))
 
 
-def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Callable[[int], None]) -> Preview:
+def _fetch(
+    source: SourceSettings, limit: int | None, kept: int | None, show: Callable[[int], None], output: PluginOutput
+) -> Preview:
     """Run the plugin as its worker would, for one cycle.
 
     Raises:
@@ -116,10 +161,10 @@ def _fetch(source: SourceSettings, limit: int | None, kept: int | None, show: Ca
         raise
     except PylantirError as error:
         if error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
-        found.error = str(error)
+            output.show_error(error.__cause__)
+        found.error = make_redactor(source.secrets)(str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's code
-        traceback.print_exc()
+        output.show_error(error)
         found.error = f"plugin {source.plugin.type_name} ({source.plugin.origin}): {type(error).__name__}"
     return found
 
@@ -216,5 +261,5 @@ def _progress(name: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
 
     text = f"fetching from {printable(name)}"
-    with Console(stderr=True, markup=False).status(text) as status:
+    with Console(file=sys.stderr, markup=False).status(text) as status:
         yield lambda count: status.update(f"{text}: {count} records")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import datetime
 import logging
-import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from pylantir.errors import PylantirError, frames_of
+from pylantir.errors import PylantirError, frames_of, traceback_of
 from pylantir.ipc.batch import LONGEST_TEXT, CycleResult, ValueWarning
 from pylantir.ipc.tally import Tally
+from pylantir.printing import make_redactor
 from pylantir.settings import PluginType
 from workers.child.channel import Channel
 
@@ -65,12 +65,14 @@ class CycleTelling:
         channel: The line to the supervisor.
         source: The source's name.
         plugin: Its plugin, for messages.
+        secrets: What no message may show.
     """
 
-    def __init__(self, channel: Channel, source: str, plugin: PluginType) -> None:
+    def __init__(self, channel: Channel, source: str, plugin: PluginType, secrets: Sequence[str] = ()) -> None:
         self._channel = channel
         self._source = source
         self._plugin = plugin
+        self._strike_out = make_redactor(secrets)
         self._tally = Tally()
         self._recent: deque[float | None] = deque(maxlen=RECENT_CYCLES)
         self._last_failure: str | None = None
@@ -81,18 +83,17 @@ class CycleTelling:
     def describe_failure(self, failure: BaseException) -> str:
         """Log why a fetch failed; return the text for the database and `status`.
 
-        The text of a plugin's exception may quote patients: only the log gets it.
+        The text of a plugin's exception may quote patients: only the log gets it, and only at the level DEBUG.
         """
-        if isinstance(failure, PylantirError):
-            text, told = f"fetch failed: {failure}", str(failure)[:LONGEST_TEXT]
-        else:
-            trace = "".join(traceback.format_exception(failure)).rstrip()
-            text = f"plugin {self._plugin.type_name} ({self._plugin.origin}): fetch failed:\n{trace}"
-            told = f"plugin {self._plugin.type_name}: {type(failure).__name__}; the log has the traceback"
-        if text != self._last_failure:
+        ours = isinstance(failure, PylantirError)
+        text = f"fetch failed: {failure}" if ours else traceback_of(failure)
+        if text != self._last_failure and ours:
             logger.error("%s", text)
+        elif text != self._last_failure:
+            logger.error("plugin %s (%s): fetch failed", self._plugin.type_name, self._plugin.origin, exc_info=failure)
         self._last_failure = text
-        return told
+        kind = f"plugin {self._plugin.type_name}: {type(failure).__name__}; the log has the traceback"
+        return self._strike_out(str(failure) if ours else kind)[:LONGEST_TEXT]
 
     def tell_watch_failure(self, failure: BaseException | None) -> None:
         """Log once that the plugin cannot say whether the source has changed; None: it can."""

@@ -108,7 +108,7 @@ class SourceWorker:
         self._plugin = plugin
         self._mapper = EntryMapper.of_source(settings)
         self._writer = WriterConnection(queue_address, hello)
-        self._telling = CycleTelling(context.channel, settings.name, settings.plugin)
+        self._telling = CycleTelling(context.channel, settings.name, settings.plugin, settings.secrets)
         self._rejections = RejectionLog()
         self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
         self._known = KnownPassages()

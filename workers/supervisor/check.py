@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from pylantir.errors import ConfigurationError, ProtocolError, PylantirError
+from pylantir.errors import ConfigurationError, ProtocolError, PylantirError, kind_of
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
@@ -88,7 +88,9 @@ def _check_plugins(settings: Settings, answer_at: float) -> tuple[list[str], lis
             if not is_right:
                 problems.append(f"{_place(settings, source)}: {message}")
         else:
-            children.append((source, _PluginCheck(source, settings.base_dir, answer_at)))
+            children.append(
+                (source, _PluginCheck(source, settings.base_dir, answer_at, messages=settings.log.level == "DEBUG"))
+            )
     _wait_for([child for _, child in children])
     for source, child in children:
         is_valid, message = child.finish()
@@ -127,14 +129,14 @@ def _validate(source: SourceSettings) -> tuple[bool, str]:
 class _PluginCheck:
     """One plugin's `validate_config`, in a child of its own, which first reports that it has started."""
 
-    def __init__(self, source: SourceSettings, base_dir: str, answer_at: float) -> None:
+    def __init__(self, source: SourceSettings, base_dir: str, answer_at: float, *, messages: bool) -> None:
         ours, theirs = socket.socketpair()
         self._answer_at = answer_at
         self.deadline = self._last_moment = time.monotonic() + BUSY_MACHINE_S
         self._frames = FrameSocket(ours, limit=64 * 1024)
         self._answer: Frame | None = None
         self._process: SpawnProcess = multiprocessing.get_context("spawn").Process(
-            target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs)
+            target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs), kwargs={"messages": messages}
         )
         self._process.start()
         theirs.close()
@@ -191,13 +193,20 @@ def _wait_for(checks: list[_PluginCheck]) -> None:
                 check.listen()
 
 
-def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, sock: socket.socket) -> None:
+def _validate_in_child(
+    source: SourceSettings, base_dir: str, parent_pid: int, sock: socket.socket, *, messages: bool
+) -> None:
+    """The target of a plugin's check: what the plugin prints, and its exceptions' messages, are for DEBUG only."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent_pid)
     set_names("check")
     restore_import_path()
     os.environ.update(source.env_values)
     os.chdir(base_dir)
+    if not messages:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
     sock.setblocking(True)
     sock.sendall(encode_frame({"begun": True}))
     try:
@@ -205,6 +214,7 @@ def _validate_in_child(source: SourceSettings, base_dir: str, parent_pid: int, s
         answer: dict[str, object] = {"is_valid": is_valid, "message": message}
     except BaseException as error:  # noqa: BLE001 - SystemExit too: this process exists for the plugin's sake
         said = make_redactor(source.secrets)(str(error))
-        message = said if isinstance(error, PylantirError) else f"its check raised {type(error).__name__}: {said}"
+        text = f"{type(error).__name__}: {said}" if messages else kind_of(error)
+        message = said if isinstance(error, PylantirError) else f"its check raised {text}"
         answer = {"is_valid": None, "message": message}
     sock.sendall(encode_frame(answer))

@@ -67,7 +67,7 @@ def test_plugins_that_cannot_be_imported_disturb_nobody(installation: Installati
 
 def test_plugins_whose_own_check_fails_disturb_nobody(installation: Installation) -> None:
     checks = {
-        "raises": ("raise RuntimeError('no licence')", "no licence"),
+        "raises": ("raise RuntimeError('no licence')", "RuntimeError"),
         "sysexits": ("sys.exit(3)", "SystemExit"),
         "exits": ("os._exit(5)", "ended the process"),
         "aborts": ("os.abort()", "ended the process"),
@@ -85,11 +85,14 @@ def test_plugins_whose_own_check_fails_disturb_nobody(installation: Installation
 
 def test_fetches_that_fail_are_repeated_and_disturb_nobody(installation: Installation) -> None:
     fetches = {
-        "raises": ("raise ValueError('gone')", "ValueError: gone"),
-        "sysexits": ("sys.exit(3)", "SystemExit: 3"),
+        "raises": ("raise ValueError('gone')", "ValueError"),
+        "sysexits": ("sys.exit(3)", "SystemExit"),
         "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         "nothing": ("return None", "TypeError"),
-        "halfway": ("yield {'patient_id': 'X2', 'scheduled_start_date': '2030-01-01'}; raise OSError('half')", "half"),
+        "halfway": (
+            "yield {'patient_id': 'X2', 'scheduled_start_date': '2030-01-01'}; raise OSError('half')",
+            "OSError",
+        ),
     }
     for name, (fetch, _) in fetches.items():
         installation.write_plugin(name, fetch=fetch)
@@ -291,7 +294,8 @@ def test_a_secret_reaches_its_source_alone_and_no_log(installation: Installation
     assert "f1led-token" in (installation.folder / "filed").read_text()
     assert "BAD_TOKEN" not in (installation.folder / "filed").read_text()
     assert "_TOKEN" not in (installation.folder / "other").read_text()
-    installation.wait_for_log("refused: ")
+    installation.wait_for_log("fetch failed")
+    assert "refused: " not in installation.log()
     assert "s3cret-token" not in installation.log()
     assert "f1led-token" not in installation.log()
     assert "s3cret-token" not in str(installation.status())
