@@ -62,5 +62,7 @@ def test_every_command_explains_itself_and_takes_a_configuration() -> None:
         for action in required:
             if action.option_strings:
                 operands += [action.option_strings[0], *([] if action.nargs == 0 else ["1"])]
+        for group in command._mutually_exclusive_groups:
+            operands += [group._group_actions[0].option_strings[0], "1"] if group.required else []
         for option in ("--config", "--pylantir_config")[: 2 if name.startswith("pylantir ") else 1]:
             assert command.parse_args([option, "here.json", *operands]).config == "here.json"
