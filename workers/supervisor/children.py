@@ -21,7 +21,7 @@ from pylantir.settings import LogSettings
 from workers.child.bootstrap import ChildSpec, run_child
 from workers.supervisor import lifecycle
 from workers.supervisor.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
-from workers.supervisor.output import ChildOutput
+from workers.supervisor.output import ChildOutput, Heard
 from workers.supervisor.resources import MEASURE_EVERY_S, is_far_over, keep_reserve, lacks_processor, resident_mb
 from workers.supervisor.roles import Role
 from workers.writer.queue import make_token
@@ -94,7 +94,7 @@ class Child:
         self._first_due: float | None = None
         self._measure_at: float | None = None
         self._unheard_at: float | None = None
-        self._output = ChildOutput()
+        self._output = ChildOutput(of_plugin=role.plugin is not None)
         self._results: list[Frame] = []
         self._key = key
         self._log = log
@@ -349,9 +349,14 @@ class Child:
     def _resident_mb(self) -> float:
         return resident_mb(self.pid) if self.pid and self.role.max_memory_mb else 0.0
 
-    def _log_output(self, lines: list[str]) -> None:
-        if lines:
-            logger.warning("%s writes:\n%s", self.role.name, "\n".join(lines))
+    def _log_output(self, heard: Heard) -> None:
+        if heard.lines:
+            logger.warning("%s writes:\n%s", self.role.name, "\n".join(heard.lines))
+        if heard.prints:
+            logger.debug("%s prints:\n%s", self.role.name, "\n".join(heard.prints))
+        if heard.printed and not logger.isEnabledFor(logging.DEBUG):
+            logger.info('%s has printed lines: %d; shown with "log": {"level": "DEBUG"} only, they may quote a patient',
+                        self.role.name, heard.printed)  # fmt: skip
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process and self._process.pid and self._process.exitcode is None:

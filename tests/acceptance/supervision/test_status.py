@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import Any
@@ -66,7 +67,7 @@ def test_a_source_that_fails_lags_behind_and_remembers_its_last_success(installa
 
 
 def test_a_crash_leaves_evidence_whichever_way_its_words_went(installation: Installation) -> None:
-    installation.write_plugin("prints", fetch="print('to stdout'); os.write(2, b'at the end'); os._exit(9)")
+    installation.write_plugin("prints", fetch="print('Doe'); os.write(2, b'at the end'); os._exit(9)")
     installation.write_plugin("aborts", fetch="os.abort()")
     installation.write_plugin("broken", check="raise ValueError('no licence')")
     installation.configure(*(plugin_source(name) for name in ("prints", "aborts", "broken")))
@@ -76,13 +77,26 @@ def test_a_crash_leaves_evidence_whichever_way_its_words_went(installation: Inst
         process = wait_until(lambda: (one := installation.process(name)).get("last_words") and one, f"{name} crashes")
         return "\n".join(process["last_words"])
 
-    assert last_words("prints") == "to stdout\nat the end"
     assert "in fetch_entries" in last_words("aborts")
     assert "    ValueError" in last_words("broken")
-    assert installation.process("prints")["last_exit"] == "status 9"
+    wait_until(lambda: installation.process("prints").get("last_exit") == "status 9", "the other one crashes")
     assert installation.process("aborts")["last_exit"] == "signal SIGABRT"
-    installation.wait_for_log(r"prints writes:\n    to stdout\n")
-    installation.wait_for_log(r"\n    at the end\n")
+    # What a plugin prints may quote a patient.
+    installation.wait_for_log(r"prints has printed lines: [12]; shown with")
+    assert installation.process("prints")["last_words"] == []
+    assert not re.search("Doe|at the end", installation.log())
+    installation.wait_for_log(r"aborts writes:\n(.*\n)+ +File .* in fetch_entries\n")
+
+
+def test_the_level_debug_shows_what_a_plugin_prints_without_secrets(installation: Installation) -> None:
+    installation.environment |= {"SOME_TOKEN": "s3cret-token"}
+    installation.write_plugin("prints", fetch="print('Doe\u202e', os.environ['SOME_TOKEN'])")
+    prints = plugin_source("prints", config={"token_env": "SOME_TOKEN"})
+    installation.configure(prints, log={"level": "DEBUG"})
+    installation.start(until=None)
+    installation.wait_for_log(r"DEBUG +supervisor: prints prints:\n    Doe\\u202e \*\*\*\n")
+    assert "s3cret-token" not in installation.log()
+    assert "has printed" not in installation.log()
 
 
 def test_a_flood_of_prints_costs_neither_memory_nor_log_nor_answers(installation: Installation) -> None:
