@@ -7,8 +7,6 @@ a keyed hash of the patient ID; nobody can read the patient from it, but a given
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import re
 import secrets
@@ -16,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Table, Text, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Table, Text, delete, or_, select, update
 
 from pylantir.errors import CommandRefused
 from pylantir.store.decide.claims import Rules
@@ -25,6 +23,7 @@ from pylantir.store.intake.records import chunks, find_holding_patients
 from pylantir.store.intake.state import Clock, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines, allow_changes, forbid_changes
+from pylantir.store.schema.done_exams import forget_done_exams, make_hasher
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (
     access_log,
@@ -36,13 +35,11 @@ from pylantir.store.schema.tables import (
     source_entries,
     source_states,
     source_warnings,
-    store_facts,
     sync_runs,
     worklist_items,
 )
 
 ERASED = "[erased]"
-_KEY_FACT = "erasure_key"
 _SHORTEST = 4
 """A shorter ID is struck out only where it is a whole value: within a text it may be anything."""
 _ITEMS, _ENTRIES, _AUDIT, _REPORTS = worklist_items.c, source_entries.c, audit_log.c, mpps_instances.c
@@ -131,29 +128,14 @@ def add_tombstones(
         note: `at`, `actor` and `action` of the lines.
         why: The reason, and who asked for it.
     """
-    key = _erasure_key(connection)
-    hashes = {patient: _keyed_hash(key, patient) for patient in {patient for _, patient in items}}
+    hashed = make_hasher(connection)
+    hashes = {patient: hashed(patient) for patient in {patient for _, patient in items}}
     lines = [
         {**note, "item_id": number, "patient_id": None,
          "changes": json.dumps({**why, "patient_hash": hashes[patient]}, ensure_ascii=False)}
         for number, patient in items
     ]  # fmt: skip
     add_lines(connection, lines)
-
-
-def _erasure_key(connection: Connection) -> bytes:
-    facts = store_facts.c
-    found = connection.scalar(select(facts.value).where(facts.name == _KEY_FACT))
-    if found is None:
-        found = secrets.token_hex(32)
-        connection.execute(insert(store_facts), {"name": _KEY_FACT, "value": found})
-    return bytes.fromhex(found)
-
-
-def _keyed_hash(key: bytes, patient_id: str | None) -> str | None:
-    if patient_id is None:
-        return None
-    return hmac.new(key, patient_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 class _Erasure:
@@ -196,6 +178,7 @@ class _Erasure:
         counts["items"] = len(self.items)
         counts["records"] = len(self._records)
         counts["reports"] = self._delete_reports()
+        forget_done_exams(self._connection, self._patient_id)
         counts["refused records"] = self._delete_mentioning(rejected_entries)
         counts["warnings"] = self._delete_mentioning(source_warnings)
         counts["differences"] = self._delete_conflicts()

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Column, Connection, Engine, RowMapping, Select, delete, func, select
 
+from pylantir.entry import COMPLETED
 from pylantir.settings import RetentionSettings
 from pylantir.store.change.erasure import add_tombstones
-from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
@@ -21,11 +22,13 @@ from pylantir.store.intake.state import Clock, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
 from pylantir.store.schema.bulk import delete_among, select_among
+from pylantir.store.schema.done_exams import note_done_exams
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (
     NOT_LIVE,
     access_log,
     audit_log,
+    done_exams,
     mpps_instances,
     source_entries,
     sync_runs,
@@ -33,6 +36,7 @@ from pylantir.store.schema.tables import (
 )
 
 PORTION = 10 * CHUNK
+_REMEMBERED = ("id", "patient_id", "study_instance_uid", "scheduled_start_date", "exam_ended_on")
 _ITEMS = worklist_items.c
 _ENTRIES = source_entries.c
 _REPORTS = mpps_instances.c
@@ -49,8 +53,9 @@ def purge_items(
 ) -> Generator[None, None, str]:
     """Delete items that are scheduled before a day and that no source gives any more, with all that is known of them.
 
-    Of each item a line of the audit log remains, which names nobody. Reports whose items are all gone go, too. Records
-    of other patients that were refused because of these items' numbers are admitted at once.
+    Of each item a line of the audit log remains, which names nobody, and of a completed one that it was done. Reports
+    whose items are all gone go, too. Records of other patients that were refused because of these items' numbers are
+    admitted at once.
 
     Args:
         engine: The database.
@@ -91,7 +96,7 @@ def _end_of_portion(connection: Connection, last: int) -> int | None:
 
 def _find_given_up(connection: Connection, before: str, ids: range) -> Sequence[RowMapping]:
     """Return the old items among these that no source gives, with their identifiers."""
-    columns = (_ITEMS.id, _ITEMS.patient_id, *(_ITEMS[name] for name in IDENTIFIERS))
+    columns = (*(_ITEMS[name] for name in (*_REMEMBERED, STATUS)), *(_ITEMS[name] for name in IDENTIFIERS))
     is_old = (_ITEMS.id.between(ids[0], ids[-1]), _ITEMS.scheduled_start_date < before)
     rows = connection.execute(select(*columns).where(*is_old).order_by(_ITEMS.id)).mappings().all()
     patients = {row["patient_id"] for row in rows}
@@ -110,6 +115,8 @@ def _delete_items(
     delete_among(connection, audit_log, "item_id", ids)
     forbid_changes(connection)
     add_tombstones(connection, [(row["id"], row["patient_id"]) for row in rows], note, {"reason": reason})
+    done = [dict(row) for row in rows if row[STATUS] == COMPLETED and row["patient_id"]]
+    note_done_exams(connection, done, note["at"])
     delete_among(connection, source_entries, "patient_id", patients, item_id=ids)
     delete_among(connection, worklist_items, "id", ids)
     forget_differences(connection, patients, set(ids))
@@ -172,6 +179,8 @@ def prune_history(
         yield from _prune_reports(engine, _days_before(now, keep.mpps_days))
     while keep.audit_days is not None and (count := _prune_audit(engine, _days_before(now, keep.audit_days))):
         yield count
+    while keep.audit_days is not None and (count := _prune_done_exams(engine, _days_before(now, keep.audit_days))):
+        yield count
     while keep.runs_days is not None and (count := _prune_runs(engine, _days_before(now, keep.runs_days))):
         yield count
     while keep.access_days is not None and (count := _prune_access(engine, _days_before(now, keep.access_days))):
@@ -214,6 +223,16 @@ def _prune_audit(engine: Engine, before: str) -> int:
             for chunk in chunks(ids):
                 connection.execute(delete(audit_log).where(audit_log.c.id.in_(chunk)))
             forbid_changes(connection)
+    return len(ids)
+
+
+def _prune_done_exams(engine: Engine, before: str) -> int:
+    """Delete a portion of what is remembered of done exams whose audit lines are deleted, too."""
+    exams = done_exams.c
+    with engine.begin() as connection:
+        ids = connection.scalars(select(exams.item_id).where(exams.at < before).limit(PORTION)).all()
+        for chunk in chunks(ids):
+            connection.execute(delete(done_exams).where(exams.item_id.in_(chunk)))
     return len(ids)
 
 

@@ -20,6 +20,7 @@ from pylantir.store.decide.records import IDENTIFIERS, LIVE
 from pylantir.store.intake.records import find_holding_items, find_supplied, has_supplied_uids, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
+from pylantir.store.schema.done_exams import find_done_exams
 from pylantir.store.schema.engine import host_of
 from pylantir.store.schema.tables import audit_log, mpps_instances, source_entries, worklist_items
 
@@ -54,7 +55,7 @@ def find_undecided_patients(
     undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
     # The report of an exam may be there before its booking, or after it was purged.
     reported = select_among_new(connection, mpps_instances, ("patient_id",), "patient_id", everybody)
-    undecided |= {patient for (patient,) in reported}
+    undecided |= {patient for (patient,) in reported} | find_done_exams(connection, everybody).keys()
     known = {row[0] for row in claims} - undecided
     if known:
         stored = select_among_new(connection, source_entries, ("patient_id", "id"), "patient_id", list(known))

@@ -30,6 +30,7 @@ from pylantir.store.decide.records import (
 )
 from pylantir.store.hosts.registry import VERSION_FACT
 from pylantir.store.schema.bulk import select_among, select_among_new
+from pylantir.store.schema.done_exams import find_done_exams
 from pylantir.store.schema.tables import (
     NOT_LIVE,
     audit_log,
@@ -94,8 +95,11 @@ def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> l
 def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str, list[Performed]]:
     """Return patient ID -> the steps of completed exams whose items are gone."""
     columns = ("patient_id", "sop_instance_uid", "item_ids", "updated_at")
-    found = select_among_new(connection, mpps_instances, columns, "patient_id", list(patients))
-    performed: dict[str, list[Performed]] = {}
+    wanted = list(patients)
+    found = select_among_new(connection, mpps_instances, columns, "patient_id", wanted)
+    performed = {
+        patient: [Performed(*exam) for exam in exams] for patient, exams in find_done_exams(connection, wanted).items()
+    }
     for patient, uid, item_ids, updated_at in found:
         numbers = json.loads(item_ids)
         statement = select(mpps_instances.c.attributes).where(

@@ -254,6 +254,19 @@ audit_log = Table(
 )
 """Append-only: who did what to which item, when, from what to what."""
 
+done_exams = Table(
+    "done_exams",
+    metadata,
+    Column("item_id", Integer, primary_key=True, autoincrement=False),
+    Column("patient_hash", Text, nullable=False, comment="keyed hash of the patient ID"),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("accession_number", Text),
+    Column("ended_on", Text, nullable=False, comment="YYYYMMDD"),
+    Column("at", Text, nullable=False, comment="when the item was deleted"),
+    Index("ix_done_exams_patient", "patient_hash"),
+)
+"""Completed items that were deleted: an exam that is listed again is not open."""
+
 mpps_instances = Table(
     "mpps_instances",
     metadata,

@@ -299,9 +299,11 @@ def test_a_power_cut_does_not_take_back_what_the_scanner_was_told(tmp_path: Path
     engine.dispose()
 
 
-@pytest.mark.parametrize("day", ["20260105", "20270105"])
-def test_a_purged_exam_takes_its_report_along_and_is_a_new_one_when_it_is_listed_again(
-    engine: Engine, day: str
+@pytest.mark.parametrize(
+    ("day", "status", "same_uid"), [("20260105", "COMPLETED", True), ("20270105", "SCHEDULED", False)]
+)
+def test_a_purged_exam_takes_its_report_along_and_is_done_when_it_is_listed_again(
+    engine: Engine, day: str, status: str, same_uid: bool
 ) -> None:
     feed = Feed(engine, "ris")
     feed.sync(record(None, "P1", accession_number="A1", scheduled_start_date="20260105"), record("x", "P2"))
@@ -314,7 +316,7 @@ def test_a_purged_exam_takes_its_report_along_and_is_a_new_one_when_it_is_listed
     assert [one["patient_id"] for one in items(engine)] == ["P2"]
     feed.sync(record(None, "P1", accession_number="A1", scheduled_start_date=day), record("x", "P2"))
     (again,) = items(engine, patient_id="P1")
-    assert again["performed_procedure_step_status"] == "SCHEDULED"
+    assert (again["performed_procedure_step_status"], again["study_instance_uid"] == uid) == (status, same_uid)
     assert again["id"] != item["id"]
     with engine.connect() as connection:
         assert connection.execute(select(mpps_instances)).all() == []

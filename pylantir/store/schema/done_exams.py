@@ -1,0 +1,88 @@
+"""Remembers which deleted items were done exams, without naming the patient, so that none is listed as open again.
+
+Lives in the writer. The patient ID is stored as a keyed hash: nobody can read it, but a given ID can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from pylantir.store.schema.bulk import select_among
+from pylantir.store.schema.tables import done_exams, store_facts
+
+_KEY_FACT = "erasure_key"
+_EXAMS = done_exams.c
+
+
+def make_hasher(connection: Connection) -> Callable[[str | None], str | None]:
+    """Return the function that turns a patient ID into its keyed hash, and None into None; make the key if need be."""
+    key = _read_key(connection)
+    if key is None:
+        key = secrets.token_hex(32)
+        connection.execute(insert(store_facts), {"name": _KEY_FACT, "value": key})
+    return lambda patient_id: _hash(key, patient_id)
+
+
+def note_done_exams(connection: Connection, items: Sequence[Mapping[str, Any]], now: str) -> None:
+    """Remember completed items that are being deleted.
+
+    Args:
+        connection: In a writing transaction.
+        items: With `id`, `patient_id`, `study_instance_uid`, `accession_number`, `scheduled_start_date`,
+            `exam_ended_on`.
+        now: The time.
+    """
+    hashed = make_hasher(connection)
+    rows = [
+        {
+            "item_id": item["id"],
+            "patient_hash": hashed(item["patient_id"]),
+            "study_instance_uid": item["study_instance_uid"],
+            "accession_number": item["accession_number"],
+            "ended_on": item["exam_ended_on"] or item["scheduled_start_date"],
+            "at": now,
+        }
+        for item in items
+        # A number that contains the patient ID would name the patient.
+        if item["study_instance_uid"]
+        and not any(item["patient_id"] in str(item[name]) for name in ("study_instance_uid", "accession_number"))
+    ]
+    if rows:
+        connection.execute(insert(done_exams), rows)
+
+
+def find_done_exams(connection: Connection, patients: Iterable[str]) -> dict[str, list[tuple[str, str, str]]]:
+    """Return patient ID -> study UID, accession number ("" for none) and day of the deleted exams."""
+    if connection.scalar(select(_EXAMS.item_id).limit(1)) is None or (key := _read_key(connection)) is None:
+        return {}
+    hashes = {str(_hash(key, patient)): patient for patient in patients}
+    columns = ("patient_hash", "study_instance_uid", "accession_number", "ended_on")
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for owner, study_uid, accession_number, day in select_among(
+        connection, done_exams, columns, "patient_hash", list(hashes)
+    ):
+        found.setdefault(hashes[owner], []).append((study_uid, accession_number or "", day))
+    return found
+
+
+def forget_done_exams(connection: Connection, patient_id: str) -> None:
+    """Forget the exams of one patient, who is erased."""
+    if (key := _read_key(connection)) is not None:
+        connection.execute(delete(done_exams).where(_EXAMS.patient_hash == _hash(key, patient_id)))
+
+
+def _read_key(connection: Connection) -> str | None:
+    key: str | None = connection.scalar(select(store_facts.c.value).where(store_facts.c.name == _KEY_FACT))
+    return key
+
+
+def _hash(key: str, patient_id: str | None) -> str | None:
+    if patient_id is None:
+        return None
+    return hmac.new(bytes.fromhex(key), patient_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
