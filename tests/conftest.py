@@ -1,5 +1,7 @@
 """Fixtures that several rooms use."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,12 @@ def pytest_configure() -> None:
     # An example that waits for a busy processor is no failure.
     settings.register_profile("pylantir", deadline=None)
     settings.load_profile("pylantir")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # A long run names what failed at once, not only at its end.
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} failed", file=sys.stderr)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
