@@ -157,8 +157,8 @@ def _fetch(
                 found.source_fields |= plugin.source_fields()
         finally:
             plugin.cleanup()
-    except ConfigurationError:
-        raise
+    except ConfigurationError as error:
+        raise ConfigurationError([make_redactor(source.secrets)(one) for one in error.problems]) from None
     except PylantirError as error:
         if error.__cause__ is not None:
             output.show_error(error.__cause__)
@@ -177,10 +177,12 @@ def _map_all(
     kept: int | None,
     show: Callable[[int], None],
 ) -> None:
+    strike_out = make_redactor(source.secrets)
     for one in map_records(plugin, source, found.warned):
         found.fetched += 1
         if isinstance(one, BadRecord):
-            found.rejected.append({"record": one.record, "field": one.field, "reason": one.reason})
+            told = {"record": one.record, "field": one.field, "reason": one.reason}
+            found.rejected.append({name: strike_out(text) for name, text in told.items()})
         elif kept is None or len(found.entries) < kept:
             said = {"key": one.entry.record_key, "given": dict(one.given), "fields": dict(one.entry.fields)}
             found.entries.append({"record": one.record, **said})

@@ -11,11 +11,12 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 from pylantir.data_sources.base import DataSourcePlugin
-from pylantir.errors import PluginError, PylantirError
+from pylantir.errors import PluginError, PylantirError, kind_of
 from pylantir.settings import Catalogue, PluginProblem, PluginType, SourceSettings
 
 ENTRY_POINT_GROUP = "pylantir.data_sources"
@@ -75,18 +76,24 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
     A file's folder is put at the end of the module search path: it can import helper modules beside it.
 
     Raises:
-        PluginError: The import, the class or its constructor failed; the message names plugin, file and cause.
+        PluginError: The import, the class or its constructor failed; the message names plugin, file and cause, and
+            does not quote the plugin's own exception, which may quote a patient.
     """
     try:
         plugin = load_class(plugin_type)()
     except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {error}"
-        msg = f'plugin "{plugin_type.type_name}" ({plugin_type.origin}) cannot be loaded: {cause}'
+        msg = f'plugin "{plugin_type.type_name}" ({plugin_type.origin}) cannot be loaded: {_describe(error)}'
         raise PluginError(msg) from error
     if not isinstance(plugin, DataSourcePlugin):
         msg = f'plugin "{plugin_type.type_name}" ({plugin_type.origin}): its class is no DataSourcePlugin'
         raise PluginError(msg)
     return plugin
+
+
+def _describe(error: BaseException) -> str:
+    """Say what kept a plugin from loading; with the exception's message only if no code of the plugin raised it."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__}: {error}" if frame.f_code.co_filename == __file__ else kind_of(error)
 
 
 def load_class(plugin_type: PluginType) -> type:

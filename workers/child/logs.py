@@ -74,8 +74,8 @@ class JsonFormatter(_Formatter):
             "level": record.levelname,
             "process": self.process,
             "source": self.source,
-            "logger": record.name,
-            "message": self.text_of(record),
+            "logger": printable(record.name),
+            "message": "\n".join(map(printable, self.text_of(record).split("\n"))),
         }
         return json.dumps(event, ensure_ascii=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from pylantir.data_sources.base import BadRecord
@@ -42,6 +42,7 @@ class Batches:
         snapshot: The cycle shows everything that the source has.
         known: The passages that the last cycle has shown and the writer has committed.
         first: The source has never been fetched successfully.
+        strike_out: Removes the source's secrets from a text.
 
     Attributes:
         shown: The passages that this cycle has shown.
@@ -56,9 +57,11 @@ class Batches:
         snapshot: bool,
         known: PassageNames | None = None,
         first: bool = False,
+        strike_out: Callable[[str], str] = str,
     ) -> None:
         self._mapper = mapper
         self._log = log
+        self._strike_out = strike_out
         self._snapshot = snapshot
         self._known = PassageNames() if known is None else known
         # The very first batch is small, because the writer has nothing to do until it comes.
@@ -211,7 +214,7 @@ class Batches:
         owner: object = None,
         unreadable: bool = False,
     ) -> None:
-        label, name, reason = label[:LONGEST_TEXT], name[:LONGEST_TEXT], reason[:LONGEST_TEXT]
+        label, name, reason = (self._strike_out(str(text))[:LONGEST_TEXT] for text in (label, name, reason))
         key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
         patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
         self._rejected.append(Rejection(key, name, reason, patient_id, unreadable))

@@ -23,6 +23,7 @@ from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
 from pylantir.ipc.batch import ValueWarning, read_result, write_end, write_frame
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
+from pylantir.printing import make_redactor
 from pylantir.schedule import look_back_s
 from pylantir.settings import SourceSettings
 from workers.child.bootstrap import Context
@@ -110,6 +111,7 @@ class SourceWorker:
         self._writer = WriterConnection(queue_address, hello)
         self._telling = CycleTelling(context.channel, settings.name, settings.plugin, settings.secrets)
         self._rejections = RejectionLog()
+        self._strike_out = make_redactor(settings.secrets)
         self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
         self._known = KnownPassages()
         self._told_trouble: str | None = None
@@ -237,7 +239,9 @@ class SourceWorker:
         logger.debug("cycle %s begins", cycle.name)
         error, complete = None, False
         known, first = self._known.begin(self._standing), self._last_success is None
-        batches = Batches(self._mapper, self._rejections, snapshot=snapshot, known=known, first=first)
+        batches = Batches(
+            self._mapper, self._rejections, snapshot=snapshot, known=known, first=first, strike_out=self._strike_out
+        )
         self._writer.unkept.clear()
         self._writer.failed.clear()
         try:

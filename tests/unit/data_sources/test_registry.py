@@ -152,11 +152,18 @@ def test_a_plugin_may_use_dataclasses_pickle_and_files_beside_it(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("raise ValueError('no luck')\n" + PLUGIN, "ValueError: no luck"),
-        ("import sys\nsys.exit(3)\n" + PLUGIN, "SystemExit: 3"),
-        ("import no_such_module\n" + PLUGIN, "no_such_module"),
+        ("raise ValueError('no luck')\n" + PLUGIN, "ValueError (its message is shown with the log level DEBUG only)"),
+        ("import sys\nsys.exit(3)\n" + PLUGIN, "SystemExit"),
+        ("import no_such_module\n" + PLUGIN, "ModuleNotFoundError: no_such_module"),
+        ("exec('\\n\\nx = = no luck')\n" + PLUGIN, "SyntaxError: invalid syntax (<string>, line 3)"),
+        (
+            "from pylantir.errors import *\n"
+            + PLUGIN
+            + "    def __init__(self): raise SourceUnavailable('no server')\n",
+            "SourceUnavailable: no server",
+        ),
         (IMPORT + "class Plugin(DataSourcePlugin):\n    pass\n", "abstract"),
-        (PLUGIN + "    def __init__(self): raise OSError('closed')\n", "OSError: closed"),
+        (PLUGIN + "    def __init__(self): raise OSError('closed')\n", "OSError"),
         (PLUGIN + "    def __init__(self, url): pass\n", "url"),
         (PLUGIN + "Plugin = 7\n", "int"),
         (PLUGIN + "Plugin = dict\n", "DataSourcePlugin"),
@@ -170,6 +177,8 @@ def test_a_plugin_that_fails_while_loading_is_named_with_file_and_cause(tmp_path
     assert '"booking"' in message
     assert str(tmp_path / "booking.py") in message
     assert cause in message
+    assert "no luck" not in message
+    assert "closed" not in message
 
 
 def test_without_a_class_name_the_only_plugin_class_is_taken(tmp_path: Path) -> None:

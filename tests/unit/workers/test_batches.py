@@ -14,9 +14,10 @@ from worklist_store import said_in
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord
 from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import RecordRejected
-from pylantir.ipc.batch import EntryBatch, read_batch, write_frame
+from pylantir.ipc.batch import LONGEST_TEXT, EntryBatch, read_batch, write_frame
 from pylantir.ipc.frames import MAX_FRAME_BYTES
 from pylantir.mapping import EntryMapper
+from pylantir.printing import make_redactor
 from workers.source.batches import BATCH_RECORDS, FIRST_BATCH_RECORDS, Batches
 from workers.source.passages import PassageNames
 from workers.source.telling import RejectionLog
@@ -174,6 +175,24 @@ def test_a_record_that_is_refused_warns_of_nothing_else() -> None:
     batches = Batches(EntryMapper(), RejectionLog(), snapshot=True)
     assert [len(frame.rejected) for frame in frames_of(given, batches)] == [1]
     assert not batches.warned
+
+
+def test_a_rejection_shows_no_secret_and_no_part_of_one(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "s3cret token"
+    bad = [
+        BadRecord(record="row 1", field="", reason=f"https://x/?t=s3cret%20token refused {secret!r}"),
+        BadRecord(record="row 2", field="", reason="x" * (LONGEST_TEXT - 4) + secret),
+        BadRecord(record=secret, field=secret, reason="torn"),
+    ]
+    batches = Batches(EntryMapper(), RejectionLog(), snapshot=True, strike_out=make_redactor([secret]))
+    (frame,) = frames_of(bad, batches)
+    said = [(one.record_key, one.field, one.reason) for one in frame.rejected]
+    assert said == [
+        ("row 1", "", "https://x/?t=*** refused '***'"),
+        ("row 2", "", "x" * (LONGEST_TEXT - 4) + "***"),
+        ("***", "***", "torn"),
+    ]
+    assert "s3cr" not in caplog.text
 
 
 def test_very_many_long_rejections_fit_into_frames() -> None:

@@ -66,6 +66,17 @@ def test_json_has_one_object_per_line() -> None:
     }
 
 
+@pytest.mark.parametrize("char", ["\u202e", "\x9b", "\x1b", "\u2066", "\ufeff", "\u2028", "\r", "\0"])
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_what_controls_a_terminal_or_cannot_be_seen_is_escaped(formatter: type[TextFormatter], char: str) -> None:
+    made = record("%s", f"before{char}after")
+    made.name = f"plugin{char}"
+    text = formatter("source", "a", ()).format(made)
+    assert text.isprintable()
+    said = json.loads(text)["message"] if formatter is JsonFormatter else text.rpartition(": ")[2]
+    assert said == f"before{ascii(char)[1:-1]}after"
+
+
 class Tells(ValueError):
     """A plugin's."""
 
