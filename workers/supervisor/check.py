@@ -7,11 +7,13 @@ exit.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,10 +23,11 @@ from pathlib import Path
 
 from pylantir.errors import ConfigurationError, ProtocolError, PylantirError, kind_of
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
-from pylantir.printing import make_redactor
+from pylantir.printing import make_redactor, printable
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
 from pylantir.settings import Settings, SourceSettings
 from workers.child.bootstrap import die_with_parent, restore_import_path, set_names
+from workers.supervisor.output import PRINTED, ChildOutput, Heard
 
 WHOLE_CHECK_S = 1.4
 """When plugins' own checks must be over: errors must be reported within 2 seconds of the start."""
@@ -94,12 +97,13 @@ def _check_plugins(settings: Settings, answer_at: float) -> tuple[list[str], lis
     _wait_for([child for _, child in children])
     for source, child in children:
         is_valid, message = child.finish()
+        plugin = f"{_place(settings, source)}: plugin {source.plugin.type_name} ({source.plugin.origin})"
+        warnings += [f"{plugin} {remark}" for remark in child.describe_prints()]
         if is_valid is False:
             problems.append(f"{_place(settings, source)}: {message}")
         elif is_valid is None:
             warnings.append(
-                f"{_place(settings, source)}: plugin {source.plugin.type_name} ({source.plugin.origin}): {message}; "
-                "the source will be tried again and again, the others are not affected"
+                f"{plugin}: {message}; the source will be tried again and again, the others are not affected"
             )
     return problems, warnings
 
@@ -130,20 +134,32 @@ class _PluginCheck:
     """One plugin's `validate_config`, in a child of its own, which first reports that it has started."""
 
     def __init__(self, source: SourceSettings, base_dir: str, answer_at: float, *, messages: bool) -> None:
+        context = multiprocessing.get_context("spawn")
         ours, theirs = socket.socketpair()
+        output, their_output = context.Pipe(duplex=False)
+        self._shows_prints = messages
+        self._prints: list[str] = []
+        self._printed = 0
+        self._output = ChildOutput(of_plugin=True)
+        self._output.attach(output, source.secrets)
         self._answer_at = answer_at
         self.deadline = self._last_moment = time.monotonic() + BUSY_MACHINE_S
         self._frames = FrameSocket(ours, limit=64 * 1024)
         self._answer: Frame | None = None
-        self._process: SpawnProcess = multiprocessing.get_context("spawn").Process(
-            target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs), kwargs={"messages": messages}
-        )
-        self._process.start()
-        theirs.close()
+        self._process: SpawnProcess = context.Process(
+            target=_validate_in_child, args=(source, base_dir, os.getpid(), theirs, their_output),
+            kwargs={"messages": messages},
+        )  # fmt: skip
+        with theirs, their_output:
+            self._process.start()
 
-    def fileno(self) -> int:
-        """The descriptor to wait for."""
-        return self._frames.fileno()
+    def filenos(self, now: float) -> list[int]:
+        """What to wait for."""
+        return [self._frames.fileno(), *self._output.filenos(now)]
+
+    def look_at(self, now: float) -> float:
+        """When to look again (monotonic seconds), if nothing comes before."""
+        return min(self.deadline, self._output.deadline(now) or self.deadline)
 
     @property
     def is_over(self) -> bool:
@@ -160,8 +176,9 @@ class _PluginCheck:
 
         return lacks_processor(self._process.pid, PROCESSOR_S)
 
-    def listen(self) -> None:
-        """Read the child's messages."""
+    def listen(self, now: float) -> None:
+        """Read the child's messages and output."""
+        self._hear(self._output.take(now))
         try:
             for frame in self._frames.receive():
                 if frame.get("begun"):
@@ -177,24 +194,41 @@ class _PluginCheck:
         self._process.kill()
         self._process.join()
         self._frames.close()
+        self._hear(self._output.detach(time.monotonic()))
         if self._answer is None:
             return None, "its check hangs" if hangs else "its check ended the process"
         is_valid = self._answer.get("is_valid")
         return (is_valid if isinstance(is_valid, bool) else None), str(self._answer.get("message"))
 
+    def describe_prints(self) -> list[str]:
+        """Say what the plugin has printed, or at levels other than DEBUG only how many lines."""
+        if self._shows_prints:
+            return [f"prints: {printable(line)}" for line in self._prints]
+        return [PRINTED % self._printed] if self._printed else []
+
+    def _hear(self, heard: Heard) -> None:
+        self._prints += heard.lines + heard.prints
+        self._printed += heard.printed
+
 
 def _wait_for(checks: list[_PluginCheck]) -> None:
     """Wait until every check is over; they run side by side."""
     while waiting := [check for check in checks if not check.is_over]:
-        pause_s = min(check.deadline for check in waiting) - time.monotonic()
-        ready = set(wait([check.fileno() for check in waiting], max(0.0, pause_s)))
+        now = time.monotonic()
+        pause_s = min(check.look_at(now) for check in waiting) - now
+        wait([number for check in waiting for number in check.filenos(now)], max(0.0, pause_s))
         for check in waiting:
-            if check.fileno() in ready:
-                check.listen()
+            check.listen(time.monotonic())
 
 
 def _validate_in_child(
-    source: SourceSettings, base_dir: str, parent_pid: int, sock: socket.socket, *, messages: bool
+    source: SourceSettings,
+    base_dir: str,
+    parent_pid: int,
+    sock: socket.socket,
+    output: Connection,
+    *,
+    messages: bool,
 ) -> None:
     """The target of a plugin's check: what the plugin prints, and its exceptions' messages, are for DEBUG only."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -203,10 +237,9 @@ def _validate_in_child(
     restore_import_path()
     os.environ.update(source.env_values)
     os.chdir(base_dir)
-    if not messages:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
+    for fd in (1, 2):
+        os.dup2(output.fileno(), fd)
+    output.close()
     sock.setblocking(True)
     sock.sendall(encode_frame({"begun": True}))
     try:
@@ -216,5 +249,11 @@ def _validate_in_child(
         said = make_redactor(source.secrets)(str(error))
         text = f"{type(error).__name__}: {said}" if messages else kind_of(error)
         message = said if isinstance(error, PylantirError) else f"its check raised {text}"
-        answer = {"is_valid": None, "message": message}
+        if messages and error.__cause__:
+            message += f" ({type(error.__cause__).__name__}: {make_redactor(source.secrets)(str(error.__cause__))})"
+        answer = {"is_valid": None, "message": printable(message)}
+    with contextlib.suppress(Exception):
+        # The process is killed after its answer; a plugin may have put anything in the place of these.
+        sys.stdout.flush()
+        sys.stderr.flush()
     sock.sendall(encode_frame(answer))

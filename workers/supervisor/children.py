@@ -21,7 +21,7 @@ from pylantir.settings import LogSettings
 from workers.child.bootstrap import ChildSpec, run_child
 from workers.supervisor import lifecycle
 from workers.supervisor.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
-from workers.supervisor.output import ChildOutput, Heard
+from workers.supervisor.output import PRINTED, ChildOutput, Heard
 from workers.supervisor.resources import MEASURE_EVERY_S, is_far_over, keep_reserve, lacks_processor, resident_mb
 from workers.supervisor.roles import Role
 from workers.writer.queue import make_token
@@ -355,8 +355,7 @@ class Child:
         if heard.prints:
             logger.debug("%s prints:\n%s", self.role.name, "\n".join(heard.prints))
         if heard.printed and not logger.isEnabledFor(logging.DEBUG):
-            logger.info('%s has printed lines: %d; shown with "log": {"level": "DEBUG"} only, they may quote a patient',
-                        self.role.name, heard.printed)  # fmt: skip
+            logger.info("%s %s", self.role.name, PRINTED % heard.printed)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process and self._process.pid and self._process.exitcode is None:

@@ -20,6 +20,7 @@ from pylantir.printing import make_redactor
 
 KEPT_LINES = 20
 LOGGED_LINES_PER_MINUTE = 200
+PRINTED = 'has printed lines: %d; shown with "log": {"level": "DEBUG"} only, they may quote a patient'
 COUNT_AFTER_S = 1.0
 """A plugin's first printed line is counted so much later, together with those that follow it at once."""
 COUNT_EVERY_S = 60.0
