@@ -124,4 +124,5 @@ def configure_logging(
     root.setLevel(settings.level)
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
-    logging.captureWarnings(capture=True)
+    # A warning of a plugin's library may quote a value: it is a print like any other, which is counted.
+    logging.captureWarnings(capture=source is None or messages)
