@@ -330,10 +330,15 @@ class Events(RuleBasedStateMachine):
                 assert self.is_in_the_way(one), one
 
     def is_in_the_way(self, waiting: Mapping[str, Any]) -> bool:
-        """Whether another patient's item or record has a number of a refused record."""
+        """Whether another patient's item or record has a number of a refused record.
+
+        What the scanner has reported on does not change, but one of its records may name the issuer.
+        """
         for name in ("accession_number", "study_instance_uid"):
             number = waiting[name]
             others = [one for one in [*self.everything, *self.records] if number and one[name] == number]
+            touched = {one["id"] for one in others if one.get("scanner_touched") and not one["issuer_of_patient_id"]}
+            others += [one for one in self.records if one["state"] == "live" and one["item_id"] in touched]
             if any(
                 are_two(one, waiting) and one.get(STATUS) != CANCELED
                 for one in others

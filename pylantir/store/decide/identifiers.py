@@ -2,18 +2,20 @@
 
 An item that a scanner has reported on keeps its numbers. Otherwise the record of the source with the highest priority
 owns the number. This depends on all records that claim the number, never on which came first. A record that is refused
-for one of its numbers still claims the other one.
+for one of its numbers still claims the other one. If the owner names no issuer, the first claimant of the same patient
+ID that names one decides whose number it is: records of two issuers may agree with the owner, but not with each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from types import MappingProxyType
 
 from pylantir.entry import CANCELED, COMPLETED
 from pylantir.store.decide.claims import KEPT_DAYS, STATUS, STUDY_UID, Item, Rules
-from pylantir.store.decide.evidence import ACCESSION, are_two_patients
+from pylantir.store.decide.evidence import ACCESSION, ISSUER, are_two_patients
 from pylantir.store.decide.records import LIVE, REFUSED, Record
 
 Identifier = tuple[str, str]
@@ -44,6 +46,7 @@ def find_owners(
     claims: Mapping[Identifier, Collection[Record]],
     started: Mapping[Identifier, Holder],
     rules: Rules,
+    members: Mapping[int, Collection[Record]] = MappingProxyType({}),
 ) -> dict[Identifier, Holder | None]:
     """Find the owners of some identifiers.
 
@@ -52,16 +55,38 @@ def find_owners(
         claims: The records that claim each of them.
         started: The items that keep an identifier whatever the records say.
         rules: The order of priority.
+        members: Started item -> the live records that it has: an issuer that one of them names is the item's.
     """
+
+    def rank(record: Record) -> tuple[int, str, str]:
+        return rules.rank(record.data_source, record.record_key)
+
     owners: dict[Identifier, Holder | None] = {}
     for pair in identifiers:
-        best = min(claims.get(pair, ()), key=lambda one: rules.rank(one.data_source, one.record_key), default=None)
-        owners[pair] = started.get(pair) or (
-            Holder(patient=best.fields, item_id=best.item_id, data_source=best.data_source, record_id=best.id)
-            if best
-            else None
-        )
+        ranked = sorted(claims.get(pair, ()), key=rank)
+        holder = started.get(pair)
+        if holder:
+            owners[pair] = _name_issuer(holder, [*sorted(members.get(holder.item_id or 0, ()), key=rank), *ranked])
+        elif ranked:
+            best = _first_with_issuer(ranked, ranked[0].patient_id) or ranked[0]
+            owners[pair] = Holder(
+                patient=best.fields, item_id=best.item_id, data_source=best.data_source, record_id=best.id
+            )
+        else:
+            owners[pair] = None
     return owners
+
+
+def _name_issuer(holder: Holder, ranked: Iterable[Record]) -> Holder:
+    """Complete the issuer of an item's patient from the first record of the same patient ID that names one."""
+    if holder.patient.get(ISSUER):
+        return holder
+    named = _first_with_issuer(ranked, holder.patient["patient_id"])
+    return replace(holder, patient={**holder.patient, ISSUER: named.fields[ISSUER]}) if named else holder
+
+
+def _first_with_issuer(ranked: Iterable[Record], patient: object) -> Record | None:
+    return next((one for one in ranked if one.patient_id == patient and one.fields.get(ISSUER)), None)
 
 
 def find_obstacle(record: Record, owners: Mapping[Identifier, Holder | None]) -> tuple[str, Holder] | None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
+from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
 from pylantir.store.intake.records import find_holding_items, find_supplied, has_supplied_uids, next_ids
 from pylantir.store.schema.adoption import OLD_KEY
@@ -76,19 +77,21 @@ def _find_foreign(connection: Connection, source: str, records: RecordColumns) -
 
 
 def _find_disputing(connection: Connection, column: str, records: RecordColumns, today: str) -> set[str]:
-    """Return the patients whose records share an identifier with another patient's record or a touched item."""
+    """Return the patients whose records share an identifier with another patient or issuer, or with a touched item."""
     values = records.values.get(column)
     if not values or not any(values):
         return set()
-    owner: dict[str, str] = {}
+    owner: dict[str, tuple[str, str | None]] = {}
     disputed: set[str] = set()
-    for value, patient in zip(values, records.patients, strict=True):
+    patients = list(zip(records.patients, records.values.get(ISSUER) or repeat(None), strict=False))
+    for value, patient in zip(values, patients, strict=True):
         if value and owner.setdefault(value, patient) != patient:
             disputed.add(value)
-    claimed = select_among_new(connection, source_entries, (column, "patient_id"), column, list(owner), distinct=True)
-    disputed |= {value for value, patient in claimed if owner[value] != patient}
+    wanted = (column, "patient_id", ISSUER)
+    claimed = select_among_new(connection, source_entries, wanted, column, list(owner), distinct=True)
+    disputed |= {value for value, *patient in claimed if owner[value] != tuple(patient)}
     disputed |= find_holding_items(connection, column, list(owner), today).keys()
-    return {patient for value, patient in zip(values, records.patients, strict=True) if value in disputed}
+    return {patient for value, (patient, _) in zip(values, patients, strict=True) if value in disputed}
 
 
 def insert_newcomers(

@@ -26,7 +26,7 @@ from pylantir.store.decide.claims import (
     make_study_uid,
 )
 from pylantir.store.decide.differences import Difference, find_differences
-from pylantir.store.decide.evidence import is_another_patient
+from pylantir.store.decide.evidence import ISSUER, is_another_patient
 from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims
 from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
@@ -155,11 +155,14 @@ class WorkingSet:
         """
         another = is_another_patient(record.fields, fields)
         if record.state == LIVE and record.patient_id == fields["patient_id"] and not another:
-            # If the record still claims the number, nobody else gets it.
-            before = record.identifiers()
+            # If the record still claims the number for the same issuer's patient, nobody else gets it.
+            before, issuer = record.identifiers(), record.fields.get(ISSUER)
             record.describe(fields, self.now)
             self._dirty.add(record.patient_id)
             self._identifiers.update(set(before) ^ set(record.identifiers()))
+            if issuer != fields.get(ISSUER):
+                self._identifiers.update(before)
+                self._free_touched_item(record)
             return
         self.touch(record)
         del self._patients[record.patient_id][record.id]
@@ -209,6 +212,7 @@ class WorkingSet:
         self.touch(record)
         if state == WITHDRAWN:
             self._note_vain_withdrawal(record)
+            self._free_touched_item(record)
             if record.state == REFUSED:
                 remove_rejections(self.connection, record.data_source, [record.record_key])
         elif state == LIVE and any(
@@ -246,6 +250,12 @@ class WorkingSet:
         """Mark for a new decision the identifiers of an item that another patient got or that is gone."""
         self._identifiers.update((column, str(item[column])) for column in IDENTIFIERS if item[column])
 
+    def _free_touched_item(self, record: Record) -> None:
+        """Mark the identifiers of a touched item one of whose records names another issuer now, or is gone."""
+        for item in self._items[record.patient_id]:
+            if item.touched and item.id == record.item_id:
+                self.free(item.values)
+
     def recheck_refused(self, source: str) -> None:
         """Mark the refused records of a source for a new decision: the reason for the refusal may be gone."""
         self._identifiers |= find_refused_identifiers(self.connection, source)
@@ -280,7 +290,8 @@ class WorkingSet:
         while waiting:
             started = load_claimants(self.connection, self.records, self.items, self.load, self.rules, waiting, today)
             claims = index_claims(self.records.values(), self.items())
-            owners |= find_owners(waiting, claims, self._with_corrected_patients(started), self.rules)
+            started = self._with_corrected_patients(started)
+            owners |= find_owners(waiting, claims, started, self.rules, self._find_members(started))
             # A record whose state may change must also be judged by its other identifier.
             waiting = {
                 other for pair in waiting for record in claims.get(pair, ()) for other in record.identifiers()
@@ -294,7 +305,15 @@ class WorkingSet:
                 moved.append((record, obstacle))
         return moved
 
-    def _with_corrected_patients(self, started: Mapping[Identifier, Holder]) -> Mapping[Identifier, Holder]:
+    def _find_members(self, started: Mapping[Identifier, Holder]) -> Mapping[int, list[Record]]:
+        """Return the live records of the items that keep identifiers."""
+        members: dict[int, list[Record]] = {holder.item_id: [] for holder in started.values() if holder.item_id}
+        for record in self.records.values() if members else ():
+            if record.state == LIVE and record.item_id in members:
+                members[record.item_id].append(record)
+        return members
+
+    def _with_corrected_patients(self, started: Mapping[Identifier, Holder]) -> dict[Identifier, Holder]:
         """Return the items that keep identifiers, under the patient ID to which this transaction corrects them.
 
         Such an item goes with the corrected record only: the others that it had are another patient's now.

@@ -261,6 +261,67 @@ def test_one_number_under_two_issuers_is_two_patients(store: Engine) -> None:
     assert on_the_list(store, "issuer_of_patient_id") == [("P1", "A")]
 
 
+def number_of_two_issuers(store: Engine) -> tuple[set[str], list[tuple[str, str]]]:
+    """The issuers under which the study 1.2 is served, and who waits."""
+    shown = on_the_list(store, "study_instance_uid", "issuer_of_patient_id")
+    return {issuer for _, uid, issuer in shown if uid == "1.2" and issuer}, list(quarantine(store))
+
+
+NUMBER = {"study_instance_uid": "1.2"}
+OF_A = {"issuer_of_patient_id": "A", "patient_birth_date": "19800517"}
+OF_B = {"issuer_of_patient_id": "B", "patient_birth_date": "19900505"}
+
+
+@pytest.mark.parametrize("order", [("ris", "redcap", "csv"), ("csv", "redcap", "ris"), ("ris", "csv", "redcap")])
+@pytest.mark.parametrize("column", ["study_instance_uid", "accession_number"])
+def test_a_number_whose_owner_names_no_issuer_is_not_served_for_two(
+    store: Engine, order: tuple[str, ...], column: str
+) -> None:
+    number = {column: "1.2"}
+    said = {
+        "ris": record("r1", patient_birth_date="19700102", **number),
+        "redcap": record("d1", **OF_A, **number),
+        "csv": record("c1", **OF_B, **number),
+    }
+    for source in (*order, *order):
+        Feed(store, source).sync(said[source])
+    assert list(quarantine(store)) == [("csv", "id:c1")]
+    assert quarantine(store)["csv", "id:c1"]["other_source"] == "redcap"
+    settle(store, "redcap", OTHER)
+    settle(store, "csv", said["csv"])
+    assert quarantine(store) == {}
+
+
+@pytest.mark.parametrize("before", [None, {}, OF_A])
+@pytest.mark.parametrize("size", [500, 1])
+def test_one_source_does_not_give_a_number_to_two_issuers(store: Engine, before: Any, size: int) -> None:
+    feed = Feed(store, "ris")
+    if before is not None:
+        feed.sync(record("r1", **before, **NUMBER), record("r2", **before, **NUMBER), size=size)
+    for _ in range(2):
+        feed.sync(record("r1", **OF_A, **NUMBER), record("r2", **OF_B, **NUMBER), size=size)
+        assert number_of_two_issuers(store) == ({"A"}, [("ris", "id:r2")])
+    check_audit(store)
+
+
+@pytest.mark.parametrize("named", ["first", "later"])
+def test_the_issuer_of_a_begun_exam_may_be_named_by_any_of_its_records(store: Engine, named: str) -> None:
+    day = {"scheduled_start_date": "20300705"}
+    settle(store, "ris", record("r1", **NUMBER))
+    report_from_scanner(store, only_item(store, "P1")["id"], DISCONTINUED)
+    if named == "later":
+        settle(store, "redcap", record("d1"))
+    else:
+        settle(store, "redcap", record("d1", issuer_of_patient_id="A"))
+    assert len(items(store)) == 1
+    settle(store, "csv", record("c1", patient_birth_date="19900505", **NUMBER), record("c2", **OF_B, **NUMBER))
+    settle(store, "redcap", record("d1", issuer_of_patient_id="A"))
+    assert ("csv", "id:c2") in quarantine(store)
+    settle(store, "ris", record("r1", **NUMBER, **day))
+    assert number_of_two_issuers(store)[0] == {"A"}
+    check_audit(store)
+
+
 def test_another_patient_under_the_record_of_an_exam_does_not_get_its_study(store: Engine) -> None:
     feed = Feed(store, "ris")
     feed.sync(record("r1", "P1", study_instance_uid="1.2.3"))
