@@ -119,7 +119,7 @@ def test_json_lines_are_one_object_per_event(installation: Installation) -> None
     events = [json.loads(line) for line in installation.log().splitlines()]
     assert {"supervisor", "writer", "source"} <= {event["process"] for event in events}
     assert {event["source"] for event in events if event["process"] == "source"} == {"a", "bad"}
-    assert any("ValueError: gone" in event["message"] for event in events)
+    assert any("ValueError" in event["message"] for event in events)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in events)
 
 

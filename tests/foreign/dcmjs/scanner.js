@@ -12,7 +12,8 @@ const [port, calling, date] = [Number(process.argv[2]), process.argv[3], process
 const MPPS = SopClass.ModalityPerformedProcedureStep;
 dcmjs.log.setLevel("silent");
 
-// One association for each request: the answers, in the order in which they came.
+// One association for each request: the answers, in the order in which they came. The library takes 0xFF01 for the end of
+// an answer, releases the association once more at its real end, and then sometimes complains that it is closed.
 function exchange(request) {
   return new Promise((resolve, reject) => {
     const client = new Client();
@@ -20,7 +21,10 @@ function exchange(request) {
     request.on("response", (response) => answers.push(response));
     client.addRequest(request);
     for (const failure of ["networkError", "associationRejected"]) {
-      client.on(failure, (error) => reject(new Error(`${failure}: ${JSON.stringify(error)} ${error}`)));
+      client.on(failure, (error) => {
+        if (answers.some((answer) => ![0xff00, 0xff01].includes(answer.getStatus()))) resolve(answers);
+        else reject(new Error(`${failure}: ${JSON.stringify(error)} ${error}`));
+      });
     }
     client.on("closed", () => resolve(answers));
     client.send("127.0.0.1", port, calling, "PYLANTIR");
