@@ -62,6 +62,7 @@ coverage: $(VENV)/installed
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 	    $(BIN)/coverage run -m pytest $(TESTS)
 	$(BIN)/coverage combine --quiet
+	rm -f .coverage.?*
 	$(BIN)/coverage report --include='pylantir/*' --fail-under=$(LIBRARY_FLOOR)
 	$(BIN)/coverage report --include='workers/*' --fail-under=$(PROCESSES_FLOOR)
 

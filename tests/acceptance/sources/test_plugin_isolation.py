@@ -49,7 +49,7 @@ def test_plugins_that_cannot_be_imported_disturb_nobody(installation: Installati
     texts = {
         "raises": (RAISES_AT_IMPORT + CLASS, "no_such_module"),
         "hangs": (HANGS_AT_IMPORT + CLASS, "check hangs"),
-        "exits": (EXITS_AT_IMPORT + CLASS, "ended the process"),
+        "exits": (EXITS_AT_IMPORT + CLASS, "status 5"),
         "sysexits": ("import sys\nsys.exit(3)\n" + RAISES_AT_IMPORT + CLASS, "SystemExit"),
         "classless": (NO_PLUGIN_CLASS, "DataSourcePlugin"),
         "misspelt": ("def broken(:\n", "line 1"),
@@ -69,8 +69,8 @@ def test_plugins_whose_own_check_fails_disturb_nobody(installation: Installation
     checks = {
         "raises": ("raise RuntimeError('no licence')", "RuntimeError"),
         "sysexits": ("sys.exit(3)", "SystemExit"),
-        "exits": ("os._exit(5)", "ended the process"),
-        "aborts": ("os.abort()", "ended the process"),
+        "exits": ("os._exit(5)", "status 5"),
+        "aborts": ("os.abort()", "signal SIGABRT"),
         "nonsense": ("return 17", "TypeError"),
     }
     for name, (check, _) in checks.items():
