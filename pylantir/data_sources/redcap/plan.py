@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 _COMPOSED = frozenset({"patient_id", "patient_name"})
 _PARTS_OF_START = ("scheduled_start_date", "scheduled_start_time")
-_OWN_CODES = frozenset({"pregnancy_status"})
+_OWN_CODES = frozenset({"pregnancy_status", "dicom:PregnancyStatus"})
 """DICOM has codes of its own for these, which are not REDCap's: 1 is "not pregnant" there, and "yes" here."""
 _OF_PATIENT = ("study_id", "family_id", "patient_id", "patient_name", "patient_birth_date", "patient_sex")
 """Targets whose value holds for the whole record, whatever its row."""

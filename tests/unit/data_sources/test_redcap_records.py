@@ -354,3 +354,12 @@ def test_a_yes_is_never_dicoms_code_for_not_pregnant(rule: Any, code: str, expec
     said = {"pregnant": rule} if isinstance(rule, str) else {"pregnancy_status": rule}
     (entry,) = read([{**ROW, "pregnant": code}], fields, {**DIRECT, **said})
     assert entry["pregnancy_status"] == expected
+
+
+@pytest.mark.parametrize(
+    "said", [{"pregnant": "dicom:PregnancyStatus"}, {"dicom:PregnancyStatus": {"from": "pregnant"}}]
+)
+def test_a_yes_is_never_that_code_under_dicoms_own_name_either(said: dict[str, Any]) -> None:
+    fields = [*VISITS, coded("pregnant", "mri", "", "yesno")]
+    (entry,) = read([{**ROW, "pregnant": "1"}], fields, {**DIRECT, **said})
+    assert entry["dicom:PregnancyStatus"] == "Yes"
