@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/newcomer.py docs/explanation/newcomer.md     (or `make newcomer`)
 
-In an empty folder: install, a first worklist, an export of one's own, a plugin of one's own, a scanner. Nothing is
+In an empty folder: install, a first worklist, a scanner, three exports of one's own, a plugin of one's own. Nothing is
 installed outside the folder; everything that is started is stopped.
 """
 
@@ -18,13 +18,55 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+_FIRST_FETCH_S = 60
+"""The scanner asks again until the first fetch is stored, at most so long."""
 LONGEST = 14
 """Lines of an answer that are shown."""
-EXPORT = """\
+EXPORTS = {
+    "termine.csv": (
+        "cp1252",
+        """\
 Termin-ID;Patientennummer;Nachname;Vorname;Geburtsdatum;Geschlecht;Datum;Uhrzeit;Untersuchung
 T-1;4711;Muster;Erika;12.08.1964;w;03.12.2030;08:15;Schädel
 T-2;4712;Beispiel;Max;01.02.1981;m;03.12.2030;09:00;Knie links
-"""
+""",
+    ),
+    "schedule.txt": (
+        "utf-16",
+        """\
+MRI schedule
+MRN\tLast Name\tFirst Name\tDOB\tGender\tAppt Date\tAppt Time\tExam
+100234\tDoe\tJane\t5/17/1980\tFemale\t12/13/2030\t9:30 AM\tMRI BRAIN
+100977\tRoe\tJosé\t11/30/1955\tMale\t12/13/2030\t2:15 PM\tMRI KNEE LEFT
+""",
+    ),
+    "bookings.json": (
+        "utf-8",
+        """\
+{"bookings": [
+  {"id": 501, "subject": {"id": "AB12", "gender": "female", "birthDate": "1980-05-17"}, "start": "2030-12-03T10:30:00"},
+  {"id": 502, "subject": {"id": "AB13", "gender": "male", "birthDate": "1955-11-03"}, "start": "2030-12-03T11:15:00"}
+]}
+""",
+    ),
+}
+"""Exports of one's own: encoding and contents."""
+
+
+def own_export(name: str) -> list[str]:
+    """List the steps from an export to a scanner that sees it."""
+    source = name.split(".", maxsplit=1)[0]
+    return [
+        f"iconv -f {EXPORTS[name][0]} -t utf-8 {name} | head -3",
+        f"pylantir init {source}.pylantir.json --from {name}",
+        f"pylantir-supervisor check --config {source}.pylantir.json",
+        f"pylantir preview {source} --config {source}.pylantir.json --limit 1",
+        f"pylantir-supervisor start --detach --config {source}.pylantir.json",
+        f"pylantir test-client --config {source}.pylantir.json",
+        f"pylantir-supervisor stop --config {source}.pylantir.json",
+    ]
+
+
 CHAPTERS = {
     "Install": ["python3 -m venv venv", "venv/bin/pip install --quiet pylantir"],
     "A first worklist": [
@@ -34,24 +76,21 @@ CHAPTERS = {
         "pylantir query-db",
         "pylantir test-client",
     ],
-    "An export of one's own": [
-        "head -2 termine.csv",
-        "pylantir init own.json --from termine.csv",
-        "pylantir-supervisor check --config own.json",
-        "pylantir preview termine --config own.json --limit 1",
-    ],
-    "A plugin of one's own": [
-        "pylantir new-plugin ward_list",
-        "venv/bin/pip install --quiet pytest",
-        "venv/bin/pytest -q plugins/tests/test_ward_list.py",
-        "pylantir plugins",
-    ],
     "A scanner": [
         "pylantir test-client --echo --calling MRI_1",
         "pylantir test-client --calling MRI_1 --patient 'EXAMPLE*'",
         "pylantir explain --last MRI_1",
         "pylantir-supervisor log mwl-scp",
         "pylantir-supervisor stop",
+    ],
+    "A German booking list: semicolons, day first, cp1252": own_export("termine.csv"),
+    "A spreadsheet's Unicode text: tabs, month first, a title line, UTF-16": own_export("schedule.txt"),
+    "A booking system's JSON: nested objects": own_export("bookings.json"),
+    "A plugin of one's own": [
+        "pylantir new-plugin ward_list",
+        "venv/bin/pip install --quiet pytest",
+        "venv/bin/pytest -q plugins/tests/test_ward_list.py",
+        "pylantir plugins",
     ],
 }
 
@@ -64,7 +103,8 @@ def main(target: Path) -> int:
         home, port = Path(folder) / "worklist", server.getsockname()[1]
         server.close()
         home.mkdir()
-        (home / "termine.csv").write_text(EXPORT, encoding="utf-8")
+        for name, (encoding, contents) in EXPORTS.items():
+            (home / name).write_text(contents, encoding=encoding)
         wheel = build(Path(folder) / "dist")
         walker = Walker(home, wheel, port)
         try:
@@ -107,10 +147,13 @@ class Walker:
         line = command.replace("install --quiet pylantir", f"install --quiet {self._wheel}")
         began = time.monotonic()
         done = self._shell(line)
+        while "no matches" in done.stdout and time.monotonic() < began + _FIRST_FETCH_S:
+            time.sleep(0.2)
+            done = self._shell(line)
         took = time.monotonic() - began
         if done.returncode:
             raise SystemExit(f"{command}: status {done.returncode}\n{done.stdout}")
-        for path in self._home.glob("*.json"):
+        for path in self._home.glob("*pylantir.json"):
             # Another program may have the usual port.
             path.write_text(path.read_text(encoding="utf-8").replace("4242", self._port), encoding="utf-8")
         said = done.stdout.replace(str(self._home), "/home/you/worklist").replace(self._port, "4242")
@@ -122,7 +165,8 @@ class Walker:
 
     def stop(self) -> None:
         """Stop what still runs."""
-        self._shell("pylantir-supervisor stop")
+        for path in self._home.glob("*pylantir.json"):
+            self._shell(f"pylantir-supervisor stop --config {path.name}")
 
     def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -140,7 +184,7 @@ def page(times: list[tuple[str, float]], chapters: list[str]) -> str:
 
 `make newcomer` has walked this way and written this page ({machine}): everything that was
 typed, what came back (long answers are cut), and how long the machine took. The time for reading and thinking comes on
-top.
+top. Three exports, each in another form, become a worklist that a scanner sees; no configuration is written by hand.
 
 | step | time |
 |---|---|

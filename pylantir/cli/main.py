@@ -24,22 +24,10 @@ from pylantir.programs.streams import complete_standard_streams
 from pylantir.settings import DicomSettings, Settings
 
 _DESCRIPTION = """\
-See what is in the worklist, where it comes from and what became of it. The processes are run by pylantir-supervisor;
-these commands work whether it runs or not. The configuration file is the one named by --config, else
-$PYLANTIR_CONFIG, else ./pylantir.json, else /etc/pylantir/pylantir.json."""
-
-_EPILOG = """\
-exit status: 0 done, 1 failed, 2 wrong options, 3 not running, 4 running but not answering, 78 invalid
-configuration
-
-examples:
-  pylantir init                                  write a first configuration
-  pylantir preview bookings                      what would this source's records become?
-  pylantir start                                 become the supervisor
-  pylantir query-db --date today                 what is on the worklist, and who says so?
-  pylantir test-client --patient 'SUB*'          what does a scanner see?
-  pylantir rejects                               which records were refused, and why?
-  pylantir audit --patient SUB001                what happened to this patient's items?"""
+Show and check the worklist: what is on it, which source gives it, what happened to it. Another program,
+pylantir-supervisor, runs the processes. The configuration file is the one that --config names, else $PYLANTIR_CONFIG,
+else ./pylantir.json, else /etc/pylantir/pylantir.json. `pylantir COMMAND --help` explains a command and gives
+examples."""
 
 _DAYS = "a day (2026-08-03, today) or a range (2026-08-01..2026-08-31, today..)"
 
@@ -88,16 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> ProgramParser:
     """Make the parser of all commands."""
-    parser = ProgramParser("pylantir", description=_DESCRIPTION, epilog=_EPILOG)
+    parser = ProgramParser("pylantir", description=_DESCRIPTION)
 
     def add(name: str, run: Run, text: str, *, json: bool = True, csv: bool = False) -> argparse.ArgumentParser:
         command = parser.add_command(name, text)
-        command.add_argument("--config", "--pylantir_config", metavar="FILE", help="the configuration file")
+        command.add_argument(
+            "--config",
+            "--pylantir_config",
+            metavar="FILE",
+            help="the configuration file; default: see `pylantir --help`",
+        )
         if json:
             forms = command.add_mutually_exclusive_group()
             forms.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if csv:
-            forms.add_argument("--csv", action="store_true", help="print CSV: a header, and a line per row")
+            forms.add_argument("--csv", action="store_true", help="print CSV instead: a header, and a line per row")
         command.set_defaults(run=run, command=name)
         return command
 
@@ -116,7 +109,7 @@ def _complete(parser: ProgramParser, options: argparse.Namespace) -> int:
 
 
 def _add_start(add: Add) -> None:
-    start = add("start", _start, "become pylantir-supervisor start, which runs everything", json=False)
+    start = add("start", _start, "start everything: sources, worklist and server", json=False)
     start.add_argument("--detach", action="store_true", help="run in the background; returns when everything is ready")
     start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
     start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
@@ -124,17 +117,21 @@ def _add_start(add: Add) -> None:
 
 
 def _add_worklist(add: Add) -> None:
-    query = add("query-db", _query_db, "show the worklist, and which sources give each item since when", csv=True)
-    query.add_argument("--patient", metavar="ID", help="this patient ID; * and ? are wildcards")
-    query.add_argument("--date", metavar="DAYS", help=f"scheduled on {_DAYS}")
-    query.add_argument("--source", metavar="NAME", help="given by this source")
+    query = add("query-db", _query_db, "show the worklist, and which sources give each item", csv=True)
+    query.add_argument("--patient", metavar="ID", help="only this patient ID; * and ? are wildcards")
+    query.add_argument("--date", metavar="DAYS", help=f"only what is scheduled on {_DAYS}")
+    query.add_argument("--source", metavar="NAME", help="only what this source gives")
     query.add_argument(
-        "--status", metavar="S", type=_status, action="append", help="with this status; may be given several times"
+        "--status",
+        metavar="S",
+        type=_status,
+        action="append",
+        help=f"only with this status ({', '.join(STATUSES)}); may be repeated",
     )
-    query.add_argument("--modality", metavar="M", help="with this modality; * and ? are wildcards")
-    query.add_argument("--all", action="store_true", help="everything, not only what a scanner may be shown")
+    query.add_argument("--modality", metavar="M", help="only this modality; * and ? are wildcards")
+    query.add_argument("--all", action="store_true", help="also what no scanner is shown: done, cancelled, past")
     query.add_argument(
-        "--mpps", action="store_true", help="what scanners have reported instead; --patient alone selects"
+        "--mpps", action="store_true", help="show the scanners' reports instead; only --patient selects among them"
     )
 
     client = add("test-client", _test_client, "ask the server as a scanner does (C-FIND), and show the matches")
@@ -146,85 +143,101 @@ def _add_worklist(add: Add) -> None:
     client.add_argument("--station", metavar="T", help="match this station AE title")
     client.add_argument("--echo", action="store_true", help="only ask whether the server answers (C-ECHO)")
 
-    report = add("test-mpps", _test_mpps, "report a scan as a scanner does (MPPS): it does change the item's status")
+    report = add("test-mpps", _test_mpps, "report an exam as a scanner does (MPPS); this changes the item's status")
     _add_peer(report)
-    report.add_argument("--patient", metavar="ID", help="for the item of this patient ID")
-    report.add_argument("--study", metavar="UID", help="for the item with this study instance UID")
+    report.add_argument("--patient", metavar="ID", help="report the exam of this patient ID")
+    report.add_argument("--study", metavar="UID", help="report the exam with this study instance UID")
     report.add_argument(
-        "--status", choices=("COMPLETED", "DISCONTINUED"), default="COMPLETED", help="how it ends; default: COMPLETED"
+        "--status",
+        choices=("COMPLETED", "DISCONTINUED"),
+        default="COMPLETED",
+        help="how the exam ends; default: COMPLETED",
     )
 
 
 def _add_peer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", "--ip", metavar="A", help="the server's address, instead of dicom.host")
     command.add_argument("--port", metavar="N", type=read_port, help="the server's port, instead of dicom.port")
-    command.add_argument("--AEtitle", metavar="T", dest="ae_title", help="called AE title, instead of dicom.ae_title")
     command.add_argument(
-        "--calling", "--callingAEtitle", metavar="T", help="calling AE title; default: the first of allowed_aet"
+        "--AEtitle", metavar="T", dest="ae_title", help="the server's AE title, instead of dicom.ae_title"
+    )
+    command.add_argument(
+        "--calling",
+        "--callingAEtitle",
+        metavar="T",
+        help="the scanner's AE title; default: the first of allowed_aet, else PYLANTIR_TEST",
     )
 
 
 def _add_sources(add: Add) -> None:
-    preview = add("preview", _preview, "fetch a source once and show what its records become; writes nothing")
+    preview = add("preview", _preview, "fetch a source once and show what its records would become; nothing is written")
     preview.add_argument("source", metavar="SOURCE", help="the source's name in the configuration")
-    preview.add_argument("--limit", metavar="N", type=_positive, help="stop after so many records; default: none")
+    preview.add_argument(
+        "--limit",
+        metavar="N",
+        type=_positive,
+        help="stop after N records; default: fetch all, and show the first 10 in the table",
+    )
 
-    add("plugins", _plugins, "show the source types: where each comes from, or why a file offers none")
+    add("plugins", _plugins, "list the source types and where each comes from, or why a file has none")
     explain = add("explain", _explain, "show why a scanner does or does not get an item")
     explain.add_argument(
         "item", metavar="ITEM", type=_item, nargs="?", help="the item, by the number that query-db shows"
     )
-    explain.add_argument("--last", metavar="AE", help="instead of an item: what this scanner has asked last, and got")
+    explain.add_argument("--last", metavar="AE", help="instead of an item: what this scanner asked last, and got")
     explain.add_argument("--calling", metavar="T", help="the scanner's AE title; default: the first of allowed_aet")
     explain.add_argument(
-        "--key", metavar="K=V", action="append", help="a key of the query, as PatientName=DOE*; may be repeated"
+        "--key",
+        metavar="K=V",
+        action="append",
+        help="a key of the query, as PatientName=DOE* or Modality=CT; may be repeated",
     )
-    conflicts = add("conflicts", _conflicts, "show what the sources do not agree about, and what to do", csv=True)
-    conflicts.add_argument("--source", metavar="NAME", help="in which this source has a part")
+    conflicts = add("conflicts", _conflicts, "show where the sources differ, and what to do about it", csv=True)
+    conflicts.add_argument("--source", metavar="NAME", help="only differences that concern this source")
     rejects = add("rejects", _rejects, "show the records that were refused, and why", csv=True)
-    rejects.add_argument("--source", metavar="NAME", help="of this source")
+    rejects.add_argument("--source", metavar="NAME", help="only records of this source")
     rejects.add_argument(
-        "--warnings", action="store_true", help="values left out or changed, in records that were taken all the same"
+        "--warnings", action="store_true", help="instead: values that were left out or changed in accepted records"
     )
     audit = add("audit", _audit, "show who changed what in the worklist, the oldest first", csv=True)
-    audit.add_argument("--patient", metavar="ID", help="items of this patient ID")
-    audit.add_argument("--source", metavar="NAME", help="what this source did")
-    audit.add_argument("--entry", metavar="ITEM", type=_item, help="this item, by the number that query-db shows")
+    audit.add_argument("--patient", metavar="ID", help="only changes of this patient's items")
+    audit.add_argument("--source", metavar="NAME", help="only what this source changed")
+    audit.add_argument("--entry", metavar="ITEM", type=_item, help="only this item, by the number that query-db shows")
     audit.add_argument(
-        "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
+        "--since", metavar="WHEN", help="only from this day or moment on: 2026-08-03, 2026-08-03T14:30, today"
     )
     access = add("access", _access, "show who was shown which items, the oldest first", csv=True)
-    access.add_argument("--patient", metavar="ID", help="who was shown an item of this patient ID")
-    access.add_argument("--scanner", metavar="AE", help="what this scanner, or this user, was shown")
+    access.add_argument("--patient", metavar="ID", help="only answers that showed this patient")
+    access.add_argument("--scanner", metavar="AE", help="only answers to this scanner or user")
     access.add_argument(
-        "--since", metavar="WHEN", help="from this day or moment on (2026-08-03, 2026-08-03T14:30, today)"
+        "--since", metavar="WHEN", help="only from this day or moment on: 2026-08-03, 2026-08-03T14:30, today"
     )
 
 
 def _add_changes(add: Add) -> None:
-    accept = add("accept", _accept, "cancel what a source's fetches no longer show and what was held back")
+    accept = add("accept", _accept, "cancel the items of a source whose removal was held back")
     accept.add_argument("source", metavar="SOURCE", help="the source's name, as `status` shows it")
-    accept.add_argument("--show", action="store_true", help="list every held record; changes nothing")
+    accept.add_argument("--show", action="store_true", help="only list the held records; changes nothing")
     _add_dry_run(accept)
-    forget = add(
-        "forget", _forget, "withdraw all that a source which is disabled or taken out still claims", json=False
-    )
-    forget.add_argument("source", metavar="SOURCE", help="its name")
+    forget = add("forget", _forget, "cancel the items of a source that is disabled or no longer configured", json=False)
+    forget.add_argument("source", metavar="SOURCE", help="the source's name, as `status` shows it")
     _add_dry_run(forget)
-    host = add("forget-host", _forget_host, "end the word of a host that does not run Pylantir any more", json=False)
-    host.add_argument("host", metavar="HOST", help="its cluster.host, as `status` shows it")
+    host = add("forget-host", _forget_host, "forget a host that does not run Pylantir any more", json=False)
+    host.add_argument("host", metavar="HOST", help="the host's cluster.host, as `status` shows it")
     _add_dry_run(host)
-    status = add("set-status", _set_status, "set an item's status, for scanners that do not report", json=False)
+    status = add("set-status", _set_status, "set an item's status by hand, for scanners that do not report", json=False)
     status.add_argument("item", metavar="ITEM", type=_item, help="the item, by the number that query-db shows")
     status.add_argument(
         "status", metavar="STATUS", type=_status, choices=STATUSES, help=f"one of {', '.join(STATUSES)}"
     )
     status.add_argument("--reason", metavar="TEXT", required=True, help="why; it goes into the audit log")
     _add_dry_run(status)
-    purge = add("purge", _purge, "erase one patient, or delete old items that no source gives any more", json=False)
+    purge = add("purge", _purge, "erase a patient, or delete old items that no source gives any more", json=False)
     what = purge.add_mutually_exclusive_group()
-    what.add_argument("--before", metavar="DAY", help="what is scheduled before this day (2026-08-03)")
-    what.add_argument("--patient", metavar="ID", help="everything that is known of this patient; needs --reason")
+    what.add_argument(
+        "--before", metavar="DAY", help="delete what was scheduled before this day, as 2026-08-03 or today"
+    )
+    what.add_argument("--patient", metavar="ID", help="erase everything that is known of this patient; needs --reason")
     purge.add_argument(
         "--reason", metavar="TEXT", help="why; it stays in the audit log, so it must not name the patient"
     )
@@ -232,23 +245,23 @@ def _add_changes(add: Add) -> None:
 
     copy = add("copy-db", _copy_db, "copy the worklist into an empty database, SQLite or PostgreSQL", json=False)
     copy.add_argument(
-        "--to", metavar="URL", required=True, help="the database: postgresql://… or sqlite:////ABSOLUTE/PATH"
+        "--to", metavar="URL", required=True, help="the target: postgresql://… or sqlite:////ABSOLUTE/PATH"
     )
 
 
 def _add_dry_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    command.add_argument("--dry-run", action="store_true", help="only say what the command would do; changes nothing")
 
 
 def _add_configuration(add: Add) -> None:
     add("schema", _schema, "print the JSON Schema of the configuration file, for editors", json=False)
-    init = add("init", _init, "write a first configuration with sample data beside it", json=False)
-    init.add_argument("file", metavar="FILE", nargs="?", help="where to; default: pylantir.json")
+    init = add("init", _init, "write a first configuration", json=False)
+    init.add_argument("file", metavar="FILE", nargs="?", help="the file to write; default: pylantir.json")
     told = "an export (CSV, JSON) to propose a configuration for, or an old configuration to convert"
     init.add_argument("--from", metavar="FILE", dest="old", help=told)
 
-    plugin = add("new-plugin", _new_plugin, "write a plugin that works as it stands, and its test", json=False)
-    plugin.add_argument("name", metavar="NAME", help="the source type's name, which is the file's name without .py")
+    plugin = add("new-plugin", _new_plugin, "write a plugin for a source of your own, and its test", json=False)
+    plugin.add_argument("name", metavar="NAME", help="the name of the source type, and of the file without .py")
 
 
 def _positive(text: str) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
+
+from pylantir.programs.help_texts import LESSONS
 
 COMMANDS = {
     "pylantir": (
@@ -23,6 +25,30 @@ COMMANDS = {
 """Each program's commands, so that the other program can point to them."""
 SHELLS = ("bash", "zsh", "fish")
 WRONG_USAGE = 2
+_NARROWEST, _WIDEST = 80, 100
+"""Columns: examples fit the first, and paragraphs are no wider than the second."""
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Fills paragraphs to the terminal's width, keeps examples as they are, and breaks no word at its hyphen."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            part if "\n  " in part else "\n".join(self._split_lines(part, min(width, _WIDEST))) for part in paragraphs
+        )
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Add an option or operand; of commands, count the indentation, so that each text stands beside its command."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse has no public name for it
+            longest = max(map(len, action.choices), default=0)
+            self._action_max_length = max(self._action_max_length, longest + self._current_indent + 2)
 
 
 class ProgramParser(argparse.ArgumentParser):
@@ -31,12 +57,14 @@ class ProgramParser(argparse.ArgumentParser):
     `add_command` makes its parsers of commands.
     """
 
-    def __init__(self, prog: str, *, description: str, epilog: str) -> None:
-        super().__init__(
-            prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    def __init__(self, prog: str, *, description: str) -> None:
+        lesson = LESSONS[prog]
+        epilog = f"{lesson.about}\n\n{show_examples(lesson.examples)}"
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=_HelpFormatter)
+        self.add_argument("--version", action=_Version, nargs=0, help="print the version")
+        self._commands = self.add_subparsers(
+            title="commands", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
         )
-        self.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
-        self._commands = self.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
 
     @property
     def commands(self) -> dict[str, argparse.ArgumentParser]:
@@ -44,12 +72,19 @@ class ProgramParser(argparse.ArgumentParser):
         return dict(self._commands.choices)
 
     def add_command(self, name: str, text: str) -> argparse.ArgumentParser:
-        """Add a command; `text` says what it does, without a full stop."""
-        return self._commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        """Add a command; `text` says what it does, without a full stop. Its lesson is in `help_texts`."""
+        lesson = LESSONS[f"{self.prog} {name}"]
+        return self._commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {lesson.about}",
+            epilog=show_examples(lesson.examples),
+            formatter_class=_HelpFormatter,
+        )
 
     def add_completion(self) -> argparse.ArgumentParser:
         """Add the command that prints a shell's completion."""
-        command = self.add_command("completion", "print what a shell needs to complete commands and options")
+        command = self.add_command("completion", "print a shell's completion of commands and options")
         for option in ("--config", "--pylantir_config")[: 2 if self.prog == "pylantir" else 1]:
             command.add_argument(option, metavar="FILE", dest="config", help="accepted, and without effect")
         command.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
@@ -74,6 +109,14 @@ class ProgramParser(argparse.ArgumentParser):
         else:
             hint = f"did you mean `{other} {near}`?"
         self.error(f'unknown command "{word}": {hint}')
+
+
+def show_examples(examples: Mapping[str, str]) -> str:
+    """Write examples for `--help`: each with its meaning beside it, or below it where a line would be too long."""
+    width, widest = max(map(len, examples)), max(map(len, examples.values()))
+    gap = "   " if len("  ") + width + len("   ") + widest <= _NARROWEST else "\n      "
+    padded = width if gap.isspace() and "\n" not in gap else 0
+    return "\n".join(["examples:", *(f"  {line:{padded}}{gap}{meaning}" for line, meaning in examples.items())])
 
 
 class _Version(argparse.Action):

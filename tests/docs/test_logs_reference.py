@@ -1,46 +1,37 @@
-"""The reference of log lines: its forms are the real ones, its messages stand in the program."""
+"""The reference of log lines: its forms are the real ones, its messages stand in the program, and no line is missing."""
 
 from __future__ import annotations
 
-import ast
 import logging
 import re
-from pathlib import Path
 
 import pytest
+from log_lines import Line, fits, logged, missing_words, quoted
 from pages import REPOSITORY, read_blocks
 
 from workers.child.logs import JsonFormatter, TextFormatter
 
 REFERENCE = (REPOSITORY / "docs/reference/logs.md").read_text(encoding="utf-8")
-MESSAGES = re.findall(r"^\| `([^`]+)` \|", REFERENCE, re.MULTILINE)
-
-
-def constants_of(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-SAID = "\n".join(
-    text
-    for package in ("pylantir", "workers")
-    for path in (REPOSITORY / package).rglob("*.py")
-    for text in constants_of(path)
-)
+QUOTED = quoted(REFERENCE)
+MESSAGES = [text for text in QUOTED if " " in text]
 PUT_TOGETHER = ("cycle ", "source …: new items")
 """The beginnings of messages that the program makes of single words; the tutorial shows them literally."""
 
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_message_stands_in_the_program(message: str) -> None:
-    fixed = [part.strip(" :;,()") for part in message.split("…")]
     if message.startswith(PUT_TOGETHER):
-        fixed = re.findall(r"\w+", message)
-    assert [part for part in fixed if part not in SAID] == []
+        message = "…".join(re.findall(r"\w+", message))
+    assert missing_words(message) == []
 
 
 def test_messages_were_found() -> None:
     assert len(MESSAGES) > 20
+
+
+@pytest.mark.parametrize("line", logged(logging.INFO), ids=str)
+def test_every_line_at_info_and_above_is_in_the_reference(line: Line) -> None:
+    assert fits(line, QUOTED), "add it to docs/reference/logs.md"
 
 
 def test_both_forms_look_as_shown() -> None:

@@ -29,20 +29,10 @@ from pylantir.programs.streams import complete_standard_streams
 
 _ORDER_TIMEOUT_S = 60.0
 _DESCRIPTION = """\
-Serve a DICOM modality worklist from the sources of a configuration file: one process per source, one writer, one
-server, restarted when they crash. The file is the one named by --config, else $PYLANTIR_CONFIG, else
-./pylantir.json, else /etc/pylantir/pylantir.json."""
-
-_EPILOG = """\
-exit status: 0 done (status: healthy), 1 failed (status: starting or degraded), 3 not running, 4 running but not
-answering, 73 already running, 78 invalid configuration
-
-examples:
-  pylantir-supervisor check                  is my configuration right?
-  pylantir-supervisor start                  run in the foreground, stop with Ctrl-C
-  pylantir-supervisor start --detach         run in the background
-  pylantir-supervisor status --watch         what is everybody doing?
-  pylantir-supervisor sync site_b_csv        fetch now instead of waiting"""
+Run Pylantir: one process per source, a writer, and a server that gives the scanners their worklist. A process that
+crashes is restarted. The configuration file is the one that --config names, else $PYLANTIR_CONFIG, else
+./pylantir.json, else /etc/pylantir/pylantir.json. `pylantir-supervisor COMMAND --help` explains a command and gives
+examples. Another program, pylantir, shows the worklist itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,37 +68,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_parser() -> ProgramParser:
     """Make the parser of all commands."""
-    parser = ProgramParser("pylantir-supervisor", description=_DESCRIPTION, epilog=_EPILOG)
+    parser = ProgramParser("pylantir-supervisor", description=_DESCRIPTION)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = parser.add_command(name, text)
-        command.add_argument("--config", metavar="FILE", help="the configuration file")
+        command.add_argument(
+            "--config", metavar="FILE", help="the configuration file; default: see `pylantir-supervisor --help`"
+        )
         command.set_defaults(run=run)
         return command
 
-    start = add("start", _start, "validate the configuration, then run everything until SIGTERM or Ctrl-C")
-    start.add_argument("--detach", action="store_true", help="run in the background; returns when everything is ready")
+    start = add("start", _start, "check the configuration, then run everything until Ctrl-C or SIGTERM")
+    start.add_argument(
+        "--detach", action="store_true", help="run in the background; the command returns when everything is ready"
+    )
     start.add_argument("--AEtitle", metavar="T", dest="ae_title", help="AE title, instead of dicom.ae_title")
     start.add_argument("--ip", metavar="A", dest="host", help="address to listen on, instead of dicom.host")
     start.add_argument("--port", metavar="N", type=read_port, help="port to listen on, instead of dicom.port")
-    start.add_argument("--log-file", metavar="FILE", help="write the log there, and anew when the file is moved away")
-    status = add("status", _status, "show processes and sources")
+    start.add_argument(
+        "--log-file", metavar="FILE", help="write the log into this file; it may be moved away at any time"
+    )
+    status = add("status", _status, "show how processes and sources are doing")
     status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.add_argument("--problems", action="store_true", help="what is wrong first, a line a source")
+    status.add_argument(
+        "--problems", action="store_true", help="one line per process and source, those with a problem first"
+    )
     status.add_argument("--watch", action="store_true", help="show it again every second until Ctrl-C")
-    stop = add("stop", _stop, "stop everything, and wait until it is gone")
+    stop = add("stop", _stop, "stop everything, and wait until it has stopped")
     stop.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="seconds to wait (default: 30)")
-    add("reload", _reload, "read the configuration again and restart only what changed")
-    for name, text in (
-        ("restart", "restart one process"),
-        ("sync", "let a source fetch now"),
+    add("reload", _reload, "read the configuration again, and restart only what changed")
+    for name, text, names in (
+        ("restart", "restart one process", "writer, mwl-scp, web or a source, as `status` shows it"),
+        ("sync", "fetch a source now", "the source's name, as `status` shows it"),
     ):
         command = add(name, _order(name), text)
-        command.add_argument("name", metavar="NAME", help="writer, mwl-scp, web or a source, as `status` shows it")
-    add("check", _check, "validate the configuration, plugins included, without touching database or port")
+        command.add_argument("name", metavar="NAME", help=names)
+    add("check", _check, "check the configuration and its plugins; nothing is started")
     log = add("log", _log, "show the log, or one process's lines of it")
-    log.add_argument("name", metavar="NAME", nargs="?", help="supervisor, writer, mwl-scp or a source's name")
-    log.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    log.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="only the lines of this process: supervisor, writer, mwl-scp, web or a source",
+    )
+    log.add_argument("-f", "--follow", action="store_true", help="go on showing new lines until Ctrl-C")
     unit = add("install-unit", _unit, "print a systemd unit with the paths of this installation")
     unit.add_argument("--print", action="store_true", required=True, help="on stdout; nothing is installed")
     parser.add_completion().set_defaults(run=lambda options: _complete(parser, options))

@@ -6,10 +6,12 @@ import os
 import pwd
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from installation import COMMAND, Installation, csv_source, plugin_source, wait_until
@@ -202,7 +204,18 @@ def test_what_a_plugin_starts_finds_its_modules_as_usual(installation: Installat
 # ---- the log file
 
 
-def test_the_log_of_a_detached_instance_lies_beside_the_database_and_may_be_moved_away(
+def rotate(log: Path) -> None:
+    """Let logrotate do to a log file what our configuration for it says."""
+    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "logrotate is needed: apt-get install logrotate"
+    example = Path(__file__).parents[3] / "etc" / "logrotate" / "pylantir"
+    configuration = log.with_name("logrotate.conf")
+    configuration.write_text(example.read_text(encoding="utf-8").replace("/var/lib/pylantir/worklist.log", str(log)))
+    configuration.chmod(0o644)
+    subprocess.run([program, "--force", "--state", log.with_name("logrotate.state"), configuration], check=True)
+
+
+def test_the_log_of_a_detached_instance_lies_beside_the_database_and_may_be_rotated(
     installation: Installation,
 ) -> None:
     installation.write_csv("a.csv", ["P1"])
@@ -213,7 +226,8 @@ def test_the_log_of_a_detached_instance_lies_beside_the_database_and_may_be_move
     assert installation.status()["log"] == str(log)
     assert f"log: {log}" in installation.command("status").stdout
 
-    log.rename(installation.folder / "worklist.log.1")
+    rotate(log)
+    assert "supervisor: serving" in (installation.folder / "worklist.log.1").read_text()
     wait_until(lambda: log.exists() and "source a: cycle done" in log.read_text(), "every process writes anew")
 
     log.rename(installation.folder / "worklist.log.2")
