@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pylantir.cli.output import print_json, print_rows
-from pylantir.config.models import configuration_schema
+from pylantir.config.models.configuration import configuration_schema
 from pylantir.data_sources.registry import discover
 from pylantir.errors import ExitStatus
 from pylantir.settings import Settings

@@ -17,7 +17,6 @@ from pylantir.cli.output import print_table
 from pylantir.cli.starters.files import refuse_existing, write_new
 from pylantir.config.document import read_document
 from pylantir.config.environment import complete_environment
-from pylantir.config.loading import convert_old
 from pylantir.config.locate import resolve_path
 from pylantir.config.sections import legacy
 from pylantir.config.sections.sources import PROCESS_NAMES
@@ -179,7 +178,7 @@ def _convert(old: Path, target: Path) -> int:
     converted = dict(document)
     if legacy.is_old(document):
         environment, _ = complete_environment(os.environ, (old.absolute().parent, Path.cwd()))
-        converted = convert_old(document, environment)
+        converted = legacy.convert_with(document, environment)
         # Relative paths of the old form start from the working directory, those of the new form from the file's folder.
         _move_paths(converted, Path.cwd())
     turned = turn_sources(converted)

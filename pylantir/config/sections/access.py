@@ -17,7 +17,7 @@ from pylantir.config.messages import Finding, Place
 from pylantir.settings import AccessSettings, SyslogServer
 
 if TYPE_CHECKING:
-    from pylantir.config.models import Access
+    from pylantir.config.models.configuration import Access
 
 EXPECTED_SYSLOG = 'a syslog server such as "udp://HOST:514", "tcp://HOST:601" or "tls://HOST:6514"'
 DEFAULT_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}

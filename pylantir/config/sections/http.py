@@ -17,7 +17,7 @@ from pathlib import Path
 from pylantir.config.environment import check_variable
 from pylantir.config.locate import resolve_path
 from pylantir.config.messages import Finding, Place
-from pylantir.config.models import Http, Scanner
+from pylantir.config.models.serving import Http, Scanner
 from pylantir.settings import HttpSettings, TlsSettings
 
 _PLACE: Place = ("http",)

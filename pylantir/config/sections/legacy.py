@@ -71,5 +71,17 @@ def convert(document: Mapping[str, object]) -> dict[str, object]:
     return {**kept, "data_sources": [source]}
 
 
+def convert_with(document: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """Convert an old configuration and the environment variables that could replace its keys; see `convert`."""
+    completed = dict(document)
+    if not completed.keys() & {"db_path", "db_url", "db_url_env"} and environment.get("DB_PATH"):
+        completed["db_path"] = environment["DB_PATH"]
+    if environment.get("DB_ECHO"):
+        completed.setdefault("db_echo", environment["DB_ECHO"])
+    if environment.get("DEBUG", "").lower() in {"1", "true"}:
+        completed.setdefault("log", {"level": "DEBUG"})
+    return convert(completed)
+
+
 def _renamed(document: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
     return {new: document[old] for old, new in names.items() if old in document}

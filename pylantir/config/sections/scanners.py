@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pylantir.certificates import read_wanted
 from pylantir.config.messages import Finding
-from pylantir.config.models import Scanner
+from pylantir.config.models.serving import Scanner
 from pylantir.config.sections.http import is_loopback
 from pylantir.settings import DicomSettings, ScannerProfile
 

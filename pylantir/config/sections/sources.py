@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pylantir.config.environment import check_variable, variables_named_in
 from pylantir.config.messages import Finding, Place, suggestion
-from pylantir.config.models import Source, plain_conditions, plain_mapping
+from pylantir.config.models.source import Source, plain_conditions, plain_mapping
 from pylantir.config.sections.fields import check_defaults, check_issuer, check_mapping, missing_fields, slow_patterns
 from pylantir.settings import Catalogue, OperationWindow, PluginProblem, PluginType, SourceSettings
 

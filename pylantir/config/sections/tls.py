@@ -15,7 +15,7 @@ from pathlib import Path
 from pylantir.certificates import judge_validity, read_validity
 from pylantir.config.locate import resolve_path
 from pylantir.config.messages import Finding, Place
-from pylantir.config.models import Tls
+from pylantir.config.models.serving import Tls
 from pylantir.settings import TlsSettings
 
 _PLACE: Place = ("dicom", "tls")
