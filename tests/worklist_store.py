@@ -13,9 +13,10 @@ from pylantir.entry import SCHEDULED
 from pylantir.ipc.batch import CycleEnd, EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.mapping import EntryMapper
+from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import Clock, CycleSummary, system_time, utc_now
+from pylantir.store.intake.state import CycleSummary
 from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries, sync_runs, worklist_items
 
 RANKS = {"ris": 0, "redcap": 1, "csv": 2}

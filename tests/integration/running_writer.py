@@ -18,7 +18,7 @@ from typing import Any
 from pylantir.ipc.frames import Frame, FrameReader, encode_frame
 from pylantir.ipc.sockets import connect_to, listen_at
 from pylantir.settings import LogSettings, PluginType, Settings, SourceSettings
-from pylantir.store.intake.state import utc_now
+from pylantir.store.clock import utc_now
 from workers.supervisor.children import Child
 from workers.supervisor.lifecycle import State
 from workers.supervisor.roles import QUEUE_SOCKET_NAME, plan_roles

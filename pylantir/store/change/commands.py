@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Engine, Select, delete, select, update
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
+from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.decide.evidence import Description, are_two_patients
 from pylantir.store.decide.records import IDENTIFIERS, WITHDRAWN
-from pylantir.store.intake.state import Clock, local_day, system_time, utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines
 from pylantir.store.schema.engine import transaction

@@ -17,12 +17,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, Table, Text, delete, or_, select, update
 
 from pylantir.errors import CommandRefused
+from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
-from pylantir.store.intake.records import chunks, find_holding_patients
-from pylantir.store.intake.state import Clock, system_time, utc_now
+from pylantir.store.intake.records import find_holding_patients
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines, allow_changes, forbid_changes
+from pylantir.store.schema.bulk import chunks
 from pylantir.store.schema.done_exams import forget_done_exams, make_hasher
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (

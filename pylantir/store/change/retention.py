@@ -14,14 +14,14 @@ from sqlalchemy import Column, Connection, Engine, RowMapping, Select, delete, f
 from pylantir.entry import COMPLETED
 from pylantir.settings import RetentionSettings
 from pylantir.store.change.erasure import add_tombstones
+from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.differences import forget_differences
-from pylantir.store.intake.records import CHUNK, chunks, find_holding_patients
-from pylantir.store.intake.state import Clock, system_time, utc_now
+from pylantir.store.intake.records import find_holding_patients
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes
-from pylantir.store.schema.bulk import delete_among, select_among
+from pylantir.store.schema.bulk import CHUNK, chunks, delete_among, select_among
 from pylantir.store.schema.done_exams import note_done_exams
 from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import (

@@ -15,6 +15,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine, func, select
 
 from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.conclusion import conclude
 from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
@@ -42,7 +43,7 @@ from pylantir.store.intake.quarantine import (
 )
 from pylantir.store.intake.remembered import Passages
 from pylantir.store.intake.snapshot import settle_snapshot, withdraw_held
-from pylantir.store.intake.state import Clock, CycleState, CycleSummary, local_day, system_time, utc_now
+from pylantir.store.intake.state import CycleState, CycleSummary
 from pylantir.store.intake.warnings import save_warnings
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import reading, transaction

@@ -10,8 +10,7 @@ from sqlalchemy import Connection, delete
 
 from pylantir.store.decide.differences import HELD, KEPT_APART, Difference
 from pylantir.store.intake.changes import AuditTrail, encode
-from pylantir.store.intake.records import chunks
-from pylantir.store.schema.bulk import insert_rows, select_among, update_rows
+from pylantir.store.schema.bulk import chunks, insert_rows, select_among, update_rows
 from pylantir.store.schema.tables import conflicts
 
 _COLUMNS = ("id", "patient_id", "kind", "items", "sources", "records", "fields")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from pylantir.ipc.batch import Rejection
 from pylantir.store.decide.identifiers import Holder
 from pylantir.store.decide.records import Record
-from pylantir.store.intake.records import chunks
+from pylantir.store.schema.bulk import chunks
 from pylantir.store.schema.tables import rejected_entries
 
 _TABLE = rejected_entries.c

@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
@@ -29,7 +28,7 @@ from pylantir.store.decide.records import (
     given_fields,
 )
 from pylantir.store.hosts.registry import VERSION_FACT
-from pylantir.store.schema.bulk import select_among, select_among_new
+from pylantir.store.schema.bulk import chunks, select_among, select_among_new
 from pylantir.store.schema.done_exams import find_done_exams
 from pylantir.store.schema.tables import (
     NOT_LIVE,
@@ -39,17 +38,6 @@ from pylantir.store.schema.tables import (
     store_facts,
     worklist_items,
 )
-
-CHUNK = 500
-T = TypeVar("T")
-
-
-def chunks(values: Iterable[T]) -> Iterator[list[T]]:
-    """Split into lists that fit one statement."""
-    sequence = list(values)
-    for start in range(0, len(sequence), CHUNK):
-        yield sequence[start : start + CHUNK]
-
 
 _ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
 _NEXT_IDS = select(

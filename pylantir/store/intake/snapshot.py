@@ -16,9 +16,9 @@ from pylantir.store.decide.evidence import BIRTH_DATE
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.removal import HeldRemoval
 from pylantir.store.decide.settlement import Guard, Settlement, find_cancelling, plan_settlement
-from pylantir.store.intake.records import chunks
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.schema.bulk import chunks
 from pylantir.store.schema.tables import NOT_LIVE, source_entries, worklist_items
 
 _ENTRIES = source_entries.c

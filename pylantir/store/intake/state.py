@@ -5,33 +5,13 @@ Glossary: cycle, snapshot (docs/explanation/glossary.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from pylantir.store.decide.removal import HeldRemoval
 from pylantir.store.intake.remembered import Passages
 
 COUNTS = ("fetched", "inserted", "updated", "unchanged", "cancelled", "rejected")
-
-
-Clock = Callable[[], datetime]
-"""Returns the time, with its zone."""
-
-
-def system_time() -> datetime:
-    """Return the machine's time."""
-    return datetime.now(UTC)
-
-
-def utc_now(clock: Clock = system_time) -> str:
-    """Return the time in the database's form."""
-    return clock().astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def local_day(clock: Clock) -> str:
-    """Return the local day, YYYYMMDD."""
-    return clock().astimezone().strftime("%Y%m%d")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
 
 from pylantir.entry import RECORD_ID_FIELD, SCHEDULED, WORKLIST_FIELDS
 from pylantir.errors import RecordRejected
 from pylantir.store.decide.claims import STATUS, STUDY_UID
 from pylantir.store.decide.records import LIVE, Record
-from pylantir.store.intake.records import chunks, next_ids
 from pylantir.store.schema.audit_guard import add_lines
+from pylantir.store.schema.bulk import chunks
 from pylantir.store.schema.tables import source_entries, worklist_items
 from pylantir.values.normalise import normalise_value
 
@@ -35,6 +35,7 @@ _WITH_SITE = re.compile(r"(sub_.+_ses_.+)_site_.+")
 _UNKNOWN = frozenset({None, "", "None", "none", "nan", "NaN"})
 _NOT_CLAIMED = frozenset({STATUS, STUDY_UID, "scheduled_procedure_step_id", "requested_procedure_id"})
 _COPIED_ROWS = 1000
+_NEXT_RECORD_ID = select(func.coalesce(func.max(source_entries.c.id), 0) + 1)
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 def claim_old_items(connection: Connection, now: str) -> int:
     """Normalise the rows of an earlier version and claim them for their source; return the number of rows."""
     rows = connection.execute(select(worklist_items).where(worklist_items.c.created_at.is_(None))).mappings().all()
-    record_id, _ = next_ids(connection)
+    record_id = connection.scalars(_NEXT_RECORD_ID).one()
     updates: list[dict[str, Any]] = []
     claims: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []

@@ -6,9 +6,9 @@ Names of tables and columns are our own, so they need no quoting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection, Table
 
@@ -17,6 +17,15 @@ from pylantir.store.schema import bulk_postgresql, bulk_sqlite
 RowTuple = tuple[Any, ...]
 FEW = 32
 """At most so many rows are read to find out whether reading the range of the values is enough."""
+CHUNK = 500
+T = TypeVar("T")
+
+
+def chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    """Split into lists that fit one statement."""
+    sequence = list(values)
+    for start in range(0, len(sequence), CHUNK):
+        yield sequence[start : start + CHUNK]
 
 
 def insert_columns(

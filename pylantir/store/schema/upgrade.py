@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from pylantir.errors import SchemaMismatch, StoreError
+from pylantir.store.clock import utc_now
 from pylantir.store.failures import describe_failure, is_passing, lacks_right
-from pylantir.store.intake.state import utc_now
 from pylantir.store.schema.adoption import claim_old_items
 from pylantir.store.schema.audit_guard import forbid_changes
 from pylantir.store.schema.engine import sqlite_file, sqlite_uri, with_patience

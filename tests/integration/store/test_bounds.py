@@ -11,8 +11,8 @@ from worklist_store import RULES
 
 from pylantir.ipc.batch import CycleEnd, EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
+from pylantir.store.clock import utc_now
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import utc_now
 
 MOST_PARAMETERS = 2000
 """Far below what SQLite (32 766) and PostgreSQL (65 535) take."""

@@ -18,9 +18,9 @@ from pylantir.settings import RetentionSettings
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.change.rules import apply_rules, restore_items
+from pylantir.store.clock import utc_now
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import utc_now
 from pylantir.store.read.listings import find_left_behind
 from pylantir.store.schema.tables import (
     access_log,

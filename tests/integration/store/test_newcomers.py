@@ -26,9 +26,9 @@ from worklist_store import (
 )  # fmt: skip
 
 from pylantir.entry import RECORD_FIELDS
+from pylantir.store.clock import utc_now
 from pylantir.store.decide.records import LIVE, given_fields
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
-from pylantir.store.intake.state import utc_now
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items

@@ -12,9 +12,9 @@ from old_installation import OLD_ROWS, make_old_database
 from worklist_store import in_columns
 
 from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.store.clock import utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.intake.state import utc_now
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.upgrade import prepare_database
 

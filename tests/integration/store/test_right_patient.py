@@ -14,8 +14,8 @@ from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHED
 from pylantir.errors import CommandRefused
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import purge_items
+from pylantir.store.clock import Clock, system_time
 from pylantir.store.decide.claims import STATUS, make_study_uid
-from pylantir.store.intake.state import Clock, system_time
 from pylantir.store.read.conflicts import find_conflicts
 from pylantir.store.schema.tables import audit_log, worklist_items
 
