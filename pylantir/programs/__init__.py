@@ -1,1 +1,1 @@
-"""Starts the two programs and reads their command lines."""
+"""Starts the two programs, reads their command lines, and keeps a second instance out."""

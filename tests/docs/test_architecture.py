@@ -8,7 +8,6 @@ from pages import REPOSITORY, read_blocks
 
 PAGE = REPOSITORY / "docs" / "explanation" / "architecture.md"
 MOST_MODULES = 14
-EXCEPTIONS = {"workers/supervisor": 20}
 
 
 def drawn() -> dict[str, set[str]]:
@@ -44,6 +43,6 @@ def test_the_tree_is_drawn_as_it_is() -> None:
 
 def test_no_folder_is_too_full_or_nearly_empty() -> None:
     for folder, modules in existing().items():
-        assert len(modules) <= EXCEPTIONS.get(folder, MOST_MODULES), folder
+        assert len(modules) <= MOST_MODULES, folder
         inside = [other for other in existing() if other.startswith(folder + "/")]
         assert len(modules) + len(inside) > 1, f"{folder} has a single module"

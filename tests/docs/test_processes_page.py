@@ -7,8 +7,8 @@ import re
 from pages import REPOSITORY
 
 from pylantir.schedule import backoff_delay
-from workers.supervisor.children import USEFUL_AFTER_S
-from workers.supervisor.lifecycle import State
+from workers.supervisor.children.child import USEFUL_AFTER_S
+from workers.supervisor.children.lifecycle import State
 from workers.writer.queue import WINDOW
 
 PAGE = (REPOSITORY / "docs/explanation/processes.md").read_text(encoding="utf-8")

@@ -19,9 +19,9 @@ from pylantir.ipc.frames import Frame, FrameReader, encode_frame
 from pylantir.ipc.sockets import connect_to, listen_at
 from pylantir.settings import LogSettings, PluginType, Settings, SourceSettings
 from pylantir.store.clock import utc_now
-from workers.supervisor.children import Child
-from workers.supervisor.lifecycle import State
-from workers.supervisor.roles import QUEUE_SOCKET_NAME, plan_roles
+from workers.supervisor.children.child import Child
+from workers.supervisor.children.lifecycle import State
+from workers.supervisor.children.roles import QUEUE_SOCKET_NAME, plan_roles
 from workers.writer.queue import make_token
 
 KEY = b"k" * 32

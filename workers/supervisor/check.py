@@ -27,7 +27,7 @@ from pylantir.printing import make_redactor, printable
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
 from pylantir.settings import Settings, SourceSettings
 from workers.child.bootstrap import die_with_parent, restore_import_path, set_names
-from workers.supervisor.output import PRINTED, ChildOutput, Heard
+from workers.supervisor.children.output import PRINTED, ChildOutput, Heard
 
 WHOLE_CHECK_S = 1.4
 """When plugins' own checks must be over: errors must be reported within 2 seconds of the start."""
@@ -172,7 +172,7 @@ class _PluginCheck:
         return now >= self.deadline
 
     def _lacks_processor(self) -> bool:
-        from workers.supervisor.resources import lacks_processor
+        from workers.supervisor.children.resources import lacks_processor
 
         return lacks_processor(self._process.pid, PROCESSOR_S)
 

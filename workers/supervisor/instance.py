@@ -16,12 +16,12 @@ from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
 from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
+from workers.supervisor.children.orphans import hear_of_deaths
+from workers.supervisor.children.resources import raise_descriptor_limit
 from workers.supervisor.listening import listen_for_browsers, listen_for_scanners
 from workers.supervisor.loop import Supervisor
 from workers.supervisor.names import Names
 from workers.supervisor.notify import Notifier
-from workers.supervisor.orphans import hear_of_deaths
-from workers.supervisor.resources import raise_descriptor_limit
 from workers.supervisor.signals import Signals
 
 logger = logging.getLogger(__name__)

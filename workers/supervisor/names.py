@@ -23,8 +23,8 @@ from pylantir.errors import AlreadyRunning, PylantirError
 from pylantir.ipc.beacon import Beacon
 from pylantir.ipc.control import SOCKET_NAME
 from pylantir.ipc.sockets import listen_at
-from workers.supervisor.locks import FileLock
-from workers.supervisor.roles import QUEUE_SOCKET_NAME
+from pylantir.programs.locks import FileLock
+from workers.supervisor.children.roles import QUEUE_SOCKET_NAME
 
 LOOK_EVERY_S = 5.0
 _ALREADY = "this configuration is being served already"

@@ -14,8 +14,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, MutableMapping
 
-from workers.supervisor.children import Child
-from workers.supervisor.lifecycle import State
+from workers.supervisor.children.child import Child
+from workers.supervisor.children.lifecycle import State
 
 _LONGEST_STATUS = 200
 _RETRY_S = 0.2
@@ -112,7 +112,7 @@ def describe(children: Iterable[Child]) -> str:
     running = sum(child.life.state is State.RUNNING for child in children)
     troubles = []
     for child in children:
-        error = child.reports.get("last_error") or child.reports.get("database")
+        error = child.news.values.get("last_error") or child.news.values.get("database")
         if child.life.state is not State.RUNNING:
             troubles.append(f"{child.role.name} {child.life.state}")
         elif error:

@@ -6,7 +6,7 @@ Lives in the supervisor, which itself never touches the database.
 from __future__ import annotations
 
 from pylantir.ipc.frames import Frame
-from workers.supervisor.children import Child
+from workers.supervisor.children.child import Child
 from workers.supervisor.control import Reply
 
 WRITER_COMMANDS = frozenset({"accept", "forget", "forget-host", "set-status", "purge", "note-access"})

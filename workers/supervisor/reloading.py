@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from pylantir.errors import PylantirError
 from pylantir.settings import Settings
+from workers.supervisor.children.roles import Changes
 from workers.supervisor.configuration import ConfigurationCheck
 from workers.supervisor.control import Reply
 from workers.supervisor.notify import Notifier
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What a reload has changed, by the names of the processes."""
-
-    restarted: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
 
 
 class Reloads:

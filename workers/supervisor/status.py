@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 import psutil
 
-from workers.supervisor.children import REPORTED_BY_SOURCES, Child
-from workers.supervisor.lifecycle import State
+from workers.supervisor.children.child import Child
+from workers.supervisor.children.lifecycle import State
+from workers.supervisor.children.news import REPORTED_BY_SOURCES
 
 SILENT_AFTER_S = 15.0
 """An older sign of life is a problem: every process gives one every 5 seconds, except inside a plugin."""
@@ -69,11 +70,11 @@ class StatusReporter:
         own["problem"] = own["last_error"]
         alive = {own["pid"], *(process["pid"] for process in processes)}
         self._handles = {pid: handle for pid, handle in self._handles.items() if pid in alive}
-        told = next((child.reports for child in children if child.role.role == "writer"), {})
+        told = next((child.news.values for child in children if child.role.role == "writer"), {})
         left, cluster = _mapping(told, "left_behind"), _mapping(told, "cluster")
         silent = _describe_left_behind(disabled, left)
         _tell_leases(processes, cluster)
-        dropped = [child.reports.get("log_dropped") for child in children]
+        dropped = [child.news.values.get("log_dropped") for child in children]
         return {
             "health": judge([own, *processes], stopping=stopping),
             "log_dropped": log_dropped + sum(count for count in dropped if isinstance(count, int)),
@@ -84,7 +85,7 @@ class StatusReporter:
         }
 
     def _describe_child(self, child: Child, now: float) -> Description:
-        life, standby = child.life, child.reports.get("standby")
+        life, standby = child.life, child.news.values.get("standby")
         running = life.state in {State.RUNNING, State.STARTING, State.STOPPING}
         description: Description = {
             "name": child.role.name,
@@ -98,20 +99,20 @@ class StatusReporter:
             "last_exit": child.last_exit,
             "last_words": list(child.last_words),
             "retry_in_s": round(max(0.0, life.retry_at - now), 1) if life.retry_at is not None else None,
-            "heartbeat_age_s": round(now - child.last_sign_at, 1) if running else None,
+            "heartbeat_age_s": round(now - child.news.last_sign_at, 1) if running else None,
             **self._measure(child.pid),
         }
         if child.role.source is None:
-            description["last_error"] = child.reports.get("database")
-            description["access_lost"] = child.reports.get("access_lost", 0)
+            description["last_error"] = child.news.values.get("database")
+            description["access_lost"] = child.news.values.get("access_lost", 0)
             if child.role.role == "writer":
-                description["warning"] = child.reports.get("warning")
-                description["audit_lost"] = child.reports.get("audit_lost", 0)
-                description["queue_depth"] = child.reports.get("queue_depth", 0)
+                description["warning"] = child.news.values.get("warning")
+                description["audit_lost"] = child.news.values.get("audit_lost", 0)
+                description["queue_depth"] = child.news.values.get("queue_depth", 0)
             if child.role.role == "mwl-scp":
-                description["refusals"] = child.reports.get("refusals", {})
-                description["warning"] = child.reports.get("warning")
-                description["associations"] = child.reports.get("associations", 0)
+                description["refusals"] = child.news.values.get("refusals", {})
+                description["warning"] = child.news.values.get("warning")
+                description["associations"] = child.news.values.get("associations", 0)
         else:
             description |= _describe_source(child, now)
             if life.state is State.RUNNING and isinstance(standby, str):
@@ -120,8 +121,8 @@ class StatusReporter:
             description["last_error"] = f"cannot be started: {child.start_error}"
         elif life.state in {State.BACKOFF, State.FATAL} and not description["last_error"]:
             description["last_error"] = f"the process ended with {child.last_exit}; the log says why"
-        if "tally" in child.reports:
-            description["tally"] = child.reports["tally"]
+        if "tally" in child.news.values:
+            description["tally"] = child.news.values["tally"]
         description["problem"] = find_problem(description)
         return description
 
@@ -170,13 +171,13 @@ def _tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]
 
 
 def _describe_source(child: Child, now: float) -> Description:
-    description: Description = {key: child.reports.get(key) for key in REPORTED_BY_SOURCES}
-    expected_at, interval_s = child.expected_at, child.role.sync_interval_s
+    description: Description = {key: child.news.values.get(key) for key in REPORTED_BY_SOURCES}
+    expected_at, interval_s = child.news.expected_at, child.role.sync_interval_s
     is_left_alone = bool(description["waits_for_window"]) and expected_at is not None and now < expected_at
     is_left_alone |= isinstance(description["standby"], str)
     lag_s = None if expected_at is None or is_left_alone else round(max(0.0, now - expected_at), 1)
     # The last success was due an interval before the next one.
-    last_due = child.wanted_since if expected_at is None else expected_at - interval_s
+    last_due = child.news.wanted_since if expected_at is None else expected_at - interval_s
     return description | {
         "max_memory_mb": child.role.max_memory_mb,
         "max_restarts": child.role.max_restarts,

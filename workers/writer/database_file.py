@@ -18,8 +18,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, StoreError
+from pylantir.programs.locks import FileLock
 from pylantir.store.schema.engine import identity_of, side_files, sqlite_file
-from workers.supervisor.locks import FileLock
 
 RESCUE_S = 3.0
 """How long readers may delay the rescue of a removed log's contents; each reader takes milliseconds."""

@@ -58,7 +58,7 @@ def start_with_faults(installation: Installation, *faults: tuple[str, str]) -> l
     [
         ("workers.supervisor.loop:reap_orphans", DEFECT),
         ("workers.supervisor.loop:wait", EMFILE),
-        ("workers.supervisor.loop:Child.check_deadlines", DEFECT),
+        ("workers.supervisor.children.child:Child.check_deadlines", DEFECT),
         ("workers.supervisor.loop:Notifier.tell", EMFILE),
         ("workers.supervisor.loop:ServerWatch.serve", "MemoryError()"),
     ],
@@ -114,7 +114,7 @@ def test_a_request_that_raises_fails_alone(installation: Installation) -> None:
 
 
 def test_a_child_that_cannot_be_started_is_tried_again_while_the_others_go_on(installation: Installation) -> None:
-    (fault,) = start_with_faults(installation, ("workers.supervisor.children:make_token", DEFECT))
+    (fault,) = start_with_faults(installation, ("workers.supervisor.children.child:make_token", DEFECT))
     pid = installation.process("a")["pid"]
     server = installation.process("mwl-scp")["pid"]
     fault.touch()

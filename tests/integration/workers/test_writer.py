@@ -250,13 +250,13 @@ def test_a_locked_database_is_waited_for(writer: RunningWriter) -> None:
             writer.listen()
         # The window bounds what waits in the writer; the rest waits in the producer.
         assert accepted < (WINDOW + 4) * len(frame)
-        assert writer.child.reports["database"]
+        assert writer.child.news.values["database"]
         with pytest.raises(TimeoutError):
             producer.receive(0.1)
     answer = producer.receive()
     assert answer
     assert answer["seq"] == 2
-    wait_until(lambda: writer.listen() or writer.child.reports["database"] is None, "the trouble is over")
+    wait_until(lambda: writer.listen() or writer.child.news.values["database"] is None, "the trouble is over")
     assert writer.child.pid == pid
     assert len(writer.patients()) == 2001
 
@@ -268,7 +268,7 @@ def test_a_database_that_cannot_be_opened_is_waited_for(tmp_path: Path) -> None:
     try:
         writer.child.spawn(time.monotonic())
         pid = writer.child.pid
-        wait_until(lambda: writer.listen() or writer.child.reports.get("database"), "the trouble is told")
+        wait_until(lambda: writer.listen() or writer.child.news.values.get("database"), "the trouble is told")
         assert writer.child.pid == pid
         blocker.unlink()
         wait_until(writer.is_ready, "the writer is ready")
@@ -285,8 +285,8 @@ def test_a_second_writer_for_the_same_database_is_refused(writer: RunningWriter,
     second = RunningWriter(tmp_path / "other", database=writer.database)
     try:
         second.child.spawn(time.monotonic())
-        wait_until(lambda: second.listen() or second.child.reports.get("database"), "the second one says why")
-        assert "another writer uses this database" in str(second.child.reports["database"])
+        wait_until(lambda: second.listen() or second.child.news.values.get("database"), "the second one says why")
+        assert "another writer uses this database" in str(second.child.news.values["database"])
         assert second.child.life.state != "RUNNING"
         assert writer.connect("a").ask(batch(1, record("P1")))
     finally:

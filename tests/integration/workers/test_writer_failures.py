@@ -133,8 +133,8 @@ def test_a_busy_writer_gives_signs_of_life_and_tells_what_waits(writer: RunningW
             for producer in producers:
                 assert producer.receive()
         writer.listen()
-        ages.append(time.monotonic() - writer.child.last_sign_at)
-        depths.add(writer.child.reports.get("queue_depth", 0))
+        ages.append(time.monotonic() - writer.child.news.last_sign_at)
+        depths.add(writer.child.news.values.get("queue_depth", 0))
     assert max(ages) < 5
     assert depths - {0}
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pylantir.ipc.tally import MOST_NAMES, OTHER, Tally
 from pylantir.web.health import reasons_against
 from pylantir.web.metrics import write_metrics
-from workers.supervisor.children import LONGEST_TALLY
+from workers.supervisor.children.news import LONGEST_TALLY
 
 
 def status(**changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from workers.supervisor.output import (
+from workers.supervisor.children.output import (
     COUNT_AFTER_S,
     COUNT_EVERY_S,
     KEPT_LINES,

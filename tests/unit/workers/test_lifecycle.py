@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.supervisor.lifecycle import (
+from workers.supervisor.children.lifecycle import (
     ABORT_S,
     ALIVE,
     FIRST_TAKE_S,

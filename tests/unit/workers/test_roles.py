@@ -5,13 +5,15 @@ from __future__ import annotations
 import pickle
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pylantir.settings import DicomSettings, PluginType, Settings, SourceSettings
 from pylantir.store.hosts.decision import rank_sources
+from workers.supervisor.children.roles import Changes, Role, plan_changes, plan_roles
 from workers.supervisor.probe import probe_title
-from workers.supervisor.roles import Role, plan_roles
 from workers.writer.settings import WriterSettings
 
 CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
@@ -97,3 +99,28 @@ def test_the_same_configuration_gives_equal_roles_and_a_changed_source_another(
     assert plan(sockets, source("a"), source("b")) == before
     after = plan(sockets, source("a"), source("b", sync_interval_s=5.0))
     assert [name for name, role in after.items() if role != before[name]] == ["b"]
+
+
+A, B = Role(role="source", source="a", body="m:f"), Role(role="source", source="b", body="m:f")
+WRITER = Role(role="writer", body="m:f")
+PRESENT = {"writer": WRITER, "a": A, "b": B}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why", "changes"),
+    [
+        (PRESENT, {}, Changes()),
+        ({"writer": WRITER, "b": B}, {}, Changes(removed=("a",))),
+        ({**PRESENT, "c": replace(A, source="c")}, {}, Changes(added=("c",))),
+        ({**PRESENT, "b": replace(B, sync_interval_s=5.0)}, {}, Changes(restarted=("b",))),
+        (PRESENT, {"failed": {"a"}}, Changes(restarted=("a",))),
+        (PRESENT, {"log_changed": True}, Changes(restarted=("writer", "a", "b"))),
+        (PRESENT, {"restart_sources": True}, Changes(restarted=("a", "b"))),
+        ({"writer": WRITER, "c": replace(A, source="c")}, {"log_changed": True, "failed": {"b"}},
+         Changes(restarted=("writer",), added=("c",), removed=("a", "b"))),
+    ],
+)  # fmt: skip
+def test_a_reload_touches_only_the_processes_that_it_changes(
+    wanted: dict[str, Role], why: dict[str, Any], changes: Changes
+) -> None:
+    assert plan_changes(PRESENT, wanted, **why) == changes

@@ -13,8 +13,8 @@ from rich.console import Console
 from workers.commands.detach import describe_crash, has_crashed
 from workers.commands.log_view import wanted_lines
 from workers.commands.status_view import draw_cycles, print_status, worst_first
-from workers.supervisor.lifecycle import State
-from workers.supervisor.resources import PER_CHILD, RESERVED, describe_shortage
+from workers.supervisor.children.lifecycle import State
+from workers.supervisor.children.resources import PER_CHILD, RESERVED, describe_shortage
 from workers.supervisor.status import find_problem, judge, overdue_s
 
 WELL: dict[str, Any] = {

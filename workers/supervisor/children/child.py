@@ -1,62 +1,36 @@
 """One supervised process as the supervisor sees it: spawned, listened to, stopped, killed.
 
-Lives in the supervisor. A child's messages give values for `status` and the deadline of the next sign of life, nothing
-more: a child cannot make the supervisor do anything.
+Lives in the supervisor. The lifecycle decides when what is due; this module does it. A child's messages give values
+for `status` and the deadline of the next sign of life, nothing more.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Iterator, Mapping
-from multiprocessing.context import SpawnProcess
 
 from pylantir.errors import ExitStatus, ProtocolError
-from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+from pylantir.ipc.frames import Frame
 from pylantir.settings import LogSettings
-from workers.child.bootstrap import ChildSpec, run_child
-from workers.supervisor import lifecycle
-from workers.supervisor.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
-from workers.supervisor.output import PRINTED, ChildOutput, Heard
-from workers.supervisor.resources import MEASURE_EVERY_S, is_far_over, keep_reserve, lacks_processor, resident_mb
-from workers.supervisor.roles import Role
+from workers.child.bootstrap import ChildSpec
+from workers.supervisor.children import lifecycle
+from workers.supervisor.children.incarnation import Incarnation, describe_exit
+from workers.supervisor.children.lifecycle import Action, Lifecycle, State, next_action, next_deadline, prove_useful
+from workers.supervisor.children.news import News
+from workers.supervisor.children.output import PRINTED, ChildOutput, Heard
+from workers.supervisor.children.resources import MEASURE_EVERY_S, is_far_over, lacks_processor, resident_mb
+from workers.supervisor.children.roles import Role
 from workers.writer.queue import make_token
 
 USEFUL_AFTER_S = 5.0
 RECYCLE_GRACE_S = 3.0
 UNHEARD_S = 1.0
 """An ending process closes its channel shortly before; one that still runs after this time can no longer be heard."""
-REPORTED_BY_SOURCES = (
-    "last_sync", "last_success", "next_sync", "entries", "rejected", "last_error", "last_counts", "last_duration_s",
-    "waits_for_window", "progress", "standby", "recent_cycles",
-)  # fmt: skip
-_REPORTED = {
-    *REPORTED_BY_SOURCES,
-    "database",
-    "queue_depth",
-    "refusals",
-    "warning",
-    "left_behind",
-    "log_dropped",
-    "associations",
-    "access_lost",
-    "audit_lost",
-    "tally",
-    "cluster",
-}
-"""The values that a child may report for `status`."""
-_MESSAGE_BYTES = 64 * 1024
 _MAX_RESULTS = 100
-_LONGEST_VALUE = 4000
-LONGEST_TALLY = 512 * 1024
-"""Room for all counts and histograms of as many scanners as a process keeps apart."""
 
 logger = logging.getLogger(__name__)
-_spawn = multiprocessing.get_context("spawn")
 
 
 class Child:
@@ -83,12 +57,9 @@ class Child:
     ) -> None:
         self.role = role
         self.life = Lifecycle(since=now)
-        self.reports: dict[str, object] = {}
+        self.news = News(now)
         self.last_exit: str | None = None
         self.last_words: tuple[str, ...] = ()
-        self.last_sign_at = now
-        self.expected_at: float | None = None
-        self.wanted_since = now
         self.start_error: str | None = None
         self.recycled = 0
         self._first_due: float | None = None
@@ -100,8 +71,7 @@ class Child:
         self._log = log
         self._log_path = log_path
         self._generations = generations
-        self._process: SpawnProcess | None = None
-        self._frames: FrameSocket | None = None
+        self._process: Incarnation | None = None
 
     @property
     def pid(self) -> int | None:
@@ -124,15 +94,13 @@ class Child:
         """What the supervisor's loop should wait for."""
         yield from self._output.filenos(now)
         if self._process:
-            yield self._process.sentinel
-        if self._frames and not self._frames.closed:
-            yield self._frames.fileno()
+            yield from self._process.filenos()
 
     def spawn(self, now: float) -> None:
         """Start an incarnation."""
         self.life = lifecycle.spawned(self.life, now)
         try:
-            self._process, self._frames = self._start()
+            self._process = self._start()
         except Exception as error:  # last resort: a child that cannot start must not affect the others
             unexpected = not isinstance(error, OSError)
             said = type(error).__name__ if unexpected else str(error)
@@ -142,26 +110,14 @@ class Child:
             self.life = lifecycle.ended(self.life, now, cap_s=self.role.retry_cap_s)
             return
         self.start_error = None
-        for passing in (
-            "database",
-            "queue_depth",
-            "refusals",
-            "warning",
-            "left_behind",
-            "progress",
-            "log_dropped",
-            "standby",
-            "cluster",
-        ):
-            self.reports.pop(passing, None)
+        self.news.begin(now)
         self._first_due = None
-        self.last_sign_at = now
         self._measure_at = now + MEASURE_EVERY_S if self.role.max_memory_mb else None
         if self.role.max_restarts and self.life.restarts > self.role.max_restarts:
             logger.warning("%s has been restarted %d times, more than max_restarts (%d)",
                            self.role.name, self.life.restarts, self.role.max_restarts)  # fmt: skip
 
-    def _start(self) -> tuple[SpawnProcess, FrameSocket]:
+    def _start(self) -> Incarnation:
         generation = next(self._generations)
         role = self.role
         spec = ChildSpec(
@@ -176,29 +132,15 @@ class Child:
             first_due=self._first_due,
             log_path=self._log_path,
         )
-        ours, theirs = socket.socketpair()
-        output, their_output = _spawn.Pipe(duplex=False)
-        process = _spawn.Process(target=run_child, args=(spec, theirs, their_output, role.arguments), name=role.name)
-        try:
-            if role.source:
-                keep_reserve(their_output.fileno())
-            # Close our copies of the child's ends, or we would not see the end of the file when the child dies.
-            with theirs, their_output:
-                process.start()
-        except BaseException:
-            ours.close()
-            output.close()
-            raise
-        self._output.attach(output, role.secrets)
-        return process, FrameSocket(ours, limit=_MESSAGE_BYTES)
+        return Incarnation.start(role, spec, self._output)
 
     def listen(self, now: float) -> None:
         """Read the child's messages."""
         self._log_output(self._output.take(now))
-        if self._frames is None or self._frames.closed:
+        if self._process is None or not self._process.is_heard:
             return
         try:
-            for message in self._frames.receive():
+            for message in self._process.receive():
                 self._hear(message, now)
         except ProtocolError as error:
             logger.warning("%s: %s; it is killed", self.role.name, error)
@@ -206,14 +148,11 @@ class Child:
         except Exception:  # last resort: a plugin can write to its worker's channel, and may send anything
             logger.exception("%s: what it says cannot be understood; it is killed", self.role.name)
             self.kill()
-        self._frames.flush()
+        self._process.flush()
 
     def say(self, message: Mapping[str, object]) -> bool:
         """Send the child a message; return False if there is no child to read it."""
-        if self._frames is None or self._frames.closed:
-            return False
-        self._frames.send(encode_frame(message))
-        return True
+        return self._process is not None and self._process.say(message)
 
     def take_results(self) -> list[Frame]:
         """Return the answers to commands since the last call."""
@@ -229,18 +168,14 @@ class Child:
             stopping: All processes are being stopped. A SIGTERM to the whole group ends the writer too early; it is
                 started again, because reports may still come until the server has ended.
         """
-        if self._process is None or self._process.exitcode is None:
+        if self._process is None or (code := self._process.exit_code) is None:
             return False
         self.listen(now)
         self._log_output(self._output.detach(now))
-        code = self._process.exitcode
         self._process.close()
         self._process = None
-        if self._frames:
-            self._frames.close()
-            self._frames = None
         self._measure_at = self._unheard_at = None
-        self.last_exit = _describe_exit(code)
+        self.last_exit = describe_exit(code)
         served_long = self.life.state is State.RUNNING and now - self.life.since >= USEFUL_AFTER_S
         if served_long and self.role.source is None:
             self.life = prove_useful(self.life)
@@ -281,7 +216,7 @@ class Child:
         """Abort the process if it hangs, kill it if it does not end, start it again if its delay is over."""
         if self._measure_at is not None and now >= self._measure_at:
             self._check_memory(now)
-        if self._frames and self._frames.closed and self._unheard_at is None:
+        if self._process and not self._process.is_heard and self._unheard_at is None:
             self._unheard_at = now + UNHEARD_S
         elif self._unheard_at is not None and now >= self._unheard_at:
             self._unheard_at = None
@@ -301,7 +236,7 @@ class Child:
             self.spawn(now)
 
     def _hear(self, message: Frame, now: float) -> None:
-        self.last_sign_at = now
+        self.news.last_sign_at = now
         kind, within_s, values = message.get("kind"), message.get("within_s"), message.get("values")
         if kind == "ready":
             self.life = lifecycle.became_ready(self.life, now)
@@ -312,24 +247,14 @@ class Child:
         elif kind == "result" and len(self._results) < _MAX_RESULTS:
             self._results.append(message)
         elif kind == "report" and isinstance(values, dict):
-            if "standby" in values and values["standby"] != self.reports.get("standby"):
-                # Its timetable is another host's now, or begins anew.
-                self.expected_at, self.wanted_since = None, now
-            self.reports |= {
-                key: _bounded(value, LONGEST_TALLY if key in {"tally", "cluster"} else _LONGEST_VALUE)
-                for key, value in values.items()
-                if key in _REPORTED
-            }
+            due = self.news.take(values, now)
             if values.get("useful"):
                 self.life = prove_useful(self.life)
-            next_in_s = values.get("next_in_s")
-            if isinstance(next_in_s, int | float) and 0 <= next_in_s < lifecycle.LONGEST_PROMISE_S:
-                self._note_timetable(now, now + next_in_s, on_time=values.get("on_time") is True)
+            if due is not None:
+                self._replace_if_large(now, due)
 
-    def _note_timetable(self, now: float, due: float, *, on_time: bool) -> None:
-        """Note when a source's next cycle is due, so that the next incarnation keeps to the timetable."""
-        if on_time:
-            self.expected_at = due
+    def _replace_if_large(self, now: float, due: float) -> None:
+        """Replace a source's process that holds too much, between two cycles; the next one keeps to the timetable."""
         limit_mb, used_mb = self.role.max_memory_mb, self._resident_mb()
         if limit_mb and used_mb > limit_mb and self.life.kill_at is None:
             logger.info("%s holds %.0f MB, more than max_memory_mb (%d)", self.role.name, used_mb, limit_mb)
@@ -358,8 +283,8 @@ class Child:
             logger.info("%s %s", self.role.name, PRINTED % heard.printed)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process and self._process.pid and self._process.exitcode is None:
-            os.kill(self._process.pid, number)
+        if self._process:
+            self._process.signal(number)
 
     def _log_exit(self, now: float, *, in_order: bool) -> None:
         name, state = self.role.name, self.life.state
@@ -380,20 +305,3 @@ class Child:
     def replace_role(self, role: Role, log: LogSettings) -> None:
         """Set the role of the next incarnation."""
         self.role, self._log = role, log
-
-
-def _bounded(value: object, longest: int) -> object:
-    """Limit the length of a value that a child reports: `status` must always fit into one answer."""
-    if isinstance(value, str):
-        return value[:longest]
-    return value if len(json.dumps(value)) <= longest else None
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"status {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        # Most real-time signals have no name.
-        return f"signal {-code}"

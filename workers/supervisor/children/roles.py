@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import json
 import socket
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -110,6 +111,43 @@ def plan_roles(
         roles.append(_plan_web(settings, settings.http, http))
     roles += [_plan_source(settings, source) for source in settings.enabled_sources]
     return {role.name: role for role in roles}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a reload changes, by the names of the processes."""
+
+    restarted: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+def plan_changes(
+    present: Mapping[str, Role],
+    wanted: Mapping[str, Role],
+    *,
+    failed: Collection[str] = (),
+    log_changed: bool = False,
+    restart_sources: bool = False,
+) -> Changes:
+    """Decide which processes a reload starts, ends and replaces; the others do not notice it.
+
+    Args:
+        present: The roles of the children, by name.
+        wanted: The roles that the new configuration needs.
+        failed: Children that their last configuration kept from running.
+        log_changed: The form or the level of the log changes.
+        restart_sources: Replace all sources.
+    """
+
+    def is_to_restart(name: str, role: Role) -> bool:
+        return present[name] != role or name in failed or log_changed or (restart_sources and role.source is not None)
+
+    return Changes(
+        removed=tuple(name for name in present if name not in wanted),
+        added=tuple(name for name in wanted if name not in present),
+        restarted=tuple(name for name, role in wanted.items() if name in present and is_to_restart(name, role)),
+    )
 
 
 def _describe(source: SourceSettings) -> HostSource:
