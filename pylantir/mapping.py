@@ -30,8 +30,9 @@ from pylantir.settings import SourceSettings
 from pylantir.targets import PREFIX, find_target
 from pylantir.values.attributes import check_attribute, read_attributes
 from pylantir.values.known import LOCAL_TIME_LENGTH, TIME_FIELD, IgnoredValues, KnownValues, Warned
-from pylantir.values.moments import MomentRules, move_to_zone
+from pylantir.values.moments import move_to_zone
 from pylantir.values.normalise import DEFAULT_RULES, ValueRules, normalise_value
+from pylantir.values.readings import MomentRules
 
 logger = logging.getLogger(__name__)
 

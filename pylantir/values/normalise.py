@@ -18,7 +18,7 @@ from pylantir.errors import RecordRejected
 from pylantir.settings import EMPTY_VALUES
 from pylantir.values import moments, words
 from pylantir.values import text as texts
-from pylantir.values.moments import MomentRules
+from pylantir.values.readings import MomentRules
 from pylantir.values.text import Note
 
 STRICT_FIELDS = frozenset({

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pylantir.errors import RecordRejected
-from pylantir.values.moments import MomentRules
 from pylantir.values.normalise import ValueRules, normalise_value
+from pylantir.values.readings import MomentRules
 
 DAY_FIRST = ("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%d-%m-%Y", "%d/%m/%y", "%d-%m-%y", "%d %m %Y")
 MONTH_FIRST = ("%m/%d/%Y", "%m-%d-%Y", "%m/%d/%y", "%m-%d-%y", "%m.%d.%Y")

@@ -18,8 +18,8 @@ from pylantir.data_sources.base import BadRecord, DataSourcePlugin
 from pylantir.data_sources.registry import discover, load_plugin
 from pylantir.errors import RecordRejected, SourceUnavailable
 from pylantir.mapping import EntryMapper
-from pylantir.values.moments import MomentRules
 from pylantir.values.normalise import ValueRules
+from pylantir.values.readings import MomentRules
 
 EXAMPLES = Path(__file__).parents[3] / "etc/examples/plugins"
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from pylantir.errors import RecordRejected
 from pylantir.values.formats import Format, compile_format
-from pylantir.values.moments import MomentRules, move_to_zone
+from pylantir.values.moments import move_to_zone
 from pylantir.values.normalise import ValueRules, normalise_value
+from pylantir.values.readings import MomentRules
 
 EDMONTON = ZoneInfo("America/Edmonton")
 DATE_FORMATS = ("%d.%m.%Y", "%m/%d/%Y", "%d%m%Y", "%m%d%Y", "%d/%m/%y", "%d-%b-%Y", "%B %d, %Y", "%Y%j", "%y%m%d")
