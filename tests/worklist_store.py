@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, Table, insert, select, update
 
 from pylantir.entry import SCHEDULED
-from pylantir.ipc.batch import CycleEnd, EntryBatch, Rejection
+from pylantir.ipc.cycles import CycleEnd, EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.mapping import EntryMapper
 from pylantir.store.clock import Clock, system_time, utc_now

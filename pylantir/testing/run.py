@@ -16,7 +16,7 @@ from pylantir.data_sources.registry import BUILTIN_TYPES, pass_settings
 from pylantir.data_sources.trial import MappedRecord, map_records
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import ConfigurationError
-from pylantir.ipc.batch import ValueWarning
+from pylantir.ipc.cycles import ValueWarning
 from pylantir.settings import Catalogue, PluginType, SourceSettings
 from pylantir.store.decide.classify import SAME_IDENTITY
 from pylantir.values.known import Warned

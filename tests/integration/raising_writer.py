@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
-from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.store.intake.cycle import SourceIngest
 from workers.child.bootstrap import Context
 from workers.writer import checkpoints, chores

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs, said_in
 
 from pylantir.entry import CANCELED, COMPLETED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED
-from pylantir.ipc.batch import CycleEnd, EntryBatch, Rejection
+from pylantir.ipc.cycles import CycleEnd, EntryBatch, Rejection
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import source_entries

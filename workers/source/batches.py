@@ -15,7 +15,8 @@ from itertools import groupby
 from pylantir.data_sources.base import BadRecord
 from pylantir.entry import RECORD_ID_FIELD, WorklistEntry
 from pylantir.errors import RecordRejected
-from pylantir.ipc.batch import LONGEST_TEXT, Rejection, write_batches
+from pylantir.ipc.batch import LONGEST_TEXT, write_batches
+from pylantir.ipc.cycles import Rejection
 from pylantir.ipc.records import RecordColumns, join_columns
 from pylantir.mapping import EntryMapper
 from pylantir.values.known import Warned

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from pylantir.errors import PylantirError, frames_of, traceback_of
-from pylantir.ipc.batch import LONGEST_TEXT, CycleResult, ValueWarning
+from pylantir.ipc.batch import LONGEST_TEXT
+from pylantir.ipc.cycles import CycleResult, ValueWarning
 from pylantir.ipc.tally import Tally
 from pylantir.printing import make_redactor
 from pylantir.settings import PluginType

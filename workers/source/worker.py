@@ -20,7 +20,8 @@ from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_source
 from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
-from pylantir.ipc.batch import ValueWarning, read_result, write_end, write_frame
+from pylantir.ipc.batch import read_result, write_end, write_frame
+from pylantir.ipc.cycles import ValueWarning
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
 from pylantir.printing import make_redactor

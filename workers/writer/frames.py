@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 
 from pylantir.errors import ProtocolError, frames_of
 from pylantir.ipc.accesses import KIND
-from pylantir.ipc.batch import CycleEnd, CycleResult, read_batch, read_end, write_acknowledgement
+from pylantir.ipc.batch import read_batch, read_end, write_acknowledgement
+from pylantir.ipc.cycles import CycleEnd, CycleResult
 from pylantir.ipc.frames import Frame
 from pylantir.store.decide.claims import Rules
 from pylantir.store.failures import describe_failure, is_passing

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from pylantir.entry import RECORD_FIELDS
 from pylantir.errors import frames_of
-from pylantir.ipc.batch import Rejection
+from pylantir.ipc.cycles import Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.classify import SAME_IDENTITY, Existing, classify

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, func, select
 
-from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.conclusion import conclude

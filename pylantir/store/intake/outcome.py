@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pylantir.ipc.batch import Rejection
+from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.differences import KEPT_APART, WISH, Difference
 from pylantir.store.decide.records import LIVE, REFUSED
 from pylantir.store.intake.state import COUNTS

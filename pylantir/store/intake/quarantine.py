@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from pylantir.ipc.batch import Rejection
+from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.identifiers import Holder
 from pylantir.store.decide.records import Record
 from pylantir.store.schema.bulk import chunks

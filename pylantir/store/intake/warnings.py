@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select
 
-from pylantir.ipc.batch import ValueWarning
+from pylantir.ipc.cycles import ValueWarning
 from pylantir.store.intake.quarantine import storable
 from pylantir.store.schema.tables import source_warnings
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, event
 from worklist_store import RULES
 
-from pylantir.ipc.batch import CycleEnd, EntryBatch, Rejection
+from pylantir.ipc.cycles import CycleEnd, EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.clock import utc_now
 from pylantir.store.intake.cycle import SourceIngest

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from worklist_store import in_columns
 
 from pylantir.errors import CommandRefused
-from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.settings import RetentionSettings
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import prune_history, purge_items

@@ -23,7 +23,7 @@ from worklist_store import (
 )
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
-from pylantir.ipc.batch import Rejection
+from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, insert, select, text
 from worklist_store import RULES, Feed, in_columns, items, record
 
 from pylantir.errors import WriterUnavailable
-from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import ANSWERS_KEPT, record_report
 from pylantir.store.change.retention import purge_items

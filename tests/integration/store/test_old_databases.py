@@ -11,7 +11,7 @@ import pytest
 from old_installation import OLD_ROWS, make_old_database
 from worklist_store import in_columns
 
-from pylantir.ipc.batch import CycleEnd, EntryBatch
+from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.store.clock import utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest

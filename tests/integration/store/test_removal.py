@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from worklist_store import Feed, Record, check_audit, claims, items, record, report_from_scanner, rows, runs, served
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
-from pylantir.ipc.batch import Rejection
+from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.schema.tables import audit_log, source_entries
 

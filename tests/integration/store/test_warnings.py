@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from pylantir.ipc.batch import ValueWarning
+from pylantir.ipc.cycles import ValueWarning
 from pylantir.store.intake.warnings import save_warnings
 from pylantir.store.read.listings import find_warnings
 

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 from pylantir.entry import ATTRIBUTES_FIELD
 from pylantir.errors import ProtocolError
 from pylantir.ipc.batch import (
-    Acknowledgement,
-    CycleResult,
-    Rejection,
     read_acknowledgement,
     read_batch,
     read_result,
@@ -23,6 +20,7 @@ from pylantir.ipc.batch import (
     write_batches,
     write_frame,
 )
+from pylantir.ipc.cycles import Acknowledgement, CycleResult, Rejection
 from pylantir.ipc.frames import Frame
 from pylantir.ipc.records import RecordColumns
 

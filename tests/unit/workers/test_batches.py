@@ -14,7 +14,8 @@ from worklist_store import said_in
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord
 from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import RecordRejected
-from pylantir.ipc.batch import LONGEST_TEXT, EntryBatch, read_batch, write_frame
+from pylantir.ipc.batch import LONGEST_TEXT, read_batch, write_frame
+from pylantir.ipc.cycles import EntryBatch
 from pylantir.ipc.frames import MAX_FRAME_BYTES
 from pylantir.mapping import EntryMapper
 from pylantir.printing import make_redactor

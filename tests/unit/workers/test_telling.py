@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from pylantir.ipc.batch import ValueWarning
+from pylantir.ipc.cycles import ValueWarning
 from pylantir.settings import PluginType
 from workers.source.telling import CycleTelling
 
