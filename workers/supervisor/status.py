@@ -8,7 +8,7 @@ source that waits for its operation window is not a problem.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import psutil
 
@@ -20,6 +20,12 @@ SILENT_AFTER_S = 15.0
 """An older sign of life is a problem: every process gives one every 5 seconds, except inside a plugin."""
 OVERDUE_INTERVALS = 3
 OVERDUE_AT_LEAST_S = 10.0
+
+_TOLD_BY: Mapping[str, Sequence[tuple[str, object]]] = {
+    "writer": (("warning", None), ("audit_lost", 0), ("queue_depth", 0)),
+    "mwl-scp": (("warning", None), ("refusals", {}), ("associations", 0)),
+}
+"""Role -> what its process tells besides, and what stands for it before."""
 
 Description = dict[str, object]
 
@@ -103,16 +109,7 @@ class StatusReporter:
             **self._measure(child.pid),
         }
         if child.role.source is None:
-            description["last_error"] = child.news.values.get("database")
-            description["access_lost"] = child.news.values.get("access_lost", 0)
-            if child.role.role == "writer":
-                description["warning"] = child.news.values.get("warning")
-                description["audit_lost"] = child.news.values.get("audit_lost", 0)
-                description["queue_depth"] = child.news.values.get("queue_depth", 0)
-            if child.role.role == "mwl-scp":
-                description["refusals"] = child.news.values.get("refusals", {})
-                description["warning"] = child.news.values.get("warning")
-                description["associations"] = child.news.values.get("associations", 0)
+            description |= _describe_service(child)
         else:
             description |= _describe_source(child, now)
             if life.state is State.RUNNING and isinstance(standby, str):
@@ -168,6 +165,12 @@ def _tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]
             process["lease_host"] = leases.get(name)
             if holder := differs.get(name):
                 process["warning"] = f"its configuration differs from that on {holder}, which fetches it"
+
+
+def _describe_service(child: Child) -> Description:
+    told = child.news.values
+    description: Description = {"last_error": told.get("database"), "access_lost": told.get("access_lost", 0)}
+    return description | {name: told.get(name, default) for name, default in _TOLD_BY.get(child.role.role, ())}
 
 
 def _describe_source(child: Child, now: float) -> Description:

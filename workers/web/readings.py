@@ -32,99 +32,131 @@ MOST_CONFLICTS = 1000
 _STATUS_TIMEOUT_S = 3.0
 
 
-def make_ports(
-    engine: Engine,
-    runtime_dir: Path,
-    report: Callable[[MppsRequest], MppsAnswer],
-    accesses: AccessBuffer,
-    *,
-    own_only: bool,
-) -> Ports:
-    """Connect the application with the database, the supervisor and the writer.
+class Readings:
+    """What the pages and DICOMweb read.
 
     Args:
         engine: Opened for reading.
         runtime_dir: Where the supervisor's control socket is.
-        report: Sends a report to the writer.
         accesses: Takes what was shown to whom.
-        own_only: Only who created a performed procedure step may use it.
     """
 
-    @contextmanager
-    def readable() -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            msg = f"the worklist cannot be read ({type(error).__name__})"
-            raise StoreError(msg) from None
+    def __init__(self, engine: Engine, runtime_dir: Path, accesses: AccessBuffer) -> None:
+        self._engine = engine
+        self._runtime_dir = runtime_dir
+        self._accesses = accesses
 
-    @contextmanager
-    def reading() -> Iterator[Connection]:
-        with readable(), engine.connect() as connection:
-            yield connection
-
-    def values(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
-        with readable(), closing(read_values(engine, query, fields)) as batches:
+    def values(self, query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
+        """Yield the fields of the matching items, in batches."""
+        with _readable(), closing(read_values(self._engine, query, fields)) as batches:
             yield from batches
 
-    def items(query: WorklistQuery) -> Iterable[Item]:
-        with closing(values(query, SERVED_FIELDS)) as batches:
+    def items(self, query: WorklistQuery) -> Iterable[Item]:
+        """Yield the matching items."""
+        with closing(self.values(query, SERVED_FIELDS)) as batches:
             for rows in batches:
                 yield from (dict(zip(SERVED_FIELDS, row, strict=True)) for row in rows)
 
-    def item(number: int) -> Item | None:
-        with reading() as connection:
+    def item(self, number: int) -> Item | None:
+        """Return an item, whatever its status."""
+        with self._reading() as connection:
             return find_item(connection, number)
 
-    def statements(number: int) -> Sequence[Mapping[str, Any]]:
-        with reading() as connection:
+    def statements(self, number: int) -> Sequence[Mapping[str, Any]]:
+        """Return what each source says about an item."""
+        with self._reading() as connection:
             return find_statements(connection, number)
 
-    def history(number: int) -> Sequence[Mapping[str, Any]]:
-        with reading() as connection:
+    def history(self, number: int) -> Sequence[Mapping[str, Any]]:
+        """Return the lines of the audit log about an item."""
+        with self._reading() as connection:
             return list(find_audited(connection, item_id=number))
 
-    def conflicts() -> Sequence[Mapping[str, Any]]:
-        with reading() as connection:
+    def conflicts(self) -> Sequence[Mapping[str, Any]]:
+        """Return what the sources do not agree about."""
+        with self._reading() as connection:
             return list(islice(find_conflicts(connection), MOST_CONFLICTS))
 
-    def rejected() -> Sequence[Mapping[str, Any]]:
-        with reading() as connection:
+    def rejected(self) -> Sequence[Mapping[str, Any]]:
+        """Return the refused records."""
+        with self._reading() as connection:
             return list(islice(find_rejected(connection), MOST_CONFLICTS))
 
-    def conflict_counts() -> tuple[int, Mapping[str, int]]:
-        with reading() as connection:
+    def conflict_counts(self) -> tuple[int, Mapping[str, int]]:
+        """Count both."""
+        with self._reading() as connection:
             return count_conflicts(connection)
 
-    def retrieve(sop_instance_uid: str) -> tuple[Attributes, Sequence[int]] | None:
-        with reading() as connection:
+    def retrieve(self, sop_instance_uid: str) -> tuple[Attributes, Sequence[int]] | None:
+        """Return a performed procedure step and its items."""
+        with self._reading() as connection:
             instance = find_instance(connection, sop_instance_uid)
         return (instance.attributes, instance.item_ids) if instance else None
 
-    def creator(sop_instance_uid: str) -> str | None:
-        with reading() as connection:
+    def creator(self, sop_instance_uid: str) -> str | None:
+        """Return the AE title that created a performed procedure step."""
+        with self._reading() as connection:
             return find_creator(connection, sop_instance_uid)
 
-    def status() -> Mapping[str, Any]:
-        return ask_supervisor(runtime_dir, {"command": "status"}, _STATUS_TIMEOUT_S)
+    def status(self) -> Mapping[str, Any]:
+        """Ask the supervisor for the state of the processes."""
+        return ask_supervisor(self._runtime_dir, {"command": "status"}, _STATUS_TIMEOUT_S)
 
-    def last_queries() -> Mapping[str, Mapping[str, Any]]:
-        answer = ask_supervisor(runtime_dir, {"command": "last-queries"}, _STATUS_TIMEOUT_S)
+    def last_queries(self) -> Mapping[str, Mapping[str, Any]]:
+        """Ask the server, through the supervisor, for each scanner's last query."""
+        answer = ask_supervisor(self._runtime_dir, {"command": "last-queries"}, _STATUS_TIMEOUT_S)
         queries = json.loads(str(answer.get("text", "{}")))
         return queries if isinstance(queries, dict) else {}
 
-    def note_shown(shown: Shown) -> None:
-        accesses.note(
+    def note_shown(self, shown: Shown) -> None:
+        """Pass on for the access log what was shown."""
+        self._accesses.note(
             shown.service, address=shown.address or None, peer=shown.user, asked=[shown.asked],
             status=str(shown.status), matches=len(shown.items), item_ids=shown.items,
         )  # fmt: skip
 
-    def note_refused_login(address: str, user: str | None) -> None:
-        accesses.alert("login", address=address or None, peer=user, text="wrong user, password or token")
+    def note_refused_login(self, address: str, user: str | None) -> None:
+        """Pass on for the audit messages who was refused."""
+        self._accesses.alert("login", address=address or None, peer=user, text="wrong user, password or token")
 
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _readable(), self._engine.connect() as connection:
+            yield connection
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say in our words that the database cannot be read; the driver's may quote values."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        msg = f"the worklist cannot be read ({type(error).__name__})"
+        raise StoreError(msg) from None
+
+
+def make_ports(readings: Readings, report: Callable[[MppsRequest], MppsAnswer], *, own_only: bool) -> Ports:
+    """Connect the application with the database, the supervisor and the writer.
+
+    Args:
+        readings: Reads the database and asks the supervisor.
+        report: Sends a report to the writer.
+        own_only: Only who created a performed procedure step may use it.
+    """
     return Ports(
-        find_values=values, find_items=items, find_item=item, find_statements=statements, find_history=history,
-        find_conflicts=conflicts, find_rejected=rejected, count_conflicts=conflict_counts,
-        report=report, retrieve=retrieve, status=status, last_queries=last_queries,
-        find_creator=creator if own_only else None, note_shown=note_shown, note_refused_login=note_refused_login,
-    )  # fmt: skip
+        find_values=readings.values,
+        find_items=readings.items,
+        find_item=readings.item,
+        find_statements=readings.statements,
+        find_history=readings.history,
+        find_conflicts=readings.conflicts,
+        find_rejected=readings.rejected,
+        count_conflicts=readings.conflict_counts,
+        report=report,
+        retrieve=readings.retrieve,
+        status=readings.status,
+        last_queries=readings.last_queries,
+        find_creator=readings.creator if own_only else None,
+        note_shown=readings.note_shown,
+        note_refused_login=readings.note_refused_login,
+    )

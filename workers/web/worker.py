@@ -24,7 +24,7 @@ from pylantir.web.ports import Site
 from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.server.report_client import ReportClient
-from workers.web.readings import make_ports
+from workers.web.readings import Readings, make_ports
 
 BEAT_EVERY_S = 5.0
 HANG_AFTER_S = 20.0
@@ -50,7 +50,8 @@ def run(
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     accesses = AccessBuffer(access)
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, accesses=accesses)
-    ports = make_ports(engine, Path(runtime_dir), reports.report, accesses, own_only=mpps.own_only)
+    readings = Readings(engine, Path(runtime_dir), accesses)
+    ports = make_ports(readings, reports.report, own_only=mpps.own_only)
     application = make_application(Site(http=http, dicom=dicom, machine=database.host or socket.gethostname()), ports)
     server = _Server(_configure(application, http), listener)
     server.start()

@@ -22,7 +22,7 @@ from pylantir.web.application import make_application
 from pylantir.web.ports import Ports, Site
 from pylantir.web.shown import Shown
 from workers.child.accesses import AccessBuffer
-from workers.web.readings import make_ports
+from workers.web.readings import Readings, make_ports
 
 
 class Application:
@@ -35,7 +35,8 @@ class Application:
         Feed(self.writer, "ris").sync(*records)
         self.reader = open_for_reading(self.url)
         self.shown: list[Shown] = []
-        ports: Ports = make_ports(self.reader, folder, self._report, AccessBuffer(AccessSettings()), own_only=False)
+        readings = Readings(self.reader, folder, AccessBuffer(AccessSettings()))
+        ports: Ports = make_ports(readings, self._report, own_only=False)
         ports = replace(ports, status=self._no_supervisor, note_shown=self.shown.append)
         site = Site(http=HttpSettings(**http), dicom=dicom, machine="here")
         self.client = TestClient(make_application(site, ports), base_url="http://127.0.0.1")

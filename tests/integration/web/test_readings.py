@@ -9,20 +9,20 @@ from worklist_store import Feed, record
 
 from pylantir.settings import AccessSettings, DicomSettings
 from workers.child.accesses import AccessBuffer
-from workers.web.readings import make_ports
+from workers.web.readings import Readings
 
 
 def test_open_differences_and_held_removals_are_counted_as_the_command_lists_them(tmp_path: Path) -> None:
     booked = [record(f"R{number}", f"P{number}", patient_birth_date="19800101") for number in range(8)]
     application = Application(tmp_path, booked, dicom=DicomSettings())
     Feed(application.writer, "csv").sync(record("C0", "P0", patient_birth_date="19991231"))
-    ports = make_ports(application.reader, tmp_path, lambda _: None, AccessBuffer(AccessSettings()), own_only=False)  # type: ignore[arg-type,return-value]
-    assert ports.count_conflicts() == (1, {})
+    readings = Readings(application.reader, tmp_path, AccessBuffer(AccessSettings()))
+    assert readings.conflict_counts() == (1, {})
     assert "sources differ" in application.client.get("/", params={"date": "2030-07-01"}).text
     Feed(application.writer, "ris").sync(booked[0])
-    count, held = ports.count_conflicts()
+    count, held = readings.conflict_counts()
     assert held == {"ris": 7}
-    assert count == len(ports.find_conflicts()) == 8
+    assert count == len(readings.conflicts()) == 8
     page = application.client.get("/sources").text
     assert "removal held back" in page
     assert "kept apart" in page

@@ -67,7 +67,33 @@ def plan_roles(
         dicom: The worklist's listening socket.
         http: The web process's listening socket, with `settings.http` only.
     """
-    writer = WriterSettings(
+    roles = [
+        Role(
+            role="writer",
+            body="workers.writer.worker:run",
+            arguments=(_writer_settings(settings, key), queue),
+            secrets=_addresses(settings),
+            retry_cap_s=_SERVICE_RETRY_CAP_S,
+        ),
+        Role(
+            role="mwl-scp",
+            body="workers.server.worker:run",
+            arguments=(
+                _admit_probe(settings.dicom, probe_title(key)), settings.mpps, settings.access, settings.database,
+                _queue_address(settings), dicom,
+            ),
+            secrets=_addresses(settings),
+            retry_cap_s=_SERVICE_RETRY_CAP_S,
+        ),
+    ]  # fmt: skip
+    if settings.http and http:
+        roles.append(_plan_web(settings, settings.http, http))
+    roles += [_plan_source(settings, source) for source in settings.enabled_sources]
+    return {role.name: role for role in roles}
+
+
+def _writer_settings(settings: Settings, key: bytes) -> WriterSettings:
+    return WriterSettings(
         db_url=settings.db_url,
         db_echo=settings.db_echo,
         host=settings.cluster.host,
@@ -84,33 +110,6 @@ def plan_roles(
         mpps_strict=settings.mpps.mode == "strict",
         key=key,
     )
-    roles = [
-        Role(
-            role="writer",
-            body="workers.writer.worker:run",
-            arguments=(writer, queue),
-            secrets=_addresses(settings),
-            retry_cap_s=_SERVICE_RETRY_CAP_S,
-        ),
-        Role(
-            role="mwl-scp",
-            body="workers.server.worker:run",
-            arguments=(
-                _admit_probe(settings.dicom, probe_title(key)),
-                settings.mpps,
-                settings.access,
-                settings.database,
-                _queue_address(settings),
-                dicom,
-            ),
-            secrets=_addresses(settings),
-            retry_cap_s=_SERVICE_RETRY_CAP_S,
-        ),
-    ]
-    if settings.http and http:
-        roles.append(_plan_web(settings, settings.http, http))
-    roles += [_plan_source(settings, source) for source in settings.enabled_sources]
-    return {role.name: role for role in roles}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
