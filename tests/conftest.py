@@ -29,6 +29,7 @@ ROOM_OF_READERS = "docs"
 """Its tests find and end processes by the names that the pages give, so they run one after the other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ROOM_OF_READERS in Path(item.path).relative_to(Path(__file__).parent).parts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -129,10 +128,3 @@ def ask(opened: Association, identifier: Dataset) -> tuple[list[Dataset], list[D
     """All identifiers and all statuses of one query."""
     answers = list(opened.send_c_find(identifier, ModalityWorklistInformationFind))
     return [answer for _, answer in answers if answer is not None], [status for status, _ in answers]
-
-
-def wait_until(condition: Callable[[], bool], what: str, within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.005)

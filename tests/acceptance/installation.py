@@ -10,8 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,16 @@ from dcmtk import find_worklist
 from ports import free_port
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
+from waiting import PATIENCE_S, wait_until
 
 from pylantir.errors import ControlError
 from pylantir.ipc.control import ask_supervisor
 
 COMMAND = Path(sys.executable).parent / "pylantir-supervisor"
-PATIENCE_S = 60.0
-"""A machine that runs other tests beside may be slow; what comes early costs no time."""
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 CSV_MAPPING = {"id": "patient_id", "date": "scheduled_start_date", "name": "patient_name"}
-
-
-def wait_until(condition: Callable[[], Any], what: str | Callable[[], str], timeout_s: float = PATIENCE_S) -> Any:
-    """Wait until a condition gives something true, and return that."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() >= deadline:
-            raise AssertionError(f"after {timeout_s:g} s still not: {what if isinstance(what, str) else what()}")
-        time.sleep(0.03)
 
 
 def end_with_parent() -> None:

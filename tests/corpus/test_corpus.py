@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from dicom_server import Served, serving, wait_until
+from dicom_server import Served, serving
+from waiting import wait_until
 
 from corpus.make import CORPUS, bytes_of, entries
 from pylantir.dicom.mpps.service import MppsPorts

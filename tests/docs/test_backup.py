@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pages import REPOSITORY, read_blocks, read_commands
+from waiting import wait_until
 
 PAGE = REPOSITORY / "docs/howto/backup.md"
 
@@ -38,12 +38,14 @@ def test_a_backup_is_restored_with_its_items_and_its_audit(
     assert restore[-1] == "pylantir-supervisor start --detach"
     run("pylantir-supervisor start --detach")
     try:
-        wait_for(lambda: [one["patient_id"] for one in json.loads(run("pylantir query-db --json"))] == ["P1"])
+        wait_until(
+            lambda: [one["patient_id"] for one in json.loads(run("pylantir query-db --json"))] == ["P1"], "it is back"
+        )
         for line in backup:
             run(line)
         (tmp_path / "a.csv").write_text("id,day\nP2,2030-01-31\n")
         run("pylantir-supervisor sync a")
-        wait_for(lambda: "P2" in run("pylantir query-db --json"))
+        wait_until(lambda: "P2" in run("pylantir query-db --json"), "the source is fetched")
         for line in restore[:-1]:
             run(line)
         assert [one["patient_id"] for one in json.loads(run("pylantir query-db --json"))] == ["P1"]
@@ -51,10 +53,3 @@ def test_a_backup_is_restored_with_its_items_and_its_audit(
         run(restore[-1])
     finally:
         subprocess.run(["pylantir-supervisor", "stop"], cwd=tmp_path, env=dict(environ), check=False, timeout=100)
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -9,11 +9,13 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from waiting import wait_until
 
 from pylantir.ipc.frames import Frame, FrameReader, encode_frame
 from pylantir.ipc.sockets import connect_to, listen_at
@@ -24,18 +26,9 @@ from workers.supervisor.children.lifecycle import State
 from workers.supervisor.children.roles import QUEUE_SOCKET_NAME, plan_roles
 from workers.writer.queue import make_token
 
+PATIENCE_S = 15.0
 KEY = b"k" * 32
 CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
-PATIENCE_S = 15.0
-
-
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
-    """Wait until a condition gives something true, and return that."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"after {timeout_s:g} s still not: {what}"
-        time.sleep(0.01)
-    return value
 
 
 def hello(source: str, generation: int = 1, **changes: object) -> Frame:

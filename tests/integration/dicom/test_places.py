@@ -6,8 +6,9 @@ import socket
 from contextlib import ExitStack
 
 import pytest
-from dicom_server import association, serving, wait_until
+from dicom_server import association, serving
 from fuzz.seeds import associate_request
+from waiting import wait_until
 
 from pylantir.settings import ScannerProfile
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dicom_server import Served, serving, wait_until
+from dicom_server import Served, serving
 from fuzz.seeds import associate_request
+from waiting import wait_until
 
 from pylantir.certificates import read_wanted
 from pylantir.dicom.client import Peer, echo, find_scheduled

@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from dicom_server import Items, Served, ask, association, query, serving, wait_until
+from dicom_server import Items, Served, ask, association, query, serving
 from fuzz.seeds import associate_request
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -20,6 +20,7 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 from raw_scanner import RawScanner
 from sqlalchemy import Engine, insert
+from waiting import wait_until
 
 from pylantir.errors import StoreError
 from pylantir.query import WorklistQuery
@@ -345,7 +346,7 @@ def test_a_connection_that_asks_for_nothing_leaves_nothing_behind(bound: socket.
             socket.create_connection(("127.0.0.1", served.port)).close()
         with association(served) as opened:
             assert opened.send_c_echo().Status == 0x0000
-        wait_until(lambda: served.server.active_associations == 0, "their threads are gone", within_s=5)
+        wait_until(lambda: served.server.active_associations == 0, "their threads are gone")
 
 
 def test_thirty_scanners_at_a_time_are_served(bound: socket.socket) -> None:

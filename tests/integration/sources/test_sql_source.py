@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from waiting import wait_until
 
 from pylantir.data_sources.sql import SqlPlugin
 from pylantir.errors import SourceUnavailable
@@ -115,20 +116,10 @@ def test_connection_is_closed_between_cycles(database: sa.Engine) -> None:
     if database.dialect.name == "postgresql":
         with database.connect() as connection:
             count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state IS NOT NULL"
-            assert wait_for(lambda: connection.exec_driver_sql(count).scalar() == 1)
+            wait_until(lambda: connection.exec_driver_sql(count).scalar() == 1, "the query has been ended")
     else:
         with database.begin() as connection:
             connection.exec_driver_sql("DROP TABLE booking")
-
-
-def wait_for(condition: Any, seconds: float = 5.0) -> bool:
-    import threading
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        threading.Event().wait(0.01)
-    return bool(condition())
 
 
 def test_query_cannot_change_the_database(database: sa.Engine) -> None:

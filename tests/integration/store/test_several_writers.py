@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from running_writer import wait_until
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import InternalError
+from waiting import wait_until
 from worklist_store import RULES, Feed, record, rows
 
 from pylantir.mpps.model import MppsAnswer, MppsRequest

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from running_writer import wait_until
+from waiting import wait_until
 
 from workers.writer.checkpoints import Checkpoints
 

@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from running_writer import RunningWriter, batch, end, record, wait_until
+from running_writer import RunningWriter, batch, end, record
+from waiting import wait_until
 
 from pylantir.config.sections.database import database_url
 from pylantir.errors import AlreadyRunning, StoreError

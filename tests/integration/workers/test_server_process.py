@@ -8,7 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from dicom_server import ask, association, query, serving, wait_until
+from dicom_server import ask, association, query, serving
+from waiting import wait_until
 
 from pylantir.dicom.find.answers import QueryService
 from pylantir.dicom.net.acceptor import DicomServer

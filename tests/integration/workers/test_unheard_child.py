@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from running_writer import RunningWriter, wait_until
+from running_writer import RunningWriter
+from waiting import wait_until
 
 
 def test_a_process_that_cannot_be_heard_any_more_is_replaced(tmp_path: Path) -> None:

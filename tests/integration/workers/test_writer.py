@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from dying_writer import BODY, deaths
-from running_writer import KEY, RunningWriter, batch, end, hello, record, wait_until
+from running_writer import KEY, RunningWriter, batch, end, hello, record
+from waiting import wait_until
 
 from pylantir.ipc.frames import encode_frame
 from pylantir.mpps.model import MppsRequest

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from raising_writer import BODY
-from running_writer import RawProducer, RunningWriter, batch, end, record, wait_until
+from running_writer import RawProducer, RunningWriter, batch, end, record
+from waiting import wait_until
 
 from workers.writer.frames import MAX_TRIES
 

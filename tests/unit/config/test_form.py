@@ -1,0 +1,45 @@
+"""The form of a configuration, judged without a file: what is found, where, and what is said about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pylantir.config.form import check_form, no_source, top_level_warnings
+
+
+def test_a_right_document_gives_the_configuration() -> None:
+    configuration, findings = check_form({"dicom": {"port": 104}, "data_sources": [{"name": "a", "type": "csv"}]})
+    assert findings == []
+    assert configuration is not None
+    assert configuration.dicom.port == 104
+    assert [source.name for source in configuration.data_sources] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "text"),
+    [
+        ({"dicom": {"port": "104"}}, ("dicom", "port"), 'expected a whole number from 1 to 65535, got "104"'),
+        ({"dicom": {"prot": 104}}, ("dicom",), 'unknown key "prot": did you mean "port"?'),
+        ({"data_sources": [{"type": "csv"}]}, ("data_sources", 0), 'the key "name" is missing'),
+        (
+            {"data_sources": [{"name": "a", "type": "csv", "field_mapping": {"patient_id": {"form": "mrn"}}}]},
+            ("data_sources", 0, "field_mapping", "patient_id"),
+            'unknown key "form": did you mean "from"?',
+        ),
+    ],
+)
+def test_a_wrong_form_is_named_with_its_place(document: dict[str, object], place: object, text: str) -> None:
+    configuration, findings = check_form(document)
+    assert configuration is None
+    assert [(finding.place, finding.text) for finding in findings] == [(place, text)]
+
+
+def test_an_unknown_key_of_the_file_is_ignored_with_the_key_that_was_meant() -> None:
+    (finding,) = top_level_warnings({"data_source": []}, "p.json", old=False)
+    assert finding.text == 'unknown key "data_source" is ignored: did you mean "data_sources"?'
+
+
+def test_a_file_without_sources_is_told_what_to_add() -> None:
+    assert no_source({}).text.startswith("is missing: add a source")
+    assert no_source({"data_sorces": []}).text == 'is missing: is "data_sorces" meant?'
+    assert no_source({"data_sources": []}).text.startswith("is empty: add a source")

@@ -1,0 +1,31 @@
+"""Waiting for a condition, as every test does it: with a deadline that costs nothing where the condition comes early."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_S = 60.0
+"""A machine that runs other tests beside may be slow."""
+_SHORTEST_PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.06
+
+
+def wait_until(
+    condition: Callable[[], Any], what: str | Callable[[], str] = "so", timeout_s: float = PATIENCE_S
+) -> Any:
+    """Wait until a condition gives something true, and return that.
+
+    The longer it takes, and the longer the condition itself takes, the less often it is asked: the processes that it
+    waits for, and other tests, need the processor.
+    """
+    began = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        if value := condition():
+            return value
+        now = time.monotonic()
+        if now - began >= timeout_s:
+            raise AssertionError(f"after {timeout_s:g} s still not: {what if isinstance(what, str) else what()}")
+        time.sleep(min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, 2 * (now - asked), (now - began) / 10)))
