@@ -18,13 +18,13 @@ def test_a_right_document_gives_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("document", "place", "text"),
     [
-        ({"dicom": {"port": "104"}}, ("dicom", "port"), 'expected a whole number from 1 to 65535, got "104"'),
+        ({"dicom": {"port": "104"}}, ("dicom", "port"), 'expected a port number 1-65535, got "104"'),
         ({"dicom": {"prot": 104}}, ("dicom",), 'unknown key "prot": did you mean "port"?'),
         ({"data_sources": [{"type": "csv"}]}, ("data_sources", 0), 'the key "name" is missing'),
         (
-            {"data_sources": [{"name": "a", "type": "csv", "field_mapping": {"patient_id": {"form": "mrn"}}}]},
+            {"data_sources": [{"name": "a", "type": "csv", "field_mapping": {"patient_id": {"fro": "mrn"}}}]},
             ("data_sources", 0, "field_mapping", "patient_id"),
-            'unknown key "form": did you mean "from"?',
+            'unknown key "fro": did you mean "from"?',
         ),
     ],
 )

@@ -9,33 +9,33 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pylantir.config import models
 from pylantir.config.loading import load_settings
+from pylantir.config.models import configuration, serving, source
 from pylantir.data_sources.registry import discover
 from pylantir.entry import MAPPING_TARGETS
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
 SECTIONS = (
-    models.Configuration,
-    models.Dicom,
-    models.Source,
-    models.MappedField,
-    models.OldExtract,
-    models.NotListed,
-    models.OperationInterval,
-    models.Mwl,
-    models.Tls,
-    models.Scanner,
-    models.Mpps,
-    models.Deduplication,
-    models.Retention,
-    models.Access,
-    models.Cluster,
-    models.SyslogTls,
-    models.Log,
-    models.Http,
-    models.HttpTls,
-    models.HttpUser,
+    configuration.Configuration,
+    serving.Dicom,
+    source.Source,
+    source.MappedField,
+    source.OldExtract,
+    source.NotListed,
+    source.OperationInterval,
+    serving.Mwl,
+    serving.Tls,
+    serving.Scanner,
+    serving.Mpps,
+    configuration.Deduplication,
+    configuration.Retention,
+    configuration.Access,
+    configuration.Cluster,
+    configuration.SyslogTls,
+    configuration.Log,
+    serving.Http,
+    serving.HttpTls,
+    serving.HttpUser,
 )
 EXAMPLES = re.findall(r"```json\n(.*?)```", REFERENCE.read_text(encoding="utf-8"), re.DOTALL)
 VARIABLES = {"REDCAP_API_URL": "https://redcap.example/api/", "REDCAP_API_TOKEN": "A" * 32}
@@ -73,7 +73,7 @@ def test_example_loads_with_redcap_switched_off_and_no_variable_set(tmp_path: Pa
 
 
 def test_schema_describes_every_key_and_allows_comments() -> None:
-    schema = models.configuration_schema()
+    schema = configuration.configuration_schema()
     json.dumps(schema)
     objects = [schema, *schema["$defs"].values()]
     assert {part["title"] for part in objects} == {section.__name__ for section in SECTIONS}
