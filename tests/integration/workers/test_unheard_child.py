@@ -14,9 +14,9 @@ def test_a_process_that_cannot_be_heard_any_more_is_replaced(tmp_path: Path) -> 
     try:
         writer.start()
         pid = writer.child.pid
-        assert writer.child._frames
+        assert writer.child._process
         # What a read without memory leaves behind.
-        writer.child._frames.closed = True
+        writer.child._process._frames.closed = True
         writer.child._unheard_at = time.monotonic()
 
         def is_replaced() -> bool:
