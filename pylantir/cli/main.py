@@ -322,7 +322,7 @@ def _set_status(options: argparse.Namespace) -> int:
 def _purge(options: argparse.Namespace) -> int:
     import datetime
 
-    from pylantir.cli.periods import read_days
+    from pylantir.cli.periods import read_day
     from pylantir.config.locate import user_name
 
     if options.patient is None and options.before is None:
@@ -333,7 +333,7 @@ def _purge(options: argparse.Namespace) -> int:
         erasure = {"patient": options.patient, "reason": options.reason, "by": user_name(os.geteuid())}
         return _change(options, {"command": "purge", **erasure, "dry_run": options.dry_run})
     today = datetime.datetime.now().astimezone().date()
-    day, _ = read_days(options.before, today)
+    day = read_day(options.before, today)
     return _change(options, {"command": "purge", "before": day, "dry_run": options.dry_run})
 
 

@@ -18,7 +18,7 @@ def read_days(text: str, today: datetime.date) -> tuple[str | None, str | None]:
         The first and the last day as YYYYMMDD; None for an open end.
 
     Raises:
-        WrongUsage: The text is none of these.
+        WrongUsage: The text is none of these, or the range ends before it begins.
     """
     low, dots, high = text.strip().partition("..")
     if not dots and _DAY.fullmatch(low) is None:
@@ -29,7 +29,24 @@ def read_days(text: str, today: datetime.date) -> tuple[str | None, str | None]:
         last = first
     if first is None and last is None:
         raise WrongUsage(_advice(text))
+    if first and last and last < first:
+        raise WrongUsage(f'"{text}": the range ends before it begins')
     return first, last
+
+
+def read_day(text: str, today: datetime.date) -> str:
+    """Read a single day: `today`, `2026-08-03`, `20260803`.
+
+    Returns:
+        The day as YYYYMMDD.
+
+    Raises:
+        WrongUsage: The text is no day.
+    """
+    text = text.strip()
+    if text not in _DAYS and _DAY.fullmatch(text) is None:
+        raise WrongUsage(f'"{text}": expected one day, such as 2026-08-03 or today')
+    return _read_day(text, today)
 
 
 def read_moment(text: str, now: datetime.datetime) -> str:

@@ -84,6 +84,7 @@ def show_held(settings: Settings, options: argparse.Namespace) -> int:
 def show_warnings(settings: Settings, options: argparse.Namespace) -> int:
     """Print the values that were left out or changed in accepted records."""
     with reading(settings) as connection:
+        check_source(options.source, settings.config_path, connection)
         rows = [dict(row) for row in find_warnings(connection, source=options.source)]
     keys = tuple(_WARNED)
     print_result(options, rows, keys=keys, columns=_WARNED, readable=_seen_locally, nothing="no value is left out")

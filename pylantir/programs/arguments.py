@@ -95,7 +95,16 @@ class ProgramParser(argparse.ArgumentParser):
         given = sys.argv[1:] if arguments is None else list(arguments)
         if given and not given[0].startswith("-") and given[0] not in self._commands.choices:
             self._complain(given[0])
-        return self.parse_args(given)
+        options, unknown = self.parse_known_args(given)
+        command = self.commands.get(next((word for word in given if not word.startswith("-")), ""), self)
+        if unknown:
+            command.error(_describe_unknown(unknown, command))
+        # An empty value is a shell variable that is not set: a filter that is not there would show everything.
+        for action in command._actions:  # noqa: SLF001 - argparse has no public list of them
+            value = getattr(options, action.dest, None)
+            if isinstance(value, str) and not value.strip():
+                command.error(f"{'/'.join(action.option_strings) or action.metavar}: the value is empty")
+        return options
 
     def _complain(self, word: str) -> NoReturn:
         other = next(program for program in COMMANDS if program != self.prog)
@@ -109,6 +118,16 @@ class ProgramParser(argparse.ArgumentParser):
         else:
             hint = f"did you mean `{other} {near}`?"
         self.error(f'unknown command "{word}": {hint}')
+
+
+def _describe_unknown(words: Sequence[str], command: argparse.ArgumentParser) -> str:
+    """Say which word is unknown, and suggest a similar option of the command."""
+    word = words[0].partition("=")[0]
+    if not word.startswith("-"):
+        return f'unexpected "{words[0]}"'
+    options = [option for action in command._actions for option in action.option_strings]  # noqa: SLF001
+    near = nearest(word, options)
+    return f"unknown option {word}: " + (f"did you mean {near}?" if near else f"`{command.prog} --help` lists them")
 
 
 def show_examples(examples: Mapping[str, str]) -> str:

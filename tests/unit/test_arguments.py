@@ -66,7 +66,9 @@ def test_an_unknown_command_is_answered_with_the_near_one_or_the_other_program(
     [
         ["query-db", "--status", "CANCELLED"], ["query-db", "--status", "x"], ["set-status", "abc", "COMPLETED", "--reason", "r"],
         ["set-status", "1", "DONE", "--reason", "r"], ["audit", "--entry", "-1"], ["explain", "²"], ["explain", "1.5"],
-        ["test-client", "--port", "70000"], ["preview", "a", "--limit", "0"],
+        ["test-client", "--port", "70000"], ["preview", "a", "--limit", "0"], ["query-db", "--patient", ""],
+        ["access", "--scanner", " "], ["set-status", "1", "COMPLETED", "--reason", ""], ["preview", ""],
+        ["query-db", "--config", ""], ["query-db", "today"],
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_meant_is_refused_in_words(
@@ -79,6 +81,27 @@ def test_a_value_that_cannot_be_meant_is_refused_in_words(
     assert "invalid _" not in said
     if "CANCELLED" in arguments:
         assert "did you mean CANCELED" in said
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "said"),
+    [
+        (make_pylantir, ["query-db", "--patinet", "P1"], "unknown option --patinet: did you mean --patient?"),
+        (make_pylantir, ["query-db", "--soruce=a"], "unknown option --soruce: did you mean --source?"),
+        (make_pylantir, ["query-db", "--xyzzy"], "`pylantir query-db --help` lists them"),
+        (make_supervisor, ["start", "--prot", "1"], "unknown option --prot: did you mean --port?"),
+        (make_supervisor, ["stop", "now"], 'unexpected "now"'),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_near_one(
+    make: Callable[[], ProgramParser], arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        make().parse(arguments)
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
 
 
 @pytest.mark.parametrize("command", [["pylantir"], ["pylantir-supervisor"], ["python", "-m", "pylantir"]])

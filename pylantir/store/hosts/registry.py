@@ -61,7 +61,7 @@ def forget_host(connection: Connection, host: str) -> list[str]:
     before = {one.name for _, one in read_sources(connection) if one.enabled}
     if not connection.execute(delete(cluster_hosts).where(cluster_hosts.c.host == host)).rowcount:
         known = ", ".join(sorted(connection.scalars(select(cluster_hosts.c.host))))
-        raise CommandRefused(f'no host is called "{host}"; there are: {known}')
+        raise CommandRefused(f'no host is called "{host}"; there are: {known or "none"}')
     connection.execute(delete(cluster_sources).where(_SOURCES.host == host))
     connection.execute(delete(source_leases).where(source_leases.c.host == host))
     _renew_version(connection)

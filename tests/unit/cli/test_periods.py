@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.cli.periods import read_days, read_moment
-from pylantir.errors import PylantirError
+from pylantir.cli.periods import read_day, read_days, read_moment
+from pylantir.errors import PylantirError, WrongUsage
 
 TODAY = datetime.date(2026, 8, 3)
 NOW = datetime.datetime(2026, 8, 3, 12, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=-7)))
@@ -39,6 +39,7 @@ def test_days_are_understood(text: str, expected: tuple[str | None, str | None])
 
 @given(DATES, DATES)
 def test_a_range_may_be_written_in_iso_or_in_dicom_form(first: datetime.date, last: datetime.date) -> None:
+    first, last = sorted((first, last))
     expected = (first.strftime("%Y%m%d"), last.strftime("%Y%m%d"))
     assert read_days(f"{first}..{last}", TODAY) == expected
     assert read_days("-".join(expected), TODAY) == expected
@@ -48,6 +49,27 @@ def test_a_range_may_be_written_in_iso_or_in_dicom_form(first: datetime.date, la
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(PylantirError, match=r"2026-08-03|no such day"):
         read_days(text, TODAY)
+
+
+@pytest.mark.parametrize("text", ["2026-08-02..2026-08-01", "today..yesterday", "20260802-20260801"])
+def test_a_range_that_ends_before_it_begins_is_refused(text: str) -> None:
+    with pytest.raises(WrongUsage, match="ends before it begins"):
+        read_days(text, TODAY)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("today", "20260803"), (" 2026-08-05", "20260805"), ("20260805", "20260805")]
+)
+def test_a_single_day_is_understood(text: str, expected: str) -> None:
+    assert read_day(text, TODAY) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "today..", "..today", "2026-08-01..2026-08-31", "20260801-", "01.08.2026", "2026-02-30"]
+)
+def test_a_range_is_no_single_day(text: str) -> None:
+    with pytest.raises(WrongUsage, match=r"expected one day|no such day"):
+        read_day(text, TODAY)
 
 
 def test_a_moment_with_an_offset_is_kept_and_one_without_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
