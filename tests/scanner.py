@@ -55,10 +55,10 @@ def beginning(study_uid: str, step_id: str = "", accession: str = "", **changes:
     )
 
 
-def ending(status: str = "COMPLETED") -> Dataset:
+def ending(status: str = "COMPLETED", day: str = "20300101") -> Dataset:
     return dataset(
         PerformedProcedureStepStatus=status,
-        PerformedProcedureStepEndDate="20300101",
+        PerformedProcedureStepEndDate=day,
         PerformedProcedureStepEndTime="110000",
         PerformedSeriesSequence=[dataset(ProtocolName="BRAIN", SeriesInstanceUID="1.2.3.4")],
     )

@@ -15,6 +15,7 @@ from pylantir.mpps.model import (
     COMPLETED,
     DISCONTINUED,
     IN_PROGRESS,
+    ISSUER,
     MODALITY,
     PATIENT_ID,
     REQUEST_SEQUENCE,
@@ -54,6 +55,7 @@ class Clues:
 
     Attributes:
         steps: What it names; one that names nothing for an unscheduled exam.
+        issuer: Who issued the patient ID; "" if it does not say.
         day: When it began, YYYYMMDD.
     """
 
@@ -61,6 +63,7 @@ class Clues:
     patient_id: str
     modality: str
     day: str
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,7 @@ class Candidate:
     modality: str
     day: str
     status: str
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +126,7 @@ def read_clues(attributes: Attributes, today: str) -> Clues:
         patient_id=text_of(attributes, PATIENT_ID) or (patients.pop() if len(patients) == 1 else ""),
         modality=text_of(attributes, MODALITY),
         day=text_of(attributes, START_DATE).replace(".", "") or today,
+        issuer=text_of(attributes, ISSUER),
     )
 
 
@@ -168,13 +173,16 @@ def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link |
         fit = _of_study(named.study_uid, clues, same_step)
         found = _single(fit, clues)
         if found:
-            other = bool(clues.patient_id) and found.patient_id != clues.patient_id
+            other = bool(clues.patient_id) and not _is_of_patient(found, clues)
             former = "" if named.study_uid in found.study_uids else named.study_uid
             return Link(item_id=found.id, rule=BY_STUDY, other_patient=other, former_uid=former)
     # From here on the study UID says nothing: a scanner makes its own for what it did not take from the worklist.
-    same_patient = [item for item in same_step if not clues.patient_id or item.patient_id == clues.patient_id]
+    # A scanner may name an issuer of its own; an accession number is served for one issuer only.
+    same_number = [item for item in same_step if not clues.patient_id or item.patient_id == clues.patient_id]
+    same_patient = [item for item in same_number if not clues.patient_id or _is_of_patient(item, clues)]
     if named.accession_number:
-        same_order = [item for item in same_patient if item.accession_number == named.accession_number]
+        same_order = [item for item in same_number if item.accession_number == named.accession_number]
+        same_order = [item for item in same_order if item in same_patient] or same_order
         found = _single(same_order, clues)
         if found:
             return Link(item_id=found.id, rule=BY_ACCESSION)
@@ -200,10 +208,16 @@ def _of_study(uid: str, clues: Clues, candidates: Sequence[Candidate]) -> list[C
     now = [item for item in candidates if uid in item.study_uids]
     former = [item for item in candidates if uid in item.former_uids]
     for fit in (now, former):
-        own = [item for item in fit if item.patient_id == clues.patient_id]
+        own = [item for item in fit if _is_of_patient(item, clues)]
         if own:
             return own
     return now or former
+
+
+def _is_of_patient(item: Candidate, clues: Clues) -> bool:
+    """Whether an item is of the patient that the scanner names; whoever names no issuer may mean either."""
+    two_issuers = clues.issuer and item.issuer and clues.issuer != item.issuer
+    return item.patient_id == clues.patient_id and not two_issuers
 
 
 def _single(found: Iterable[Candidate], clues: Clues) -> Candidate | None:

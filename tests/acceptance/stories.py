@@ -50,6 +50,7 @@ class Step:
     Attributes:
         gives: Source -> its bookings from now on; other sources go on as before.
         scans: Patients whose exam the scanner takes from the list, and how it ends.
+        ended: The day on which these exams ended, by the scanner.
         reports: Patients whose exam the scanner reports without naming a study.
         sees: What stands on the scanner's list then: of each entry the patient ID and the fields that matter.
         calling: The scanner that asks.
@@ -59,6 +60,7 @@ class Step:
 
     gives: Mapping[str, Sequence[Booking]] = field(default_factory=dict)
     scans: Mapping[str, str] = field(default_factory=dict)
+    ended: str = DAY
     reports: Sequence[str] = ()
     sees: Sequence[Booking] | None = None
     calling: str = "MR1"
@@ -165,7 +167,7 @@ class Hospital:
                     begun = beginning(study, PatientID=mine, PerformedProcedureStepStartDate=DAY)
                     assert create(association, performed, begun).Status == 0x0000
                     if status != "IN PROGRESS":
-                        assert change(association, performed, ending(status)).Status == 0x0000
+                        assert change(association, performed, ending(status, step.ended)).Status == 0x0000
 
     def _compare(self, number: int, steps: Sequence[tuple[str, int, Step]]) -> list[str]:
         lists = {calling: self.seen(calling) for calling in {step.calling for *_, step in steps}}

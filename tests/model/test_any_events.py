@@ -285,8 +285,12 @@ class Events(RuleBasedStateMachine):
         self.what_is_begun_stays()
         self.what_was_done_is_not_listed_again()
         self.identity_is_from_one_mouth()
-        check_audit(self.engine)
+        self.what_is_told_is_so()
         self.just_read = None
+
+    def teardown(self) -> None:
+        """The audit log tells the whole history, so it is followed once, from the end."""
+        check_audit(self.engine)
 
     def no_number_is_served_for_two_patients(self) -> None:
         for name, also in (("accession_number", ()), ("study_instance_uid", (COMPLETED,))):
@@ -385,6 +389,16 @@ class Events(RuleBasedStateMachine):
                 if owner[name] and not (name == "patient_birth_date" and owner[name].endswith("0101")):
                     assert owner[name] == item[name], (name, item, owner)
                 assert any(not contradict(owner, one) for one in givers), (name, item, claims)
+
+    def what_is_told_is_so(self) -> None:
+        """Each entry of `conflicts` is about records that still count, and about the items that they have."""
+        live = {(one["data_source"], one["record_key"]): one for one in self.records if one["state"] == "live"}
+        for row in rows(self.engine, conflicts):
+            about, numbers = [*zip(*(json.loads(row[name]) for name in ("sources", "records")), strict=True)], json.loads(row["items"])
+            assert set(about) <= live.keys(), row
+            assert {live[key]["item_id"] for key in about} <= set(numbers), row
+            if row["other_patient_id"]:
+                assert [live[key]["patient_id"] for key in about] == [row["other_patient_id"], row["patient_id"]], row
 
 
 def are_two(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -146,6 +146,12 @@ def one_person(a: Mapping[str, str], b: Mapping[str, str], sign: str) -> bool:
     return not birth_dates_differ(a, b) and not differ(a, b, "patient_sex")
 
 
+def near(a: Mapping[str, str], b: Mapping[str, str]) -> bool:
+    """Whether a record may be that of an exam that has begun: at most two hours away on the same day."""
+    hours = abs(int(a["scheduled_start_time"]) - int(b["scheduled_start_time"])) / 10000
+    return a["scheduled_start_date"] == b["scheduled_start_date"] and hours <= 2 and not differ(a, b, "patient_sex")
+
+
 def signs(key: str, fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """By what a record of a patient is recognised under another key."""
     found = {name: (name, fields[name]) for name in IDENTIFIERS if name in fields}
@@ -433,6 +439,7 @@ class Worklist(RuleBasedStateMachine):
         origins = {me: self.heard[me] for me in gone & self.heard.keys() if me not in refused}
         waiting = dict(arrived)
         moved = set()
+        home, begun = self.attributed(), {one["id"] for one in items(self.engine) if one[STATUS] in (IN_PROGRESS, COMPLETED)}
         for rung in (*IDENTIFIERS, "step", "moved"):
             pairs: dict[object, tuple[list[Key], list[Key]]] = {}
             for side, records in enumerate((origins, waiting)):
@@ -441,6 +448,8 @@ class Worklist(RuleBasedStateMachine):
                         group = fields["patient_id"], signs(me[1], fields)[rung]
                         pairs.setdefault(group, ([], []))[side].append(me)
             for former, new in pairs.values():
+                if rung == "moved" and len(new) == 1:
+                    former[:] = [me for me in former if home[me] not in begun or near(origins[me], waiting[new[0]])]
                 if len(former) == len(new) == 1 and one_person(origins[former[0]], waiting[new[0]], rung):
                     moved.add(former[0])
                     del origins[former[0]], waiting[new[0]]

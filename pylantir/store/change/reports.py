@@ -36,6 +36,7 @@ from pylantir.mpps.model import (
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules, may_be_generated
+from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.read.mpps import find_instance
 from pylantir.store.read.study_uids import has_supplied_uid
@@ -204,6 +205,7 @@ def _as_candidate(row: RowMapping) -> Candidate:
         modality=row["modality"] or "",
         day=row["scheduled_start_date"] or "",
         status=row[STATUS] or SCHEDULED,
+        issuer=row[ISSUER] or "",
     )
 
 

@@ -16,6 +16,7 @@ from pylantir.settings import RetentionSettings
 from pylantir.store.change.erasure import add_tombstones
 from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, Rules
+from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.differences import forget_differences
 from pylantir.store.intake.records import find_holding_patients
@@ -36,7 +37,7 @@ from pylantir.store.schema.tables import (
 )
 
 PORTION = 10 * CHUNK
-_REMEMBERED = ("id", "patient_id", "study_instance_uid", "scheduled_start_date", "exam_ended_on")
+_REMEMBERED = ("id", "patient_id", ISSUER, "study_instance_uid", "scheduled_start_date", "exam_ended_on")
 _ITEMS = worklist_items.c
 _ENTRIES = source_entries.c
 _REPORTS = mpps_instances.c

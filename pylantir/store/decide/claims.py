@@ -74,12 +74,24 @@ class Item:
         return bool(self.values["scanner_touched"])
 
 
+class Patient(NamedTuple):
+    """Who a patient is: patient ID, and the issuer if one is named."""
+
+    patient_id: str
+    issuer: str | None
+
+    def may_be(self, patient_id: str | None, issuer: str | None) -> bool:
+        """Whether it can be the patient of another patient ID and issuer; whoever names no issuer may be either."""
+        return self.patient_id == patient_id and not (self.issuer and issuer and self.issuer != issuer)
+
+
 class Performed(NamedTuple):
-    """A step of a completed exam whose item was deleted: study UID, accession number or "", day (YYYYMMDD)."""
+    """A step of a completed exam whose item was deleted; accession number and issuer are "" if there was none."""
 
     study_uid: str
     accession_number: str
-    day: str
+    day: str  # YYYYMMDD
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)

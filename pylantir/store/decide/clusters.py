@@ -194,7 +194,7 @@ class _Clusters:
         return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
 
     def _told_objections(self, a: _Party, b: _Party) -> set[str]:
-        """Return the fields that keep two candidates apart; empty if only their numbers differ."""
+        """Return the fields that keep two candidates apart; empty if these are just two steps with their own numbers."""
         objections = set(find_objections(a.values, b.values, weak=True))
         if ISSUER in objections:
             return set()
@@ -202,7 +202,15 @@ class _Clusters:
         if people:
             return people
         sign = find_sign(a.values, b.values, self._rules, self._max_minutes(a, b))
-        return objections if sign and not objections & {STEP_ID, STUDY_UID, ACCESSION} else set()
+        numbers = objections & {STEP_ID, STUDY_UID, ACCESSION}
+        if sign and sign.rung < WEAK and numbers == {STUDY_UID} and not self._sources_of(a) & self._sources_of(b):
+            # One accession number can have several studies, but then each source gives each of them.
+            return numbers
+        return objections if sign and not numbers else set()
+
+    def _sources_of(self, party: _Party) -> set[str]:
+        """Return the sources that give a record of the candidate's cluster."""
+        return set().union(*(one.sources for one in self.parties[self._home[party.cluster]]))
 
     def _find_pairs(self) -> list[_Pair]:
         pairs = []

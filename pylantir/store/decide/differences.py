@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from pylantir.store.decide.claims import SCANNER, Claim, ItemDecision
+from pylantir.store.decide.evidence import is_correction
 from pylantir.store.decide.reconcile import GroupDecision
+from pylantir.store.decide.records import LIVE, Record
 
 KEPT_APART = "kept_apart"
 DIFFERS = "differs"
@@ -33,6 +35,7 @@ class Difference:
         sources: The sources that differ, the winning one first.
         records: The keys of their records.
         fields: Worklist field -> the winning value and the other one (both None between two items).
+        other_patient: The first item's patient ID, if it is not the second one's.
     """
 
     kind: str
@@ -40,6 +43,7 @@ class Difference:
     sources: tuple[str, ...]
     records: tuple[str, ...]
     fields: Mapping[str, tuple[str | None, str | None]]
+    other_patient: str | None = None
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -87,6 +91,25 @@ def find_differences(decision: GroupDecision, ids: Sequence[int], stored: Iterab
             )
         )  # fmt: skip
     return found
+
+
+def find_corrected(first: Record, second: Record) -> Difference | None:
+    """Return the entry about two records that were one item until one source corrected the patient ID; None if it ended.
+
+    Args:
+        first: The record of the source with the higher priority.
+        second: The other one.
+    """
+    items = first.item_id, second.item_id
+    if first.patient_id == second.patient_id or items[0] is None or items[1] is None or items[0] == items[1]:
+        return None
+    if not (first.state == second.state == LIVE and is_correction(first.fields, second.fields)):
+        return None
+    return Difference(
+        kind=KEPT_APART, items=items, sources=(first.data_source, second.data_source),
+        records=(first.record_key, second.record_key), fields={"patient_id": (None, None)},
+        other_patient=first.patient_id,
+    )  # fmt: skip
 
 
 _Place = tuple[ItemDecision, Claim]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, SCHEDULED, with_fallbacks
 from pylantir.store.decide.claims import (
@@ -19,12 +20,13 @@ from pylantir.store.decide.claims import (
     Claim,
     Item,
     ItemDecision,
+    Patient,
     Performed,
     Rules,
     uid_begun_by,
 )
 from pylantir.store.decide.clusters import cluster_claims
-from pylantir.store.decide.evidence import is_another_patient
+from pylantir.store.decide.evidence import ISSUER, is_another_patient
 from pylantir.store.decide.merging import find_wishes, merge_fields
 
 _FOLLOWED = ("patient_id", "scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
@@ -75,7 +77,7 @@ def decide_group(
     former_sources: Mapping[int, frozenset[str]],
     rules: Rules,
     performed: Sequence[Performed] = (),
-    foreign_uids: Set[str] = frozenset(),
+    supplied: Mapping[str, Set[Patient]] = MappingProxyType({}),
 ) -> GroupDecision:
     """Decide which items the live records of one patient make.
 
@@ -85,11 +87,11 @@ def decide_group(
         former_sources: Item id -> sources that claimed the item and have withdrawn.
         rules: Priorities and the matching rule.
         performed: Steps of the patient's completed exams whose items were deleted.
-        foreign_uids: Study UIDs that would be generated for the patient but that another patient has already.
+        supplied: Study UIDs that would be generated but that were supplied already, and for whom.
     """
     if len(claims) == 1 and not items and not performed:
         # The ordinary case: a new patient.
-        sole = _decide_item(list(claims), None, set(), performed, foreign_uids)
+        sole = _decide_item(list(claims), None, set(), performed, supplied)
         return GroupDecision(items=[sole], cancelled=[], apart=[])
     ranked = sorted(claims, key=lambda claim: rules.rank(claim.data_source, claim.record_key))
     clusters, apart = cluster_claims(ranked, items, former_sources, rules)
@@ -100,7 +102,7 @@ def decide_group(
         former = former_sources.get(item.id, frozenset()) if item else frozenset()
         if item and not is_frozen(item) and (_abandoned(members, former, rules) or not members):
             continue
-        decisions[number] = _decide_item(members, item, taken, performed, foreign_uids)
+        decisions[number] = _decide_item(members, item, taken, performed, supplied)
     kept = {decision.item.id for decision in decisions.values() if decision.item}
     return GroupDecision(
         items=list(decisions.values()),
@@ -174,7 +176,7 @@ def _decide_item(
     item: Item | None,
     taken: set[str | int | None],
     performed: Sequence[Performed],
-    foreign_uids: Set[str],
+    supplied: Mapping[str, Set[Patient]],
 ) -> ItemDecision:
     if item and is_frozen(item) and not _is_booked_anew(members, item):
         return ItemDecision(item=item, claims=tuple(members), values={}, conflicts=find_wishes(members, item))
@@ -185,11 +187,14 @@ def _decide_item(
         wishes = tuple(wish for wish in find_wishes(members, item) if wish.field not in _FOLLOWED)
         return ItemDecision(item=item, claims=tuple(members), values=followed, conflicts=wishes)
     values: dict[str, str | None] = {STATUS: SCHEDULED, **merged, "data_source": members[0].data_source}
+    patient = Patient(merged["patient_id"], merged.get(ISSUER))
+    own = [one for one in performed if patient.may_be(patient.patient_id, one.issuer)]
     if item is None:
         # An exam performed before this booking was made is another one: its UID is not used again.
-        taken |= {one.study_uid for one in performed if one.day < merged["scheduled_start_date"]}
-    values |= _study_uids(members, merged.get(STUDY_UID), item, taken, foreign_uids)
-    done = _find_performed(values, performed) if item is None else None
+        taken |= {one.study_uid for one in performed if one not in own or one.day < merged["scheduled_start_date"]}
+    foreign = {uid for uid, owners in supplied.items() if not all(patient.may_be(*owner) for owner in owners)}
+    values |= _study_uids(members, merged.get(STUDY_UID), item, taken, foreign)
+    done = _find_performed(values, own) if item is None else None
     if done:
         values |= {STATUS: COMPLETED, "exam_ended_on": done.day, STUDY_UID: done.study_uid}
     return ItemDecision(item=item, claims=tuple(members), values=values, conflicts=conflicts)

@@ -7,9 +7,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pylantir.entry import SCHEDULED
-from pylantir.store.decide.claims import STATUS, Item
-from pylantir.store.decide.evidence import BIRTH_DATE, is_another_patient, is_correction, objections_to_one_person
+from pylantir.entry import COMPLETED, IN_PROGRESS, SCHEDULED
+from pylantir.store.decide.claims import STATUS, Item, Rules
+from pylantir.store.decide.evidence import (
+    BIRTH_DATE,
+    find_objections,
+    find_sign,
+    is_another_patient,
+    is_correction,
+    objections_to_one_person,
+)
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, STEP_KEY, Record
 from pylantir.store.decide.removal import HeldRemoval, is_due, is_suspicious
 
@@ -69,6 +76,8 @@ def plan_settlement(
     shown_again: Sequence[Record],
     keep_missing: bool,
     cancels: Collection[int],
+    begun: Collection[int],
+    rules: Rules,
     guard: Guard,
     started_at: str,
 ) -> Settlement:
@@ -81,10 +90,12 @@ def plan_settlement(
         shown_again: Held records that the snapshot did show.
         keep_missing: The configuration keeps missing records.
         cancels: Ids of the missing records whose withdrawal cancels an item (`find_cancelling`).
+        begun: Ids of the missing records whose exam has begun (`find_begun`).
+        rules: The matching rule.
         guard: What the guard against truncated exports needs to know.
         started_at: When the cycle began (ISO 8601, UTC).
     """
-    moves = pair_moves(pending, missing)
+    moves = pair_moves(pending, missing, begun, rules)
     paired = {gone.id for gone, _ in moves}
     moves += pair_corrections(arrived, [record for record in missing if record.id not in paired])
     new = [arrived for _, arrived in moves if arrived.changed_at >= started_at]
@@ -154,6 +165,12 @@ def find_cancelling(
     return cancelling
 
 
+def find_begun(records: Iterable[Record], items: Mapping[int, Item]) -> set[int]:
+    """Find the records whose exam a scanner has begun, or has done."""
+    homes = ((record.id, items.get(record.item_id or 0)) for record in records)
+    return {number for number, item in homes if item and item.touched and item.values[STATUS] in (IN_PROGRESS, COMPLETED)}
+
+
 def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool:
     """Whether a new record may replace a missing one of its patient: under a new key or, without IDs, at a new time."""
     moved = record.record_key.startswith(STEP_KEY) and key.startswith(STEP_KEY)
@@ -172,12 +189,15 @@ def _are_one_person(former: Record, new: Record, rung: int) -> bool:
     return not objections_to_one_person(former.fields, new.fields, weak=weak)
 
 
-def pair_moves(pending: Sequence[Record], missing: Sequence[Record]) -> list[Move]:
+def pair_moves(
+    pending: Sequence[Record], missing: Sequence[Record], begun: Collection[int], rules: Rules
+) -> list[Move]:
     """Find the new records that replace missing ones, under another key or at another time.
 
     A missing and a new record of one patient are the same booking if their accession number or study UID agree, else
     if date, time, modality and station agree, else, if neither has an identifier of its own, if the modality agrees.
-    Two people who share the patient ID are never the same booking.
+    An exam that has begun is not moved any more: the new record is its booking only if the rule for records of two
+    sources says so, else it is another exam. Two people who share the patient ID are never the same booking.
     """
     gone = {record.id: record for record in missing if record.state == LIVE}
     waiting = {record.id: record for record in pending}
@@ -190,10 +210,18 @@ def pair_moves(pending: Sequence[Record], missing: Sequence[Record]) -> list[Mov
                 if key is not None:
                     by_key.setdefault((record.patient_id, key), ([], []))[side].append(record)
         for former, new in by_key.values():
+            if rung == _RUNGS - 1 and len(new) == 1:
+                former[:] = [one for one in former if one.id not in begun or _is_same_step(one, new[0], rules)]
             if len(former) == len(new) == 1 and _are_one_person(former[0], new[0], rung):
                 moves.append((former[0], new[0]))
                 del gone[former[0].id], waiting[new[0].id]
     return moves
+
+
+def _is_same_step(former: Record, new: Record, rules: Rules) -> bool:
+    """Whether two records would be one step if they came from two sources and a scanner had the one."""
+    sign = find_sign(former.fields, new.fields, rules, rules.max_minutes_touched)
+    return sign is not None and not find_objections(former.fields, new.fields, weak=True)
 
 
 def pair_corrections(arrived: Sequence[Record], missing: Sequence[Record]) -> list[Move]:

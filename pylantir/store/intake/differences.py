@@ -4,41 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, bindparam, delete, select
 
 from pylantir.store.decide.differences import HELD, KEPT_APART, Difference
 from pylantir.store.intake.changes import AuditTrail, encode
-from pylantir.store.schema.bulk import chunks, insert_rows, select_among, update_rows
+from pylantir.store.schema.bulk import chunks, insert_rows, update_rows
 from pylantir.store.schema.tables import conflicts
 
-_COLUMNS = ("id", "patient_id", "kind", "items", "sources", "records", "fields")
+_ROWS = conflicts.c
+_OF_PATIENTS = select(
+    _ROWS.id, _ROWS.patient_id, _ROWS.other_patient_id, _ROWS.kind, _ROWS["items"], _ROWS.sources, _ROWS.records,
+    _ROWS.fields,
+).where(
+    _ROWS.patient_id.in_(bindparam("patients", expanding=True))
+    | _ROWS.other_patient_id.in_(bindparam("patients", expanding=True))
+)  # fmt: skip
 
 
 class StoredDifference(NamedTuple):
-    """An entry and the id of its row."""
+    """An entry, the id of its row, and its patient."""
 
     id: int
+    patient_id: str
     entry: Difference
 
 
-def read_differences(connection: Connection, patients: Iterable[str]) -> dict[str, list[StoredDifference]]:
-    """Return patient ID -> the stored entries."""
-    found: dict[str, list[StoredDifference]] = {}
-    for number, patient, kind, *parts in select_among(connection, conflicts, _COLUMNS, "patient_id", patients):
-        items, sources, records, said = map(json.loads, parts)
-        fields = {name: (value, lost) for name, (value, lost) in said.items()}
-        entry = Difference(
-            kind=kind, items=tuple(items), sources=tuple(sources), records=tuple(records), fields=fields
-        )  # fmt: skip
-        found.setdefault(patient, []).append(StoredDifference(number, entry))
+def read_differences(connection: Connection, patients: Iterable[str]) -> list[StoredDifference]:
+    """Return the stored entries about these patients, including those whose other item is one of these patients'."""
+    found = []
+    for chunk in chunks(patients):
+        for number, patient, other, kind, *parts in connection.execute(_OF_PATIENTS, {"patients": chunk}):
+            items, sources, records, said = map(json.loads, parts)
+            fields = {name: (value, lost) for name, (value, lost) in said.items()}
+            entry = Difference(
+                kind=kind, items=tuple(items), sources=tuple(sources), records=tuple(records), fields=fields,
+                other_patient=other,
+            )  # fmt: skip
+            found.append(StoredDifference(number, patient, entry))
     return found
 
 
 def forget_differences(connection: Connection, patients: Iterable[str], item_ids: Set[int]) -> None:
     """Delete the entries about items that are deleted."""
-    stored = (one for entries in read_differences(connection, patients).values() for one in entries)
+    stored = read_differences(connection, patients)
     gone = [one.id for one in stored if not item_ids.isdisjoint(one.entry.items)]
     if gone:
         connection.execute(delete(conflicts).where(conflicts.c.id.in_(gone)))
@@ -54,7 +65,8 @@ def add_differences(connection: Connection, entries: Mapping[str, Sequence[Diffe
 
 def _row(patient: str, entry: Difference, now: str) -> dict[str, object]:
     parts = {"items": entry.items, "sources": entry.sources, "records": entry.records, "fields": entry.fields}
-    return {"patient_id": patient, "kind": entry.kind, **{k: encode(v) for k, v in parts.items()}, "since": now}
+    about = {"patient_id": patient, "other_patient_id": entry.other_patient}
+    return {**about, "kind": entry.kind, **{k: encode(v) for k, v in parts.items()}, "since": now}
 
 
 class DifferenceChanges:
@@ -88,9 +100,7 @@ class DifferenceChanges:
                 self._updates.append((before.id, {"fields": encode(entry.fields)}))
             fields = {name: pair for name, pair in entry.fields.items() if name not in told or told[name][1] != pair[1]}
             if fields:
-                self._tell(patient, Difference(
-                    kind=entry.kind, items=entry.items, sources=entry.sources, records=entry.records, fields=fields
-                ))  # fmt: skip
+                self._tell(patient, replace(entry, fields=fields))
         self._gone += [one.id for one in known.values()]
 
     def write(self, connection: Connection) -> None:
@@ -103,9 +113,10 @@ class DifferenceChanges:
     def _tell(self, patient: str, entry: Difference) -> None:
         self.new.append(entry)
         if entry.kind == KEPT_APART:
-            for one, other in (entry.items, entry.items[::-1]):
+            whose = (entry.other_patient or patient, patient)
+            for (one, other), owner in zip((entry.items, entry.items[::-1]), whose, strict=True):
                 said = {"other_item": other, "fields": ", ".join(sorted(entry.fields))}
-                self._trail.note(KEPT_APART, one, patient, said)
+                self._trail.note(KEPT_APART, one, owner, said)
             return
         winner = entry.sources[0] if len(entry.sources) > 1 else "scanner"
         for name, (value, lost) in entry.fields.items():

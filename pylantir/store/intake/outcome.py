@@ -89,7 +89,10 @@ def tell_outcome(source: str, result: Outcome) -> None:
 
 def _tell_difference(difference: Difference) -> None:
     fields = ", ".join(sorted(difference.fields))
-    if difference.kind == KEPT_APART:
+    if difference.other_patient is not None:
+        message = "items %d and %d were one exam until a source corrected the patient ID (`pylantir conflicts`)"
+        logger.warning(message, *difference.items)
+    elif difference.kind == KEPT_APART:
         message = "items %d and %d are kept apart although their numbers agree: %s differ (`pylantir conflicts`)"
         logger.warning(message, *difference.items, fields)
     elif difference.kind == WISH:

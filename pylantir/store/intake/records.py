@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
@@ -16,7 +16,8 @@ from pylantir.entry import CANCELED
 from pylantir.errors import RulesChanged
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
-from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Performed, Rules, may_be_generated
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Patient, Performed, Rules, may_be_generated
+from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.identifiers import Holder, Identifier, is_idle, keeps_identifier
 from pylantir.store.decide.records import (
     IDENTIFIERS,
@@ -98,8 +99,12 @@ def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str,
         attributes = connection.scalar(statement) if numbers else None
         if attributes is not None:
             clues = read_clues(json.loads(attributes), updated_at[:10].replace("-", ""))
+            # What is remembered of the item knows the issuer; the scanner need not have named it.
+            known = {one.study_uid for one in performed.get(patient, ())} | {""}
             performed.setdefault(patient, []).extend(
-                Performed(step.study_uid, step.accession_number, clues.day) for step in clues.steps if step.study_uid
+                Performed(step.study_uid, step.accession_number, clues.day, clues.issuer)
+                for step in clues.steps
+                if step.study_uid not in known
             )
     return performed
 
@@ -198,7 +203,7 @@ def find_holding_items(connection: Connection, column: str, values: Sequence[str
         if keeps_identifier(
             column, status, given=(item_id, value) in given, ended_on=ended_on, scheduled_on=scheduled_on, today=today
         ):
-            identity = {"patient_id": patient, "issuer_of_patient_id": issuer}
+            identity = {"patient_id": patient, ISSUER: issuer}
             holders[value] = Holder(patient=identity, item_id=item_id, data_source=source or "", started=True)
     if column == STUDY_UID:
         # A source may supply a UID that Pylantir has generated. Without an index, so only if it looks like one.
@@ -209,11 +214,11 @@ def find_holding_items(connection: Connection, column: str, values: Sequence[str
 
 def _find_generated(connection: Connection, uids: Sequence[str]) -> dict[str, Holder]:
     """Return UID -> the item for which it was generated and that is not cancelled."""
-    columns = ("generated_study_uid", "id", "patient_id", "issuer_of_patient_id", "data_source")
+    columns = ("generated_study_uid", "id", "patient_id", ISSUER, "data_source")
     rows = select_among(connection, worklist_items, columns, columns[0], uids, condition=f"{STATUS} <> '{CANCELED}'")
     return {
         uid: Holder(
-            patient={"patient_id": patient, "issuer_of_patient_id": issuer}, item_id=item_id,
+            patient={"patient_id": patient, ISSUER: issuer}, item_id=item_id,
             data_source=source or "", started=True,
         )
         for uid, item_id, patient, issuer, source in rows
@@ -235,7 +240,7 @@ _ANY_SUPPLIED = select(
 
 def find_supplied(
     connection: Connection, uids: Collection[str], records: Mapping[int, Record] = MappingProxyType({})
-) -> defaultdict[str, set[str]]:
+) -> Mapping[str, Set[Patient]]:
     """Find the study UIDs that a live record supplies or that a scanner has used.
 
     Args:
@@ -244,21 +249,21 @@ def find_supplied(
         records: Records in memory, by id; they may have changed since they were read.
 
     Returns:
-        UID -> the patient IDs.
+        UID -> patient IDs, each with the issuer or None.
     """
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    columns, values = (STUDY_UID, "patient_id", "id", "state"), list(uids)
-    for uid, patient, number, state in select_among_new(connection, source_entries, columns, STUDY_UID, values):
+    found: defaultdict[str, set[Patient]] = defaultdict(set)
+    columns, values = (STUDY_UID, "patient_id", ISSUER, "id", "state"), list(uids)
+    for uid, *patient, number, state in select_among_new(connection, source_entries, columns, STUDY_UID, values):
         if state == LIVE and number not in records:
-            found[uid].add(patient)
+            found[uid].add(Patient(*patient))
     for record in records.values():
         if record.state == LIVE and record.fields.get(STUDY_UID) in uids:
-            found[record.fields[STUDY_UID]].add(record.patient_id)
-    used = ("study_instance_uid", "patient_id")
-    for uid, patient in select_among(
+            found[record.fields[STUDY_UID]].add(Patient(record.patient_id, record.fields.get(ISSUER)))
+    used = (STUDY_UID, "patient_id", ISSUER)
+    for uid, *patient in select_among(
         connection, worklist_items, used, STUDY_UID, values, condition="scanner_touched = 1"
     ):
-        found[uid].add(patient)
+        found[uid].add(Patient(*patient))
     return found
 
 
@@ -334,6 +339,6 @@ def _claims(record: Record, column: str, value: str) -> bool:
 
 
 _HOLDING = (
-    "id", "patient_id", "issuer_of_patient_id", "data_source", STATUS, "exam_ended_on", "scheduled_start_date",
+    "id", "patient_id", ISSUER, "data_source", STATUS, "exam_ended_on", "scheduled_start_date",
     "scanner_touched",
 )  # fmt: skip

@@ -15,7 +15,7 @@ from pylantir.store.decide.claims import STATUS
 from pylantir.store.decide.evidence import BIRTH_DATE
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.removal import HeldRemoval
-from pylantir.store.decide.settlement import Guard, Settlement, find_cancelling, plan_settlement
+from pylantir.store.decide.settlement import Guard, Settlement, find_begun, find_cancelling, plan_settlement
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.bulk import chunks
@@ -71,14 +71,16 @@ def settle_snapshot(
         today=today,
         seldom=seldom,
     )
-    ranked = working.rules.ranks
+    ranked, items = working.rules.ranks, working.items()
     plan = plan_settlement(
         pending=[one for one in records if one.state == PENDING and cycle.has_seen(one.id)],
         arrived=_load_arrived(working, source, cycle.started_at, missing),
         missing=missing,
         shown_again=[one for one in records if one.held_since is not None and (keep_missing or cycle.has_seen(one.id))],
         keep_missing=not removes,
-        cancels=find_cancelling(missing, working.records.values(), working.items(), ranked, cycle.started_at),
+        cancels=find_cancelling(missing, working.records.values(), items, ranked, cycle.started_at),
+        begun=find_begun(missing, items),
+        rules=working.rules,
         guard=guard,
         started_at=cycle.started_at,
     )

@@ -21,13 +21,14 @@ from pylantir.store.decide.claims import (
     Conflict,
     Item,
     ItemDecision,
+    Patient,
     Performed,
     Rules,
     make_study_uid,
 )
-from pylantir.store.decide.differences import Difference, find_differences
+from pylantir.store.decide.differences import Difference, find_corrected, find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
-from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims
+from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims, is_idle
 from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.standing import drop_abandoned
@@ -82,6 +83,8 @@ class WorkingSet:
         self.trail = AuditTrail(actor, now)
         self._performed: dict[str, list[Performed]] = {}
         self._stored_differences: dict[str, list[StoredDifference]] = {}
+        self._stored_corrections: dict[int, StoredDifference] = {}
+        self._corrections: list[tuple[Record, Record]] = []
         self._differences = DifferenceChanges(self.trail, now)
 
     def load(self, patients: Iterable[str]) -> None:
@@ -98,7 +101,19 @@ class WorkingSet:
         self._load_corrected(missing)
         self._give_to_corrected(missing)
         self._performed |= find_performed(self.connection, missing)
-        self._stored_differences |= read_differences(self.connection, missing)
+        self._load_differences(missing)
+
+    def _load_differences(self, patients: Iterable[str]) -> None:
+        """Read the entries of `conflicts`; of those between two patients, load the other one as well."""
+        others: set[str] = set()
+        for one in read_differences(self.connection, patients):
+            if one.entry.other_patient is None:
+                self._stored_differences.setdefault(one.patient_id, []).append(one)
+            else:
+                self._stored_corrections[one.id] = one
+                others |= {one.patient_id, one.entry.other_patient}
+        if others:
+            self.load(others)
 
     def _load_corrected(self, patients: Iterable[str]) -> None:
         """Load completed items whose records have a new patient ID: these records keep their items."""
@@ -166,7 +181,7 @@ class WorkingSet:
             return
         self.touch(record)
         del self._patients[record.patient_id][record.id]
-        if another or (record.patient_id != fields["patient_id"] and not self._take_along(record, fields)):
+        if another or (record.patient_id != fields["patient_id"] and not self._take_along(record, record, fields)):
             self._leave(record)
             # Whatever the item keeps for its patient is not this record's any more.
             record.item_id = None
@@ -179,14 +194,20 @@ class WorkingSet:
 
     def replace(self, gone: Record, arrived: Record) -> None:
         """Let a new record replace one that its source no longer has; it takes the item, under its own patient ID."""
-        if gone.patient_id == arrived.patient_id or self._take_along(gone, arrived.fields):
+        if gone.patient_id == arrived.patient_id or self._take_along(gone, arrived, arrived.fields):
             self.touch(arrived)
             arrived.item_id, gone.item_id = gone.item_id, None
             arrived.changed = True
         self.enter(gone, WITHDRAWN)
 
-    def _take_along(self, record: Record, fields: Mapping[str, str]) -> bool:
-        """Move an item to its record's corrected patient ID; a completed item keeps its patient ID and its record."""
+    def _take_along(self, record: Record, corrected: Record, fields: Mapping[str, str]) -> bool:
+        """Move an item to its record's corrected patient ID; a completed item keeps its patient ID and its record.
+
+        Args:
+            record: The record that has the item.
+            corrected: The record that has the corrected patient ID from now on; it may be the same one.
+            fields: What the latter gives.
+        """
         items = self._items[record.patient_id]
         item = next((one for one in items if one.id == record.item_id), None)
         if item is None:
@@ -194,8 +215,10 @@ class WorkingSet:
         if not is_frozen(item):
             rank = self.rules.rank(record.data_source, record.record_key)
             others = [
-                one for one in self.records_of(record.patient_id) if one.state == LIVE and one.item_id == record.item_id
-            ]
+                one for one in self.records_of(record.patient_id)
+                if one.state == LIVE and one.item_id == record.item_id and one is not record
+            ]  # fmt: skip
+            self._corrections += [(one, corrected) for one in others]
             stronger = any(self.rules.rank(one.data_source, one.record_key) < rank for one in others)
             if stronger or (others and record.state == REFUSED):
                 return False
@@ -264,10 +287,11 @@ class WorkingSet:
         """Decide about all marked patients and write the changes."""
         moved = self._settle_identifiers()
         self._dirty.update(record.patient_id for record, _ in moved)
-        foreign = self._find_foreign_uids()
+        supplied = self._find_supplied_uids()
         for patient in sorted(self._dirty):
             self._life.give()
-            self._decide(patient, foreign.get(patient, frozenset()))
+            self._decide(patient, supplied.get(patient, {}))
+        self._settle_corrections()
         self._differences.write(self.connection)
         self.events.differences += self._differences.new
         self._rows.write(self.connection, self.records.values(), self.trail)
@@ -348,8 +372,8 @@ class WorkingSet:
                     item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS]
                 )
 
-    def _find_foreign_uids(self) -> Mapping[str, Set[str]]:
-        """For each marked patient: the study UIDs that would be generated but that another patient has already."""
+    def _find_supplied_uids(self) -> Mapping[str, Mapping[str, Set[Patient]]]:
+        """For each marked patient: the study UIDs that would be generated but that somebody has already, and who."""
         if not has_supplied_uids(self.connection) and not any(STUDY_UID in one.fields for one in self.records.values()):
             return {}
         made = {
@@ -361,11 +385,11 @@ class WorkingSet:
         }  # fmt: skip
         supplied = find_supplied(self.connection, {uid for uids in made.values() for uid in uids}, self.records)
         return {
-            patient: {uid for uid in uids if supplied[uid] - {patient}}
+            patient: {uid: supplied[uid] for uid in uids & supplied.keys()}
             for patient, uids in made.items() if not supplied.keys().isdisjoint(uids)
         }  # fmt: skip
 
-    def _decide(self, patient: str, foreign_uids: Set[str]) -> None:
+    def _decide(self, patient: str, supplied: Mapping[str, Set[Patient]]) -> None:
         records = self._patients[patient].values()
         claims = [
             Claim(record.id, record.data_source, record.record_key, record.fields, record.item_id)
@@ -377,7 +401,7 @@ class WorkingSet:
             if record.state == WITHDRAWN and record.item_id is not None:
                 former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
         performed = self._performed.get(patient, ())
-        decided = decide_group(claims, self._items[patient], former, self.rules, performed, foreign_uids)
+        decided = decide_group(claims, self._items[patient], former, self.rules, performed, supplied)
         standing, abandoned = drop_abandoned(decided.items, self.rules)
         decided = decided.only(standing)
         for item in (*decided.cancelled, *abandoned):
@@ -387,6 +411,30 @@ class WorkingSet:
         if len(claims) > 1 or self._items[patient] or stored:
             found = find_differences(decided, ids, [one.entry for one in stored])
             self._differences.settle(patient, stored, found)
+
+    def _settle_corrections(self) -> None:
+        """Bring up to date what is told about exams whose patient ID only one of two sources has corrected."""
+        if not (self._corrections or self._stored_corrections):
+            return
+        by_key = {(one.data_source, one.record_key): one for one in self.records.values()}
+        stored: dict[str, list[StoredDifference]] = {}
+        pairs = {}
+        for one in self._stored_corrections.values():
+            stored.setdefault(one.patient_id, []).append(one)
+            keys = zip(one.entry.sources, one.entry.records, strict=True)
+            pair = [by_key[key] for key in keys if key in by_key]
+            pairs[frozenset(record.id for record in pair)] = pair
+        for pair in self._corrections:
+            pairs[frozenset(record.id for record in pair)] = sorted(
+                pair, key=lambda one: self.rules.rank(one.data_source, one.record_key)
+            )
+        items, found = self.items(), {patient: [] for patient in stored}
+        for pair in pairs.values():
+            if len(pair) == 2 and not any(is_idle(one, items) for one in pair) and (entry := find_corrected(*pair)):
+                found.setdefault(pair[1].patient_id, []).append(entry)
+        for patient, entries in found.items():
+            self._differences.settle(patient, stored.get(patient, ()), entries)
+        self._stored_corrections, self._corrections = {}, []
 
     def _apply(self, decision: ItemDecision) -> int:
         """Apply the decision about an item; return the item's id."""

@@ -22,6 +22,10 @@ _NEW_RULES = (
     "This version's rules give the exam another study UID (a scanner may show the present one). They do so when its "
     "sources change it, or at the first start after a day; correct the records if that would be wrong."
 )
+_CORRECTED = (
+    "One source has corrected the patient ID and the other has not; correct it there as well. If they are two people, "
+    "nothing."
+)
 _MOVED = "One source has moved the exam to another day and the other has not; cancel it in the source that is wrong."
 
 
@@ -62,7 +66,10 @@ def count_conflicts(connection: Connection) -> tuple[int, dict[str, int]]:
 def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
     kind, fields = row["kind"], sorted(json.loads(row["fields"]))
     advice = _NEW_RULES if kind == HELD else _WHAT_TO_DO[kind]
-    moved = kind == KEPT_APART and fields == ["scheduled_start_date"]
+    if row["other_patient_id"] is not None:
+        advice = _CORRECTED
+    elif kind == KEPT_APART and fields == ["scheduled_start_date"]:
+        advice = _MOVED
     return {
         "kind": kind,
         "patient_id": row["patient_id"],
@@ -70,7 +77,7 @@ def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
         "sources": json.loads(row["sources"]),
         "records": json.loads(row["records"]),
         "fields": fields,
-        "what_to_do": _MOVED if moved else advice,
+        "what_to_do": advice,
     }
 
 

@@ -17,6 +17,8 @@ from pylantir.store.schema.bulk import select_among
 from pylantir.store.schema.tables import done_exams, store_facts
 
 _KEY_FACT = "erasure_key"
+_PLAIN = ("study_instance_uid", "accession_number", "issuer_of_patient_id")
+"""What is stored as it is."""
 _EXAMS = done_exams.c
 
 
@@ -34,8 +36,8 @@ def note_done_exams(connection: Connection, items: Sequence[Mapping[str, Any]], 
 
     Args:
         connection: In a writing transaction.
-        items: With `id`, `patient_id`, `study_instance_uid`, `accession_number`, `scheduled_start_date`,
-            `exam_ended_on`.
+        items: With `id`, `patient_id`, `issuer_of_patient_id`, `study_instance_uid`, `accession_number`,
+            `scheduled_start_date`, `exam_ended_on`.
         now: The time.
     """
     hashed = make_hasher(connection)
@@ -47,27 +49,28 @@ def note_done_exams(connection: Connection, items: Sequence[Mapping[str, Any]], 
             "accession_number": item["accession_number"],
             "ended_on": item["exam_ended_on"] or item["scheduled_start_date"],
             "at": now,
+            "issuer_of_patient_id": item["issuer_of_patient_id"],
         }
         for item in items
         # A number that contains the patient ID would name the patient.
         if item["study_instance_uid"]
-        and not any(item["patient_id"] in str(item[name]) for name in ("study_instance_uid", "accession_number"))
+        and not any(item["patient_id"] in str(item[name] or "") for name in _PLAIN)
     ]
     if rows:
         connection.execute(insert(done_exams), rows)
 
 
-def find_done_exams(connection: Connection, patients: Iterable[str]) -> dict[str, list[tuple[str, str, str]]]:
-    """Return patient ID -> study UID, accession number ("" for none) and day of the deleted exams."""
+def find_done_exams(connection: Connection, patients: Iterable[str]) -> dict[str, list[tuple[str, str, str, str]]]:
+    """Return patient ID -> study UID, accession number, day and issuer of the deleted exams; "" where there is none."""
     if connection.scalar(select(_EXAMS.item_id).limit(1)) is None or (key := _read_key(connection)) is None:
         return {}
     hashes = {str(_hash(key, patient)): patient for patient in patients}
-    columns = ("patient_hash", "study_instance_uid", "accession_number", "ended_on")
-    found: dict[str, list[tuple[str, str, str]]] = {}
-    for owner, study_uid, accession_number, day in select_among(
+    columns = ("patient_hash", "study_instance_uid", "accession_number", "ended_on", "issuer_of_patient_id")
+    found: dict[str, list[tuple[str, str, str, str]]] = {}
+    for owner, study_uid, accession_number, day, issuer in select_among(
         connection, done_exams, columns, "patient_hash", list(hashes)
     ):
-        found.setdefault(hashes[owner], []).append((study_uid, accession_number or "", day))
+        found.setdefault(hashes[owner], []).append((study_uid, accession_number or "", day, issuer or ""))
     return found
 
 

@@ -176,7 +176,9 @@ conflicts = Table(
     Column("records", Text, nullable=False, comment="JSON: the keys of their records"),
     Column("fields", Text, nullable=False, comment="JSON: field -> the value that does not count"),
     Column("since", Text, nullable=False),
+    Column("other_patient_id", Text, comment="the other item's, if a source has corrected the patient ID"),
     Index("ix_conflicts_patient", "patient_id"),
+    _partial_index("ix_conflicts_other_patient", "other_patient_id", where=text("other_patient_id IS NOT NULL")),
 )
 """What the sources do not agree about now; a row goes when the difference is gone."""
 
@@ -263,6 +265,7 @@ done_exams = Table(
     Column("accession_number", Text),
     Column("ended_on", Text, nullable=False, comment="YYYYMMDD"),
     Column("at", Text, nullable=False, comment="when the item was deleted"),
+    Column("issuer_of_patient_id", Text),
     Index("ix_done_exams_patient", "patient_hash"),
 )
 """Completed items that were deleted: an exam that is listed again is not open."""

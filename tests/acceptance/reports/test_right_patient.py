@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ R = booking
 JANE = {"name": "Doe^Jane", "born": "19800517", "sex": "F"}
 BOB = {"name": "Smith^Bob", "born": "19700101", "sex": "M"}
 P1 = {"patient": "P1"}
+LAST_WEEK = datetime.now(UTC) - timedelta(days=7)
 
 STORIES = {
     "two sites with the same numbers": [
@@ -70,6 +72,15 @@ STORIES = {
         Step(gives={"ris": [R(None, "P1", accession="A")]}, scans={"P1": "COMPLETED"}, sees=[]),
         Step(gives={"ris": [R(None, "P1", accession="A", date="20310701")]}, sees=[{**P1, "date": "20310701"}]),
     ],
+    "a done exam that nobody gives keeps its number for a season": [
+        Step(gives={"csv": [R("c", "P1", accession="A", date=f"{LAST_WEEK:%Y%m%d}")]}, scans={"P1": "COMPLETED"}, ended=f"{LAST_WEEK:%Y%m%d}"),
+        Step(gives={"csv": [], "ris": [R("r", "P2", accession="A")]}, sees=[], refused=["P2"]),
+    ],
+    "and no longer": [
+        Step(gives={"csv": [R("c", "P1", accession="A", date="20240701")]}, scans={"P1": "COMPLETED"}, ended="20240701"),
+        Step(gives={"ris": [R("r", "P2", accession="A")]}, sees=[], refused=["P2"]),
+        Step(gives={"csv": []}, sees=[{"patient": "P2", "accession": "A"}]),
+    ],
     "a discontinued exam is booked again": [
         Step(gives={"ris": [R("r", "P1", time="080000")]}, scans={"P1": "DISCONTINUED"}, sees=[P1]),
         Step(gives={"ris": [R("r", "P1", date="20300708")]}, sees=[{**P1, "date": "20300708"}]),
@@ -87,6 +98,11 @@ STORIES = {
     "a patient ID is corrected before the exam": [
         Step(gives={"ris": [R("r", "P11", uid="1.4", **JANE)]}),
         Step(gives={"ris": [R("r", "P1", uid="1.4", **JANE)]}, sees=[{**P1, "uid": "1.4"}]),
+    ],
+    "only one of two sources corrects a patient ID": [
+        Step(gives={"ris": [R("r", "P11", **JANE)], "csv": [R("c", "P11", **JANE)]}, sees=[{"patient": "P11"}]),
+        Step(gives={"csv": [R("c", "P1", **JANE)]}, sees=[{"patient": "P11"}, P1], told=["kept_apart"]),
+        Step(gives={"ris": [R("r", "P1", **JANE)]}, sees=[P1], told=[]),
     ],
     "a patient ID is corrected during the exam": [
         Step(gives={"ris": [R("r", "P11", **JANE)]}, scans={"P11": "IN PROGRESS"}),

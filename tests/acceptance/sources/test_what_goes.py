@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
-from datetime import date, timedelta
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 
 from installation import Installation, csv_source, wait_until
+
+from pylantir.ipc.control import ask_supervisor
 
 NUMBERS = [f"P{n:02}" for n in range(20)]
 OTHERS = [f"Q{n:02}" for n in range(25)]
@@ -100,3 +104,28 @@ def test_set_status_succeeds_only_if_the_item_keeps_the_status(installation: Ins
     assert f"item {item} stays CANCELED: no source gives it" in refused.stderr
     assert installation.patients() == ["P2", "P3", "P4"]
     assert pylantir(installation, "set-status", str(item), "COMPLETED", "--reason", "done").returncode == 0
+
+
+def test_a_list_that_is_fetched_once_a_day_and_replaced_each_day_needs_nobody(
+    installation: Installation, findscu: str
+) -> None:
+    def read(day: int) -> None:
+        before = len(installation.runs("a"))
+        installation.write_csv("a.csv", lists[day])
+        ask_supervisor(installation.runtime_dir, {"command": "sync", "name": "a"})
+        wait_until(lambda: len(installation.runs("a")) > before, "the list is read")
+
+    lists = [[f"D{day}N{n}" for n in range(8)] for day in range(5)]
+    installation.write_csv("a.csv", lists[0])
+    installation.configure(csv_source("a", "a.csv", sync_interval=86400))
+    installation.start()
+    for day in range(1, 5):
+        read(day)
+        assert installation.patients() == sorted(lists[day - 1] + lists[day])
+        # A day passes.
+        with closing(sqlite3.connect(installation.database, timeout=60)) as connection, connection:
+            earlier = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="microseconds")
+            connection.execute("update source_entries set held_since = ? where held_since is not null", [earlier])
+    read(4)
+    assert sorted(one["PatientID"] for one in installation.find(findscu)) == lists[4]
+    wait_until(lambda: installation.status().get("health") == "healthy", "nothing is held any more")

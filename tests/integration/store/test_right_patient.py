@@ -15,7 +15,7 @@ from pylantir.errors import CommandRefused
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.retention import purge_items
 from pylantir.store.clock import Clock, system_time
-from pylantir.store.decide.claims import STATUS, make_study_uid
+from pylantir.store.decide.claims import STATUS, Rules, make_study_uid
 from pylantir.store.read.conflicts import find_conflicts
 from pylantir.store.schema.tables import audit_log, worklist_items
 
@@ -583,3 +583,86 @@ def test_one_number_is_not_given_to_two_issuers_by_records_that_name_none(store:
     issuers = {one["issuer_of_patient_id"] for one in items(store) if one["study_instance_uid"] == "1.2"}
     assert len(issuers - {None}) <= 1
     assert {"A", "B"} <= {one["issuer_of_patient_id"] for one in items(store)}
+
+
+@pytest.mark.parametrize("first", ["ris", "csv"])
+def test_a_patient_id_that_one_of_two_sources_has_corrected_is_told_until_the_other_follows(
+    store: Engine, first: str
+) -> None:
+    other = "csv" if first == "ris" else "ris"
+    for name in ("ris", "csv"):
+        settle(store, name, record(f"{name}1", "P11", **JANE), OTHER)
+    began = only_item(store, "P11")["study_instance_uid"]
+    for _ in range(2):
+        settle(store, first, record(f"{first}1", "P1", **JANE), OTHER)
+        assert [patient for (patient,) in on_the_list(store)] == ["P1", "P11", "P9"]
+        (told,) = conflicts(store)
+        assert (told["kind"], told["fields"], told["sources"]) == ("kept_apart", ["patient_id"], ["ris", "csv"])
+        assert "corrected the patient ID" in told["what_to_do"]
+    lines = [(one["item_id"], one["patient_id"]) for one in rows(store, audit_log) if one["action"] == "kept_apart"]
+    assert lines == [(one, items(store, id=one)[0]["patient_id"]) for one in told["items"]]
+    settle(store, other, record(f"{other}1", "P1", **JANE), OTHER)
+    assert on_the_list(store, "study_instance_uid")[0] == ("P1", began)
+    assert [patient for (patient,) in on_the_list(store)] == ["P1", "P9"]
+    assert conflicts(store) == []
+    check_audit(store)
+
+
+@pytest.mark.parametrize("ending", ["withdrawn", "taken back", "another name", "cancelled", "forgotten"])
+@pytest.mark.parametrize("late", ["ris", "csv"])
+def test_what_is_told_of_a_corrected_patient_id_ends_with_either_record(store: Engine, ending: str, late: str) -> None:
+    for name in ("ris", "csv"):
+        settle(store, name, record(f"{name}1", "P11", **JANE), OTHER)
+    settle(store, "csv", record("csv1", "P1", **JANE), OTHER)
+    patient = "P11" if late == "ris" else "P1"
+    if ending == "withdrawn":
+        settle(store, late, OTHER)
+    elif ending == "taken back":
+        settle(store, late, record(f"{late}1", "P1" if late == "ris" else "P11", **JANE), OTHER)
+    elif ending == "another name":
+        settle(store, late, record(f"{late}1", patient, **BOB), OTHER)
+    elif ending == "cancelled":
+        command(store, "set-status", item=only_item(store, patient)["id"], status=CANCELED, reason="twice")
+    else:
+        rules = Rules(ranks={name: rank for name, rank in RULES.ranks.items() if name != late})
+        carry_out(store, rules, {"command": "forget", "name": late})
+    assert conflicts(store) == []
+    check_audit(store)
+
+
+@pytest.mark.parametrize("issuer", ["A", "B", None])
+def test_an_exam_that_was_done_and_deleted_hides_no_booking_of_another_site(store: Engine, issuer: str | None) -> None:
+    number = {"accession_number": "A1", "scheduled_start_date": "20240701"}
+    site_a, site_b = Feed(store, "ris"), Feed(store, "csv")
+    site_a.sync(record("r1", issuer_of_patient_id="A", **number), OTHER)
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    site_a.sync(OTHER)
+    list(purge_items(store, "20250101", RULES))
+    site_b.sync(record("c1", **number, **({"issuer_of_patient_id": issuer} if issuer else {})))
+    assert only_item(store, "P1")[STATUS] == (SCHEDULED if issuer == "B" else COMPLETED)
+
+
+def test_the_study_uid_of_a_deleted_exam_is_not_made_again_for_another_issuers_patient(store: Engine) -> None:
+    feed, day = Feed(store, "ris"), {"scheduled_start_date": "20240701"}
+    feed.sync(record("r1", issuer_of_patient_id="A", **day), OTHER)
+    done = only_item(store, "P1")
+    report_from_scanner(store, done["id"], COMPLETED)
+    feed.sync(OTHER)
+    list(purge_items(store, "20250101", RULES))
+    feed.sync(record("r1", issuer_of_patient_id="B", **day), OTHER)
+    now = only_item(store, "P1")
+    assert (now[STATUS], now["study_instance_uid"] != done["study_instance_uid"]) == (SCHEDULED, True)
+
+
+@pytest.mark.parametrize("order", ["made first", "supplied first"])
+def test_a_generated_uid_is_never_served_for_another_issuers_patient_too(store: Engine, order: str) -> None:
+    made = record("r1", "P1", issuer_of_patient_id="A")
+    uid = make_study_uid("ris", made[0], "P1")
+    supplied = record("c1", "P1", issuer_of_patient_id="B", study_instance_uid=uid, scheduled_start_date="20300702")
+    told = {"ris": made, "csv": supplied}
+    for source in [*told] if order == "made first" else [*reversed(told)]:
+        settle(store, source, told[source], OTHER)
+    listed = on_the_list(store, "study_instance_uid", "issuer_of_patient_id")
+    assert len({issuer for _, one, issuer in listed if one == uid}) == 1
+    assert "A" in {issuer for *_, issuer in listed}
+    check_audit(store)

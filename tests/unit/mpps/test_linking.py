@@ -147,3 +147,17 @@ def test_a_patient_named_in_the_step_counts_unless_two_are() -> None:
 
     assert read_clues(steps("P1"), "20300101").patient_id == "P1"
     assert read_clues(steps("P1", "P2"), "20300101").patient_id == ""
+
+
+def test_a_report_for_one_issuers_patient_is_not_taken_for_anothers() -> None:
+    here, there = item(1, issuer="A"), item(2, issuer="B")
+    assert links([here], issuer="B") == []
+    assert links([here, there], issuer="B") == [(2, "patient")]
+    assert links([here, there]) == []
+    assert links([item(3)], issuer="B") == [(3, "patient")]
+
+
+def test_a_number_finds_its_item_whatever_issuer_the_scanner_names() -> None:
+    ordered = item(1, issuer="A", accession_number="A1")
+    assert links([ordered], Named(accession_number="A1"), issuer="SCANNER") == [(1, "accession number")]
+    assert links([ordered], Named(study_uid="1.1"), issuer="SCANNER") == [(1, "study UID")]

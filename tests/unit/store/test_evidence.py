@@ -111,6 +111,17 @@ def test_steps_with_numbers_of_their_own_are_nothing_to_tell() -> None:
     decided = decide(booking(1, "siteA", accession_number="A1"), booking(2, "siteB", accession_number="A2"))
     assert len(decided.items) == 2
     assert decided.apart == []
+    one, other = ({"accession_number": "A1", "study_instance_uid": uid} for uid in ("1.2.1", "1.2.2"))
+    order = [booking(1, "siteA", **one), booking(2, "siteA", **other), booking(3, "siteB", **one), booking(4, "siteB", **other)]
+    decided = decide(*order)
+    assert len(decided.items) == 2
+    assert decided.apart == []
+
+
+def test_one_order_with_two_study_uids_is_two_items_and_told() -> None:
+    one, other = ({"accession_number": "A1", "study_instance_uid": uid} for uid in ("1.2.1", "1.2.2"))
+    decided = decide(booking(1, "siteA", **one), booking(2, "siteB", **other))
+    assert [apart.fields for apart in decided.apart] == [("study_instance_uid",)]
 
 
 @pytest.mark.parametrize(("time", "steps"), [("115900", 1), ("120000", 1), ("120100", 2)])

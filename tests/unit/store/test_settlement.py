@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.entry import COMPLETED, SCHEDULED
-from pylantir.store.decide.claims import STATUS, Item
+from pylantir.entry import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pylantir.store.decide.claims import STATUS, Item, Rules
 from pylantir.store.decide.records import LIVE, PENDING, Record
 from pylantir.store.decide.removal import HeldRemoval
-from pylantir.store.decide.settlement import Guard, Settlement, find_cancelling, pair_moves, plan_settlement
+from pylantir.store.decide.settlement import Guard, Settlement, find_begun, find_cancelling, pair_moves, plan_settlement
 
+RULES = Rules()
 NOW = datetime(2030, 7, 1, 12, tzinfo=UTC)
 EARLIER, LATER = "2030-07-01T11:00:00+00:00", "2030-07-01T11:59:59+00:00"
 TODAY = "20300701"
@@ -39,7 +41,8 @@ def plan(
     guard = Guard(of=of, held=held, inserted=inserted, now=NOW, today=TODAY, seldom=False)
     return plan_settlement(
         pending=pending,
-        arrived=[], missing=missing, shown_again=(), keep_missing=False, cancels={one.id for one in missing},
+        arrived=[], missing=missing, shown_again=(), keep_missing=False, cancels={one.id for one in missing}, begun=(),
+        rules=RULES,
         guard=guard, started_at="2030-07-01T11:30:00+00:00",
     )  # fmt: skip
 
@@ -82,7 +85,33 @@ def test_a_move_is_neither_missing_nor_new() -> None:
 
 def test_two_that_vanished_and_one_that_arrived_are_no_move() -> None:
     gone = [made(1, "step:a", patient_id="P"), made(2, "step:b", patient_id="P")]
-    assert pair_moves([made(3, "step:c", state=PENDING, patient_id="P")], gone) == []
+    assert pair_moves([made(3, "step:c", state=PENDING, patient_id="P")], gone, (), RULES) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "moved"),
+    [
+        ({"scheduled_start_time": "110000"}, True),
+        ({}, True),
+        ({"scheduled_start_time": "120100"}, False),
+        ({"scheduled_start_date": "20300702", "scheduled_start_time": "100000"}, False),
+        ({"scheduled_station_aetitle": "MR2", "protocol_name": "KNEE"}, False),
+    ],
+)
+def test_an_exam_that_has_begun_is_not_moved_to_the_patients_next_one(said: dict[str, str], moved: bool) -> None:
+    at = {"patient_id": "P", "scheduled_start_time": "100000", "scheduled_station_aetitle": "MR1", "protocol_name": "HEAD"}
+    gone = made(1, "step:a", **at)
+    arrived = made(2, "step:b", state=PENDING, patient_id="P", **said)
+    assert pair_moves([arrived], [gone], {1}, RULES) == ([(gone, arrived)] if moved else [])
+    assert pair_moves([arrived], [gone], (), RULES) == [(gone, arrived)]
+    undone = made(3, "step:c", **{**at, "scheduled_start_time": "160000"})
+    assert pair_moves([arrived], [gone, undone], {1}, RULES) == ([] if moved else [(undone, arrived)])
+
+
+def test_an_exam_has_begun_if_a_scanner_says_so() -> None:
+    status = {1: SCHEDULED, 2: IN_PROGRESS, 3: COMPLETED, 4: DISCONTINUED, 5: COMPLETED}
+    items = {number: Item(number, {STATUS: said, "scanner_touched": int(number < 5)}) for number, said in status.items()}
+    assert find_begun([made(number) for number in range(1, 7)], items) == {2, 3}
 
 
 def test_a_withdrawal_cancels_what_is_scheduled_and_nobody_else_gives() -> None:
