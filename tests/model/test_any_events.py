@@ -394,7 +394,10 @@ class Events(RuleBasedStateMachine):
         """Each entry of `conflicts` is about records that still count, and about the items that they have."""
         live = {(one["data_source"], one["record_key"]): one for one in self.records if one["state"] == "live"}
         for row in rows(self.engine, conflicts):
-            about, numbers = [*zip(*(json.loads(row[name]) for name in ("sources", "records")), strict=True)], json.loads(row["items"])
+            about, numbers = (
+                [*zip(*(json.loads(row[name]) for name in ("sources", "records")), strict=True)],
+                json.loads(row["items"]),
+            )
             assert set(about) <= live.keys(), row
             assert {live[key]["item_id"] for key in about} <= set(numbers), row
             if row["other_patient_id"]:

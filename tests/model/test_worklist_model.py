@@ -439,7 +439,10 @@ class Worklist(RuleBasedStateMachine):
         origins = {me: self.heard[me] for me in gone & self.heard.keys() if me not in refused}
         waiting = dict(arrived)
         moved = set()
-        home, begun = self.attributed(), {one["id"] for one in items(self.engine) if one[STATUS] in (IN_PROGRESS, COMPLETED)}
+        home, begun = (
+            self.attributed(),
+            {one["id"] for one in items(self.engine) if one[STATUS] in (IN_PROGRESS, COMPLETED)},
+        )
         for rung in (*IDENTIFIERS, "step", "moved"):
             pairs: dict[object, tuple[list[Key], list[Key]]] = {}
             for side, records in enumerate((origins, waiting)):

@@ -194,7 +194,7 @@ class _Clusters:
         return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
 
     def _told_objections(self, a: _Party, b: _Party) -> set[str]:
-        """Return the fields that keep two candidates apart; empty if these are just two steps with their own numbers."""
+        """Return the fields that keep two candidates apart; empty if they are two steps with numbers of their own."""
         objections = set(find_objections(a.values, b.values, weak=True))
         if ISSUER in objections:
             return set()

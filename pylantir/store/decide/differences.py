@@ -21,6 +21,8 @@ DIFFERS = "differs"
 WISH = "wish"
 HELD = "held"
 _DATE = "scheduled_start_date"
+_MOVABLE = (_DATE, "scheduled_start_time", "modality")
+"""If one source changes one of these, its record may leave the item of another source's record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,8 @@ def find_differences(decision: GroupDecision, ids: Sequence[int], stored: Iterab
         (number[id(one.first)], number[id(one.second)]): (one.first.claims, one.second.claims, one.fields)
         for one in decision.apart
     }
-    for a, b in _left_behind(decision, number, stored):
-        apart.setdefault((number[id(a[0])], number[id(b[0])]), ((a[1],), (b[1],), (_DATE,)))
+    for a, b, changed in _left_behind(decision, number, stored):
+        apart.setdefault((number[id(a[0])], number[id(b[0])]), ((a[1],), (b[1],), changed))
     for items, (ours, theirs, against) in apart.items():
         heads = [claims[0] for claims in (ours, theirs) if claims]
         found.append(
@@ -94,19 +96,21 @@ def find_differences(decision: GroupDecision, ids: Sequence[int], stored: Iterab
 
 
 def find_corrected(first: Record, second: Record) -> Difference | None:
-    """Return the entry about two records that were one item until one source corrected the patient ID; None if it ended.
+    """Return the entry about two records that were one item until one source corrected the patient ID.
 
     Args:
         first: The record of the source with the higher priority.
         second: The other one.
+
+    Returns:
+        None if the difference is gone.
     """
-    items = first.item_id, second.item_id
-    if first.patient_id == second.patient_id or items[0] is None or items[1] is None or items[0] == items[1]:
+    if first.item_id is None or second.item_id is None or first.patient_id == second.patient_id:
         return None
     if not (first.state == second.state == LIVE and is_correction(first.fields, second.fields)):
         return None
     return Difference(
-        kind=KEPT_APART, items=items, sources=(first.data_source, second.data_source),
+        kind=KEPT_APART, items=(first.item_id, second.item_id), sources=(first.data_source, second.data_source),
         records=(first.record_key, second.record_key), fields={"patient_id": (None, None)},
         other_patient=first.patient_id,
     )  # fmt: skip
@@ -117,8 +121,8 @@ _Place = tuple[ItemDecision, Claim]
 
 def _left_behind(
     decision: GroupDecision, number: Mapping[int, int], stored: Iterable[Difference]
-) -> list[tuple[_Place, _Place]]:
-    """Return pairs of records that were one item until one of them moved to another day."""
+) -> list[tuple[_Place, _Place, tuple[str, ...]]]:
+    """Return pairs of records that were one item until one of them moved, and the fields that differ."""
     were_one: dict[int, list[_Place]] = {}
     by_key: dict[tuple[str, str], _Place] = {}
     for item in decision.items:
@@ -128,11 +132,25 @@ def _left_behind(
                 were_one.setdefault(claim.item_id, []).append((item, claim))
     pairs = [pair for places in were_one.values() for pair in combinations(places, 2)]
     for one in stored:
-        if one.kind == KEPT_APART and set(one.fields) == {_DATE}:
+        if one.kind == KEPT_APART and one.fields and set(one.fields) <= set(_MOVABLE):
             places = [by_key[key] for key in zip(one.sources, one.records, strict=True) if key in by_key]
             pairs += combinations(places, 2)
-    return [
-        (a, b) if number[id(a[0])] <= number[id(b[0])] else (b, a)
-        for a, b in pairs
-        if a[0] is not b[0] and a[1].data_source != b[1].data_source and a[1].fields[_DATE] != b[1].fields[_DATE]
-    ]
+    found = []
+    for a, b in pairs:
+        changed = _find_changed(a, b)
+        if changed:
+            found.append((a, b, changed) if number[id(a[0])] <= number[id(b[0])] else (b, a, changed))
+    return found
+
+
+def _find_changed(a: _Place, b: _Place) -> tuple[str, ...]:
+    """Return the fields in which two records differ that were one item; empty if there is nothing to tell."""
+    ours, theirs = a[1].fields, b[1].fields
+    # Midnight means that no source gave a time.
+    said = [name for name in _MOVABLE if ours.get(name, "").strip("0") and theirs.get(name, "").strip("0")]
+    changed = tuple(name for name in said if ours[name] != theirs[name])
+    if a[0] is b[0] or a[1].data_source == b[1].data_source:
+        return ()
+    # On one day, either record may have found a nearer one of the other source.
+    sources = [{claim.data_source for claim in item.claims} for item, _ in (a, b)]
+    return changed if _DATE in changed or sources[0].isdisjoint(sources[1]) else ()

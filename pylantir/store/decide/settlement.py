@@ -167,8 +167,8 @@ def find_cancelling(
 
 def find_begun(records: Iterable[Record], items: Mapping[int, Item]) -> set[int]:
     """Find the records whose exam a scanner has begun, or has done."""
-    homes = ((record.id, items.get(record.item_id or 0)) for record in records)
-    return {number for number, item in homes if item and item.touched and item.values[STATUS] in (IN_PROGRESS, COMPLETED)}
+    begun = {item.id for item in items.values() if item.touched and item.values[STATUS] in (IN_PROGRESS, COMPLETED)}
+    return {record.id for record in records if record.item_id in begun}
 
 
 def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool:

@@ -418,22 +418,18 @@ class WorkingSet:
             return
         by_key = {(one.data_source, one.record_key): one for one in self.records.values()}
         stored: dict[str, list[StoredDifference]] = {}
-        pairs = {}
-        for one in self._stored_corrections.values():
-            stored.setdefault(one.patient_id, []).append(one)
-            keys = zip(one.entry.sources, one.entry.records, strict=True)
-            pair = [by_key[key] for key in keys if key in by_key]
-            pairs[frozenset(record.id for record in pair)] = pair
-        for pair in self._corrections:
-            pairs[frozenset(record.id for record in pair)] = sorted(
-                pair, key=lambda one: self.rules.rank(one.data_source, one.record_key)
-            )
-        items, found = self.items(), {patient: [] for patient in stored}
-        for pair in pairs.values():
+        pairs = [list(pair) for pair in self._corrections]
+        for told in self._stored_corrections.values():
+            stored.setdefault(told.patient_id, []).append(told)
+            keys = zip(told.entry.sources, told.entry.records, strict=True)
+            pairs.append([by_key[key] for key in keys if key in by_key])
+        items, found = self.items(), {patient: dict[object, Difference]() for patient in stored}
+        for pair in pairs:
+            pair.sort(key=lambda one: self.rules.rank(one.data_source, one.record_key))
             if len(pair) == 2 and not any(is_idle(one, items) for one in pair) and (entry := find_corrected(*pair)):
-                found.setdefault(pair[1].patient_id, []).append(entry)
+                found.setdefault(pair[1].patient_id, {})[entry.place] = entry
         for patient, entries in found.items():
-            self._differences.settle(patient, stored.get(patient, ()), entries)
+            self._differences.settle(patient, stored.get(patient, ()), [*entries.values()])
         self._stored_corrections, self._corrections = {}, []
 
     def _apply(self, decision: ItemDecision) -> int:

@@ -26,7 +26,7 @@ _CORRECTED = (
     "One source has corrected the patient ID and the other has not; correct it there as well. If they are two people, "
     "nothing."
 )
-_MOVED = "One source has moved the exam to another day and the other has not; cancel it in the source that is wrong."
+_MOVED = "One source has moved the exam and the other has not; correct it, or cancel it, in the source that is wrong."
 
 
 def find_conflicts(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
@@ -68,7 +68,7 @@ def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
     advice = _NEW_RULES if kind == HELD else _WHAT_TO_DO[kind]
     if row["other_patient_id"] is not None:
         advice = _CORRECTED
-    elif kind == KEPT_APART and fields == ["scheduled_start_date"]:
+    elif kind == KEPT_APART and set(fields) <= {"scheduled_start_date", "scheduled_start_time", "modality"}:
         advice = _MOVED
     return {
         "kind": kind,

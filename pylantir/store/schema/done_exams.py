@@ -53,8 +53,7 @@ def note_done_exams(connection: Connection, items: Sequence[Mapping[str, Any]], 
         }
         for item in items
         # A number that contains the patient ID would name the patient.
-        if item["study_instance_uid"]
-        and not any(item["patient_id"] in str(item[name] or "") for name in _PLAIN)
+        if item["study_instance_uid"] and not any(item["patient_id"] in str(item[name] or "") for name in _PLAIN)
     ]
     if rows:
         connection.execute(insert(done_exams), rows)

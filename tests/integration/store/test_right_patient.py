@@ -221,16 +221,32 @@ def test_a_number_that_a_scanner_has_taken_does_not_follow_its_record_to_another
     check_audit(store)
 
 
-def test_a_patient_whom_one_source_has_moved_is_told_until_the_other_follows(store: Engine) -> None:
+@pytest.mark.parametrize(
+    ("name", "after"), [("scheduled_start_date", "20300715"), ("scheduled_start_time", "160000"), ("modality", "CT")]
+)
+def test_a_patient_whom_one_source_has_moved_is_told_until_the_other_follows(
+    store: Engine, name: str, after: str
+) -> None:
     ris, redcap = Feed(store, "ris"), Feed(store, "redcap")
-    ris.sync(record("r1"))
-    redcap.sync(record("d1"))
-    ris.sync(record("r1", scheduled_start_date="20300715"))
-    redcap.sync(record("d1"))
-    assert [(one["kind"], one["fields"]) for one in conflicts(store)] == [("kept_apart", ["scheduled_start_date"])]
-    redcap.sync(record("d1", scheduled_start_date="20300715"))
+    before = {"modality": "MR"}
+    ris.sync(record("r1", **before))
+    redcap.sync(record("d1", **before))
+    ris.sync(record("r1", **{**before, name: after}))
+    for _ in range(2):
+        redcap.sync(record("d1", **before))
+        assert [(one["kind"], one["fields"]) for one in conflicts(store)] == [("kept_apart", [name])]
+    redcap.sync(record("d1", **{**before, name: after}))
     assert conflicts(store) == []
-    assert on_the_list(store, "scheduled_start_date") == [("P1", "20300715")]
+    assert on_the_list(store, name) == [("P1", after)]
+
+
+def test_a_record_that_finds_a_nearer_one_is_nothing_to_tell(store: Engine) -> None:
+    Feed(store, "ris").sync(record("r1", scheduled_start_time="080000"))
+    redcap = Feed(store, "redcap")
+    redcap.sync(record("d1", scheduled_start_time="083000"))
+    redcap.sync(record("d1", scheduled_start_time="083000"), record("d2", scheduled_start_time="080000"))
+    assert on_the_list(store, "scheduled_start_time") == [("P1", "080000"), ("P1", "083000")]
+    assert conflicts(store) == []
 
 
 def test_a_discontinued_exam_follows_its_source(store: Engine) -> None:

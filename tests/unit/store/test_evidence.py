@@ -112,7 +112,12 @@ def test_steps_with_numbers_of_their_own_are_nothing_to_tell() -> None:
     assert len(decided.items) == 2
     assert decided.apart == []
     one, other = ({"accession_number": "A1", "study_instance_uid": uid} for uid in ("1.2.1", "1.2.2"))
-    order = [booking(1, "siteA", **one), booking(2, "siteA", **other), booking(3, "siteB", **one), booking(4, "siteB", **other)]
+    order = [
+        booking(1, "siteA", **one),
+        booking(2, "siteA", **other),
+        booking(3, "siteB", **one),
+        booking(4, "siteB", **other),
+    ]
     decided = decide(*order)
     assert len(decided.items) == 2
     assert decided.apart == []

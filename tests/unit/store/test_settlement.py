@@ -99,7 +99,12 @@ def test_two_that_vanished_and_one_that_arrived_are_no_move() -> None:
     ],
 )
 def test_an_exam_that_has_begun_is_not_moved_to_the_patients_next_one(said: dict[str, str], moved: bool) -> None:
-    at = {"patient_id": "P", "scheduled_start_time": "100000", "scheduled_station_aetitle": "MR1", "protocol_name": "HEAD"}
+    at = {
+        "patient_id": "P",
+        "scheduled_start_time": "100000",
+        "scheduled_station_aetitle": "MR1",
+        "protocol_name": "HEAD",
+    }
     gone = made(1, "step:a", **at)
     arrived = made(2, "step:b", state=PENDING, patient_id="P", **said)
     assert pair_moves([arrived], [gone], {1}, RULES) == ([(gone, arrived)] if moved else [])
@@ -110,7 +115,9 @@ def test_an_exam_that_has_begun_is_not_moved_to_the_patients_next_one(said: dict
 
 def test_an_exam_has_begun_if_a_scanner_says_so() -> None:
     status = {1: SCHEDULED, 2: IN_PROGRESS, 3: COMPLETED, 4: DISCONTINUED, 5: COMPLETED}
-    items = {number: Item(number, {STATUS: said, "scanner_touched": int(number < 5)}) for number, said in status.items()}
+    items = {
+        number: Item(number, {STATUS: said, "scanner_touched": int(number < 5)}) for number, said in status.items()
+    }
     assert find_begun([made(number) for number in range(1, 7)], items) == {2, 3}
 
 
