@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pages import PAGES, REPOSITORY, read_blocks, read_commands
 
-from pylantir.cli.main import make_parser
+from pylantir.cli.program.options import make_parser
 from workers.commands import cli as supervisor_cli
 
 PARSERS = {"pylantir": make_parser, "pylantir-supervisor": supervisor_cli.make_parser}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pylantir.cli.main import make_parser as make_pylantir
+from pylantir.cli.program.options import make_parser as make_pylantir
 from pylantir.programs.arguments import COMMANDS, SHELLS, ProgramParser, completion
 from pylantir.programs.begin import foreign_workers
 from workers.commands.cli import make_parser as make_supervisor

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pylantir.cli.main import make_parser as make_pylantir
+from pylantir.cli.program.options import make_parser as make_pylantir
 from pylantir.programs.arguments import ProgramParser
 from pylantir.programs.help_texts import LESSONS
 from workers.commands.cli import make_parser as make_supervisor

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pylantir.cli.client import choose_peer, make_keys
-from pylantir.cli.main import make_parser
 from pylantir.cli.output import print_table, readable_item
 from pylantir.cli.preview import lay_side_by_side
+from pylantir.cli.program.options import make_parser
 from pylantir.cli.query_db import make_query
 from pylantir.cli.supervisor import supervisor_command
 from pylantir.printing import printable

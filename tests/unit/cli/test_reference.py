@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pylantir.cli.main import make_parser
+from pylantir.cli.program.options import make_parser
 from pylantir.errors import ExitStatus
 from workers.commands import cli as supervisor_cli
 
