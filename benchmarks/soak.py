@@ -24,7 +24,8 @@ import psutil
 from installation import Installation, csv_source
 
 ROWS = 50
-FILLED_BYTES = 32 * 2**20
+FILLED_BYTES = 20 * 2**20
+"""The page cache holds 16 MB; nearly every page of the file is written while it grows."""
 GROWTH = 0.01
 
 

@@ -67,6 +67,7 @@ class RedcapServer:
         self.requests: list[dict[str, str]] = []
         self.connections = 0
         self.faults: list[str] = []
+        self.retry_after = "1"
         self.hidden: set[str] = set()
         self.missing_data_codes: str | None = None  # as old versions of REDCap, which do not know the question
         self.most_records: int | None = None
@@ -231,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "redirect":
             self._send(project, 302, b"", extra={"Location": "http://127.0.0.1:1/elsewhere/"})
         elif fault.isdecimal():
-            self._send(project, int(fault), b'{"error":"try later"}', extra={"Retry-After": "1"})
+            self._send(project, int(fault), b'{"error":"try later"}', extra={"Retry-After": project.retry_after})
         else:
             self._send(project, status, answer)
 

@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from pylantir.config.locate import (
     find_configuration,
@@ -18,7 +18,7 @@ from pylantir.config.locate import (
 )
 from pylantir.errors import ControlError, ExitStatus, NotRunning, SocketGone
 from pylantir.ipc.beacon import find_beacon
-from pylantir.ipc.control import ask_supervisor
+from pylantir.ipc.control import ask_supervisor, find_supervisor
 from pylantir.ipc.frames import Frame
 from pylantir.programs.progress import progress
 
@@ -29,6 +29,8 @@ _PURGE_MAY_TAKE_S = 3600.0
 _NAMES_COME_BACK_S = 8.0
 """The supervisor checks every 5 seconds that the names of its sockets exist."""
 _LOOK_AGAIN_S = 0.1
+
+T = TypeVar("T")
 
 
 def become_supervisor(options: argparse.Namespace) -> NoReturn:
@@ -41,7 +43,7 @@ def become_supervisor(options: argparse.Namespace) -> NoReturn:
 def supervisor_command(python: Path, options: argparse.Namespace) -> list[str]:
     """Find the supervisor's program, and pass on the given options."""
     script = python.with_name("pylantir-supervisor")
-    command = [str(script)] if os.access(script, os.X_OK) else [str(python), "-m", "workers.commands.cli"]
+    command = [str(script)] if os.access(script, os.X_OK) else [str(python), "-P", "-m", "workers.commands.cli"]
     command.append("start")
     for option, value in (
         ("--config", options.config),
@@ -79,12 +81,29 @@ def ask_instance(
         ControlError: It did not answer, or belongs to another user.
         CommandRefused: It answered, but refused the request.
     """
+    return _find(config_path, lambda folder: ask_supervisor(folder, request, timeout_s), wait_for_names=wait_for_names)
+
+
+def find_instance(config_path: Path) -> int | None:
+    """Return the process of the supervisor that runs with this configuration; None if this system does not say.
+
+    Raises:
+        NotRunning, SocketGone: As `ask_instance`.
+        ControlError: Likewise, or it runs in a container that we cannot look into.
+    """
+    pid = _find(config_path, find_supervisor, wait_for_names=True)
+    if pid == 0:
+        raise ControlError("the supervisor runs in another container; give the command there")
+    return pid
+
+
+def _find(config_path: Path, ask: Callable[[Path], T], *, wait_for_names: bool) -> T:
     folders = find_runtime_dirs(config_path, os.environ)
     deadline = time.monotonic() + (_NAMES_COME_BACK_S if wait_for_names else 0)
     while True:
         for folder in folders:
             try:
-                return ask_supervisor(folder, request, timeout_s)
+                return ask(folder)
             except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
                 continue
             except PermissionError:

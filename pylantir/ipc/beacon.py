@@ -3,7 +3,7 @@
 Lives in the supervisor, which holds it, and in the commands. Its name follows from the folder's path. It is in no file
 system, so nothing can remove it, and the kernel says which process holds it.
 
-Source: unix(7), abstract addresses and SO_PEERCRED.
+Source: unix(7), abstract addresses.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import contextlib
 import hashlib
 import os
 import socket
-import struct
 import sys
 from pathlib import Path
+
+from pylantir.ipc.sockets import find_listener
 
 _BACKLOG = 128
 
@@ -68,10 +69,9 @@ def find_beacon(folder: Path) -> int | None:
         sock.setblocking(False)
         try:
             sock.connect(_address(folder))
-            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+            pid, uid = find_listener(sock) or (0, 0)
         except OSError:
             return None
-    pid, uid, _ = struct.unpack("iII", credentials)
     return pid if pid and os.geteuid() in {0, uid} else None
 
 

@@ -7,14 +7,17 @@ Lives in the commands. In: the instance's runtime directory and a request. Out: 
 
 from __future__ import annotations
 
+import errno
+import os
 import selectors
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from pylantir.errors import CommandRefused, ControlError, ProtocolError, WrongUsage
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
-from pylantir.ipc.sockets import connect_to
+from pylantir.ipc.sockets import connect_to, find_listener
 
 SOCKET_NAME = "control.sock"
 _NO_ANSWER = "the supervisor does not answer; if this lasts, look at its log and restart it"
@@ -26,14 +29,12 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
 
     Raises:
         FileNotFoundError, ConnectionRefusedError: No supervisor runs there.
+        PermissionError: Another user's process listens there; only root asks that.
         ControlError: The supervisor did not answer.
         CommandRefused: The supervisor refused the command.
         WrongUsage: The command names something that does not exist.
     """
-    try:
-        frames = FrameSocket(connect_to(runtime_dir / SOCKET_NAME), limit=_LONGEST_ANSWER_BYTES)
-    except BlockingIOError:
-        raise ControlError(_NO_ANSWER) from None
+    frames = FrameSocket(_connect(runtime_dir), limit=_LONGEST_ANSWER_BYTES)
     deadline = time.monotonic() + timeout_s
     try:
         with selectors.DefaultSelector() as selector:
@@ -53,3 +54,30 @@ def ask_supervisor(runtime_dir: Path, request: Mapping[str, object], timeout_s: 
     finally:
         frames.close()
     raise ControlError(_NO_ANSWER)
+
+
+def find_supervisor(runtime_dir: Path) -> int | None:
+    """Return the process that listens in `runtime_dir`, by the kernel's word: what a process says could be untrue.
+
+    Returns:
+        Its process id; 0 if it runs in a container that we cannot look into, None if this system does not say.
+
+    Raises:
+        FileNotFoundError, ConnectionRefusedError, PermissionError, ControlError: As `ask_supervisor`.
+    """
+    with _connect(runtime_dir) as sock:
+        listener = find_listener(sock)
+    return listener[0] if listener else None
+
+
+def _connect(runtime_dir: Path) -> socket.socket:
+    try:
+        sock = connect_to(runtime_dir / SOCKET_NAME)
+    except BlockingIOError:
+        raise ControlError(_NO_ANSWER) from None
+    listener = find_listener(sock)
+    if listener and os.geteuid() not in {0, listener[1]}:
+        # In the temporary directory, everybody can make a folder with a socket for others.
+        sock.close()
+        raise PermissionError(errno.EACCES, "another user's process listens there")
+    return sock

@@ -1,9 +1,14 @@
-"""Listens and connects on local sockets in the runtime directory, however long its path is."""
+"""Listens and connects on local sockets in the runtime directory, however long its path is.
+
+Source: unix(7), SO_PEERCRED.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,3 +63,15 @@ def connect_to(path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def find_listener(sock: socket.socket) -> tuple[int, int] | None:
+    """Return the process and the user that listen at the other end of a connection, as the kernel knows them.
+
+    Returns:
+        Process id (0: it runs in a container that we cannot look into) and user id; None if this system does not say.
+    """
+    if sys.platform != "linux":
+        return None
+    pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    return pid, uid

@@ -24,6 +24,7 @@ SET_BY_US = "pylantir"
 def run_pylantir() -> int:
     """The program `pylantir`."""
     forbid_inspection()
+    ignore_empty_entries()
     wipe_initial_environment()
     from pylantir.cli.main import main
 
@@ -37,11 +38,29 @@ def run_supervisor() -> int:
         print(f"pylantir-supervisor: {complaint}", file=sys.stderr)
         return 1
     forbid_inspection()
+    ignore_empty_entries()
     # Every child is a Python started with -c, which would look for modules in the working directory first.
     os.environ.setdefault(SAFE_PATH, SET_BY_US)
     # By name: the library does not depend on the processes.
     main = import_module("workers.commands.cli").main
     return int(main())
+
+
+def ignore_empty_entries() -> None:
+    """Import nothing from the working directory because of an empty entry in PYTHONPATH, which is mostly an accident.
+
+    `PYTHONPATH=$PYTHONPATH:/opt/site` has one where the variable was not set before.
+    """
+    given = os.environ.get("PYTHONPATH", "")
+    named = [entry for entry in given.split(os.pathsep) if entry]
+    if not given or len(named) == len(given.split(os.pathsep)):
+        return
+    os.environ["PYTHONPATH"] = os.pathsep.join(named)
+    here, library = os.path.realpath("."), str(Path(os.__file__).parent)
+    if here not in map(os.path.realpath, named) and library in sys.path:
+        # PYTHONPATH stands before the standard library; an installation in this very folder stands after it.
+        end = sys.path.index(library)
+        sys.path[:end] = [entry for entry in sys.path[:end] if os.path.realpath(entry) != here]
 
 
 def foreign_workers() -> str | None:

@@ -157,6 +157,20 @@ def test_a_foreign_package_of_the_same_name_is_noticed_in_one_line(tmp_path: Pat
     assert str(tmp_path) in line
 
 
+def test_an_empty_entry_of_the_path_is_not_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "colorsys.py").write_text("raise AssertionError\n")
+    program = (
+        "import os; from pylantir.programs.begin import ignore_empty_entries; ignore_empty_entries(); "
+        "import colorsys; print(os.environ['PYTHONPATH'])"
+    )
+    project = str(Path(__file__).parents[2])
+    for given, left in ((f":{project}", project), (f"{project}:", project), (":", "")):
+        done = run(sys.executable, "-P", "-c", program, folder=tmp_path, PYTHONPATH=given)
+        assert (done.returncode, done.stdout) == (0, f"{left}\n"), done.stderr
+    named = run(sys.executable, "-P", "-c", program, folder=tmp_path, PYTHONPATH=f":{tmp_path}")
+    assert "AssertionError" in named.stderr
+
+
 def test_a_package_that_was_overwritten_in_its_place_is_noticed_in_one_line(tmp_path: Path) -> None:
     project = Path(__file__).parents[2]
     for name in ("pylantir", "workers"):

@@ -85,15 +85,13 @@ class LogOutput(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write an event now, keep it for later, or drop it."""
-        line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
-        with self._access:
-            rest = line if self._kept else self._write(line)
-            if not rest:
-                return
-            if self._kept_bytes + len(rest) > KEPT_BYTES and len(rest) == len(line):
-                self.dropped += 1
-                return
-            self._keep(rest)
+        try:
+            line = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+            with self._access:
+                self._take(line)
+        # A log line never stops whoever writes it: no memory, a value that cannot be formatted.
+        except Exception:  # noqa: BLE001
+            self.handleError(record)
 
     def flush(self) -> None:
         """Wait a short time for a slow reader."""
@@ -105,12 +103,28 @@ class LogOutput(logging.Handler):
         """Count an event that cannot be formatted; there is nobody to tell."""
         self.dropped += 1
 
-    def _keep(self, data: bytes) -> None:
-        self._kept.append(data)
-        self._kept_bytes += len(data)
-        if not self._writes_kept:
+    def _take(self, line: bytes) -> None:
+        rest = line if self._kept else self._write(line)
+        if rest and self._kept_bytes + len(rest) > KEPT_BYTES and len(rest) == len(line):
+            self.dropped += 1
+        elif rest:
+            self._kept.append(rest)
+            self._kept_bytes += len(rest)
+        if self._kept and not self._writes_kept:
             self._writes_kept = True
-            threading.Thread(target=self._write_kept, name="log", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="log", daemon=True).start()
+            except RuntimeError:
+                # There is no thread to be had just now: the next line tries again.
+                self._writes_kept = False
+
+    def _run(self) -> None:
+        try:
+            self._write_kept()
+        # Whatever ended the thread: the next line starts another one.
+        except Exception:  # noqa: BLE001
+            with self._access:
+                self._writes_kept = False
 
     def _write(self, data: bytes) -> bytes:
         """Write as many bytes as the reader takes at once; return the rest."""

@@ -141,16 +141,21 @@ def _status(options: argparse.Namespace) -> int:
 def _stop(options: argparse.Namespace) -> int:
     import signal
 
-    from pylantir.cli.supervisor import ask_instance, find_named
+    from pylantir.cli.supervisor import ask_instance, find_instance, find_named
     from workers.commands.ending import family, wait_until_gone
 
+    path = find_named(options.config)
     try:
-        status = ask_instance(find_named(options.config), {"command": "status"})
+        status = ask_instance(path, {"command": "status"})
+        supervisor = find_instance(path)
     except SocketGone as error:
         pids = family(error.pid)
     else:
         processes = cast("list[dict[str, int | None]]", status["processes"])
         pids = [process["pid"] for process in processes if process["pid"]]
+        if supervisor and supervisor not in pids[:1]:
+            # It counts its processes in a container. What it says is never the process that gets the signal.
+            pids = family(supervisor)
     os.kill(pids[0], signal.SIGTERM)
     with progress("waiting until everything has stopped"):
         left = wait_until_gone(pids, options.timeout)

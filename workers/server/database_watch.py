@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from pylantir.errors import PylantirError, StoreError
+from pylantir.errors import StoreError
+from workers.child.threads import start_thread
 
 LOOK_EVERY_S = 4.0
 LOOK_AGAIN_AFTER_S = 0.05
@@ -33,24 +34,16 @@ class DatabaseWatch:
         self._woken = threading.Event()
         self._has_looked = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="database-watch", daemon=True)
 
     def start(self) -> None:
         """Begin, and give the first look a moment."""
-        self._thread.start()
+        start_thread(self._run, name="database-watch")
         self._has_looked.wait(FIRST_LOOK_S)
 
     def check(self) -> None:
-        """Look again soon if a read has failed.
-
-        Raises:
-            PylantirError: The thread has ended, which nobody expected.
-        """
+        """Look again soon if a read has failed."""
         if self._is_troubled():
             self._woken.set()
-        if not self._thread.is_alive():
-            msg = "the thread that watches the database has ended"
-            raise PylantirError(msg)
 
     def end(self) -> None:
         """Let the thread end after its look; nobody waits for it."""

@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,7 +57,6 @@ class ReportClient:
         hello: This process's identity and token.
         timeout_s: How long a report may wait for the writer.
         accesses: The answers that the writer stores; None: there are none.
-        on_failure: Called in this client's own thread when an unexpected error ends it; `check` then raises it.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class ReportClient:
         timeout_s: float,
         *,
         accesses: AccessBuffer | None = None,
-        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._writer = WriterConnection(address, hello, limit=MAX_REPORT_FRAME_BYTES)
         self._timeout_s = timeout_s
@@ -79,14 +77,12 @@ class ReportClient:
         self._accesses_sent: str | None = None
         self._closing = False
         self._close_at = float("inf")
-        self._on_failure = on_failure
-        self._failure: Exception | None = None
         self._wakeup, self._waker = socket.socketpair()
         for end in (self._wakeup, self._waker):
             end.setblocking(False)
         if accesses:
             accesses.wake = self._wake
-        self._thread = start_thread(self._run, name="reports")
+        self._thread = start_thread(self._deliver_reports, name="reports")
 
     def report(self, request: MppsRequest) -> MppsAnswer:
         """Send a report to the writer and wait for its COMMIT. For any thread.
@@ -125,11 +121,6 @@ class ReportClient:
             if len(self._unanswered) > MAX_UNANSWERED:
                 del self._unanswered[next(iter(self._unanswered))]
 
-    def check(self) -> None:
-        """Raise the error that has ended the thread, if any: without the thread no report is ever answered again."""
-        if self._failure is not None:
-            raise self._failure
-
     def close(self) -> None:
         """End the connection, after the last answers if the writer takes them at once; waiting reports time out."""
         self._close_at = time.monotonic() + LAST_ACCESSES_S
@@ -144,13 +135,6 @@ class ReportClient:
         # If the pipe is full, the thread is awake already.
         with suppress(BlockingIOError):
             self._waker.send(b"\0")
-
-    def _run(self) -> None:
-        try:
-            self._deliver_reports()
-        except Exception as error:  # noqa: BLE001 - last resort: the main loop raises it and ends the process
-            self._failure = error
-            self._on_failure()
 
     def _deliver_reports(self) -> None:
         while not self._closing or (self._has_accesses() and time.monotonic() < self._close_at):

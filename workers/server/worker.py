@@ -75,7 +75,7 @@ def run(
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     accesses = AccessBuffer(access)
-    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, accesses=accesses, on_failure=news.ring)
+    reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, accesses=accesses)
     tally = Tally({*settings.allowed_aet, *settings.profiles})
     shown = Shown(accesses)
     last_queries = LastQueries(QueryService(settings, find, on_answer=shown.note_query).answer, tally)
@@ -97,7 +97,6 @@ def run(
             for key, _ in selector.select(min([BEAT_EVERY_S, *(pause for pause in pauses if pause is not None)])):
                 key.data()
             server.accept_pending()
-            reports.check()
             news.note_certificate(server.certificate_verdict(datetime.datetime.now(datetime.UTC)))
             watch.check()
             accesses.tell(context.channel)

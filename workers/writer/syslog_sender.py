@@ -23,6 +23,7 @@ from itertools import islice
 
 from pylantir.audit.syslog import frame
 from pylantir.settings import SyslogServer
+from workers.child.threads import start_thread
 
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 32 * 1024 * 1024
@@ -59,8 +60,7 @@ class SyslogSender:
         self._trouble: str | None = None
         self._link: _Link | None = None
         # A daemon: a server that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="audit messages", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name="audit messages")
 
     def send(self, message: bytes) -> None:
         """Put a message in line, or count it as lost if too many wait."""

@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
+_LONGEST_REST_S = 3600.0
 _CHUNK_BYTES = 65536
 _METADATA_KEYS = ("field_name", "form_name", "field_type", "select_choices_or_calculations", VALIDATION)
 
@@ -72,6 +73,7 @@ class RedcapClient:
         self._clock, self._monotonic, self._sleep = clock, monotonic, sleep
         self._session = requests.Session()
         self._skew_s = 0.0
+        self._rest_until = 0.0
         self.forget_metadata()
         self.renew_patience()
         if access.verify is False:
@@ -156,6 +158,8 @@ class RedcapClient:
         return [{key: row.get(key, "") for key in _METADATA_KEYS} for row in rows]
 
     def _send(self, payload: Row, read: Callable[[Iterable[bytes]], T], *, divisible: bool = False) -> T:
+        if (rest_s := self._rest_until - self._monotonic()) > 0:
+            raise SourceUnavailable(self._message(f"asked for a pause (Retry-After); {rest_s:.0f} s are left"))
         for attempt in itertools.count(1):
             try:
                 return self._attempt(payload, read)
@@ -164,6 +168,7 @@ class RedcapClient:
                     raise
                 delay_s = max(failure.retry_after_s, retry_delay_s(attempt))
                 if self._monotonic() + delay_s >= self._deadline:
+                    self._rest_until = self._monotonic() + min(failure.retry_after_s, _LONGEST_REST_S)
                     times = "once" if attempt == 1 else f"{attempt} times"
                     raise SourceUnavailable(self._message(f"{failure}; asked {times}")) from None
                 logger.warning("%s; asking again in %.1f s", self._message(str(failure)), delay_s)

@@ -55,6 +55,41 @@ def as_nobody(installation: Installation, *arguments: str) -> subprocess.Complet
 # ---- users
 
 
+IMPOSTOR = """\
+import os, sys
+from pathlib import Path
+from pylantir.ipc.control import SOCKET_NAME
+from pylantir.ipc.frames import FrameSocket, encode_frame
+from pylantir.ipc.sockets import listen_at
+listener = listen_at(Path(sys.argv[1]) / SOCKET_NAME)
+listener.setblocking(True)
+print("listens", flush=True)
+while True:
+    frames = FrameSocket(listener.accept()[0])
+    frames.send(encode_frame({"health": "healthy", "processes": [{"name": "supervisor", "pid": int(sys.argv[2])}]}))
+"""
+
+
+def test_stop_ends_who_answers_whatever_process_the_answer_names(installation: Installation) -> None:
+    installation.configure(csv_source("a", "a.csv"))
+    installation.runtime_dir.mkdir(mode=0o700)
+    with (
+        subprocess.Popen(["sleep", "600"]) as bystander,
+        subprocess.Popen(
+            [sys.executable, "-c", IMPOSTOR, installation.runtime_dir, str(bystander.pid)], stdout=subprocess.PIPE
+        ) as impostor,
+    ):
+        try:
+            assert impostor.stdout
+            assert impostor.stdout.readline() == b"listens\n"
+            assert installation.command("stop").returncode == 0
+            assert impostor.wait(60) == -signal.SIGTERM
+            assert bystander.poll() is None
+        finally:
+            impostor.kill()
+            bystander.kill()
+
+
 @AS_ROOT
 @pytest.mark.parametrize("command", [["status"], ["stop"], ["reload"], ["sync", "a"], ["log"]])
 @pytest.mark.parametrize("is_named", [True, False])

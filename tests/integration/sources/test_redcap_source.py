@@ -335,6 +335,20 @@ def test_patience_ends(server: RedcapServer) -> None:
     assert sum(clock.pauses) < 100
 
 
+def test_a_pause_longer_than_the_patience_is_kept_in_the_next_fetches(server: RedcapServer) -> None:
+    clock = Clock()
+    client = make_client(server, clock, patience_s=100)
+    server.faults, server.retry_after = ["429"], "150"
+    for match in ("HTTP 429.*; asked once", r"asked for a pause \(Retry-After\); 150 s"):
+        client.renew_patience()
+        with pytest.raises(SourceUnavailable, match=match):
+            client.metadata()
+    assert len(server.requests) == 1
+    clock.now += 151
+    client.renew_patience()
+    assert client.metadata()
+
+
 def test_server_that_is_down_is_named(server: RedcapServer) -> None:
     clock = Clock()
     client = make_client(server, clock, url="http://127.0.0.1:1/api/", patience_s=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,6 @@ from pylantir.settings import DicomSettings
 from workers.child.channel import Channel
 from workers.server.last_queries import MAX_TITLES, LastQueries
 from workers.server.news import TELL_EVERY_S, News
-from workers.server.report_client import ReportClient
 
 pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
 
@@ -105,22 +106,23 @@ def test_an_exception_in_one_association_ends_that_one_alone(
     assert "Secret" not in caplog.text
 
 
-def test_a_report_thread_that_dies_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rung: list[bool] = []
-    client = ReportClient(tmp_path / "entries.sock", {"role": "mwl-scp"}, 1, on_failure=lambda: rung.append(True))
-    try:
-        client.check()
+REPORT_THREAD = """\
+import logging, sys, threading
+from pathlib import Path
+from workers.server.report_client import ReportClient
+logging.basicConfig()
+client = ReportClient(Path(sys.argv[1]), {"role": "web"}, 1)
+del client._writer
+client._wake()
+threading.Event().wait(60)
+"""
 
-        def breaks() -> None:
-            raise ZeroDivisionError
 
-        monkeypatch.setattr(client, "_wait", breaks)
-        client._wake()
-        wait_until(lambda: bool(rung), "somebody is told")
-        with pytest.raises(ZeroDivisionError):
-            client.check()
-    finally:
-        client.close()
+def test_a_report_thread_that_dies_ends_its_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REPORT_THREAD, tmp_path / "entries.sock"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "thread reports: stopped by an unexpected error; the process will be restarted" in ended.stderr
 
 
 def test_a_server_without_reports_offers_no_class_for_them() -> None:

@@ -77,7 +77,7 @@ def test_start_hands_every_option_on(tmp_path: Path) -> None:
     given = options("start", "--pylantir_config", "a b.json", "--AEtitle=-T", "--ip", "::", "--port", "104", "--detach")
     handed_on = ["start", "--config=a b.json", "--AEtitle=-T", "--ip=::", "--port=104", "--detach"]
     python = tmp_path / "python"
-    assert supervisor_command(python, given) == [str(python), "-m", "workers.commands.cli", *handed_on]
+    assert supervisor_command(python, given) == [str(python), "-P", "-m", "workers.commands.cli", *handed_on]
     script = tmp_path / "pylantir-supervisor"
     script.touch(mode=0o755)
     assert supervisor_command(python, given) == [str(script), *handed_on]

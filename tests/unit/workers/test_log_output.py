@@ -121,3 +121,48 @@ def test_closed_streams_are_completed_before_anything_is_opened(closed: str) -> 
     )
     command = f'exec {sys.executable} -c "{said}" {closed}'
     assert subprocess.run(["sh", "-c", command], check=False, capture_output=True, timeout=30).returncode == 0
+
+
+def test_a_thread_that_cannot_be_started_costs_no_line_and_nobody_an_exception(
+    ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = ends
+    output = LogOutput(writer)
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        while not output._kept:
+            output.emit(record())
+    output.emit(record("later"))
+    assert b"later" in read_until(reader, b"later")
+    assert output.dropped == 0
+
+
+def test_a_thread_that_fails_is_followed_by_another(ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = ends
+    output = LogOutput(writer)
+
+    def wait(_timeout_s: float) -> bool:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(output._descriptor, "wait", wait)
+        while not output._kept:
+            output.emit(record())
+        while output._writes_kept:
+            time.sleep(0.01)
+    output.emit(record("later"))
+    assert b"later" in read_until(reader, b"later")
+
+
+def test_a_line_that_cannot_be_formatted_is_counted(ends: tuple[int, int]) -> None:
+    class Hostile:
+        def __str__(self) -> str:
+            raise ValueError
+
+    output = LogOutput(ends[1])
+    output.emit(logging.LogRecord("test", logging.INFO, "", 0, "%s", (Hostile(),), None))
+    assert output.dropped == 1
