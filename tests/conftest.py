@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from dcmtk import findscu
@@ -25,15 +25,27 @@ __all__ = [
 ]
 
 
-ROOM_OF_READERS = "docs"
-"""Its tests find and end processes by the names that the pages give, so they run one after the other."""
+TOGETHER = (
+    # They find and end processes by the names that the pages give.
+    "tests/docs/",
+    # They share what is dear to start: a browser, an environment of Python, a writer.
+    "tests/acceptance/web/test_browser.py",
+    "tests/integration/sources/test_plugin_package.py",
+    "tests/integration/workers/test_entry_queue.py",
+)
+"""Tests that run in one worker, one after the other."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if ROOM_OF_READERS in Path(item.path).relative_to(Path(__file__).parent).parts:
-            item.add_marker(pytest.mark.xdist_group("readers"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together what belongs together; xdist's own marks for that have no effect with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
