@@ -158,8 +158,11 @@ class Feed:
 
 def rows(engine: Engine, table: Table) -> list[dict[str, Any]]:
     """All rows of a table, in the order of their ids."""
+    # The driver's own rows: the models read whole tables thousands of times.
+    names = [column.name for column in table.columns]
     with engine.connect() as connection:
-        return [dict(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
+        found = connection.exec_driver_sql(f"SELECT {', '.join(names)} FROM {table.name} ORDER BY id").cursor
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def items(engine: Engine, **where: object) -> list[dict[str, Any]]:
