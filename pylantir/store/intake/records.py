@@ -181,7 +181,13 @@ def find_holding_patients(
     return {row[0] for chunk in chunks(values) for row in connection.execute(statement, {"values": chunk})}
 
 
-def find_holding_items(connection: Connection, column: str, values: Sequence[str], today: str) -> dict[str, Holder]:
+def find_holding_items(
+    connection: Connection,
+    column: str,
+    values: Sequence[str],
+    today: str,
+    records: Mapping[int, Record] = MappingProxyType({}),
+) -> dict[str, Holder]:
     """For each value that an item keeps, because a scanner has reported on it or Pylantir generated it: the item.
 
     Args:
@@ -189,6 +195,7 @@ def find_holding_items(connection: Connection, column: str, values: Sequence[str
         column: Of `IDENTIFIERS`.
         values: Whose holders are looked for.
         today: YYYYMMDD.
+        records: Records in memory, by id; they may have changed since they were read.
     """
     # Study UIDs of those items have an index of their own, and the others' have none.
     wanted = (column, *_HOLDING)
@@ -197,7 +204,7 @@ def find_holding_items(connection: Connection, column: str, values: Sequence[str
     else:
         rows = select_among_new(connection, worklist_items, wanted, column, values)
     touched = [row for row in rows if row[-1]]
-    given = _find_given(connection, column, [row[1] for row in touched]) if touched else set()
+    given = _find_given(connection, column, [row[1] for row in touched], records) if touched else set()
     holders = {}
     for value, item_id, patient, issuer, source, status, ended_on, scheduled_on, _ in touched:
         if keeps_identifier(
@@ -267,15 +274,24 @@ def find_supplied(
     return found
 
 
-def _find_given(connection: Connection, column: str, item_ids: Sequence[int]) -> set[tuple[int, str]]:
+def _find_given(
+    connection: Connection, column: str, item_ids: Sequence[int], records: Mapping[int, Record]
+) -> set[tuple[int, str]]:
     """(item, value) of the live records of some items."""
     table = source_entries.c
-    statement = select(table.item_id, table[column]).where(
+    statement = select(table.id, table.item_id, table[column]).where(
         table.item_id.in_(bindparam("items", expanding=True)), table.state == LIVE, table[column].is_not(None)
     )
-    return {
-        (item, value) for chunk in chunks(item_ids) for item, value in connection.execute(statement, {"items": chunk})
+    given = {
+        (item, value)
+        for chunk in chunks(item_ids)
+        for number, item, value in connection.execute(statement, {"items": chunk})
+        if number not in records
     }
+    for one in records.values():
+        if one.state == LIVE and one.item_id is not None and one.item_id in item_ids and one.fields.get(column):
+            given.add((one.item_id, one.fields[column]))
+    return given
 
 
 def find_refused_identifiers(connection: Connection, source: str) -> set[Identifier]:
@@ -319,7 +335,7 @@ def load_claimants(
         values = [value for name, value in identifiers if name == column]
         if not values:
             continue
-        for value, holder in find_holding_items(connection, column, values, today).items():
+        for value, holder in find_holding_items(connection, column, values, today, records).items():
             started[column, value] = holder
         best = find_best_holders(connection, column, values, rules)
         load(patient for _, patient in best.values())

@@ -128,7 +128,6 @@ def test_a_done_exam_that_nobody_gives_keeps_its_number_for_a_season(
     ris.sync(record("r1", "P2", accession_number="A1"))
     assert list(quarantine(store)) == [("ris", "id:r1")]
     feed.sync(record("c2", "P9"))
-    ris.sync(record("r1", "P2", accession_number="A1"))
     assert (("P2", "A1") in on_the_list(store, "accession_number")) == free
 
 
