@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: newcomer docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
+.PHONY: image newcomer docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
 MODEL_DATABASE ?= sqlite
 
 help:
@@ -32,12 +32,13 @@ help:
 	@echo "make faults  let system calls fail at random, $(FAULTS) times, and see that everything recovers (FAULTS=50 SEED=1)"
 	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
-	@echo "make pictures  the pictures of the web pages in docs/pictures"
+	@echo "make pictures  the pictures in docs/pictures: those of the web pages, and those drawn from text"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  put the code into its form"
 	@echo "make docs    the documentation as a site, in site/; fails on a link that leads nowhere"
 	@echo "make newcomer  walk a newcomer's way with the built package, and write docs/explanation/newcomer.md"
 	@echo "make packages  build wheel and source archive twice, compare, and install them with pip, pipx and uv"
+	@echo "make image   build the container image with buildah and run it (BASE=debian where no registry can be reached)"
 	@echo "make dist    build both into dist/; make audit: known vulnerabilities; make sbom: dist/sbom.json"
 	@echo "make clean   remove what these targets have made"
 
@@ -93,6 +94,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/many_sources.py
 
 pictures: $(VENV)/installed
+	$(BIN)/python docs/pictures/draw.py
 	$(BIN)/python docs/pictures/make.py
 
 newcomer: $(VENV)/installed
@@ -103,6 +105,9 @@ docs: $(VENV)/installed
 
 packages: $(VENV)/installed
 	$(BIN)/python etc/packaging/packages.py check
+
+image:
+	BASE=$(BASE) KEEP=$(KEEP) etc/container/try.sh
 
 dist: $(VENV)/installed
 	$(BIN)/python etc/packaging/packages.py build dist
