@@ -20,7 +20,7 @@ from pylantir.dicom.find.answers import Find, QueryService
 from pylantir.dicom.find.encode_responses import Row
 from pylantir.dicom.mpps.service import MppsPorts, MppsService
 from pylantir.dicom.net.acceptor import DicomServer
-from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.bridge import configure_client
 from pylantir.dicom.net.services import Services
 from pylantir.query import WorklistQuery
 from pylantir.settings import DicomSettings
@@ -29,7 +29,7 @@ from pylantir.settings import DicomSettings
 @pytest.fixture(scope="module")
 def quiet_dicom_libraries() -> Iterator[None]:
     before = (_config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS)
-    configure_dicom_libraries()
+    configure_client()
     yield
     _config.LOG_HANDLER_LEVEL, _config.LOG_REQUEST_IDENTIFIERS, _config.LOG_RESPONSE_IDENTIFIERS = before
 

@@ -9,7 +9,7 @@ import logging
 from pylantir.cli.output import print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.client import Peer, echo, find_scheduled
-from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.bridge import configure_client
 from pylantir.errors import ExitStatus
 from pylantir.programs.progress import progress
 from pylantir.settings import DicomSettings
@@ -33,7 +33,7 @@ _CALLING = "PYLANTIR_TEST"
 
 def ask_server(settings: DicomSettings, options: argparse.Namespace) -> int:
     """Send one C-ECHO, or one C-FIND and print the matches."""
-    configure_dicom_libraries()
+    configure_client()
     # pynetdicom's log is silenced: DicomPeerError reports its failures in our own words.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     peer = choose_peer(settings, options)

@@ -15,7 +15,7 @@ from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json, print_result, print_rows
 from pylantir.dicom.client import find_scheduled
 from pylantir.dicom.mpps.client import report_scan
-from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.bridge import configure_client
 from pylantir.errors import ExitStatus, PylantirError
 from pylantir.mpps.model import (
     END_DATE,
@@ -64,7 +64,7 @@ def report_to_server(settings: DicomSettings, options: argparse.Namespace) -> in
     Raises:
         PylantirError: Not exactly one open item matches, or the server refuses.
     """
-    configure_dicom_libraries()
+    configure_client()
     # pynetdicom's log is silenced: DicomPeerError reports its failures in our own words.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     peer = choose_peer(settings, options)

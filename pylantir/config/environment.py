@@ -6,6 +6,7 @@ each secret is passed to that source's worker only.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ def complete_environment(environ: Mapping[str, str], folders: Iterable[Path]) ->
     completed: dict[str, str] = {}
     findings = []
     for path in dict.fromkeys(folder / ".env" for folder in folders):
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - unlike pathlib, it raises for no folder that is closed to us
             continue
         try:
             values = dotenv_values(path, encoding="utf-8-sig")

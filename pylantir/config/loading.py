@@ -7,6 +7,7 @@ port, runs no plugin, and changes neither the environment nor the working direct
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def _plugin_dirs(document: Mapping[str, object], base_dir: Path) -> tuple[list[s
         if not isinstance(folder, str) or not folder:
             continue
         path = resolve_path(folder, base_dir)
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - unlike pathlib, it raises for no folder that is closed to us
             folders.append(str(path))
         elif isinstance(configured, list):
             findings.append(Finding(place=("plugin_dirs", position), text=f"no such folder: {path}"))

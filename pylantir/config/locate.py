@@ -42,14 +42,14 @@ def find_configuration(argument: str | None, environ: Mapping[str, str]) -> Path
     named = argument or environ.get(CONFIG_VARIABLE)
     if named:
         path = resolve_path(named, Path.cwd())
-        if path.is_file():
+        problem = fault_of(path, "configuration file")
+        if problem is None:
             return path
         origin = "--config" if argument else f"${CONFIG_VARIABLE}"
-        problem = "is a folder, not a file" if path.is_dir() else "no such configuration file"
         raise ConfigurationError([f"{path}: {problem} (named by {origin})"])
     places = [Path(place).absolute() for place in USUAL_PLACES]
     for path in places:
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 - unlike pathlib, it raises for no folder that is closed to us
             return path
     looked_at = ", ".join(["--config (not given)", f"${CONFIG_VARIABLE} (not set)", *map(str, places)])
     advice = "name one with --config FILE, or write one with `pylantir init`"
@@ -144,6 +144,24 @@ def source_names(config_path: Path) -> set[str]:
         return {str(source["name"]) for source in document["data_sources"] if "name" in source}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
+
+
+def fault_of(path: Path, what: str = "file") -> str | None:
+    """Say why a file that somebody has named cannot be read; None if it can.
+
+    Args:
+        path: The file. The folder that it is in may be closed to this user.
+        what: What it is, for the message.
+    """
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return "this user may not read it"
+    except OSError:
+        return f"no such {what}"
+    if not stat.S_ISREG(mode):
+        return "is a folder, not a file" if stat.S_ISDIR(mode) else f"no such {what}"
+    return None if os.access(path, os.R_OK) else "this user may not read it"
 
 
 def resolve_path(path: str, base_dir: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -148,7 +149,7 @@ def _sqlite_reader(url: sa.URL) -> Callable[[], sqlite3.Connection]:
     path = Path(url.database or "")
 
     def connect() -> sqlite3.Connection:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise SourceUnavailable(f"the SQLite file {path} is not there")
         return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
 

@@ -22,7 +22,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from waiting import PATIENCE_S, wait_until
 
-from pylantir.errors import ControlError
+from pylantir.errors import CommandRefused, ControlError
 from pylantir.ipc.control import ask_supervisor
 
 COMMAND = Path(sys.executable).parent / "pylantir-supervisor"
@@ -188,10 +188,10 @@ class Installation:
         )  # type: ignore[no-any-return]
 
     def status(self) -> dict[str, Any]:
-        """What `status --json` shows; {} while nobody answers."""
+        """What `status --json` shows; {} while nobody answers, or `status` itself fails."""
         try:
             return dict(ask_supervisor(self.runtime_dir, {"command": "status"}))
-        except (OSError, ControlError):
+        except (OSError, ControlError, CommandRefused):
             return {}
 
     def process(self, name: str) -> dict[str, Any]:

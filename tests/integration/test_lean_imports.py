@@ -49,6 +49,11 @@ def test_the_supervisor_loads_no_library_that_only_its_children_need() -> None:
     assert {"sqlalchemy", "pydantic", "rich", "pynetdicom", "pydicom", "requests", "ssl"}.isdisjoint(loaded)
 
 
+def test_the_server_loads_no_client() -> None:
+    loaded = loaded_with("workers.server.worker", site_packages=True)
+    assert {"pynetdicom", "starlette", "redcap"}.isdisjoint(loaded)
+
+
 def test_writer_and_server_load_no_dialect_of_another_database() -> None:
     loaded = loaded_with("workers.writer.worker", "workers.server.worker", site_packages=True)
     assert {"sqlalchemy.dialects.postgresql", "psycopg", "pydantic", "rich"}.isdisjoint(loaded)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -16,10 +17,11 @@ logger = logging.getLogger(__name__)
 def log_of(descriptor: int) -> str | None:
     """Say which file a descriptor writes to; None if it is no file (a terminal, a pipe, /dev/null)."""
     try:
-        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        name = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - pathlib is not needed
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:
         return None
-    return str(name) if name.is_file() else None
+    return name if is_file and not name.endswith(" (deleted)") else None
 
 
 class LogFile:

@@ -12,18 +12,16 @@ import binascii
 import datetime
 import json
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom.dsutils import decode
 
 from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json
 from pylantir.cli.supervisor import ask_instance, find_named
 from pylantir.dicom.find.explanation import Reason, explain_query
-from pylantir.dicom.find.matching import ParsedQuery, parse_query
+from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
 from pylantir.errors import CommandRefused, ExitStatus, InvalidQuery
 from pylantir.printing import printable
 from pylantir.query import WorklistQuery
@@ -68,7 +66,7 @@ def describe(facts: Mapping[str, Any], settings: Settings, today: datetime.date)
 
 def _decoded(facts: Mapping[str, Any]) -> Dataset:
     """Decode the identifier anew at each call: once pydicom has read an element, it hides that it was cut short."""
-    return decode(BytesIO(base64.b64decode(facts.get("identifier") or "")), not facts["explicit_vr"], True)
+    return decode_identifier(base64.b64decode(facts.get("identifier") or ""), explicit_vr=bool(facts["explicit_vr"]))
 
 
 def _left_out(parsed: ParsedQuery, caller: str, settings: Settings, today: datetime.date) -> list[dict[str, Any]]:

@@ -5,14 +5,13 @@ Lives in the configuration check; imports no pydantic, opens no connection.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pylantir.config.locate import resolve_path
+from pylantir.config.locate import fault_of, resolve_path
 from pylantir.config.messages import Finding, Place
 from pylantir.settings import AccessSettings, SyslogServer
 
@@ -55,10 +54,8 @@ def check_access(document: Mapping[str, object], base_dir: Path) -> Iterator[Fin
         file = tls.get(key)
         if isinstance(file, str) and file:
             path = resolve_path(file, base_dir)
-            if not path.is_file():
-                yield Finding(place=(*_PLACE, "tls", key), text=f"no such file: {path}")
-            elif not os.access(path, os.R_OK):
-                yield Finding(place=(*_PLACE, "tls", key), text=f"this user may not read {path}")
+            if fault := fault_of(path):
+                yield Finding(place=(*_PLACE, "tls", key), text=f"{fault}: {path}")
     if (tls.get("certificate") is None) is not (tls.get("key") is None):
         yield Finding(place=(*_PLACE, "tls"), text="certificate and key are given together, or neither")
 

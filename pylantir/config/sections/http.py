@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pylantir.config.environment import check_variable
-from pylantir.config.locate import resolve_path
+from pylantir.config.locate import fault_of, resolve_path
 from pylantir.config.messages import Finding, Place
 from pylantir.config.models.serving import Http, Scanner
 from pylantir.settings import HttpSettings, TlsSettings
@@ -119,10 +119,8 @@ def _check_files(section: object, base_dir: Path) -> Iterator[Finding]:
         file = section.get(key) if isinstance(section, dict) else None
         if isinstance(file, str) and file:
             path = resolve_path(file, base_dir)
-            if not path.is_file():
-                yield Finding(place=(*_PLACE, "tls", key), text=f"no such file: {path}")
-            elif not os.access(path, os.R_OK):
-                yield Finding(place=(*_PLACE, "tls", key), text=f"this user may not read {path}")
+            if fault := fault_of(path):
+                yield Finding(place=(*_PLACE, "tls", key), text=f"{fault}: {path}")
 
     if isinstance(section, dict) and all(isinstance(section.get(key), str) for key in ("certificate", "key")):
         yield from _check_pair(*(resolve_path(section[key], base_dir) for key in ("certificate", "key")))

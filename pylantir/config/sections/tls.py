@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pylantir.certificates import judge_validity, read_validity
-from pylantir.config.locate import resolve_path
+from pylantir.config.locate import fault_of, resolve_path
 from pylantir.config.messages import Finding, Place
 from pylantir.config.models.serving import Tls
 from pylantir.settings import TlsSettings
@@ -31,10 +30,8 @@ def check_tls(document: Mapping[str, object], base_dir: Path) -> Iterator[Findin
         file = section.get(key)
         if isinstance(file, str) and file:
             path = resolve_path(file, base_dir)
-            if not path.is_file():
-                yield Finding(place=(*_PLACE, key), text=f"no such file: {path}")
-            elif not os.access(path, os.R_OK):
-                yield Finding(place=(*_PLACE, key), text=f"this user may not read {path}")
+            if fault := fault_of(path):
+                yield Finding(place=(*_PLACE, key), text=f"{fault}: {path}")
     if section.get("require_client_certificate") is True and section.get("ca") is None:
         text = 'needs "ca": the authority that signs the scanners\' certificates'
         yield Finding(place=(*_PLACE, "require_client_certificate"), text=text)

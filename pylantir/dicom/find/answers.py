@@ -12,15 +12,13 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 from pydicom.dataset import Dataset
-from pynetdicom.dsutils import decode
 
 from pylantir.dicom.find.attributes import keywords_by_field
 from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder, Row
-from pylantir.dicom.find.matching import ParsedQuery, parse_query
+from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.dicom.net.commands import Ending
 from pylantir.dicom.net.services import FindExchange
@@ -239,7 +237,7 @@ def _shown(items: Sequence[object]) -> str:
 
 def _decoded(exchange: FindExchange) -> Dataset:
     try:
-        return decode(BytesIO(exchange.identifier), not exchange.explicit_vr, True)
+        return decode_identifier(exchange.identifier, explicit_vr=exchange.explicit_vr)
     except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
         raise InvalidQuery(0, f"the identifier cannot be decoded ({type(error).__name__})") from None
 

@@ -1,19 +1,19 @@
 """Reading a worklist query: what does this C-FIND identifier select, and what does it want back?
 
-Lives in the server process. A decoded identifier comes in, a `ParsedQuery` goes out. An identifier is a
-stranger's
-data: whatever is in it, the answer is a query or `InvalidQuery`. Nothing here knows a database or an
-association.
+Lives in the server process. An identifier comes in, a `ParsedQuery` goes out. An identifier is a stranger's data:
+whatever is in it, the answer is a query or `InvalidQuery`. Nothing here knows a database or an association.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
@@ -65,6 +65,11 @@ class ParsedQuery:
     query: WorklistQuery
     requested: tuple[RequestedKey, ...]
     unsupported: tuple[int, ...] = ()
+
+
+def decode_identifier(data: bytes, *, explicit_vr: bool) -> Dataset:
+    """Decode the identifier of a query; the server accepts little endian only. Odd bytes may raise anything."""
+    return read_dataset(BytesIO(data), not explicit_vr, is_little_endian=True)
 
 
 def parse_query(identifier: Dataset) -> ParsedQuery:

@@ -7,9 +7,10 @@ is not quite as the standard wants it, and can be changed only through their pri
 machine is one module (`association`): one thread for each association, and each state of PS3.8 9.2 is a place in its
 code.
 
-So no private name of pynetdicom is used, and this is the only module of `dicom.net` that imports the library. What is
-left are its settings, which hold for the whole process (`_config` is pynetdicom's public settings module), and the
-implementation identity under which scanners have known this server.
+So no private name of pynetdicom is used, and this is the only module of `dicom.net` that knows the library. What is
+left are its settings (`_config` is pynetdicom's public settings module), which the commands need, and the
+implementation identity under which scanners have known this server. The server's process does not load the library:
+that would be a tenth of its start.
 """
 
 from __future__ import annotations
@@ -18,24 +19,30 @@ import logging
 import warnings
 
 import pydicom.config
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION, _config
 
-IMPLEMENTATION_CLASS = str(PYNETDICOM_IMPLEMENTATION_UID)
-IMPLEMENTATION_VERSION = PYNETDICOM_IMPLEMENTATION_VERSION
+IMPLEMENTATION_CLASS = "1.2.826.0.1.3680043.9.3811.3.0.4"
+IMPLEMENTATION_VERSION = "PYNETDICOM_304"
+"""pynetdicom's own, as it was when the server was built on it: scanners may have been configured by it."""
 
 
 def configure_dicom_libraries() -> None:
     """Keep patient data out of the logs, for this whole process.
 
-    pynetdicom logs identifiers at INFO, pydicom warns of odd values by quoting them. To be called once by the
-    process body.
+    pydicom warns of odd values by quoting them. To be called once by the process body.
     """
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = False
-    _config.LOG_RESPONSE_IDENTIFIERS = False
     # These libraries quote a stranger's bytes when they log a failure; Pylantir logs it in its own words.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"pydicom\.")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+
+
+def configure_client() -> None:
+    """Do the same in a command that asks other servers through pynetdicom, which logs identifiers at INFO."""
+    from pynetdicom import _config
+
+    configure_dicom_libraries()
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False

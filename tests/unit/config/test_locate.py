@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pylantir.config import locate
 from pylantir.errors import ConfigurationError, PylantirError
+from workers.child.log_file import log_of
 
 
 @pytest.fixture
@@ -45,6 +48,28 @@ def test_named_file_that_is_absent_is_no_reason_to_take_another(environ: dict[st
         locate.find_configuration("gone.json", environ)
     with pytest.raises(ConfigurationError, match=r"is a folder, not a file \(named by \$PYLANTIR_CONFIG\)"):
         locate.find_configuration(None, environ | {"PYLANTIR_CONFIG": "."})
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A file in a folder that this user may not enter, and a descriptor that was opened before."""
+    file = tmp_path / "closed" / "file"
+    file.parent.mkdir()
+    user = os.geteuid()
+    with file.open("w") as stream:
+        file.parent.chmod(0)
+        os.seteuid(user or pwd.getpwnam("nobody").pw_uid)
+        yield file, stream.fileno()
+        os.seteuid(user)
+    file.parent.chmod(0o700)
+
+
+def test_what_is_in_a_closed_folder_is_told_and_raises_nothing(closed: tuple[Path, int]) -> None:
+    file, descriptor = closed
+    assert locate.fault_of(file) == "this user may not read it"
+    with pytest.raises(ConfigurationError, match=r"file: this user may not read it \(named by --config\)"):
+        locate.find_configuration(str(file), {})
+    assert log_of(descriptor) == str(file)
 
 
 def test_default_runtime_folder_is_per_file_and_follows_links(tmp_path: Path, environ: dict[str, str]) -> None:
