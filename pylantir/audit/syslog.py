@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-LONGEST_DATAGRAM_BYTES = 65_507
-"""What IPv4 carries in one UDP datagram."""
 _FACILITY_AUTHPRIV = 10
 _NOTICE, _WARNING = 5, 4
 _MESSAGE_ID = "DICOM+RFC3881"
@@ -36,5 +34,5 @@ def pack(message: str, *, moment: int, host: str, pid: int) -> bytes:
 def frame(packed: bytes, transport: str) -> bytes:
     """Write what goes onto the connection: for TCP and TLS the number of bytes first, for UDP one datagram."""
     if transport == "udp":
-        return packed[:LONGEST_DATAGRAM_BYTES]
+        return packed
     return f"{len(packed)} ".encode("ascii") + packed

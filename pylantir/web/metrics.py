@@ -128,6 +128,21 @@ def _services(processes: Mapping[str, Mapping[str, Any]], *, works: bool) -> Ite
     for reason, count in (server.get("refusals") or {}).items():
         refusals.add_metric([reason], count)
     yield refusals
+    yield from _lost(processes.values())
+
+
+def _lost(processes: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    """Give what the records of who saw whom lack: only the processes that write them say so."""
+    accesses = CounterMetricFamily(
+        "pylantir_access_lost", "Answers that are missing from the access log.", labels=["process"]
+    )
+    messages = CounterMetricFamily("pylantir_audit_lost", "Audit messages that the syslog server did not get.")
+    for process in processes:
+        if "access_lost" in process:
+            accesses.add_metric([process["name"]], process["access_lost"] or 0)
+        if "audit_lost" in process:
+            messages.add_metric([], process["audit_lost"] or 0)
+    yield from (accesses, messages)
 
 
 def _tallies(tallies: Iterable[Mapping[str, object]]) -> Iterator[Metric]:

@@ -112,7 +112,9 @@ class SyslogSender:
             self._drop_link()
         if self._link is None:
             self._link = _Link(self._server)
-        self._link.send(portion)
+        too_long = self._link.send(portion)
+        with self._changed:
+            self._lost += too_long
 
     def _drop_link(self) -> None:
         if self._link is not None:
@@ -170,29 +172,36 @@ class _Link:
         finally:
             self._socket.settimeout(TIMEOUT_S)
 
-    def send(self, portion: Sequence[bytes]) -> None:
-        """Send messages, and see that they have arrived, as far as the transport tells."""
+    def send(self, portion: Sequence[bytes]) -> int:
+        """Send messages, and see that they have arrived, as far as the transport tells.
+
+        Returns:
+            How many can never be sent.
+        """
         if self._transport == "udp":
-            self._send_datagrams(portion)
-        else:
-            self._socket.sendall(b"".join(frame(message, self._transport) for message in portion))
-            self._wait_for_acknowledgement()
+            return self._send_datagrams(portion)
+        self._socket.sendall(b"".join(frame(message, self._transport) for message in portion))
+        self._wait_for_acknowledgement()
+        return 0
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
-    def _send_datagrams(self, portion: Sequence[bytes]) -> None:
+    def _send_datagrams(self, portion: Sequence[bytes]) -> int:
+        too_long = 0
         for message in portion:
             try:
                 self._socket.send(frame(message, "udp"))
             except OSError as error:
                 if error.errno != errno.EMSGSIZE:
                     raise
+                too_long += 1
                 logger.warning("an audit message of %d bytes is too long for UDP; use tcp:// or tls://", len(message))
         if select.select([self._socket], [], [], REFUSED_WITHIN_S)[0]:
             # Raises ConnectionRefusedError where the answer was that nobody listens.
             self._socket.recv(1)
+        return too_long
 
     def _wait_for_acknowledgement(self) -> None:
         deadline = time.monotonic() + TIMEOUT_S

@@ -159,3 +159,17 @@ def test_a_server_that_hangs_delays_nobody_and_what_waits_is_bounded(monkeypatch
         sender.close(10)
         for other in others:
             other.close()
+
+
+def test_a_message_that_no_datagram_holds_is_counted_as_lost() -> None:
+    told: list[object] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        sender = SyslogSender(
+            SyslogServer(transport="udp", host="127.0.0.1", port=listener.getsockname()[1]), told.append
+        )
+        sender.send(b"x" * 70_000)
+        sender.send(b"short")
+        wait_until(lambda: {"audit_lost": 1} in told, lambda: f"{told}")
+        assert b"short" in listener.recv(100)
+        sender.close(10)

@@ -27,9 +27,10 @@ def status(**changes: Any) -> dict[str, Any]:
         "health": "healthy",
         "processes": [
             {"name": "supervisor", "state": "RUNNING", "restarts": 0},
-            {"name": "writer", "role": "writer", "state": "RUNNING", "restarts": 2, "queue_depth": 3, "last_error": None},
+            {"name": "writer", "role": "writer", "state": "RUNNING", "restarts": 2, "queue_depth": 3, "last_error": None,
+             "access_lost": 0, "audit_lost": 6},
             {"name": "mwl-scp", "role": "mwl-scp", "state": "RUNNING", "restarts": 0, "last_error": None,
-             "refusals": {"unknown calling title": 4}, "tally": tally.take_news()},
+             "refusals": {"unknown calling title": 4}, "access_lost": 8, "tally": tally.take_news()},
             {"name": "a", "role": "source", "state": "RUNNING", "restarts": 0, "entries": 7, "rejected": 1, "lag_s": 0.5,
              "last_sync": "2030-01-01T00:00:00+00:00", "last_error": None},
         ],
@@ -51,6 +52,9 @@ def test_metrics_say_what_the_status_says() -> None:
     assert found["pylantir_source_entries", ("a",)] == 7
     assert found["pylantir_source_lag_seconds", ("a",)] == 0.5
     assert found["pylantir_refusals_total", ("unknown calling title",)] == 4
+    assert found["pylantir_access_lost_total", ("mwl-scp",)] == 8
+    assert found["pylantir_access_lost_total", ("writer",)] == 0
+    assert found["pylantir_audit_lost_total", ()] == 6
     assert found["pylantir_find_total", ("MR1", "0000")] == 2
     assert found["pylantir_find_duration_seconds_count", ("MR1",)] == 2
     assert found["pylantir_find_duration_seconds_bucket", ("MR1", "0.005")] == 1
@@ -69,6 +73,7 @@ METRICS = {
     "pylantir_find_duration_seconds_count": {"aet"}, "pylantir_mpps_total": {"aet", "operation", "status"},
     "pylantir_mpps_duration_seconds_count": {"aet"}, "pylantir_associations": set(),
     "pylantir_refusals_total": {"reason"}, "pylantir_lease_holder": {"source", "host"},
+    "pylantir_access_lost_total": {"process"}, "pylantir_audit_lost_total": set(),
 }  # fmt: skip
 
 
