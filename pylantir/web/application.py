@@ -68,4 +68,7 @@ def make_application(site: Site, ports: Ports, *, today: Callable[[], datetime.d
         WriterUnavailable: answer_unavailable,
         BadRequest: answer_bad_request,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), http, gate, ports)
+    application = Starlette(routes=routes, exception_handlers=handlers)
+    # A path with a slash too many does not exist; the router would redirect it to whatever the Host header names.
+    application.router.redirect_slashes = False
+    return Guard(application, http, gate, ports)

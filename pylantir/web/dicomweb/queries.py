@@ -22,6 +22,9 @@ MAX_PARAMETERS = 1000
 MAX_VALUE_LENGTH = 10_000
 MAX_NESTING = 8
 FUZZY_REMARK = '299 pylantir: "The fuzzymatching parameter is not supported. Only literal matching has been performed."'
+_ONCE = ("limit", "offset", "fuzzymatching")
+_FIRST_GROUP = 0x0008
+"""The groups before it belong to messages and files; no data set of a query has an attribute of them (PS3.5 7.1)."""
 _MUST_BE_SENT = ("1", "1C", "2", "2C")
 
 
@@ -57,13 +60,18 @@ def read_search(parameters: Sequence[tuple[str, str]]) -> Search:
     identifier = Dataset()
     offset, limit, is_fuzzy = 0, None, False
     included: list[str] = []
-    given: set[tuple[int, ...]] = set()
+    given: set[str | tuple[int, ...]] = set()
     for name, value in parameters:
         if len(value) > MAX_VALUE_LENGTH:
             raise BadRequest(f"{name[:64]}: longer than {MAX_VALUE_LENGTH} characters")
         if name == "includefield":
             included += [field.strip() for field in value.split(",") if field.strip()]
-        elif name == "limit":
+            continue
+        key = name if name in _ONCE else _read_path(name)
+        if key in given:
+            raise BadRequest(f"{name}: given twice")
+        given.add(key)
+        if name == "limit":
             limit = _whole_number(name, value)
         elif name == "offset":
             offset = _whole_number(name, value)
@@ -71,12 +79,8 @@ def read_search(parameters: Sequence[tuple[str, str]]) -> Search:
             if value not in {"true", "false"}:
                 raise BadRequest("fuzzymatching: expected true or false")
             is_fuzzy = value == "true"
-        else:
-            path = _read_path(name)
-            if path in given:
-                raise BadRequest(f"{name}: given twice")
-            given.add(path)
-            _set(identifier, path, value)
+        elif isinstance(key, tuple):
+            _set(identifier, key, value)
     _include(identifier, included)
     return Search(identifier=identifier, offset=offset, limit=limit, is_fuzzy=is_fuzzy)
 
@@ -95,7 +99,7 @@ def _read_path(name: str) -> tuple[int, ...]:
     path = []
     for part in parts:
         tag = int(part, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", part) else tag_for_keyword(part)
-        if not part or tag is None or not dictionary_has_tag(tag):
+        if not part or tag is None or tag >> 16 < _FIRST_GROUP or not dictionary_has_tag(tag):
             raise BadRequest(f"{part[:64]}: no attribute of the DICOM dictionary, and no parameter")
         path.append(tag)
     if any(dictionary_VR(tag) != "SQ" for tag in path[:-1]):

@@ -28,7 +28,7 @@ def test_the_day_the_item_the_sources_and_the_scanners(site: Any) -> None:
     answer = site.client.get("/scanners", params={"scanner": "MR1", "patient": "P1"}).text
     assert f"Item {number}" in answer
     assert "appears on MR1" in answer
-    for path in ("/nothing", "/items/999999", "/items/x", "/items/99999999999999999999"):
+    for path in ("/nothing", "/items/999999", "/items/x", "/items/99999999999999999999", "/sources/", "/login/"):
         assert site.client.get(path).status_code == 404
     assert site.client.post("/").status_code == 405
 

@@ -59,11 +59,19 @@ def test_page_and_fuzziness() -> None:
     [("limit", "-1"), ("limit", "many"), ("offset", ""), ("fuzzymatching", "yes"), ("NoSuchKeyword", "x"),
      ("patientid", "x"), ("0010", "x"), ("00100021.PatientID", "x"), ("PatientID.", "x"), ("", "x"),
      ("includefield", "Nothing"), ("ScheduledProcedureStepSequence", "x"), ("PatientID", "x" * 20_000),
-     (".".join(["ScheduledProcedureStepSequence"] * 20), "x")],
+     (".".join(["ScheduledProcedureStepSequence"] * 20), "x"), ("00020010", "1.2.3"), ("00000000", "1"),
+     ("includefield", "00020010")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(parameter: tuple[str, str]) -> None:
     with pytest.raises(BadRequest):
         read_search([parameter])
+
+
+@pytest.mark.parametrize("name", ["limit", "offset", "fuzzymatching", "PatientID"])
+def test_a_parameter_that_is_given_twice_is_refused(name: str) -> None:
+    value = "true" if name == "fuzzymatching" else "1"
+    with pytest.raises(BadRequest, match="twice"):
+        read_search([(name, value), (name, value)])
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), max_size=5))
