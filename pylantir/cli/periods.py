@@ -6,6 +6,7 @@ import datetime
 import re
 
 from pylantir.errors import WrongUsage
+from pylantir.programs.arguments import nearest
 
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
@@ -45,7 +46,7 @@ def read_day(text: str, today: datetime.date) -> str:
     """
     text = text.strip()
     if text not in _DAYS and _DAY.fullmatch(text) is None:
-        raise WrongUsage(f'"{text}": expected one day, such as 2026-08-03 or today')
+        raise WrongUsage(f'"{text}": expected one day, such as 2026-08-03 or today{_near(text)}')
     return _read_day(text, today)
 
 
@@ -68,9 +69,13 @@ def read_moment(text: str, now: datetime.datetime) -> str:
         try:
             moment = datetime.datetime.fromisoformat(text)
         except ValueError:
-            raise WrongUsage(f'"{text}": expected a day or a moment, such as 2026-08-03 or 2026-08-03T14:30') from None
-    # A naive moment is local time; it takes that day's offset from UTC, which may differ from the offset of `now`.
-    return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+            advice = f"expected a day or a moment, such as 2026-08-03 or 2026-08-03T14:30{_near(text)}"
+            raise WrongUsage(f'"{text}": {advice}') from None
+    try:
+        # A naive moment is local time; it takes that day's offset from UTC, which may differ from the offset of `now`.
+        return moment.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+    except OverflowError:
+        raise WrongUsage(f'"{text}": too far away') from None
 
 
 def _read_day(text: str, today: datetime.date) -> str:
@@ -85,4 +90,9 @@ def _read_day(text: str, today: datetime.date) -> str:
 
 
 def _advice(text: str) -> str:
-    return f'"{text}": expected a day (2026-08-03, today) or a range of two (2026-08-01..2026-08-31)'
+    return f'"{text}": expected a day (2026-08-03, today) or a range of two (2026-08-01..2026-08-31){_near(text)}'
+
+
+def _near(text: str) -> str:
+    near = nearest(text, _DAYS)
+    return f'; did you mean "{near}"?' if near else ""

@@ -72,6 +72,13 @@ def test_a_range_is_no_single_day(text: str) -> None:
         read_day(text, TODAY)
 
 
+def test_the_near_name_of_a_day_is_told() -> None:
+    with pytest.raises(PylantirError, match='did you mean "yesterday"'):
+        read_days("yesteday", TODAY)
+    with pytest.raises(PylantirError, match='did you mean "today"'):
+        read_moment("tody", NOW)
+
+
 def test_a_moment_with_an_offset_is_kept_and_one_without_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "America/Los_Angeles")
     time.tzset()
@@ -89,3 +96,8 @@ def test_a_moment_with_an_offset_is_kept_and_one_without_is_local(monkeypatch: p
 def test_a_moment_that_is_none_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(PylantirError, match="2026-08-03T14:30"):
         read_moment(text, NOW)
+
+
+def test_a_moment_at_the_end_of_time_is_refused() -> None:
+    with pytest.raises(PylantirError, match="too far away"):
+        read_moment("0001-01-01T00:00:00+14:00", NOW)
