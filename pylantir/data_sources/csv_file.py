@@ -26,7 +26,7 @@ from pylantir.data_sources.formats.csv_layout import (
     lines_above_header,
     told_twice,
 )
-from pylantir.data_sources.formats.text_encoding import find_undecodable, skip_byte_order_mark
+from pylantir.data_sources.formats.text_encoding import find_undecodable, looks_misread, skip_byte_order_mark
 from pylantir.data_sources.options import Options
 from pylantir.data_sources.source_file import SourceFile
 from pylantir.entry import MAPPING_TARGETS, REQUIRED_FIELDS, START_FIELD
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 KEYS = ("file_path", "delimiter", "encoding", "watch_for_changes", "skip_rows", "skip_footer", "short_rows")
 _FALLBACK_ENCODING = "cp1252"
+_MISREAD = (
+    f'is no name as {_FALLBACK_ENCODING}, as which the file is read because it is not UTF-8; set "encoding" to what '
+    'the export writes, as "cp1250", "mac_roman" or "cp850"'
+)
 _LONGEST_LINE = 1 << 20
 _LINES_SEARCHED = 30
 
@@ -52,6 +56,7 @@ class CsvPlugin(DataSourcePlugin):
         self._delimiter = self._encoding = ""
         self._skip_rows = self._skip_footer = 0
         self._accept_short = True
+        self._guesses = False
         self._warned: set[str] = set()
 
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
@@ -85,6 +90,7 @@ class CsvPlugin(DataSourcePlugin):
         """
         with self._file.open_settled() as raw:
             encoding = self._encoding or self._detect_encoding(raw)
+            self._guesses = not self._encoding and encoding == _FALLBACK_ENCODING
             text = io.TextIOWrapper(raw, encoding=encoding, newline="")
             above = 0
             try:
@@ -160,6 +166,9 @@ class CsvPlugin(DataSourcePlugin):
                 entry = dict(zip(targets, pick(row), strict=True))
             if found < width and LEFT_OUT not in entry and (missing := _missing_value(entry)):
                 yield _too_short(number, found, header, missing)
+                continue
+            if self._guesses and LEFT_OUT not in entry and looks_misread(str(entry.get("patient_name") or "")):
+                yield BadRecord(record=f"row {number}", field="patient_name", reason=_MISREAD)
                 continue
             entry[RECORD_LABEL] = f"row {number}"
             yield entry

@@ -6,6 +6,7 @@ Lives in source workers. In: an open file; out: the name of an encoding, a line.
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 
 from pylantir.data_sources.formats.file_kind import HEAD_BYTES, unmarked_utf16
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK_BYTES = 1 << 20
+_NO_NAME = re.compile(
+    "[€†‡‰™ˆ˜•¡¢£¤¥¦§¨©¬®¯°±²³¶¸¹¼½¾¿×÷]"  # noqa: RUF001 - signs that stand in no name
+    r"|(?<=[^\W\d_])[…‚„“”‹›«»–—](?=[a-zß-ÿ])"  # noqa: RUF001 - signs within a word: J”rg
+    r"|(?<=[^\W\d_])[ŠŒŽŸ](?=[a-z])|(?<=[a-z])[ŠŒŽŸ]"  # capitals within a word: MŸller
+    r"|[ÂÃ][^\sA-Za-zÀ-ÿ^=,.'’-]"  # noqa: RUF001 - two bytes of UTF-8: GroÃŸ
+    "|[À-ÿ]{5}"  # Èâàíîâ
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +75,11 @@ def find_undecodable(file: BinaryIO, encoding: str) -> Undecodable | None:
     finally:
         file.seek(start)
     return None
+
+
+def looks_misread(name: str) -> bool:
+    """Say whether a person's name, read as cp1252, was probably written in another encoding.
+
+    True only for what no name has; letters that are merely others (`Dvoøák` for `Dvořák`) cannot be told.
+    """
+    return not name.isascii() and _NO_NAME.search(name) is not None

@@ -88,6 +88,39 @@ def test_other_text_is_read_as_cp1252_with_one_warning(path: Path, caplog: pytes
     assert "ller" not in record.getMessage()
 
 
+NAMED = {**MAPPING, "name": "patient_name"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [("cp1250", "Żółć^Ąśź"), ("cp1250", "Kowalski^Łukasz"), ("iso8859-2", "Wałęsa^Lech"), ("mac_roman", "Müller^Jörg"),
+     ("mac_roman", "Muñoz^José"), ("cp850", "Bär^Ännchen"), ("cp1251", "Иванов^Иван"), ("cp1253", "Παπαδόπουλος^Γ"),
+     ("koi8-r", "Иванов^Иван"), ("gb18030", "王^小明"), ("utf-8", "Groß^Anna")],
+)  # fmt: skip
+def test_a_name_that_is_none_in_the_guessed_encoding_is_refused(path: Path, encoding: str, name: str) -> None:
+    # A file in UTF-8 is none any more where programs have written it in two encodings.
+    rest = b"P2,2026-12-01,Zoe\n" + (b"P3,2026-12-01,Zo\xeb\n" if encoding == "utf-8" else b"")
+    refused, taken, *_ = fetch(write(path, f"id,date,name\nP1,2026-12-01,{name}\n".encode(encoding) + rest), NAMED)
+    assert isinstance(refused, BadRecord)
+    assert (refused.record, refused.field) == ("row 2", "patient_name")
+    assert 'set "encoding"' in refused.reason
+    assert name not in refused.reason
+    assert taken["patient_name"] == "Zoe"
+    if encoding != "utf-8":
+        first, _ = fetch(path, NAMED, encoding=encoding)
+        assert first["patient_name"] == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Müller\u2013Lüdenscheid^Änne", "O\u2019Neil^Zoë", "D\xb4Angelo^Niccolò", "Þjóðólfsson^Sæþór", "Škoda^Žofie", "ŠKODA^JOŽEF",
+     "Çelik^Gül", "Œuvrard^Maÿlis", "Nuñez^Mª José", "Col·lell^Núria", "Weiß^Hans „Hansi“", "Bình^Hùng", "Åström^Åke"],
+)  # fmt: skip
+def test_names_in_cp1252_are_taken(path: Path, name: str) -> None:
+    (taken,) = fetch(write(path, f"id,date,name\nP1,2026-12-01,{name}\n".encode("cp1252")), NAMED)
+    assert taken["patient_name"] == name
+
+
 def test_bytes_that_the_given_encoding_lacks_fail_the_fetch(path: Path) -> None:
     write(path, b"id,date\nM\xfcller,2026-12-01\n")
     with pytest.raises(SourceUnavailable, match="not utf-8") as caught:
