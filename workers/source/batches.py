@@ -199,7 +199,7 @@ class Batches:
         if stray.error:
             self._reject(label, "", f"a value of the record cannot be read: {stray.error}", unreadable=True)
         elif isinstance(entry, BadRecord):
-            self._reject(entry.record, entry.field, entry.reason, unreadable=True)
+            self._reject(entry.record, entry.field, entry.reason, unreadable=True, by_plugin=True)
         else:
             self._reject(
                 label, "", f"the plugin gave a {type(entry).__name__} instead of a dictionary", unreadable=True
@@ -214,14 +214,14 @@ class Batches:
         own_id: object = None,
         owner: object = None,
         unreadable: bool = False,
+        by_plugin: bool = False,
     ) -> None:
         label, name, reason = (self._strike_out(str(text))[:LONGEST_TEXT] for text in (label, name, reason))
         key = label if own_id in (None, "") else f"id:{str(own_id).strip()}"[:LONGEST_TEXT]
         patient_id = None if owner in (None, "") else str(owner).strip()[:LONGEST_TEXT]
         self._rejected.append(Rejection(key, name, reason, patient_id, unreadable))
         self._size += len(key) + len(name) + len(reason)
-        where = label if key == label else f"{label} ({key})"
-        self._log.add(f"{where} rejected: {name}: {reason}" if name else f"{where} rejected: {reason}")
+        self._log.add(label, f"{name}: {reason}" if name else reason, key=key, by_plugin=by_plugin)
 
 
 def _runs_of_one_layout(passages: Iterable[Passage]) -> Iterator[list[Passage]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -28,13 +29,23 @@ LOGGED_WARNINGS = 10
 RECENT_CYCLES = 20
 """How many of the last cycles `status` shows, each with its seconds; one that failed has none."""
 
+_POSITION = re.compile(r"[a-z]+ [0-9]{1,9}")
+
 logger = logging.getLogger(__name__)
 
 
 class RejectionLog:
-    """Logs each rejected record once, as long as every cycle rejects it for the same reason."""
+    """Logs each rejected record once, as long as every cycle rejects it for the same reason.
 
-    def __init__(self) -> None:
+    The log outlives the erasure of a patient, so a line says where the record stands, not how it is called: a record's
+    own ID may be the patient's. A plugin that is not Pylantir's own may name a patient in all that it says.
+
+    Args:
+        trusts_plugin: The plugin is one of Pylantir's own: its labels are positions, and its reasons name nobody.
+    """
+
+    def __init__(self, *, trusts_plugin: bool = True) -> None:
+        self._trusts_plugin = trusts_plugin
         self._told: set[str] = set()
         self._this_cycle: set[str] = set()
         self._count = self._told_count = 0
@@ -44,13 +55,29 @@ class RejectionLog:
         self._told, self._this_cycle = self._this_cycle, set()
         self._count = 0
 
-    def add(self, line: str) -> None:
-        """Log a rejected record unless the last cycle logged it."""
+    def add(self, label: str, said: str, *, key: str, by_plugin: bool = False) -> None:
+        """Log a rejected record unless the last cycle logged it.
+
+        Args:
+            label: The record's position, or what the plugin calls it.
+            said: The field and the reason.
+            key: The record's key in the database.
+            by_plugin: The plugin has refused the record itself.
+        """
         self._count += 1
         if self._count <= LOGGED_REJECTIONS:
-            self._this_cycle.add(line)
-            if line not in self._told:
+            line = f"{self._place(label, key)} rejected: {said}"
+            if by_plugin and not self._trusts_plugin:
+                line = "a record rejected: the plugin refuses it; `pylantir rejects` says which and why"
+            whole = f"{label} ({key}) rejected: {said}"
+            self._this_cycle.add(whole)
+            if whole not in self._told:
                 logger.warning("%s", line)
+                logger.debug("%s", whole)
+
+    def _place(self, label: str, key: str) -> str:
+        is_position = _POSITION.fullmatch(label) and key != f"id:{label.partition(' ')[2]}"
+        return label if is_position and (self._trusts_plugin or label.startswith("record ")) else "a record"
 
     def end(self) -> None:
         """Log the number of rejected records if not all were logged."""

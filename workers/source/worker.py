@@ -111,7 +111,7 @@ class SourceWorker:
         self._mapper = EntryMapper.of_source(settings)
         self._writer = WriterConnection(queue_address, hello)
         self._telling = CycleTelling(context.channel, settings.name, settings.plugin, settings.secrets)
-        self._rejections = RejectionLog()
+        self._rejections = RejectionLog(trusts_plugin=settings.plugin.builtin)
         self._strike_out = make_redactor(settings.secrets)
         self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
         self._known = KnownPassages()

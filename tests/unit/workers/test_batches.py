@@ -243,3 +243,34 @@ def test_a_value_that_no_text_can_be_made_of_refuses_its_own_record_only(changes
     assert [fields["patient_id"] for _, fields in records_of(frames)] == ["P1", "P3"]
     (refused,) = [rejection for frame in frames for rejection in frame.rejected]
     assert (refused.reason, refused.unreadable) == ("a value of the record cannot be read: ValueError", True)
+
+
+@pytest.mark.parametrize("trusts_plugin", [True, False])
+def test_the_log_says_where_a_refused_record_stands_and_not_who_it_is(
+    caplog: pytest.LogCaptureFixture, trusts_plugin: bool
+) -> None:
+    no_date = {"patient_id": "ZQ-77", "scheduled_start_date": "soon"}
+    refused = [
+        {**no_date, "source_record_id": "ZQ-77", RECORD_LABEL: "row 2"},
+        {**no_date, "source_record_id": "ZQ-77", RECORD_LABEL: "record ZQ-77"},
+        {**no_date, "source_record_id": "7701", RECORD_LABEL: "record 7701"},
+        {**no_date, "source_record_id": "ZQ-78"},
+        {**no_date, "source_record_id": "ZQ-79", RECORD_LABEL: "ZQ-77.json"},
+    ]
+    log = RejectionLog(trusts_plugin=trusts_plugin)
+    with caplog.at_level("WARNING"):
+        frames_of(refused, Batches(EntryMapper(DEFAULTS), log, snapshot=True))
+    assert len(caplog.messages) == len(refused)
+    assert all("scheduled_start_date" in line for line in caplog.messages)
+    places = [line.partition(" rejected: ")[0] for line in caplog.messages]
+    assert places == ["row 2" if trusts_plugin else "a record", "a record", "a record", "record 4", "a record"]
+
+
+def test_what_a_foreign_plugin_says_of_a_record_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    refused = [BadRecord(record="Doe.json", field="x", reason="Doe^Jane has no date")]
+    with caplog.at_level("INFO"):
+        frames_of(refused, Batches(EntryMapper(), RejectionLog(trusts_plugin=False), snapshot=True))
+    assert "Doe" not in caplog.text
+    with caplog.at_level("INFO"):
+        frames_of(refused, Batches(EntryMapper(), RejectionLog(), snapshot=True))
+    assert "Doe^Jane has no date" in caplog.text
