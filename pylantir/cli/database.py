@@ -40,7 +40,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
     """Open the database for reading, on a PostgreSQL server wherever one answers.
 
     Raises:
-        StoreError: There is no database yet, or it cannot be opened.
+        StoreError: There is no database yet, it cannot be opened, or it is of an earlier version.
     """
     database = settings.database
     path = sqlite_path(database.url)
@@ -56,5 +56,10 @@ def reading(settings: Settings) -> Iterator[Connection]:
             raise StoreError(f"{path or 'the database'} cannot be opened: {describe_error(error)}") from None
         with connection, progress("reading the database"):
             yield connection
+    except StoreError as error:
+        if "no such column" not in str(error) and "no such table" not in str(error):
+            raise
+        advice = "`pylantir-supervisor start` completes it, after making a copy"
+        raise StoreError(f"{path}: is a database of an earlier version; {advice}") from None
     finally:
         engine.dispose()

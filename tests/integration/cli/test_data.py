@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from old_installation import make_old_database
 from sqlalchemy import insert
 
 from pylantir.cli.main import main
@@ -379,3 +380,25 @@ def test_reader_that_goes_away_is_no_error_message() -> None:
     os.close(writer)
     _, err = started.communicate(timeout=60)
     assert (started.returncode, err) == (ExitStatus.FAILURE, "")
+
+
+@pytest.mark.parametrize("version", ["0.2", "0.4"])
+@pytest.mark.parametrize("command", ["query-db", "rejects", "audit", "conflicts"])
+def test_a_database_of_an_earlier_version_is_named_as_such(folder: Path, run: Run, version: str, command: str) -> None:
+    make_old_database(folder / "worklist.db", version)
+    status, out, err = run(command)
+    assert (status, out) == (1, "")
+    assert "is a database of an earlier version; `pylantir-supervisor start` completes it" in err
+
+
+def test_warnings_of_a_source_that_does_not_exist_are_a_wrong_use(stored: Path, run: Run) -> None:
+    status, out, err = run("rejects", "--warnings", "--source", "clinik")
+    assert (status, out) == (ExitStatus.USAGE, "")
+    assert 'did you mean "clinic"?' in err
+
+
+@pytest.mark.parametrize("days", ["2026-08-01..2026-08-31", "..today", "today.."])
+def test_purge_takes_one_day(folder: Path, run: Run, days: str) -> None:
+    status, out, err = run("purge", "--before", days, "--dry-run")
+    assert (status, out) == (ExitStatus.USAGE, "")
+    assert "expected one day" in err
