@@ -21,7 +21,7 @@ from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.decide.differences import HELD, Difference
 from pylantir.store.decide.records import LIVE, REFUSED
-from pylantir.store.intake.differences import add_differences
+from pylantir.store.intake.working.differences import add_differences
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.bulk import chunks
 from pylantir.store.schema.tables import conflicts, source_entries, store_facts, worklist_items

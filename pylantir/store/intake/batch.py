@@ -25,7 +25,8 @@ from pylantir.store.intake.newcomers import find_undecided_patients, insert_newc
 from pylantir.store.intake.outcome import Outcome
 from pylantir.store.intake.quarantine import remove_rejections
 from pylantir.store.intake.state import CycleState
-from pylantir.store.intake.working_set import Events, WorkingSet
+from pylantir.store.intake.working.items import Events
+from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.adoption import complete_old_ids, match_old_records
 from pylantir.store.schema.bulk import select_among_new
 from pylantir.store.schema.tables import source_entries

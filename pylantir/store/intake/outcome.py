@@ -10,7 +10,7 @@ from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.differences import KEPT_APART, WISH, Difference
 from pylantir.store.decide.records import LIVE, REFUSED
 from pylantir.store.intake.state import COUNTS
-from pylantir.store.intake.working_set import Events
+from pylantir.store.intake.working.items import Events
 
 logger = logging.getLogger(__name__)
 

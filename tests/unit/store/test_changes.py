@@ -6,7 +6,7 @@ import json
 
 from pylantir.entry import CANCELED, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.decide.claims import STATUS, Conflict, Item
-from pylantir.store.intake.changes import AuditTrail, RowChanges
+from pylantir.store.intake.working.changes import AuditTrail, RowChanges
 
 ITEM = Item(7, {"patient_id": "P", STATUS: SCHEDULED, RECORD_ID_FIELD: "r1", "data_source": "ris", "modality": "MR"})
 

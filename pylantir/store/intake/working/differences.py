@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, select
 
 from pylantir.store.decide.differences import HELD, KEPT_APART, Difference
-from pylantir.store.intake.changes import AuditTrail, encode
+from pylantir.store.intake.working.changes import AuditTrail, encode
 from pylantir.store.schema.bulk import chunks, insert_rows, update_rows
 from pylantir.store.schema.tables import conflicts
 

@@ -1,0 +1,125 @@
+"""Reads the records and items of patients, and knows which items go with records whose patient ID was corrected.
+
+Lives in the writer, for one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from pylantir.entry import DISCONTINUED, SCHEDULED
+from pylantir.store.decide.claims import STATUS, Item, Performed
+from pylantir.store.decide.reconcile import is_frozen
+from pylantir.store.decide.records import LIVE, REFUSED, Record
+from pylantir.store.intake.records import (
+    find_claiming_patients,
+    find_performed,
+    read_items,
+    read_items_of,
+    read_records,
+)
+from pylantir.store.intake.working.differences import StoredDifference, read_differences
+
+
+class Memory:
+    """Records and items of some patients.
+
+    Attributes:
+        records: All records by id.
+        patients: Patient ID -> its records by id.
+        items_of: Patient ID -> its items, those that a corrected record has brought along included.
+        performed: Patient ID -> the steps of completed exams whose items are gone.
+        differences: Patient ID -> the entries of `conflicts`.
+        corrections: The entries of `conflicts` between two patients, by id.
+        gained: Patients who got an item while they were read: they need a decision.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.records: dict[int, Record] = {}
+        self.patients: dict[str, dict[int, Record]] = {}
+        self.items_of: dict[str, list[Item]] = {}
+        self.performed: dict[str, list[Performed]] = {}
+        self.differences: dict[str, list[StoredDifference]] = {}
+        self.corrections: dict[int, StoredDifference] = {}
+        self.gained: set[str] = set()
+        self._connection = connection
+
+    def load(self, patients: Iterable[str]) -> None:
+        """Read the records and items of patients who are not in memory yet."""
+        missing = [patient for patient in dict.fromkeys(patients) if patient not in self.patients]
+        for patient in missing:
+            self.patients[patient] = {}
+            self.items_of[patient] = []
+        for record in read_records(self._connection, missing):
+            self.records[record.id] = record
+            self.patients[record.patient_id][record.id] = record
+        for item in read_items(self._connection, missing):
+            self.items_of[str(item.values["patient_id"])].append(item)
+        self._load_corrected(missing)
+        self._give_to_corrected(missing)
+        self.performed |= find_performed(self._connection, missing)
+        self._load_differences(missing)
+
+    def items(self) -> dict[int, Item]:
+        """Return all items of the loaded patients, by id."""
+        return {item.id: item for items in self.items_of.values() for item in items}
+
+    def records_of(self, patient: str) -> Iterable[Record]:
+        """Return all records of a loaded patient, in every state."""
+        return self.patients[patient].values()
+
+    def item_of(self, record: Record) -> Item | None:
+        """Return a record's item, if it is the record's patient's."""
+        return next((item for item in self.items_of[record.patient_id] if item.id == record.item_id), None)
+
+    def put(self, record: Record) -> None:
+        """Add a record to those of its patient."""
+        self.records[record.id] = record
+        self.patients[record.patient_id][record.id] = record
+
+    def take(self, record: Record) -> None:
+        """Take a record from those of its patient, whose ID is about to change."""
+        del self.patients[record.patient_id][record.id]
+
+    def _load_differences(self, patients: Iterable[str]) -> None:
+        """Read the entries of `conflicts`; of those between two patients, load the other one as well."""
+        others: set[str] = set()
+        for one in read_differences(self._connection, patients):
+            if one.entry.other_patient is None:
+                self.differences.setdefault(one.patient_id, []).append(one)
+            else:
+                self.corrections[one.id] = one
+                others |= {one.patient_id, one.entry.other_patient}
+        if others:
+            self.load(others)
+
+    def _load_corrected(self, patients: Iterable[str]) -> None:
+        """Load completed items whose records have a new patient ID: these records keep their items."""
+        foreign: dict[int, str] = {}
+        for patient in patients:
+            own = {item.id for item in self.items_of[patient]}
+            for record in self.patients[patient].values():
+                if record.state in (LIVE, REFUSED) and record.item_id is not None and record.item_id not in own:
+                    foreign[record.item_id] = patient
+        for number, item in read_items_of(self._connection, foreign).items() if foreign else ():
+            if is_frozen(item):
+                self.items_of[foreign[number]].append(item)
+
+    def _give_to_corrected(self, patients: Iterable[str]) -> None:
+        """Let items that are open again follow their records to a patient ID that was corrected during the exam."""
+        open_again: dict[int, Item] = {}
+        for patient in patients:
+            claimed = {record.item_id for record in self.records_of(patient) if record.state == LIVE}
+            for item in self.items_of[patient]:
+                if item.values[STATUS] in (SCHEDULED, DISCONTINUED) and item.id not in claimed:
+                    open_again[item.id] = item
+        for number, patient in find_claiming_patients(self._connection, open_again) if open_again else ():
+            if patient not in self.patients:
+                self.load([patient])
+            former = self.items_of[str(open_again[number].values["patient_id"])]
+            former[:] = [one for one in former if one.id != number]
+            if all(one.id != number for one in self.items_of[patient]):
+                self.items_of[patient].append(open_again[number])
+            self.gained.add(patient)
