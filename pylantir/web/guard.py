@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -65,6 +65,9 @@ class Guard:
 
         try:
             await (refusal or self._application)(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            # The client went away before its request was complete: nobody waits for an answer.
+            return
         except Exception as error:  # noqa: BLE001 - last resort: one request that raises is only that one's failure
             # Not the message: it may quote a patient.
             frames = frames_of(error)

@@ -24,6 +24,7 @@ from pylantir.web.ports import Site
 from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.server.report_client import ReportClient
+from workers.web.connections import ImpatientProtocol
 from workers.web.readings import Readings, make_ports
 
 BEAT_EVERY_S = 5.0
@@ -81,7 +82,7 @@ def _configure(application: ASGIApp, http: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         loop="asyncio",
-        http="h11",
+        http=ImpatientProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

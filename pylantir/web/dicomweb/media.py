@@ -8,8 +8,10 @@ Source: DICOM PS3.18 8.7 (media types), RFC 9110 12.5.1 (Accept), RFC 2387 (mult
 from __future__ import annotations
 
 import json
+import math
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
@@ -22,6 +24,7 @@ from pylantir.web.dicomweb.native_xml import read_xml, write_xml
 
 JSON, XML, MULTIPART = "application/dicom+json", "application/dicom+xml", "multipart/related"
 MAX_ACCEPT_LENGTH = 4096
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,40 @@ def _read_json(body: bytes) -> dict[str, dict[str, Any]]:
         raise BadRequest("the body is no JSON in UTF-8") from None
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, dict) or not all(isinstance(element, dict) for element in value.values()):
+    if not _is_data_set(value):
         raise BadRequest("the body is no object of the DICOM JSON model: tag -> {vr, Value}")
-    return value
+    checked: dict[str, dict[str, Any]] = value
+    return checked
+
+
+def _is_data_set(value: object) -> bool:
+    """Whether a value has the form of a data set: pydicom would make something of nearly anything."""
+    return isinstance(value, dict) and all(
+        _TAG.fullmatch(tag) and isinstance(element, dict) and _is_element(element) for tag, element in value.items()
+    )
+
+
+def _is_element(element: Mapping[str, object]) -> bool:
+    vr, values = element.get("vr", ""), element.get("Value", [])
+    # What would have to be fetched from elsewhere is not here.
+    if not isinstance(vr, str) or not isinstance(values, list) or "BulkDataURI" in element:
+        return False
+    if vr == "SQ":
+        return all(_is_data_set(item) for item in values)
+    if vr == "PN":
+        return all(one is None or isinstance(one, str) or _is_person_name(one) for one in values)
+    # Without a VR, which the model asks for, the dictionary knows whether it is a sequence.
+    return all(one is None or _is_plain(one) or (not vr and _is_data_set(one)) for one in values)
+
+
+def _is_person_name(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(group, str) for group in value.values())
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _refuse_constant(name: str) -> None:

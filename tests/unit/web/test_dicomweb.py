@@ -145,12 +145,28 @@ def test_hostile_xml_is_a_bad_request(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "body"),
     [(JSON, b""), (JSON, b"[]"), (JSON, b"[{},{}]"), (JSON, b"1"), (JSON, b'{"00100020": 1}'), (JSON, b"\xff"),
-     (JSON, b'{"00100020": {"Value": [NaN]}}'), (JSON, b"[" * 100_000), ("text/plain", b"{}"), ("", b"{}"),
+     (JSON, b'{"00100020": {"Value": [NaN]}}'), (JSON, b'{"00281050": {"vr": "DS", "Value": [1e999]}}'),
+     (JSON, b'{"00100020": {"vr": "LO", "Value": {"a": 1}}}'), (JSON, b'{"00100020": {"vr": "LO", "Value": [["x"]]}}'),
+     (JSON, b'{"00100020": {"vr": "LO", "Value": [true]}}'), (JSON, b'{"00100020": {"vr": 5}}'),
+     (JSON, b'{"0010002": {"vr": "LO"}}'), (JSON, b'{"00100020": {"vr": "LO", "BulkDataURI": "file:///x"}}'),
+     (JSON, b'{"00400340": {"vr": "SQ", "Value": [5]}}'), (JSON, b'{"00400340": {"vr": "SQ", "Value": [{"x": {}}]}}'),
+     (JSON, b'{"00100010": {"vr": "PN", "Value": [{"Alphabetic": 5}]}}'), (JSON, b"[" * 100_000), ("text/plain", b"{}"), ("", b"{}"),
      ("multipart/related", b"x"), ("multipart/related; boundary=a", b"--a\r\n\r\n{}\r\n--a\r\n\r\n{}\r\n--a--")],
 )  # fmt: skip
 def test_other_bodies_are_bad_requests(kind: str, body: bytes) -> None:
     with pytest.raises(BadRequest):
         read_body(kind, body)
+
+
+@pytest.mark.parametrize(
+    "element",
+    [{"vr": "LO"}, {"vr": "LO", "Value": []}, {"vr": "LO", "Value": [None]}, {"vr": "US", "Value": [1]},
+     {"vr": "DS", "Value": [1.5, "2"]}, {"vr": "PN", "Value": [{"Alphabetic": "A^B"}, "C", None]},
+     {"vr": "SQ", "Value": [{"00080050": {"vr": "SH"}}, {}]}, {"Value": ["x"]}, {"Value": [{"00080050": {}}]},
+     {"vr": "OB", "InlineBinary": "AAAA"}],
+)  # fmt: skip
+def test_elements_of_every_form_are_taken(element: dict[str, Any]) -> None:
+    assert read_body(JSON, json.dumps({"00091001": element}).encode()) == {"00091001": element}
 
 
 def test_one_object_in_an_array_is_accepted() -> None:
