@@ -22,8 +22,8 @@ class Lesson(NamedTuple):
 
 LESSONS = {
     "pylantir-supervisor": Lesson(
-        "exit status: 0 done (status: healthy), 1 failed (status: starting or degraded), 2 wrong options,"
-        " 3 not running, 4 running but not answering, 73 already running, 78 invalid configuration",
+        "exit status: 0 done (status: healthy), 1 failed (status: starting or degraded), 2 wrong options, 3 not"
+        " running, 4 running but not answering, 73 already running, 78 invalid configuration",
         {
             "pylantir-supervisor check": "is my configuration right?",
             "pylantir-supervisor start": "run in this terminal, stop with Ctrl-C",
@@ -48,8 +48,9 @@ LESSONS = {
         },
     ),
     "pylantir-supervisor start": Lesson(
-        "Starts the writer, the server for the scanners and one process per source, and restarts each that crashes."
-        " If the configuration has an error, all errors are printed, nothing is started, and the exit status is 78.",
+        "It starts the writer, the server for the scanners and one process per source, and restarts each that"
+        " crashes. If the configuration has an error, all errors are printed, nothing is started, and the exit status"
+        " is 78.",
         {
             "pylantir-supervisor start": "in this terminal; Ctrl-C stops it",
             "pylantir-supervisor start --detach": "in the background; the answer names the log file",
@@ -67,16 +68,16 @@ LESSONS = {
         },
     ),
     "pylantir-supervisor stop": Lesson(
-        "Sources and server end first; the writer stores what it has received and ends last. The worklist stays in the"
-        " database.",
+        "Sources and server end first; the writer stores what it has received and ends last. The worklist stays in"
+        " the database.",
         {
             "pylantir-supervisor stop": "stop, and wait until it has stopped",
             "pylantir-supervisor stop --timeout 120": "wait up to two minutes",
         },
     ),
     "pylantir-supervisor reload": Lesson(
-        "Prints which processes were restarted, added and taken out. A configuration with errors is refused, and"
-        " everything goes on with the one before.",
+        "The command prints which processes were restarted, added and taken out. A configuration with errors is"
+        " refused, and everything goes on with the one before.",
         {
             "pylantir-supervisor check": "first: is the changed file right?",
             "pylantir-supervisor reload": "then: use it",
@@ -95,16 +96,16 @@ LESSONS = {
         {"pylantir-supervisor sync clinic_csv": "fetch the source clinic_csv now"},
     ),
     "pylantir-supervisor check": Lesson(
-        "Prints every error and every warning with its place in the file. Starts nothing, and does not touch the"
-        " database or the port. The exit status is 0 if the configuration can be used, else 78.",
+        "The command prints every error and every warning with its place in the file. It touches neither the database"
+        " nor the port. The exit status is 0 if the configuration can be used, else 78.",
         {
             "pylantir-supervisor check": "is my configuration right?",
             "pylantir-supervisor check --config new.json": "is this file right?",
         },
     ),
     "pylantir-supervisor log": Lesson(
-        "Prints the log file of the instance, if it has one. A log that goes to a terminal or to the journal cannot be"
-        " shown here; then the command says so.",
+        "The command prints the log file of the instance, if it has one. A log that goes to a terminal or to the"
+        " journal cannot be shown here; then the command says so.",
         {
             "pylantir-supervisor log -f": "follow the log; Ctrl-C ends",
             "pylantir-supervisor log mwl-scp": "what did the scanners ask?",
@@ -112,8 +113,7 @@ LESSONS = {
         },
     ),
     "pylantir-supervisor install-unit": Lesson(
-        "The unit has the paths of this installation: program, configuration, database. Nothing is installed: write"
-        " the output into a file and enable it.",
+        "Nothing is installed: write the output into a file, put it into /etc/systemd/system, and enable it as root.",
         {
             "pylantir-supervisor install-unit --print": "look at the unit",
             "pylantir-supervisor install-unit --print > pylantir.service": "write it into a file",
@@ -145,8 +145,8 @@ LESSONS = {
         },
     ),
     "pylantir test-client": Lesson(
-        "Asks the running server over the network. Without conditions it asks for everything. The exit status is 0 if"
-        " the server answers, with matches or without.",
+        "The command asks the running server over the network. Without conditions it asks for everything. The exit"
+        " status is 0 if the server answers, with matches or without.",
         {
             "pylantir test-client --echo": "does the server answer?",
             "pylantir test-client --calling MRI_1": "what would MRI_1 see?",
@@ -155,8 +155,8 @@ LESSONS = {
         },
     ),
     "pylantir test-mpps": Lesson(
-        "Finds one open item, reports the beginning and the end of its exam, and reads the report back. Use a test"
-        " patient: the item is done afterwards.",
+        "The command finds one open item, reports the beginning and the end of its exam, and reads the report back."
+        " Use a test patient: the item is done afterwards.",
         {
             "pylantir test-mpps --patient TEST-1": "the exam of TEST-1 is done",
             "pylantir test-mpps --patient TEST-1 --status DISCONTINUED": "the exam was broken off",
@@ -171,7 +171,7 @@ LESSONS = {
         },
     ),
     "pylantir plugins": Lesson(
-        "Looks into `plugin_dirs` and at installed packages. No plugin is run.",
+        "Pylantir looks into `plugin_dirs` and at installed packages. It runs no plugin.",
         {"pylantir plugins": "was my plugin file found? If not, why?"},
     ),
     "pylantir explain": Lesson(
@@ -184,24 +184,24 @@ LESSONS = {
         },
     ),
     "pylantir conflicts": Lesson(
-        "Lists fields in which sources differ, bookings that were kept apart, wishes about exams that are done, and"
-        " removals that are held back. An entry goes when the difference is gone.",
+        "The list has fields in which sources differ, bookings that were kept apart, wishes about exams that are"
+        " done, and removals that are held back. An entry goes when the difference is gone.",
         {
             "pylantir conflicts": "is there anything to decide?",
             "pylantir conflicts --source clinic_csv": "where does this source differ from the others?",
         },
     ),
     "pylantir rejects": Lesson(
-        "Each line has the source, the record, the field and the reason. A record leaves the list when it is corrected"
-        " in its source, or gone from it.",
+        "Each line has the source, the record, the field and the reason. A record leaves the list when it is"
+        " corrected in its source, or gone from it.",
         {
             "pylantir rejects --source clinic_csv": "which records of this source are not on the worklist?",
             "pylantir rejects --warnings": "which values are missing although the record is there?",
         },
     ),
     "pylantir audit": Lesson(
-        "Sources, scanners, operators' commands: each change has its moment, who made it, and what changed from what"
-        " to what.",
+        "Changes are made by sources, scanners and operators' commands. Each line has the moment, who made the"
+        " change, and what changed from what to what.",
         {
             "pylantir audit --patient SUB001": "what happened to this patient's items?",
             "pylantir audit --entry 12": "what happened to item 12?",
@@ -217,8 +217,8 @@ LESSONS = {
         },
     ),
     "pylantir accept": Lesson(
-        "When a fetch lacks unusually many records, Pylantir does not cancel them at once. This command says that they"
-        " are cancelled indeed. It covers exactly the records that are held now.",
+        "When a fetch lacks unusually many records, Pylantir does not cancel them at once. This command says that"
+        " they are cancelled indeed. It covers exactly the records that are held now.",
         {
             "pylantir accept clinic_csv --show": "first: which records are held?",
             "pylantir accept clinic_csv": "then: cancel them",
@@ -241,8 +241,8 @@ LESSONS = {
         },
     ),
     "pylantir set-status": Lesson(
-        "From then on no source changes the item; SCHEDULED gives it back to its sources. The exit status is 0 only if"
-        " the item has the status afterwards.",
+        "From then on no source changes the item; SCHEDULED gives it back to its sources. The exit status is 0 only"
+        " if the item has the status afterwards.",
         {
             "pylantir set-status 12 COMPLETED --reason 'no MPPS'": "the exam was done",
             "pylantir set-status 12 CANCELED --reason 'called off'": "the scanner shows it no more",
@@ -250,8 +250,8 @@ LESSONS = {
         },
     ),
     "pylantir purge": Lesson(
-        "With --patient, everything that is known of a patient is erased; a line of the audit log remains that does not"
-        " name the patient. With --before, old items go that no source gives any more. Neither can be undone.",
+        "With --patient, everything that is known of a patient is erased; a line of the audit log remains that does"
+        " not name the patient. With --before, old items go that no source gives any more. Neither can be undone.",
         {
             "pylantir purge --patient SUB001 --reason 'request 17' --dry-run": "what would go?",
             "pylantir purge --patient SUB001 --reason 'request 17'": "erase this patient",
@@ -259,8 +259,8 @@ LESSONS = {
         },
     ),
     "pylantir copy-db": Lesson(
-        "Copies every table and compares counts and checksums. The target has to be empty or absent. Stop the"
-        " supervisor first: what it stores meanwhile is not copied.",
+        "The command copies every table and compares counts and checksums. The target has to be empty or absent. Stop"
+        " the supervisor first: what it stores meanwhile is not copied.",
         {
             "pylantir copy-db --to postgresql://user:password@db/worklist": "move to PostgreSQL",
             "pylantir copy-db --to sqlite:////var/lib/pylantir/copy.db": "… and back, or a copy",
@@ -280,8 +280,8 @@ LESSONS = {
         },
     ),
     "pylantir new-plugin": Lesson(
-        "Writes plugins/NAME.py and plugins/tests/test_NAME.py beside the configuration. Both work; change them step"
-        " by step. It overwrites nothing.",
+        "The command writes plugins/NAME.py and plugins/tests/test_NAME.py beside the configuration. Both work;"
+        " change them step by step. It overwrites nothing.",
         {
             "pylantir new-plugin ward_list": "a source of the type ward_list",
             "pylantir preview my_ward_list": "then: what does it give?",

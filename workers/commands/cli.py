@@ -103,7 +103,7 @@ def make_parser() -> ProgramParser:
     ):
         command = add(name, _order(name), text)
         command.add_argument("name", metavar="NAME", help=names)
-    add("check", _check, "check the configuration and its plugins; nothing is started")
+    add("check", _check, "check the configuration and its plugins, without starting anything")
     log = add("log", _log, "show the log, or one process's lines of it")
     log.add_argument(
         "name",
