@@ -46,6 +46,11 @@ class PluginType:
     digest: str = ""
 
     @property
+    def is_broken(self) -> bool:
+        """Whether the file cannot be used, for a syntax error for instance: the source fails until it is corrected."""
+        return self.path is not None and not self.digest
+
+    @property
     def origin(self) -> str:
         """Say where the type comes from, for messages."""
         return self.path or f"{self.module}:{self.class_name}"

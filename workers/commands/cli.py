@@ -211,6 +211,9 @@ def _check(options: argparse.Namespace) -> int:
     for warning in checked.settings.warnings if checked.settings else checked.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     problems = list(checked.problems)
+    # `start` goes on without such a source; whoever checks before it should hear of it.
+    broken = [one for one in checked.settings.enabled_sources if one.plugin.is_broken] if checked.settings else []
+    problems += [f"{path.name}: source {one.name}: its plugin {one.plugin.path} cannot be used" for one in broken]
     sections = {"dicom": checked.settings.dicom, "http": checked.settings.http} if checked.settings else {}
     for section, listening in sections.items():
         if listening and (problem := find_host(listening.host, section)):

@@ -96,6 +96,16 @@ def test_check_touches_nothing(installation: Installation) -> None:
     assert not installation.runtime_dir.exists()
 
 
+def test_check_refuses_a_source_whose_plugin_file_has_a_syntax_error(installation: Installation) -> None:
+    installation.write_csv("a.csv", ["P1"])
+    installation.write_plugin("broken").write_text("def fetch(:\n")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("broken"))
+    checked = installation.command("check")
+    assert (checked.returncode, checked.stdout) == (78, "")
+    assert "line 1: invalid syntax" in checked.stderr
+    assert checked.stderr.splitlines()[-1].startswith("pylantir.json: source broken: its plugin")
+
+
 def test_a_port_in_use_is_a_failure_with_advice(installation: Installation) -> None:
     installation.configure(csv_source("a", "a.csv"))
     with socket.create_server(("127.0.0.1", installation.port)):
