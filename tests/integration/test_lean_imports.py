@@ -40,6 +40,11 @@ def test_file_sources_load_nothing_expensive() -> None:
     assert HEAVY.isdisjoint(loaded_with(*LEAN))
 
 
+def test_a_source_worker_loads_little_of_what_its_start_could_load() -> None:
+    loaded = loaded_with("workers.child.bootstrap", "workers.source.worker", site_packages=True)
+    assert {"multiprocessing.connection", "tempfile", "subprocess", "random"}.isdisjoint(loaded)
+
+
 def test_what_every_process_loads_again_is_small() -> None:
     assert (HEAVY - {"typing", "pathlib", "urllib.parse"}).isdisjoint(loaded_with("workers.commands.cli"))
 

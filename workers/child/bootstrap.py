@@ -19,7 +19,6 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +29,7 @@ from pylantir.programs.begin import SAFE_PATH, SET_BY_US
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
 from pylantir.settings import LogSettings
 from workers.child.channel import Channel
+from workers.child.descriptors import PassedDescriptor
 from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
 
@@ -112,12 +112,12 @@ class Context:
     stop: StopFlag
 
 
-def run_child(spec: ChildSpec, sock: socket.socket, output: Connection, arguments: tuple[object, ...]) -> None:
+def run_child(spec: ChildSpec, sock: socket.socket, output: PassedDescriptor, arguments: tuple[object, ...]) -> None:
     """Run a body in this process and end it; the target of every spawned child."""
     # Garbage collection during the imports would take a sixth of the server's start.
     gc.disable()
     restore_import_path()
-    log_fd = _redirect_output(output)
+    log_fd = _redirect_output(output.fd)
     # A terminal's Ctrl-C goes to the whole group; the supervisor stops its children in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -163,12 +163,12 @@ def log_ignored_exceptions() -> None:
     sys.unraisablehook = unraisable
 
 
-def _redirect_output(output: Connection) -> int:
+def _redirect_output(output: int) -> int:
     """Keep a separate descriptor for the log, so that it needs no supervisor; other output goes to the pipe."""
     log_fd = os.dup(2)
     for fd in (1, 2):
-        os.dup2(output.fileno(), fd)
-    output.close()
+        os.dup2(output, fd)
+    os.close(output)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     return log_fd

@@ -1,6 +1,7 @@
 """The supervisor's view of a configuration: checked in a short-lived child, at the start and for every reload.
 
-Lives in the supervisor, which itself imports neither pydantic nor a plugin.
+Lives in the supervisor, which itself imports neither pydantic nor a plugin. At the start the child is the first to load
+what both need: a scanner is waiting, and the check takes longer.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pylantir.errors import ConfigurationError
-from pylantir.settings import Settings
-from workers.supervisor.check import Checked, check_in_child
 from workers.supervisor.signals import Signals
+
+if TYPE_CHECKING:
+    from pylantir.settings import Settings
+    from workers.supervisor.check import Checked
 
 CHECK_TIMEOUT_S = 30.0
 
@@ -36,7 +40,7 @@ class ConfigurationCheck:
         self.connection: Connection
         self.connection, theirs = context.Pipe(duplex=False)
         arguments = (theirs, os.getpid(), str(path), dict(environ), dict(overrides))
-        self._process = context.Process(target=check_in_child, args=arguments)
+        self._process = context.Process(target=_check, args=arguments)
         self.deadline = time.monotonic() + CHECK_TIMEOUT_S
         try:
             with theirs:
@@ -50,10 +54,10 @@ class ConfigurationCheck:
         if not self.connection.poll(timeout_s) and time.monotonic() < self.deadline:
             return None
         try:
-            result: Checked = self.connection.recv() if self.connection.poll() else _NO_ANSWER
+            result: Checked = self.connection.recv() if self.connection.poll() else _no_answer()
         except (EOFError, OSError):
             # The child was killed before its answer or during it.
-            result = _NO_ANSWER
+            result = _no_answer()
         finally:
             self.abandon()
         return result
@@ -71,7 +75,19 @@ class ConfigurationCheck:
         self.connection.close()
 
 
-_NO_ANSWER = Checked(problems=("the configuration check ended without a result; see the messages before this one",))
+def _check(
+    connection: Connection, parent_pid: int, path: str, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> None:
+    """The target of the child. Its import is here, so that the supervisor can start it before it loads that itself."""
+    from workers.supervisor.check import check_in_child
+
+    check_in_child(connection, parent_pid, path, environ, overrides)
+
+
+def _no_answer() -> Checked:
+    from workers.supervisor.check import Checked
+
+    return Checked(problems=("the configuration check ended without a result; see the messages before this one",))
 
 
 def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings | None:

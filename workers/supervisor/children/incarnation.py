@@ -11,6 +11,7 @@ from multiprocessing.context import SpawnProcess
 
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from workers.child.bootstrap import ChildSpec, run_child
+from workers.child.descriptors import PassedDescriptor
 from workers.supervisor.children.output import ChildOutput
 from workers.supervisor.children.resources import keep_reserve
 from workers.supervisor.children.roles import Role
@@ -40,7 +41,8 @@ class Incarnation:
         """
         ours, theirs = socket.socketpair()
         pipe, their_pipe = _spawn.Pipe(duplex=False)
-        process = _spawn.Process(target=run_child, args=(spec, theirs, their_pipe, role.arguments), name=role.name)
+        passed = PassedDescriptor(their_pipe.fileno())
+        process = _spawn.Process(target=run_child, args=(spec, theirs, passed, role.arguments), name=role.name)
         try:
             if role.source:
                 keep_reserve(their_pipe.fileno())
