@@ -42,7 +42,7 @@ def find_configuration(argument: str | None, environ: Mapping[str, str]) -> Path
     named = argument or environ.get(CONFIG_VARIABLE)
     if named:
         path = resolve_path(named, Path.cwd())
-        problem = fault_of(path, "configuration file")
+        problem = fault_of(path, "no such configuration file")
         if problem is None:
             return path
         origin = "--config" if argument else f"${CONFIG_VARIABLE}"
@@ -146,21 +146,21 @@ def source_names(config_path: Path) -> set[str]:
         return set()
 
 
-def fault_of(path: Path, what: str = "file") -> str | None:
+def fault_of(path: Path, missing: str = "no such file") -> str | None:
     """Say why a file that somebody has named cannot be read; None if it can.
 
     Args:
         path: The file. The folder that it is in may be closed to this user.
-        what: What it is, for the message.
+        missing: What to say where there is none.
     """
     try:
         mode = path.stat().st_mode
     except PermissionError:
         return "this user may not read it"
     except OSError:
-        return f"no such {what}"
+        return missing
     if not stat.S_ISREG(mode):
-        return "is a folder, not a file" if stat.S_ISDIR(mode) else f"no such {what}"
+        return "is a folder, not a file" if stat.S_ISDIR(mode) else missing
     return None if os.access(path, os.R_OK) else "this user may not read it"
 
 
