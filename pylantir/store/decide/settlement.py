@@ -103,35 +103,40 @@ def plan_settlement(
     if keep_missing:
         return Settlement(moves=moves, admitted=pending, shown_again=shown_again, counts=counts)
     moved = {gone.id for gone, _ in moves}
-    past, waiting, newly = [], [], []
-    for record in missing:
-        if record.id in moved:
-            continue
-        if record.fields["scheduled_start_date"] < guard.today:
-            past.append(record)
-        elif record.held_since is not None:
-            waiting.append(record)
-        else:
-            newly.append(record)
-    due = [
-        record
-        for record in waiting
-        if is_due(since=str(record.held_since), times=record.held_times + 1, now=guard.now, seldom=guard.seldom)
-    ]
+    going, waiting, newly = _divide_missing([record for record in missing if record.id not in moved], guard)
     of = guard.held.of if guard.held else guard.of
     counted = sum(record.id in cancels for record in newly)
-    suspicious = is_suspicious(counted, of=of, anything_new=guard.inserted > len(new))
-    gone = {record.id for record in due}
-    held = [record for record in waiting if record.id not in gone] + (newly if suspicious else [])
+    if is_suspicious(counted, of=of, anything_new=guard.inserted > len(new)):
+        waiting += newly
+    else:
+        going += newly
     return Settlement(
         moves=moves,
         admitted=pending,
-        withdrawals=[*past, *due, *(() if suspicious else newly)],
-        held=held,
+        withdrawals=going,
+        held=waiting,
         shown_again=shown_again,
-        held_removal=_describe_held(held, cancels, of, guard.now),
+        held_removal=_describe_held(waiting, cancels, of, guard.now),
         counts=counts,
     )
+
+
+def _divide_missing(missing: Iterable[Record], guard: Guard) -> tuple[list[Record], list[Record], list[Record]]:
+    """Divide missing records: those that go now, those that stay held, and those missing for the first time.
+
+    The records of past days go, and those that have been held long enough.
+    """
+    past, due, waiting, newly = [], [], [], []
+    for record in missing:
+        if record.fields["scheduled_start_date"] < guard.today:
+            past.append(record)
+        elif record.held_since is None:
+            newly.append(record)
+        elif is_due(since=record.held_since, times=record.held_times + 1, now=guard.now, seldom=guard.seldom):
+            due.append(record)
+        else:
+            waiting.append(record)
+    return [*past, *due], waiting, newly
 
 
 def find_cancelling(

@@ -54,13 +54,7 @@ def settle_snapshot(
     claims, waiting = connection.execute(_COUNT_CLAIMS, {"source": source}).one()
     if claims == cycle.seen_count and not waiting and held is None:
         return None
-    unsettled = [
-        (row.id, row.patient_id)
-        for row in connection.execute(_FIND_CLAIMS, {"source": source})
-        if row.state == PENDING or row.held_since is not None or not cycle.has_seen(row.id)
-    ]
-    working.load(patient for _, patient in unsettled)
-    records = [working.records[number] for number, _ in unsettled]
+    records = _load_unsettled(working, source, cycle)
     missing = [one for one in records if not cycle.has_seen(one.id) and one.patient_id not in cycle.spared_patients]
     before = {"source": source, "before": cycle.started_at, "today": today}
     guard = Guard(
@@ -88,6 +82,17 @@ def settle_snapshot(
     for name, count in plan.counts.items():
         cycle.counts[name] += count
     return plan.held_removal
+
+
+def _load_unsettled(working: WorkingSet, source: str, cycle: CycleState) -> list[Record]:
+    """Load the records that are pending or held, or that the cycle has not shown."""
+    unsettled = [
+        (row.id, row.patient_id)
+        for row in working.connection.execute(_FIND_CLAIMS, {"source": source})
+        if row.state == PENDING or row.held_since is not None or not cycle.has_seen(row.id)
+    ]
+    working.load(patient for _, patient in unsettled)
+    return [working.records[number] for number, _ in unsettled]
 
 
 def _load_arrived(working: WorkingSet, source: str, since: str, missing: Sequence[Record]) -> list[Record]:
