@@ -54,16 +54,18 @@ MRN\tLast Name\tFirst Name\tDOB\tGender\tAppt Date\tAppt Time\tExam
 
 
 def own_export(name: str) -> list[str]:
-    """List the steps from an export to a scanner that sees it."""
-    source = name.split(".", maxsplit=1)[0]
+    """List the steps from an export, in a folder of its own, to a scanner that sees it."""
+    source = Path(name).stem
     return [
+        f"cd {source}",
         f"iconv -f {EXPORTS[name][0]} -t utf-8 {name} | head -3",
-        f"pylantir init {source}.pylantir.json --from {name}",
-        f"pylantir-supervisor check --config {source}.pylantir.json",
-        f"pylantir preview {source} --config {source}.pylantir.json --limit 1",
-        f"pylantir-supervisor start --detach --config {source}.pylantir.json",
-        f"pylantir test-client --config {source}.pylantir.json",
-        f"pylantir-supervisor stop --config {source}.pylantir.json",
+        f"pylantir init --from {name}",
+        "pylantir-supervisor check",
+        f"pylantir preview {source} --limit 1",
+        "pylantir-supervisor start --detach",
+        "pylantir test-client",
+        "pylantir-supervisor stop",
+        "cd ..",
     ]
 
 
@@ -104,7 +106,9 @@ def main(target: Path) -> int:
         server.close()
         home.mkdir()
         for name, (encoding, contents) in EXPORTS.items():
-            (home / name).write_text(contents, encoding=encoding)
+            path = home / Path(name).stem / name
+            path.parent.mkdir()
+            path.write_text(contents, encoding=encoding)
         wheel = build(Path(folder) / "dist")
         walker = Walker(home, wheel, port)
         try:
@@ -130,7 +134,7 @@ class Walker:
     """Runs the commands in a folder."""
 
     def __init__(self, home: Path, wheel: Path, port: int) -> None:
-        self._home = home
+        self._home = self._folder = home
         self._wheel = wheel
         self._port = str(port)
         path = os.pathsep.join([str(home / "venv/bin"), *os.get_exec_path()])
@@ -144,6 +148,9 @@ class Walker:
         Raises:
             SystemExit: It failed.
         """
+        if command.startswith("cd "):
+            self._folder = (self._folder / command.removeprefix("cd ")).resolve()
+            return f"$ {command}"
         line = command.replace("install --quiet pylantir", f"install --quiet {self._wheel}")
         began = time.monotonic()
         done = self._shell(line)
@@ -153,7 +160,7 @@ class Walker:
         took = time.monotonic() - began
         if done.returncode:
             raise SystemExit(f"{command}: status {done.returncode}\n{done.stdout}")
-        for path in self._home.glob("*pylantir.json"):
+        for path in self._folder.glob("pylantir.json"):
             # Another program may have the usual port.
             path.write_text(path.read_text(encoding="utf-8").replace("4242", self._port), encoding="utf-8")
         said = done.stdout.replace(str(self._home), "/home/you/worklist").replace(self._port, "4242")
@@ -165,12 +172,12 @@ class Walker:
 
     def stop(self) -> None:
         """Stop what still runs."""
-        for path in self._home.glob("*pylantir.json"):
-            self._shell(f"pylantir-supervisor stop --config {path.name}")
+        for path in [*self._home.glob("pylantir.json"), *self._home.glob("*/pylantir.json")]:
+            self._shell(f"pylantir-supervisor stop --config {path}")
 
     def _shell(self, line: str) -> subprocess.CompletedProcess[str]:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        options = {"cwd": self._home, "env": self._environ, "text": True, "timeout": 900, **streams}
+        options = {"cwd": self._folder, "env": self._environ, "text": True, "timeout": 900, **streams}
         return subprocess.run(["sh", "-c", line], check=False, **options)  # type: ignore[call-overload, no-any-return]
 
 
