@@ -119,6 +119,7 @@ def test_a_list_that_is_fetched_once_a_day_and_replaced_each_day_needs_nobody(
     installation.write_csv("a.csv", lists[0])
     installation.configure(csv_source("a", "a.csv", sync_interval=86400))
     installation.start()
+    wait_until(lambda: installation.runs("a"), "the first list is read")
     for day in range(1, 5):
         read(day)
         assert installation.patients() == sorted(lists[day - 1] + lists[day])
