@@ -6,6 +6,7 @@ import argparse
 import datetime
 import logging
 
+from pylantir.cli.layout import ITEM_COLUMNS
 from pylantir.cli.output import print_json, print_rows, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.client import Peer, echo, find_scheduled
@@ -15,15 +16,7 @@ from pylantir.programs.progress import progress
 from pylantir.settings import DicomSettings
 
 _COLUMNS = {
-    "scheduled_start_date": "DATE",
-    "scheduled_start_time": "TIME",
-    "patient_id": "PATIENT",
-    "patient_name": "NAME",
-    "patient_birth_date": "BORN",
-    "patient_sex": "SEX",
-    "modality": "MODALITY",
-    "scheduled_station_aetitle": "STATION",
-    "procedure_description": "PROCEDURE",
+    **ITEM_COLUMNS,
     "accession_number": "ACCESSION",
     "study_instance_uid": "STUDY UID",
 }

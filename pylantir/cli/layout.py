@@ -13,6 +13,18 @@ from rich.cells import cell_len
 
 from pylantir.printing import printable
 
+ITEM_COLUMNS = {
+    "scheduled_start_date": "DATE",
+    "scheduled_start_time": "TIME",
+    "patient_id": "PATIENT",
+    "patient_name": "NAME",
+    "patient_birth_date": "BORN",
+    "patient_sex": "SEX",
+    "modality": "MODALITY",
+    "scheduled_station_aetitle": "STATION",
+    "procedure_description": "PROCEDURE",
+}
+"""The columns by which every list shows an item, and their headings."""
 LISTS = frozenset({"changes", "sources"})
 """The columns that hold several texts with a semicolon between them."""
 FREE_TEXT = LISTS | {"reason", "what_to_do", "remark", "note", "procedure_description", "asked", "answer"}

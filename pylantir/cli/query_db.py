@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import check_source, reading
+from pylantir.cli.layout import ITEM_COLUMNS
 from pylantir.cli.output import local_time, print_result, readable_item
 from pylantir.cli.periods import read_days
 from pylantir.dicom.find.serving import STATUS_FIELD, limited, serving_limits
@@ -19,15 +20,7 @@ from pylantir.store.read.worklist import SERVED_FIELDS, find_matching
 
 _COLUMNS = {
     "id": "ITEM",
-    "scheduled_start_date": "DATE",
-    "scheduled_start_time": "TIME",
-    "patient_id": "PATIENT",
-    "patient_name": "NAME",
-    "patient_birth_date": "BORN",
-    "patient_sex": "SEX",
-    "modality": "MODALITY",
-    "scheduled_station_aetitle": "STATION",
-    "procedure_description": "PROCEDURE",
+    **ITEM_COLUMNS,
     "performed_procedure_step_status": "STATUS",
     "sources": "GIVEN BY, SINCE",
 }

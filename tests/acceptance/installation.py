@@ -10,12 +10,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from dcmtk import find_worklist
 from ports import free_port
 from sqlalchemy import create_engine
@@ -273,3 +274,19 @@ class Installation:
         if self.supervisor:
             self.supervisor.wait(PATIENCE_S)
         wait_until(lambda: not self.live_processes(), "everything is gone")
+
+
+@contextmanager
+def own_disk(installation: Installation, size: str) -> Iterator[Path]:
+    """Mount a disk of this size for the database."""
+    folder = installation.folder / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a file system of its own is needed: run this as root, where mounting is allowed")
+    installation.database = folder / "worklist.db"
+    yield folder
+    installation.close()
+    subprocess.run(["umount", "--lazy", folder], check=True)

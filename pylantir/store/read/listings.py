@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, union
+from sqlalchemy import Connection, Select, Table, func, select, union
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.entry import RECORD_FIELDS, SCHEDULED
@@ -85,9 +85,7 @@ def find_rejected(connection: Connection, *, source: str | None = None) -> Itera
         StoreError: The database cannot be read just now.
     """
     columns = rejected_entries.columns
-    statement = select(*(column for column in columns if column.name != "id"))
-    if source is not None:
-        statement = statement.where(columns.data_source == source)
+    statement = _all_but_id(rejected_entries, source)
     return stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id))
 
 
@@ -115,10 +113,14 @@ def find_warnings(connection: Connection, *, source: str | None = None) -> Itera
         StoreError: The database cannot be read just now.
     """
     columns = source_warnings.columns
-    statement = select(*(column for column in columns if column.name != "id"))
-    if source is not None:
-        statement = statement.where(columns.data_source == source)
+    statement = _all_but_id(source_warnings, source)
     return stream(connection, statement.order_by(columns.data_source, columns.field, columns.reason))
+
+
+def _all_but_id(table: Table, source: str | None) -> Select[Any]:
+    """Select the columns of a table for people, of one source or of all."""
+    statement = select(*(column for column in table.columns if column.name != "id"))
+    return statement if source is None else statement.where(table.columns.data_source == source)
 
 
 def find_left_behind(connection: Connection, enabled: Collection[str]) -> dict[str, object]:

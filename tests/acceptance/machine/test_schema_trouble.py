@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from installation import Installation, csv_source, wait_until
+from installation import Installation, csv_source, own_disk, wait_until
 
 
 def make_old_file(path: Path, statement: str) -> None:
@@ -58,17 +58,9 @@ def test_a_schema_that_cannot_be_completed_is_copied_once(installation: Installa
 
 @pytest.fixture
 def small_disk(installation: Installation) -> Iterator[Path]:
-    folder = installation.folder / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a file system of its own is needed: run this as root, where mounting is allowed")
-    installation.database = folder / "worklist.db"
-    yield folder
-    installation.close()
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    """A small disk of its own for the database."""
+    with own_disk(installation, "6m") as folder:
+        yield folder
 
 
 def test_a_disk_too_small_for_the_copy_is_told_until_there_is_room(

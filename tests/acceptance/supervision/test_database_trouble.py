@@ -10,24 +10,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from installation import Installation, csv_source, wait_until
+from installation import Installation, csv_source, own_disk, wait_until
 from scanner import beginning, connected, create
 
 
 @pytest.fixture
 def disk(installation: Installation) -> Iterator[Path]:
     """A small disk of its own for the database."""
-    folder = installation.folder / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a file system of its own is needed: run this as root, where mounting is allowed")
-    installation.database = folder / "worklist.db"
-    yield folder
-    installation.close()
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with own_disk(installation, "4m") as folder:
+        yield folder
 
 
 def begin(installation: Installation, *patients: str) -> None:

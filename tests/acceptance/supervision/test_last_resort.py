@@ -41,44 +41,53 @@ DEFECT = "LookupError('a defect')"
 EMFILE = f"OSError({errno.EMFILE}, 'Too many open files')"
 
 
-def start_with_faults(installation: Installation, *faults: tuple[str, str]) -> list[Path]:
-    """Start the supervisor with a fault at each place; give for each the file whose presence lets it strike."""
+def prepare_faults(installation: Installation, *faults: tuple[str, str]) -> tuple[list[str], list[Path]]:
+    """Configure an installation.
+
+    Returns:
+        The program that has a fault at each place, and for each the file whose presence lets it strike.
+    """
     files = [installation.folder / f"fault-{number}" for number in range(len(faults))]
     calls = (
         f"put_fault({place!r}, {file.name!r}, {error})" for (place, error), file in zip(faults, files, strict=True)
     )
     installation.write_csv("a.csv", ["P1"])
     installation.configure(csv_source("a", "a.csv"))
-    installation.start(program=[sys.executable, "-P", "-c", PROGRAM.format(faults="\n".join(calls))])
+    return [sys.executable, "-P", "-c", PROGRAM.format(faults="\n".join(calls))], files
+
+
+def start_with_faults(installation: Installation, *faults: tuple[str, str]) -> list[Path]:
+    """Start the supervisor with a fault at each place; give for each the file whose presence lets it strike."""
+    program, files = prepare_faults(installation, *faults)
+    installation.start(program=program)
     return files
 
 
-@pytest.mark.parametrize(
-    ("place", "error"),
-    [
+@pytest.mark.timeout(300)
+def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_starts_it_anew(
+    installation: Installation,
+) -> None:
+    program, faults = prepare_faults(
+        installation,
         ("workers.supervisor.loop:reap_orphans", DEFECT),
         ("workers.supervisor.loop:wait", EMFILE),
         ("workers.supervisor.children.child:Child.check_deadlines", DEFECT),
         ("workers.supervisor.loop:Notifier.tell", EMFILE),
         ("workers.supervisor.loop:ServerWatch.serve", "MemoryError()"),
-    ],
-)
-def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_starts_it_anew(
-    installation: Installation, place: str, error: str
-) -> None:
-    (fault,) = start_with_faults(installation, (place, error))
-    fault.touch()
-    # Something happens: the loop turns.
-    with suppress(OSError, ControlError):
-        ask_supervisor(installation.runtime_dir, {"command": "status"})
-    assert installation.supervisor
-    assert installation.supervisor.wait(60) == 1
-    wait_until(lambda: not installation.live_processes(), "no process is left")
-    assert "an unexpected error in the supervisor; every process is ended" in installation.log()
-    assert "Traceback" in installation.log()
-    assert installation.leftovers(writer_was_last=False) == []
-    fault.unlink()
-    installation.start()
+    )
+    for number, fault in enumerate(faults, start=1):
+        supervisor = installation.start(program=program)
+        fault.touch()
+        # Something happens: the loop turns.
+        with suppress(OSError, ControlError):
+            ask_supervisor(installation.runtime_dir, {"command": "status"})
+        assert supervisor.wait(60) == 1
+        wait_until(lambda: not installation.live_processes(), "no process is left")
+        assert installation.log().count("an unexpected error in the supervisor; every process is ended") == number
+        assert installation.log().count("Traceback (most recent call last)") >= number
+        assert installation.leftovers(writer_was_last=False) == []
+        fault.unlink()
+    installation.start(program=program)
 
 
 def test_a_request_that_raises_fails_alone(installation: Installation) -> None:
