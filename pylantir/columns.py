@@ -33,9 +33,6 @@ that the record lacks, or ""."""
 LONGEST_SEARCHED = 1000
 """How many characters of a value `extract` searches: with some expressions the time grows fast with the text."""
 
-OBJECT_KEYS = ("from", "join", "extract", "values", "format", "empty", "labels")
-OLD_OBJECT_KEYS = ("source_field", "_extract")
-
 _NAMES = frozenset({"patient_name", "referring_physician_name", "performing_physician", "requesting_physician"})
 _MISSING = object()
 

@@ -14,8 +14,6 @@ TEN_YEARS_S = 10 * 365.25 * 86400.0
 OVERLAP_S = 300.0
 """How far to look back beyond the last sync: clocks differ, and a source's own commit takes time."""
 
-_DAY_MINUTES = 24 * 60
-
 
 def next_start(previous_start: float, interval_s: float, now: float) -> float:
     """Say when the next cycle starts: on the grid of the previous start, at the first point not yet past.

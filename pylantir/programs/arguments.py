@@ -24,7 +24,6 @@ COMMANDS = {
 }  # fmt: skip
 """Each program's commands, so that the other program can point to them."""
 SHELLS = ("bash", "zsh", "fish")
-WRONG_USAGE = 2
 _NARROWEST, _WIDEST = 80, 100
 """Columns: examples fit the first, and paragraphs are no wider than the second."""
 
