@@ -1,4 +1,7 @@
-"""A relay in front of a database server, which a test can freeze: it then passes nothing on, and keeps every connection."""
+"""A relay in front of a database server, which a test can freeze: it then passes nothing on, and keeps every connection.
+
+It counts how often a client waits for the server, and can change to another server.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,17 @@ class Relay:
     Attributes:
         port: Where it listens.
         frozen: While true, nothing passes: new connections are accepted, and hear nothing.
+        waits: How many messages came after which a client waits for the server's answer (Query, Sync, Flush).
+        socket_path: The socket of the server to which new connections go.
     """
 
     def __init__(self, socket_path: str) -> None:
         self.port = free_port()
         self.frozen = False
-        self._socket_path = socket_path
+        self.socket_path = socket_path
+        self.waits = 0
+        self._last_kind = b""
+        self._unread: dict[socket.socket, bytes] = {}
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -53,22 +61,41 @@ class Relay:
         near, _ = self._listener.accept()
         far = socket.socket(socket.AF_UNIX)
         try:
-            far.connect(self._socket_path)
+            far.connect(self.socket_path)
         except OSError:
             near.close()
             return
         self._selector.register(near, selectors.EVENT_READ, far)
         self._selector.register(far, selectors.EVENT_READ, near)
+        self._unread[near] = b""
 
     def _pass_on(self, origin: socket.socket, other: socket.socket) -> None:
         data = b""
         with suppress(OSError):
             data = origin.recv(65536)
         if data:
+            if origin in self._unread:
+                self._count(origin, data)
             with suppress(OSError):
                 other.sendall(data)
             return
         for one in (origin, other):
+            self._unread.pop(one, None)
             with suppress(KeyError, ValueError):
                 self._selector.unregister(one)
             one.close()
+
+    def _count(self, client: socket.socket, data: bytes) -> None:
+        """Look at the client's messages: one byte for the kind, four for the length; the first message has no kind."""
+        unread = self._unread[client] + data
+        while len(unread) >= 5:
+            begin = 1 if unread[0] else 0
+            length = begin + int.from_bytes(unread[begin : begin + 4], "big")
+            if len(unread) < length:
+                break
+            kind = unread[:1]
+            # A Flush right after a Sync is waited for together with it.
+            self.waits += kind in {b"Q", b"S"} or (kind == b"H" and self._last_kind != b"S")
+            self._last_kind = kind
+            unread = unread[length:]
+        self._unread[client] = unread

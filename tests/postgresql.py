@@ -45,41 +45,64 @@ def postgresql_url(postgresql_server: str, request: pytest.FixtureRequest) -> It
 
 
 @contextlib.contextmanager
-def run_server(path: str) -> Iterator[str]:
+def run_server(path: str, *, replica_of: str | None = None, options: str = "") -> Iterator[str]:
+    """Run a server until the end; give the folder of its socket.
+
+    Args:
+        path: Where the server's programs are looked for.
+        replica_of: The folder of a running server whose commits this one follows, until it is promoted.
+        options: Further options of the server.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pylantir-postgresql-"))
     data, owner = folder / "data", _owner()
     if owner is not None:
         os.chown(folder, owner.pw_uid, owner.pw_gid)
 
     def run(program: str, *arguments: str) -> None:
-        user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-        command = [shutil.which(program, path=path) or program, "--pgdata", str(data), *arguments]
-        # Into a file: a pipe would be inherited by the server, and never end.
-        with (folder / "output").open("wb") as output:
-            done = subprocess.run(command, stdout=output, stderr=output, cwd=folder, check=False, timeout=90, **user)
-        assert done.returncode == 0, (folder / "output").read_text(errors="replace")
+        _run(folder, path, program, "--pgdata", str(data), *arguments)
 
     try:
-        locale = ("--locale=C", "--encoding=UTF8")
-        run("initdb", "--no-sync", "--auth=trust", "--username=pylantir", *locale)
+        if replica_of is None:
+            run("initdb", "--no-sync", "--auth=trust", "--username=pylantir", "--locale=C", "--encoding=UTF8")
+        else:
+            how = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+            run("pg_basebackup", f"--host={replica_of}", "--username=pylantir", *how)
         where = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-        run("pg_ctl", "start", "--wait", "--log", str(folder / "log"), "--options", f"{where} {_FAST}")
+        run("pg_ctl", "start", "--wait", "--log", str(folder / "log"), "--options", f"{where} {_FAST} {options}")
         try:
             yield str(folder)
         finally:
-            run("pg_ctl", "stop", "--mode=immediate")
+            with contextlib.suppress(AssertionError):
+                # A test may have ended it.
+                run("pg_ctl", "stop", "--mode=immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def restart_server(folder: str, path: str, mode: str) -> None:
-    """Restart a server of `run_server`; with mode "immediate" it ends as in a crash."""
+    """Restart a server of `run_server`, also one that has ended; with mode "immediate" it ends as in a crash."""
+    log = f"{folder}/log"
+    _run(Path(folder), path, "pg_ctl", "restart", "--wait", "--mode", mode, "--pgdata", f"{folder}/data", "--log", log)
+
+
+def crash_server(folder: str, path: str) -> None:
+    """End a server of `run_server` as a crash does."""
+    _run(Path(folder), path, "pg_ctl", "stop", "--mode=immediate", "--pgdata", f"{folder}/data")
+
+
+def promote_server(folder: str, path: str) -> None:
+    """Let a replica take writes."""
+    _run(Path(folder), path, "pg_ctl", "promote", "--wait", "--pgdata", f"{folder}/data")
+
+
+def _run(folder: Path, path: str, program: str, *arguments: str) -> None:
     owner = _owner()
     user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-    pg_ctl = shutil.which("pg_ctl", path=path) or "pg_ctl"
-    command = [pg_ctl, "restart", "--wait", "--mode", mode, "--pgdata", f"{folder}/data", "--log", f"{folder}/log"]
-    with Path(folder, "output").open("wb") as output:
-        subprocess.run(command, stdout=output, stderr=output, cwd=folder, check=True, timeout=90, **user)  # type: ignore[call-overload]
+    command = [shutil.which(program, path=path) or program, *arguments]
+    # Into a file: a pipe would be inherited by the server, and never end.
+    with (folder / "output").open("wb") as output:
+        done = subprocess.run(command, stdout=output, stderr=output, cwd=folder, check=False, timeout=90, **user)  # type: ignore[call-overload]
+    assert done.returncode == 0, (folder / "output").read_text(errors="replace")
 
 
 def search_path() -> str:

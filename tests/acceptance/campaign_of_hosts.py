@@ -1,7 +1,9 @@
 """Two hosts on one PostgreSQL: whoever is killed, frozen or stopped, and however often the database crashes, nothing that
 was acknowledged is lost, and everything that the sources give is there once. `make hosts` runs it.
 
-The server has `synchronous_commit = off`: in a crash it loses the last commits, but for those of scanners' reports.
+The server has `synchronous_commit = off`: in a crash it loses the last commits, but for those of scanners' reports. It
+has a replica, which has what is committed durably; in the middle of the campaign the server dies for good, and the replica
+is promoted.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from frozen_relay import Relay
 from installation import Installation, csv_source, wait_until
 from kill_campaign import ENTRIES, SLOWEST_REPLACEMENT_S, Campaign, Scanner
-from postgresql import restart_server, run_server, search_path
+from postgresql import crash_server, promote_server, restart_server, run_server, search_path
 from sqlalchemy.exc import SQLAlchemyError
 
 KILLS = int(os.environ.get("KILLS", "50"))
@@ -41,8 +44,10 @@ LONGEST_FREEZE_S = 2.0 * LEASE_S
 class CampaignOfHosts(Campaign):
     """Disturbs two installations with the same sources, and their database."""
 
-    def __init__(self, folder: Path, server: str, seed: int) -> None:
+    def __init__(self, folder: Path, server: str, replica: str, seed: int) -> None:
         self._server = server
+        self._replica = replica
+        self._ways: list[Relay] = []
         self.hosts = []
         for name in ("north", "south"):
             (folder / name).mkdir()
@@ -58,7 +63,9 @@ class CampaignOfHosts(Campaign):
 
     def run(self, kills: int) -> None:
         """Set everything up, disturb so many times, and wait until the sources are in the database."""
-        url = f"postgresql+psycopg://pylantir@/worklist?host={self._server}"
+        self._ways = [Relay(f"{server}/.s.PGSQL.5432") for server in (self._server, self._replica)]
+        where = "&".join(f"host=127.0.0.1:{way.port}" for way in self._ways)
+        url = f"postgresql+psycopg://pylantir@/worklist?{where}&target_session_attrs=read-write"
         for host in self.hosts:
             host.db_url = url
             host.configure(
@@ -76,7 +83,9 @@ class CampaignOfHosts(Campaign):
         for thread in reporting:
             thread.start()
         try:
-            for _ in range(kills):
+            for number in range(kills):
+                if number == kills // 2:
+                    self._fail_over()
                 self._change_a_source()
                 time.sleep(self._chance.choice((0.0, 0.1, 0.6, 4.0)) * self._chance.random())
                 self._disturb()
@@ -94,6 +103,14 @@ class CampaignOfHosts(Campaign):
     def close(self) -> None:
         for host in self.hosts:
             host.close()
+        for way in self._ways:
+            way.close()
+
+    def _fail_over(self) -> None:
+        crash_server(self._server, search_path())
+        promote_server(self._replica, search_path())
+        self._server = self._replica
+        self.kills["fail over"] += 1
 
     def _write(self, name: str) -> None:
         self.hosts[0].write_csv(f"../{name}.csv", sorted(self._content[name]))
@@ -145,10 +162,13 @@ class CampaignOfHosts(Campaign):
 @pytest.mark.timeout(KILLS * 15 + 200)
 def test_a_campaign_against_two_hosts_and_their_database(tmp_path: Path) -> None:
     print(f"seed {SEED}: SEED={SEED} KILLS={KILLS} make hosts")
-    with run_server(search_path()) as server:
+    path = search_path()
+    with run_server(path) as server, run_server(path, replica_of=server) as replica:
         with psycopg.connect(host=server, user="pylantir", dbname="postgres", autocommit=True) as connection:
             connection.execute("create database worklist")
-        campaign = CampaignOfHosts(tmp_path, server, SEED)
+            connection.execute("alter system set synchronous_standby_names = '*'")
+            connection.execute("select pg_reload_conf()")
+        campaign = CampaignOfHosts(tmp_path, server, replica, SEED)
         try:
             campaign.run(KILLS)
             for host in campaign.hosts:

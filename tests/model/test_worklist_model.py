@@ -2,7 +2,7 @@
 
 The model keeps what each source has been heard to say. It does not merge anything: it looks at the worklist and asks
 whether that may be the answer. `PYLANTIR_MODEL_EXAMPLES` (default 60) sets how many histories are tried, `PYLANTIR_MODEL_STEPS` (40) how
-long they are; `make model` tries ten thousand.
+long they are; `make model` tries ten thousand. `PYLANTIR_MODEL_DATABASE=postgresql` tries them on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
@@ -29,13 +29,14 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from sqlalchemy import text
 from worklist_store import RANKS, Feed, check_audit, items, record, report_from_scanner, rows, runs, said_in
 
 from pylantir.entry import CANCELED, COMPLETED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED
 from pylantir.ipc.cycles import CycleEnd, EntryBatch, Rejection
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.schema.engine import open_for_writing
-from pylantir.store.schema.tables import source_entries
+from pylantir.store.schema.tables import metadata, source_entries
 from pylantir.store.schema.upgrade import prepare_database
 
 Key = tuple[str, str]
@@ -163,13 +164,13 @@ def signs(key: str, fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 
 class Worklist(RuleBasedStateMachine):
-    template: Path
+    begin: Callable[[Path], str]
+    """Makes an empty database, in a folder if it is a file; returns its URL."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="pylantir-model-"))
-        shutil.copy(self.template, self.folder / "worklist.db")
-        url = f"sqlite:///{self.folder / 'worklist.db'}"
+        url = type(self).begin(self.folder)
         # Two hosts' writers, which take sources from one another.
         self.writers = (open_for_writing(url, host="north"), open_for_writing(url, host="south"))
         self.engine = self.writers[0]
@@ -562,16 +563,35 @@ def connected(said: list[dict[str, str]]) -> bool:
 
 
 @pytest.fixture
-def template(tmp_path: Path) -> Path:
+def begin(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Path], str]:
+    """Give what makes an empty database: in SQLite unless the environment says otherwise."""
+    if os.environ.get("PYLANTIR_MODEL_DATABASE") == "postgresql":
+        url = str(request.getfixturevalue("postgresql_url"))
+        names = ", ".join(table.name for table in metadata.sorted_tables)
+        engine = open_for_writing(url)
+        prepare_database(engine)
+
+        def empty(_folder: Path) -> str:
+            with engine.begin() as connection:
+                connection.execute(text(f"TRUNCATE {names}"))
+            engine.dispose()
+            return url
+
+        return empty
     engine = open_for_writing(f"sqlite:///{tmp_path / 'template.db'}")
     prepare_database(engine)
     engine.dispose()
-    return tmp_path / "template.db"
+
+    def copy(folder: Path) -> str:
+        shutil.copy(tmp_path / "template.db", folder / "worklist.db")
+        return f"sqlite:///{folder / 'worklist.db'}"
+
+    return copy
 
 
 @pytest.mark.timeout(3600 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 300)
-def test_any_history_leaves_the_worklist_that_the_rules_ask_for(template: Path) -> None:
-    machine = type("Histories", (Worklist,), {"template": template})
+def test_any_history_leaves_the_worklist_that_the_rules_ask_for(begin: Callable[[Path], str]) -> None:
+    machine = type("Histories", (Worklist,), {"begin": staticmethod(begin)})
     run_state_machine_as_test(
         machine,
         settings=settings(

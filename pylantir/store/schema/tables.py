@@ -73,7 +73,8 @@ worklist_items = Table(
     Column("created_at", Text),
     Column("updated_at", Text),
     Index("ix_worklist_items_patient", "patient_id"),
-    Index("ix_worklist_items_start", "scheduled_start_date", "scheduled_start_time"),
+    # The station is there so that of one day only one scanner's rows need be read.
+    Index("ix_worklist_items_start", "scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle"),
     # Generated UIDs have no order, so an index of them would cost as much as all others together. A query for a
     # generated UID also gives the patient; see `has_study_uid`.
     _partial_index(
