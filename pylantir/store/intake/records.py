@@ -237,11 +237,16 @@ def has_supplied_uids(connection: Connection) -> bool:
     return bool(connection.scalar(_ANY_SUPPLIED))
 
 
+# As the least of them: an index answers that, but for EXISTS PostgreSQL expects so many that it reads the table.
 _ANY_SUPPLIED = select(
-    select(source_entries.c.id).where(source_entries.c.study_instance_uid.is_not(None)).exists()
-    | select(worklist_items.c.id)
+    select(func.min(source_entries.c.study_instance_uid))
+    .where(source_entries.c.study_instance_uid.is_not(None))
+    .scalar_subquery()
+    .is_not(None)
+    | select(func.min(worklist_items.c.study_instance_uid))
     .where(worklist_items.c.study_instance_uid.is_distinct_from(worklist_items.c.generated_study_uid))
-    .exists()
+    .scalar_subquery()
+    .is_not(None)
 )
 
 
