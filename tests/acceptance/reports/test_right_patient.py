@@ -72,6 +72,21 @@ STORIES = {
         Step(gives={"ris": [R(None, "P1", accession="A")]}, scans={"P1": "COMPLETED"}, sees=[]),
         Step(gives={"ris": [R(None, "P1", accession="A", date="20310701")]}, sees=[{**P1, "date": "20310701"}]),
     ],
+    "the patient of a done exam comes again, without record IDs": [
+        Step(gives={"csv": [R(None, "P1", time="090000")]}, scans={"P1": "COMPLETED"}, sees=[]),
+        Step(gives={"csv": [R(None, "P1", time="093000")]}, sees=[], told=["wish"]),
+        Step(gives={"csv": [R(None, "P1", time="150000")]}, sees=[{**P1, "time": "150000"}], told=[]),
+        Step(gives={"csv": [R(None, "P1", time="090000", date="20300702")]}, sees=[{**P1, "date": "20300702"}]),
+    ],
+    "one source moves far on the same day, the other not yet": [
+        Step(gives={"ris": [R("r", "P1", time="080000")], "redcap": [R("d", "P1", time="080000")]}, sees=[P1]),
+        Step(gives={"ris": [R("r", "P1", time="150000")]}, sees=[P1, P1], told=["kept_apart"]),
+        Step(gives={"redcap": [R("d", "P1", time="150000")]}, sees=[{**P1, "time": "150000"}], told=[]),
+    ],
+    "two issuers with one number, one exam done": [
+        Step(gives={"ris": [R("a", "P1", issuer="A")]}, scans={"P1": "COMPLETED"}, sees=[]),
+        Step(gives={"csv": [R("b", "P1", issuer="B")]}, sees=[{**P1, "issuer": "B"}], told=[]),
+    ],
     "a done exam that nobody gives keeps its number for a season": [
         Step(gives={"csv": [R("c", "P1", accession="A", date=f"{LAST_WEEK:%Y%m%d}")]}, scans={"P1": "COMPLETED"}, ended=f"{LAST_WEEK:%Y%m%d}"),
         Step(gives={"csv": [], "ris": [R("r", "P2", accession="A")]}, sees=[], refused=["P2"]),
