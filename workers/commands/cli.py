@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         count = len(error.problems)
         print(*error.problems, sep="\n", file=sys.stderr)
-        print(f"{count} error{'s' if count > 1 else ''}; nothing was started", file=sys.stderr)
+        if command is _start:
+            print(f"{count} error{'s' if count > 1 else ''}; nothing was started", file=sys.stderr)
         return ExitStatus.CONFIGURATION
     except AlreadyRunning as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)

@@ -83,7 +83,8 @@ def _read_csv(path: Path, text: str, options: dict[str, Any]) -> Sample:
     known, _, negative, delimiter = best
     if not known:
         raise PylantirError(
-            f"{path}: no line of the first {_LINES_SEARCHED} has headings that are known here; write it by hand"
+            f"{path}: no line of the first {_LINES_SEARCHED} has headings that are known here; "
+            "`pylantir init` without --from writes a configuration to change by hand"
         )
     above = [line for line in lines[:-negative] if line.strip(BLANK) and not delimiter_hint(line)]
     if above:
