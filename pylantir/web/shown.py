@@ -9,6 +9,9 @@ from typing import Any
 
 PAGE, DICOMWEB = "page", "DICOMweb"
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,100}")
+_FORM_NAMES = {"date", "scanner", "modality", "patient", "status", "source", "item"}
+_STRANGE_UID = re.compile(r"(?<=/modality-performed-procedure-steps/)(?![0-9]+(\.[0-9]+)+$).*", re.DOTALL)
+_BAD_REQUEST = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +47,18 @@ class Notes:
         if self.service is None:
             return None
         parts = (part.partition("=") for part in scope["query_string"].decode("latin-1").split("&"))
-        # A stranger's text without a value, or with odd signs, may be a value that lost its name.
-        names = [name for name, _, value in parts if value and _NAME.fullmatch(name)]
-        asked = scope["path"] + (f"?{'&'.join(dict.fromkeys(names))}" if names else "")
+        names = [name for name, _, value in parts if value and self._is_key(name, status)]
+        # What stands in the place of a UID and is none may be a patient's ID.
+        path = _STRANGE_UID.sub("?", scope["path"])
+        asked = path + (f"?{'&'.join(dict.fromkeys(names))}" if names else "")
         address = (scope.get("client") or ("",))[0]
         return Shown(
             service=self.service, asked=asked, items=tuple(dict.fromkeys(self.items)), status=status, user=user,
             address=address,
         )  # fmt: skip
+
+    def _is_key(self, name: str, status: int) -> bool:
+        """Whether a parameter's name is one that we know: a stranger's may be a value that lost its name."""
+        if self.service == PAGE:
+            return name in _FORM_NAMES
+        return status != _BAD_REQUEST and _NAME.fullmatch(name) is not None

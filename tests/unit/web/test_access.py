@@ -9,6 +9,7 @@ import pytest
 from pylantir.settings import HttpSettings
 from pylantir.web.access import LOCKED_S, SESSION_S, TRIES, Gate, Locked, is_own_host, is_same_origin
 from pylantir.web.passwords import hash_password, is_password
+from pylantir.web.shown import DICOMWEB, PAGE, Notes
 
 SETTINGS = HttpSettings(
     users={"anna": "right-horse", "otto": hash_password("Päßwort")}, tokens=("tok-en-1", "tok-en-2")
@@ -121,3 +122,24 @@ def test_names_of_others(host: str) -> None:
 )
 def test_forms_of_other_sites_are_told_from_ours(headers: dict[str, str], is_ours: bool) -> None:
     assert is_same_origin(headers) is is_ours
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "query", "status", "asked"),
+    [
+        (PAGE, "/", b"date=x&patient=ZQ-77&ZQ-77=x&ZQ77=x&P1", 200, "/?date&patient"),
+        (DICOMWEB, "/d/modality-scheduled-procedure-steps", b"PatientID=ZQ77&limit=1", 200,
+         "/d/modality-scheduled-procedure-steps?PatientID&limit"),
+        (DICOMWEB, "/d/modality-scheduled-procedure-steps", b"ZQ77=1", 400, "/d/modality-scheduled-procedure-steps"),
+        (DICOMWEB, "/d/modality-performed-procedure-steps/1.2.3", b"", 404, "/d/modality-performed-procedure-steps/1.2.3"),
+        (DICOMWEB, "/d/modality-performed-procedure-steps/ZQ77", b"", 404, "/d/modality-performed-procedure-steps/?"),
+        (DICOMWEB, "/d/modality-performed-procedure-steps/771177", b"", 404, "/d/modality-performed-procedure-steps/?"),
+        (DICOMWEB, "/d/modality-performed-procedure-steps/1.2\nZQ77", b"", 404, "/d/modality-performed-procedure-steps/?"),
+    ],
+)  # fmt: skip
+def test_what_was_asked_is_noted_without_what_may_name_a_patient(
+    service: str, path: str, query: bytes, status: int, asked: str
+) -> None:
+    shown = Notes(service=service).take({"path": path, "query_string": query, "client": None}, status, "anna")
+    assert shown is not None
+    assert shown.asked == asked
