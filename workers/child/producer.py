@@ -29,6 +29,9 @@ _SEND_BUFFER_BYTES = 1024 * 1024
 """Socket buffer for whole frames, if the system allows it, so that the writer need not wait for a frame's parts."""
 _RECONNECT_S = 0.05
 _RECONNECT_CAP_S = 1.0
+WELCOME_S = 60.0
+"""A connection without a welcome after this time is given up: the writer may have lost it for lack of memory. A writer
+that prepares its database meanwhile finds the next one."""
 _ABSENT_S = 5.0
 """A restarting writer is back sooner; after this time without a writer the producer reports trouble."""
 
@@ -78,7 +81,7 @@ class WriterConnection:
         self._welcomed = False
         self._unacknowledged: deque[_Sent] = deque()
         self._summaries: dict[str, Frame] = {}
-        self._retry_at = 0.0
+        self._retry_at = self._welcome_by = 0.0
         self._retry_delay = _RECONNECT_S
 
     @property
@@ -138,7 +141,7 @@ class WriterConnection:
         except ProtocolError:
             self._frames.closed = True
         self._frames.flush()
-        if self._frames.closed:
+        if self._frames.closed or (not self._welcomed and self._clock() >= self._welcome_by):
             self._lose()
 
     def close(self) -> None:
@@ -159,6 +162,7 @@ class WriterConnection:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._frames = FrameSocket(sock)
         self._welcomed = False
+        self._welcome_by = self._clock() + WELCOME_S
         self._frames.send(self._hello)
 
     def _note_absence(self, error: OSError) -> None:

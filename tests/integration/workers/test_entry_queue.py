@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from running_writer import RawProducer, RunningWriter, batch, end, hello, record
 
 from pylantir.ipc.frames import MAX_FRAME_BYTES, Frame, encode_frame
+from pylantir.ipc.sockets import listen_at
+from workers.child.producer import WELCOME_S, WriterConnection
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +206,28 @@ def test_a_producer_that_never_reads_its_answers_is_cut_off(writer: RunningWrite
         for seq in range(1, 400):
             deaf.send(batch(seq, cycle=cycle))
     assert_served(good)
+
+
+def test_a_connection_that_the_writer_has_lost_is_given_up_after_a_while(tmp_path: Path) -> None:
+    now = [100.0]
+    address = tmp_path / "entries.sock"
+    with listen_at(address) as listener:
+        listener.setblocking(True)
+        producer = WriterConnection(address, {"role": "source"}, clock=lambda: now[0])
+        producer.service()
+        lost, _ = listener.accept()
+        now[0] += WELCOME_S - 1
+        producer.service()
+        assert producer.sock
+        now[0] += 1
+        producer.service()
+        assert producer.sock is None
+        now[0] += 1
+        producer.service()
+        with lost, listener.accept()[0] as again:
+            again.sendall(encode_frame({"kind": "welcome"}))
+            producer.service()
+            now[0] += 2 * WELCOME_S
+            producer.service()
+            assert producer.sock
+            producer.close()
