@@ -37,11 +37,10 @@ class Line:
 
 def logged(least: int) -> list[Line]:
     """List the lines of this level and above whose text stands in the call, or in a variable beside it."""
-    lines = {}
-    for package in ("pylantir", "workers"):
-        for path in sorted((REPOSITORY / package).rglob("*.py")):
-            for line in _read(path, least):
-                lines.setdefault(line.text, line)
+    lines: dict[str, Line] = {}
+    for level, line in _program()[1]:
+        if level >= least:
+            lines.setdefault(line.text, line)
     return list(lines.values())
 
 
@@ -51,20 +50,9 @@ def quoted(page: str) -> list[str]:
     return [text for row in rows for text in re.findall(r"``? ?(.+?) ?``?(?=[ ,;|]|$)", row)]
 
 
-@cache
-def constants() -> str:
-    """Return every text in the program's source, one a line."""
-    return "\n".join(
-        text
-        for package in ("pylantir", "workers")
-        for path in (REPOSITORY / package).rglob("*.py")
-        for text in _texts(ast.parse(path.read_text(encoding="utf-8")))
-    )
-
-
 def missing_words(message: str) -> list[str]:
     """List the fixed parts of a message that no text of the program has."""
-    return [part for part in (piece.strip(' :;,()"?') for piece in message.split("…")) if part not in constants()]
+    return [part for part in (piece.strip(' :;,()"?') for piece in message.split("…")) if part not in _program()[0]]
 
 
 def fits(line: Line, documented: Iterable[str]) -> bool:
@@ -85,19 +73,32 @@ def _has_words(text: str) -> bool:
     return len(re.sub(r"[^a-zA-Z]", "", text)) > 5
 
 
-def _read(path: Path, least: int) -> Iterator[Line]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _program() -> tuple[str, list[tuple[int, Line]]]:
+    """Every text in the program's source, one a line; and each line that it logs, with its level."""
+    texts: list[str] = []
+    lines: list[tuple[int, Line]] = []
+    for package in ("pylantir", "workers"):
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            texts += _texts(tree)
+            lines += _read(path, tree)
+    return "\n".join(texts), lines
+
+
+def _read(path: Path, tree: ast.Module) -> Iterator[tuple[int, Line]]:
     named = _texts_by_name(tree)
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS):
             continue
-        if "logger" not in ast.unparse(node.func.value) or LEVELS[node.func.attr] < least:
+        if "logger" not in ast.unparse(node.func.value):
             continue
         message = node.args[1 if node.func.attr == "log" else 0]
         for text in _texts(message) or named.get(ast.unparse(message), []):
             plain = re.sub(r"%[-.\d]*[a-zA-Z]", "…", text)
             if _has_words(plain):
-                yield Line(plain.rstrip("\n…"), f"{path.relative_to(REPOSITORY)}:{node.lineno}")
+                place = f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+                yield LEVELS[node.func.attr], Line(plain.rstrip("\n…"), place)
 
 
 def _texts_by_name(tree: ast.AST) -> dict[str, list[str]]:
