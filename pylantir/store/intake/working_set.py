@@ -26,11 +26,18 @@ from pylantir.store.decide.claims import (
 )
 from pylantir.store.decide.differences import find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
+from pylantir.store.decide.identifiers import is_idle
 from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.quarantine import refuse_record, remove_rejections
-from pylantir.store.intake.records import find_refused_identifiers, find_supplied, has_supplied_uids, next_ids
+from pylantir.store.intake.records import (
+    find_holding_patients,
+    find_refused_identifiers,
+    find_supplied,
+    has_supplied_uids,
+    next_ids,
+)
 from pylantir.store.intake.working.changes import AuditTrail
 from pylantir.store.intake.working.corrections import find_corrections
 from pylantir.store.intake.working.differences import DifferenceChanges
@@ -98,9 +105,15 @@ class WorkingSet:
         if record.state == LIVE and record.patient_id == fields["patient_id"] and not another:
             # If the record still claims the number for the same issuer's patient, nobody else gets it.
             before, issuer = record.identifiers(), record.fields.get(ISSUER)
+            was_idle = is_idle(record, {one.id: one for one in self._memory.items_of[record.patient_id]})
             record.describe(fields, self.now)
             self._dirty.add(record.patient_id)
             self._identifiers.update(set(before) ^ set(record.identifiers()))
+            if was_idle:
+                # An exam that an operator has cancelled claims its numbers again once it is booked for another day.
+                self._identifiers.update(before)
+                for column, value in before:
+                    self.load(find_holding_patients(self.connection, column, [value], (LIVE,)))
             if issuer != fields.get(ISSUER):
                 self._identifiers.update(before)
                 self._free_touched_item(record)

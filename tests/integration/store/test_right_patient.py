@@ -559,6 +559,20 @@ def test_an_exam_that_an_operator_cancelled_is_listed_again_on_another_day(store
     assert list(quarantine(store)) == [("csv", "id:c1")]
 
 
+@pytest.mark.parametrize("number", [{"study_instance_uid": "1.2"}, {"accession_number": "A1"}])
+def test_a_number_of_a_cancelled_exam_that_is_booked_again_is_served_for_one_patient_only(
+    store: Engine, number: Mapping[str, str]
+) -> None:
+    settle(store, "ris", record("r1", "P1", **number), OTHER)
+    settle(store, "csv", record("c1", "P2", **number))
+    command(store, "set-status", item=only_item(store, "P1")["id"], status=CANCELED, reason="did not come")
+    assert [patient for (patient,) in on_the_list(store)] == ["P2", "P9"]
+    Feed(store, "ris").sync(record("r1", "P1", scheduled_start_date="20300708", **number), OTHER)
+    assert [patient for (patient,) in on_the_list(store)] == ["P1", "P9"]
+    assert list(quarantine(store)) == [("csv", "id:c1")]
+    check_audit(store)
+
+
 def test_a_study_of_an_exam_broken_off_is_not_served_for_another_patient(store: Engine) -> None:
     settle(store, "ris", record("r1", study_instance_uid="1.2"), OTHER)
     report_from_scanner(store, only_item(store, "P1")["id"], DISCONTINUED)
