@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-import setproctitle
-
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
 from pylantir.programs.begin import SAFE_PATH, SET_BY_US
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
@@ -32,6 +30,7 @@ from workers.child.channel import Channel
 from workers.child.descriptors import PassedDescriptor
 from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
+from workers.child.names import set_names
 
 SOURCE_NICENESS = 5
 """The niceness of source workers: on a busy machine the writer and the scanners come first."""
@@ -213,10 +212,3 @@ def die_with_parent(parent_pid: int) -> None:
     # The kernel sends no signal if the parent has died already.
     if os.getppid() != parent_pid:
         os._exit(ExitStatus.FAILURE)
-
-
-def set_names(role: str, source: str | None = None) -> None:
-    """Set what `ps` shows, and the 15 characters that `top` shows."""
-    setproctitle.setproctitle(f"pylantir: source {source}" if source else f"pylantir: {role}")
-    # After the title, which sets the short name, too.
-    setproctitle.setthreadtitle(f"pyl:{source or role}"[:15])

@@ -37,19 +37,18 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
 
         if not LogFile(log_path, 1, 2).open():
             raise PylantirError(f"the log file {log_path} cannot be written")
+    from workers.child.names import set_names
     from workers.supervisor.configuration import ConfigurationCheck, wait_for_settings
     from workers.supervisor.signals import Signals
 
     signals = Signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     environ = dict(os.environ)
+    set_names("supervisor")
+    wipe_initial_environment()
     start_resource_tracker()
     check = ConfigurationCheck(path, environ, overrides)
     # Load this while the child checks, because a scanner is waiting.
-    from workers.child.bootstrap import set_names
-
-    set_names("supervisor")
-    wipe_initial_environment()
     from workers.supervisor.instance import supervise
 
     gc.freeze()

@@ -26,7 +26,8 @@ from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor, printable
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
 from pylantir.settings import Settings, SourceSettings
-from workers.child.bootstrap import die_with_parent, restore_import_path, set_names
+from workers.child.bootstrap import die_with_parent, restore_import_path
+from workers.child.names import set_names
 from workers.supervisor.children.output import PRINTED, ChildOutput, Heard
 
 WHOLE_CHECK_S = 1.4
