@@ -7,11 +7,15 @@ each commit of a source a new random mark goes into the source's row; a transact
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from pylantir.errors import HistoryLost
+from pylantir.store.schema.bulk import ask_statement
 from pylantir.store.schema.tables import source_states
+
+_READ_MARK = select(source_states.c.mark).where(source_states.c.data_source == bindparam("source"))
 
 
 class History:
@@ -28,15 +32,20 @@ class History:
         self._possible = {mark}
         self._next: str | None = None
 
-    def check(self, connection: Connection) -> None:
-        """Make sure that the database has what was committed last; call it first in a transaction.
+    def ask(self, connection: Connection) -> Callable[[], None]:
+        """Ask whether the database has what was committed last, first in a transaction; return what makes sure.
 
         Raises:
-            HistoryLost: It has not.
+            HistoryLost: When the answer is read: it has not.
         """
-        table = source_states.c
-        if connection.scalar(select(table.mark).where(table.data_source == self._source)) not in self._possible:
-            raise HistoryLost(self._source)
+        rows = ask_statement(connection, _READ_MARK, {"source": self._source})
+
+        def check() -> None:
+            mark = next((mark for (mark,) in rows), None)
+            if mark not in self._possible:
+                raise HistoryLost(self._source)
+
+        return check
 
     def next_mark(self) -> str:
         """Return the mark for the present transaction, to be written into the source's row."""

@@ -8,7 +8,7 @@ Glossary: lease (docs/explanation/glossary.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, text
 
 from pylantir.errors import LeaseLost
 from pylantir.store.hosts.decision import Host, Lease
+from pylantir.store.schema.bulk import ask_statement
 from pylantir.store.schema.tables import cluster_hosts, source_leases
 
 _HOSTS = cluster_hosts.c
@@ -36,6 +37,9 @@ _GIVE_SIGN = text(
 _STAY = text(f"UPDATE cluster_hosts SET alive_at = {_NOW} WHERE host = :host AND instance = :instance")  # noqa: S608
 
 
+_READ_LEASE = select(_LEASES.host, _LEASES.instance, _LEASES.epoch).where(_LEASES.data_source == bindparam("source"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenure:
     """This host's right to fetch one source, since it took the lease."""
@@ -45,15 +49,20 @@ class Tenure:
     instance: str
     epoch: int
 
-    def check(self, connection: Connection) -> None:
-        """Make sure that the lease is still this host's; call it first in a transaction.
+    def ask(self, connection: Connection) -> Callable[[], None]:
+        """Ask whether the lease is still this host's, first in a transaction; return what makes sure.
 
         Raises:
-            LeaseLost: Another host has taken it.
+            LeaseLost: When the answer is read: another host has taken it.
         """
-        lease = read_leases(connection, self.source).get(self.source)
-        if lease is None or (lease.host, lease.instance, lease.epoch) != (self.host, self.instance, self.epoch):
-            raise LeaseLost(f"source {self.source} is not this host's to fetch any more")
+        own = (self.host, self.instance, self.epoch)
+        rows = ask_statement(connection, _READ_LEASE, {"source": self.source})
+
+        def check() -> None:
+            if [tuple(row) for row in rows] != [own]:
+                raise LeaseLost(f"source {self.source} is not this host's to fetch any more")
+
+        return check
 
     def renew(self, connection: Connection) -> None:
         """Give a sign of life; call it last in a transaction, so that its length does not count."""
@@ -72,12 +81,11 @@ def read_hosts(connection: Connection) -> dict[str, Host]:
     }  # fmt: skip
 
 
-def read_leases(connection: Connection, source: str | None = None) -> dict[str, Lease]:
-    """Return source -> its lease, of all sources or of one."""
-    statement = select(source_leases) if source is None else select(source_leases).where(_LEASES.data_source == source)
+def read_leases(connection: Connection) -> dict[str, Lease]:
+    """Return source -> its lease."""
     return {
         row.data_source: Lease(source=row.data_source, host=row.host, instance=row.instance, epoch=row.epoch)
-        for row in connection.execute(statement)
+        for row in connection.execute(select(source_leases))
     }
 
 

@@ -2,7 +2,7 @@
 
 Lives in the writer. A host writes its own rows when it starts; they count until it writes others, or until
 `pylantir forget-host` deletes them. Everybody who decides about items compares the version of these rows in the same
-transaction (`pylantir.store.intake.records.next_ids`).
+transaction (`pylantir.store.schema.facts`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from pylantir.errors import CommandRefused
 from pylantir.store.hosts.decision import HostSource
+from pylantir.store.schema.facts import VERSION_FACT
 from pylantir.store.schema.tables import cluster_hosts, cluster_sources, source_leases, store_facts
 
-VERSION_FACT = "registry"
 _SOURCES = cluster_sources.c
 
 

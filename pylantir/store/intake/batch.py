@@ -2,25 +2,24 @@
 
 Lives in the writer. In: a transaction and the records. Out: the outcome for each. Most records of a first sync are
 inserted without a decision (`newcomers`); if the database already knows the patient, `working_set` decides again.
+A PostgreSQL server may be far away: what can be asked together is asked before the first answer is read (`bulk.ask`).
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from pylantir.entry import RECORD_FIELDS
-from pylantir.errors import frames_of
 from pylantir.ipc.cycles import Rejection
 from pylantir.ipc.records import RecordColumns
-from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.claims import STUDY_UID, Rules
 from pylantir.store.decide.classify import SAME_IDENTITY, Existing, classify
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.settlement import may_have_become
-from pylantir.store.failures import describe_failure, is_passing
+from pylantir.store.failures import is_passing
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
 from pylantir.store.intake.quarantine import remove_rejections
@@ -29,9 +28,9 @@ from pylantir.store.intake.working.items import Events
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.adoption import complete_old_ids, match_old_records
 from pylantir.store.schema.bulk import select_among_new
+from pylantir.store.schema.engine import hear
+from pylantir.store.schema.facts import Facts, ask_facts
 from pylantir.store.schema.tables import source_entries
-
-logger = logging.getLogger(__name__)
 
 
 class BatchIntake:
@@ -66,39 +65,14 @@ class BatchIntake:
         self._snapshot = snapshot
         self._now = now
 
-    def store(self, records: RecordColumns) -> Outcome:
-        """Store the records together or, when one of them raises, one by one, each under a savepoint of its own."""
-        try:
-            with self._connection.begin_nested():
-                return self._store(records)
-        except Exception as error:
-            if is_passing(error):
-                raise
-            logger.error("source %s: a record of a batch cannot be stored: %s\n%s",  # noqa: TRY400
-                         self._source, describe_failure(error), frames_of(error))  # fmt: skip
-            return self._store_singly(records)
+    def store(self, records: RecordColumns, existing: Mapping[str, Existing], facts: Facts) -> Outcome:
+        """Store the records together.
 
-    def _store_singly(self, records: RecordColumns) -> Outcome:
-        result = Outcome()
-        # The cycle counts these records as seen only after the commit.
-        self._cycle = replace(self._cycle, seen=bytearray(self._cycle.seen))
-        for place, key in enumerate(records.keys):
-            try:
-                with self._connection.begin_nested():
-                    one = self._store(records.pick([place]))
-            except Exception as error:
-                if is_passing(error):
-                    raise
-                reason = f"cannot be stored ({type(error).__name__}); the writer's log says why"
-                result.rejected.append(Rejection(key, "", reason, records.patients[place]))
-            else:
-                result.add(one)
-                self._cycle.mark_seen(one.seen)
-        return result
-
-    def _store(self, records: RecordColumns) -> Outcome:
-        """Compare the records with the stored ones and write the changes."""
-        existing = self.find_existing(records.keys, records.names)
+        Args:
+            records: The records.
+            existing: Those of them that are stored.
+            facts: What the transaction knows of the database.
+        """
         compared = classify(records, existing, self._has_seen, snapshot=self._snapshot)
         result = Outcome(repeats=len(compared.repeats), unclean=set(compared.repeats))
         result.reject(_same_key(records.keys[place], records.patients[place]) for place in compared.conflicts)
@@ -109,35 +83,61 @@ class BatchIntake:
         fresh = records.pick(compared.fresh)
         if fresh:
             complete_old_ids(self._connection, self._source, fresh.patients, self._rules.ranks, self._now)
-            undecided = self._find_undecided_patients(fresh, existing)
+            undecided = self._find_undecided_patients(fresh, existing, facts)
             plain = fresh.pick([place for place, patient in enumerate(fresh.patients) if patient not in undecided])
             if plain:
-                result.add(self._add(plain))
+                result.add(self._add(plain, facts))
             if undecided:
                 rest = fresh.pick([place for place, patient in enumerate(fresh.patients) if patient in undecided])
-                result.add(self._decide(rest, existing, {*self._again, *result.seen}))
+                facts = facts.after(len(plain), supplies_uids=STUDY_UID in plain.values)
+                result.add(self._decide(rest, existing, {*self._again, *result.seen}, facts))
+        return result
+
+    def store_singly(self, records: RecordColumns) -> Outcome:
+        """Store the records one by one, each under a savepoint of its own; those that cannot be stored are rejected."""
+        result = Outcome()
+        # The cycle counts these records as seen only after the commit.
+        self._cycle = replace(self._cycle, seen=bytearray(self._cycle.seen))
+        for place, key in enumerate(records.keys):
+            try:
+                with self._connection.begin_nested():
+                    own = records.pick([place])
+                    existing = ask_existing(self._connection, self._source, own.keys, own.names)
+                    one = self.store(own, existing(), ask_facts(self._connection, self._rules.version)())
+                    hear(self._connection)
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                reason = f"cannot be stored ({type(error).__name__}); the writer's log says why"
+                result.rejected.append(Rejection(key, "", reason, records.patients[place]))
+            else:
+                result.add(one)
+                self._cycle.mark_seen(one.seen)
         return result
 
     def _has_seen(self, record_id: int) -> bool:
         return record_id in self._again or self._cycle.has_seen(record_id)
 
-    def _find_undecided_patients(self, fresh: RecordColumns, existing: Mapping[str, Existing]) -> Set[str]:
+    def _find_undecided_patients(
+        self, fresh: RecordColumns, existing: Mapping[str, Existing], facts: Facts
+    ) -> Set[str]:
         """Return the patients whose records cannot simply be inserted."""
-        undecided = find_undecided_patients(
-            self._connection, self._source, fresh, is_seen=self._is_seen, today=self._now[:10].replace("-", "")
+        known = [key for key in fresh.keys if key in existing]
+        undecided = {patient for key, patient in zip(fresh.keys, fresh.patients, strict=True) if key in existing}
+        undecided |= {existing[key].patient_id for key in known}
+        if undecided.issuperset(fresh.patients):
+            return undecided
+        today = self._now[:10].replace("-", "")
+        undecided |= find_undecided_patients(
+            self._connection, self._source, fresh, facts=facts, is_seen=self._is_seen, today=today
         )
-        for key, patient in zip(fresh.keys, fresh.patients, strict=True):
-            if key in existing:
-                undecided |= {patient, existing[key].patient_id}
         plain = [key for key, patient in zip(fresh.keys, fresh.patients, strict=True) if patient not in undecided]
         # An incremental source may give a record twice: the later one counts.
         return undecided if len(set(plain)) == len(plain) else set(fresh.patients)
 
-    def _add(self, plain: RecordColumns) -> Outcome:
+    def _add(self, plain: RecordColumns, facts: Facts) -> Outcome:
         """Insert records that need no decision."""
-        record_ids, item_ids = insert_newcomers(
-            self._connection, self._source, plain, self._now, version=self._rules.version
-        )
+        record_ids, item_ids = insert_newcomers(self._connection, self._source, plain, self._now, facts=facts)
         remove_rejections(self._connection, self._source, plain.keys)
         result = Outcome(
             seen=list(record_ids),
@@ -147,12 +147,12 @@ class BatchIntake:
         result.counts["inserted"] = len(plain)
         return result
 
-    def _decide(self, fresh: RecordColumns, existing: Mapping[str, Existing], seen: set[int]) -> Outcome:
+    def _decide(self, fresh: RecordColumns, existing: Mapping[str, Existing], seen: set[int], facts: Facts) -> Outcome:
         """Store records of known patients, and decide again about all records of these patients."""
         said = fresh.fields()
-        working = WorkingSet(self._connection, self._rules, actor=f"source:{self._source}", now=self._now)
-        working.load(fresh.patients)
-        working.load(existing[key].patient_id for key in said if key in existing)
+        actor = f"source:{self._source}"
+        working = WorkingSet(self._connection, self._rules, actor=actor, now=self._now, facts=facts)
+        working.load([*fresh.patients, *(existing[key].patient_id for key in said if key in existing)])
         records = {key: working.records[existing[key].id] for key in said if key in existing}
         newcomers = {key: fields for key, fields in said.items() if key not in existing}
         records |= match_old_records(working.records.values(), self._source, newcomers, self._rules.ranks)
@@ -194,18 +194,25 @@ class BatchIntake:
                 return PENDING
         return LIVE
 
-    def find_existing(self, keys: Sequence[str], names: Sequence[str] = ()) -> dict[str, Existing]:
-        """Return the stored records with these keys, with the named fields and more if they have more."""
-        if not keys:
-            return {}
-        # The last two NULLs: a source may give every field, and COALESCE needs two arguments.
-        others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
-        columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
-        found = select_among_new(self._connection, source_entries, columns, "record_key", keys, source=self._source)
-        return {
-            key: Existing(number, state, patient_id, contents if more is None else [*contents, more])
-            for key, number, state, patient_id, more, *contents in found
-        }
+
+def ask_existing(
+    connection: Connection, source: str, keys: Sequence[str], names: Sequence[str] = ()
+) -> Callable[[], dict[str, Existing]]:
+    """Ask for a source's stored records with these keys, with the named fields and more if they have more.
+
+    Returns:
+        What reads them: key -> record.
+    """
+    if not keys:
+        return dict
+    # The last two NULLs: a source may give every field, and COALESCE needs two arguments.
+    others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
+    columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
+    found = select_among_new(connection, source_entries, columns, "record_key", keys, source=source)
+    return lambda: {
+        key: Existing(number, state, patient_id, contents if more is None else [*contents, more])
+        for key, number, state, patient_id, more, *contents in found
+    }
 
 
 def _same_key(key: str, patient_id: str) -> Rejection:

@@ -8,21 +8,25 @@ the writer may do at the end of a cycle.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, func, select
 
+from pylantir.errors import frames_of
 from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.classify import Existing
 from pylantir.store.decide.conclusion import conclude
 from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
-from pylantir.store.failures import telling_the_first_cause
+from pylantir.store.failures import describe_failure, is_passing, telling_the_first_cause
 from pylantir.store.hosts.history import History
 from pylantir.store.hosts.leases import Tenure
-from pylantir.store.intake.batch import BatchIntake
+from pylantir.store.intake.batch import BatchIntake, ask_existing
 from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
 from pylantir.store.intake.progress import (
     clear_progress,
@@ -47,11 +51,26 @@ from pylantir.store.intake.state import CycleState, CycleSummary
 from pylantir.store.intake.warnings import save_warnings
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import reading, transaction
+from pylantir.store.schema.facts import Facts, ask_facts
 from pylantir.store.schema.tables import NOT_LIVE, source_entries
 
 logger = logging.getLogger(__name__)
 
 _ENTRIES = source_entries.c
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored of a batch's records: what reads it, once it was asked for.
+
+    Attributes:
+        existing: Key -> record.
+        facts: What the decisions need besides; None: the batch has no records.
+    """
+
+    existing: Callable[[], Mapping[str, Existing]]
+    facts: Callable[[], Facts] | None
 
 
 class SourceIngest:
@@ -129,17 +148,36 @@ class SourceIngest:
         return unkept
 
     def _commit(self, batch: EntryBatch) -> tuple[CycleState, Again, Outcome]:
-        with telling_the_first_cause(), self._transaction() as connection:
+        """Store a batch; if that raises because of one of its records, store them one by one."""
+        try:
+            return self._commit_once(batch, singly=False)
+        # Whatever is wrong with a record: the others are stored.
+        except Exception as error:
+            if is_passing(error) or not batch.records:
+                raise
+            logger.error("source %s: a record of a batch cannot be stored: %s\n%s",  # noqa: TRY400
+                         self._source, describe_failure(error), frames_of(error))  # fmt: skip
+        return self._commit_once(batch, singly=True)
+
+    def _commit_once(self, batch: EntryBatch, *, singly: bool) -> tuple[CycleState, Again, Outcome]:
+        ask = None if singly else partial(self._ask_stored, batch=batch)
+        with telling_the_first_cause(), self._transaction(ask) as (connection, stored):
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
             cycle.gap |= batch.seq != cycle.last_seq + 1
             cycle.whole &= not cycle.gap
             again = self._recognise(cycle, batch.repeated)
-            result = self._take_in(connection, cycle, batch, again.ids)
+            result = self._take_in(connection, cycle, batch, again.ids, stored)
             for name, count in result.counts.items():
                 cycle.counts[name] += count
             cycle.last_seq = batch.seq
             save_progress(connection, self._source, cycle, self._history.next_mark())
         return cycle, again, result
+
+    def _ask_stored(self, connection: Connection, batch: EntryBatch) -> Stored:
+        """Ask what is stored of a batch's records, and what else its decisions need."""
+        existing = ask_existing(connection, self._source, batch.records.keys, batch.records.names)
+        facts = ask_facts(connection, self._rules.version) if batch.records else None
+        return Stored(existing, facts)
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
         """Apply the removals and moves of a complete snapshot and close the cycle, in one transaction.
@@ -149,7 +187,7 @@ class SourceIngest:
         """
         if self._is_over(end.started_at):
             return self._recall_summary()
-        with self._transaction() as connection:
+        with self._transaction() as (connection, _):
             cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
             ending = conclude(
                 error=end.error,
@@ -196,7 +234,7 @@ class SourceIngest:
 
     def accept_removal(self, *, dry_run: bool = False) -> str:
         """Withdraw the records that are held back now, and end the hold; return what was done."""
-        with self._transaction(dry_run=dry_run) as connection:
+        with self._transaction(dry_run=dry_run) as (connection, _):
             working = self._open(connection, actor="command:accept")
             count = withdraw_held(working, self._source, self._cycle)
             end_hold(connection, self._source, self._history.next_mark())
@@ -210,17 +248,24 @@ class SourceIngest:
         return f"{self._source}: {count} held records {would}withdrawn, {cancelled} items {would}cancelled"
 
     @contextmanager
-    def _transaction(self, *, dry_run: bool = False) -> Iterator[Connection]:
+    def _transaction(
+        self, ask: Callable[[Connection], T] | None = None, *, dry_run: bool = False
+    ) -> Iterator[tuple[Connection, T | None]]:
         """Begin a transaction of the source: the lease is this host's, and the database has what was committed before.
+
+        Args:
+            ask: What the caller asks together with that; the answer is given with the connection.
+            dry_run: Roll everything back.
 
         Raises:
             LeaseLost, HistoryLost: It is not so. Nothing has changed.
         """
-        with transaction(self._engine, dry_run=dry_run) as connection:
-            if self._tenure:
-                self._tenure.check(connection)
-            self._history.check(connection)
-            yield connection
+        with transaction(self._engine, dry_run=dry_run, pipelined=True) as connection:
+            checks = [one.ask(connection) for one in (self._tenure, self._history) if one]
+            asked = ask(connection) if ask else None
+            for check in checks:
+                check()
+            yield connection, asked
             if self._tenure:
                 self._tenure.renew(connection)
         if not dry_run:
@@ -275,19 +320,27 @@ class SourceIngest:
             self._passages = Passages()
         return CycleState(name, started_at, whole=seq == 1)
 
-    def _take_in(self, connection: Connection, cycle: CycleState, batch: EntryBatch, again: Set[int]) -> Outcome:
-        """Store the records of a batch, and note which records it shows."""
+    def _take_in(
+        self, connection: Connection, cycle: CycleState, batch: EntryBatch, again: Set[int], stored: Stored | None
+    ) -> Outcome:
+        """Store the records of a batch, and note which records it shows; without `stored`, one by one."""
         now = utc_now(self._clock)
         intake = BatchIntake(
             connection, self._source, self._rules, cycle, again=again, snapshot=batch.snapshot, now=now
         )  # fmt: skip
-        result = intake.store(batch.records)
+        if stored is None:
+            result = intake.store_singly(batch.records)
+        elif stored.facts is None:
+            result = Outcome()
+        else:
+            result = intake.store(batch.records, stored.existing(), stored.facts())
         result.rejected += batch.rejected
         present = [storable(key) for key in batch.present]
-        self._bring_back(connection, intake, present, result, now)
+        self._bring_back(connection, present, result, now)
         # The source still has a record that became unreadable: the record keeps its item.
         shown = [*present, *(storable(one.record_key) for one in result.rejected)]
-        result.seen += [row.id for row in intake.find_existing(shown).values() if row.state != WITHDRAWN]
+        still = ask_existing(connection, self._source, shown)()
+        result.seen += [row.id for row in still.values() if row.state != WITHDRAWN]
         result.counts["fetched"] += len(again) + len(batch.records) - result.repeats + len(batch.rejected)
         result.counts["unchanged"] += len(again)
         result.counts["rejected"] += len(result.rejected)
@@ -307,11 +360,10 @@ class SourceIngest:
                 again.ids.update(ids)
         return again
 
-    def _bring_back(
-        self, connection: Connection, intake: BatchIntake, present: Sequence[str], result: Outcome, now: str
-    ) -> None:
+    def _bring_back(self, connection: Connection, present: Sequence[str], result: Outcome, now: str) -> None:
         """Make live again, unchanged, the withdrawn records that the source lists again."""
-        back = [row for row in intake.find_existing(present).values() if row.state == WITHDRAWN]
+        existing = ask_existing(connection, self._source, present)()
+        back = [row for row in existing.values() if row.state == WITHDRAWN]
         if not back:
             return
         working = self._open(connection)

@@ -18,16 +18,23 @@ from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
 from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
-from pylantir.store.intake.records import find_holding_items, find_supplied, has_supplied_uids, next_ids
+from pylantir.store.intake.records import ask_holding_items, ask_supplied
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
 from pylantir.store.schema.done_exams import find_done_exams
 from pylantir.store.schema.engine import host_of
+from pylantir.store.schema.facts import Facts
 from pylantir.store.schema.tables import audit_log, mpps_instances, source_entries, worklist_items
 
 
 def find_undecided_patients(
-    connection: Connection, source: str, records: RecordColumns, *, is_seen: Callable[[int], bool], today: str
+    connection: Connection,
+    source: str,
+    records: RecordColumns,
+    *,
+    facts: Facts,
+    is_seen: Callable[[int], bool],
+    today: str,
 ) -> set[str]:
     """Return the patients whose records cannot simply be inserted.
 
@@ -39,48 +46,53 @@ def find_undecided_patients(
         connection: In a transaction.
         source: Whose records they are.
         records: Records that the source did not have before.
+        facts: What the transaction knows of the database.
         is_seen: Whether the cycle has shown a stored record: one that it has not may have got another key.
         today: YYYYMMDD.
     """
     everybody = list(set(records.patients))
     beginning = f"substr(record_key, 1, {len(OLD_KEY)})"
     claims = select_among_new(
-        connection, source_entries, ("patient_id", "data_source", "state", beginning), "patient_id", everybody,
-        distinct=True,
-    )  # fmt: skip
+        connection, source_entries, ("id", "patient_id", "data_source", "state", beginning), "patient_id", everybody
+    )
     items = select_among_new(
         connection, worklist_items, ("patient_id", "data_source", STATUS, "scanner_touched"), "patient_id", everybody,
         distinct=True,
     )  # fmt: skip
-    undecided = {patient for patient, *how, key in claims if how != [source, LIVE] or key == OLD_KEY}
-    undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
     # The report of an exam may be there before its booking, or after it was purged.
     reported = select_among_new(connection, mpps_instances, ("patient_id",), "patient_id", everybody)
-    undecided |= {patient for (patient,) in reported} | find_done_exams(connection, everybody).keys()
-    known = {row[0] for row in claims} - undecided
-    if known:
-        stored = select_among_new(connection, source_entries, ("patient_id", "id"), "patient_id", list(known))
-        undecided |= {patient for patient, number in stored if not is_seen(number)}
-    for column in IDENTIFIERS:
-        undecided |= _find_disputing(connection, column, records, today)
-    return undecided | _find_foreign(connection, source, records)
+    done = find_done_exams(connection, everybody, facts.done_exams_key)
+    disputing = [_ask_disputing(connection, column, records, today) for column in IDENTIFIERS]
+    foreign = _ask_foreign(connection, source, records, facts)
+    undecided = {
+        patient for number, patient, *how, key in claims
+        if how != [source, LIVE] or key == OLD_KEY or not is_seen(number)
+    }  # fmt: skip
+    undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
+    undecided |= {patient for (patient,) in reported} | {patient for patient, _ in done}
+    return undecided.union(*(find() for find in disputing), foreign())
 
 
-def _find_foreign(connection: Connection, source: str, records: RecordColumns) -> set[str]:
-    """Return the patients for whom a study UID would be generated that is in use already."""
-    if STUDY_UID not in records.values and not has_supplied_uids(connection):
-        return set()
+def _ask_foreign(connection: Connection, source: str, records: RecordColumns, facts: Facts) -> Callable[[], set[str]]:
+    """Return what finds the patients for whom a study UID would be generated that is in use already."""
+    if STUDY_UID not in records.values and not facts.has_supplied_uids:
+        return set
     made = dict(zip(make_study_uids(source, records.keys, records.patients), records.patients, strict=True))
-    used = find_supplied(connection, made.keys()).keys() | (made.keys() & set(records.values.get(STUDY_UID, ())))
-    supplying = zip(records.values.get(STUDY_UID, ()), records.patients, strict=False)
-    return {made[uid] for uid in used} | {patient for uid, patient in supplying if uid in used}
+    supplied = ask_supplied(connection, made.keys())
+
+    def find() -> set[str]:
+        used = supplied().keys() | (made.keys() & set(records.values.get(STUDY_UID, ())))
+        supplying = zip(records.values.get(STUDY_UID, ()), records.patients, strict=False)
+        return {made[uid] for uid in used} | {patient for uid, patient in supplying if uid in used}
+
+    return find
 
 
-def _find_disputing(connection: Connection, column: str, records: RecordColumns, today: str) -> set[str]:
-    """Return the patients whose records share an identifier with another patient or issuer, or with a touched item."""
+def _ask_disputing(connection: Connection, column: str, records: RecordColumns, today: str) -> Callable[[], set[str]]:
+    """Return what finds the patients whose records share an identifier with another patient, issuer or touched item."""
     values = records.values.get(column)
     if not values or not any(values):
-        return set()
+        return set
     owner: dict[str, tuple[str, str | None]] = {}
     disputed: set[str] = set()
     patients = list(zip(records.patients, records.values.get(ISSUER) or repeat(None), strict=False))
@@ -89,13 +101,20 @@ def _find_disputing(connection: Connection, column: str, records: RecordColumns,
             disputed.add(value)
     wanted = (column, "patient_id", ISSUER)
     claimed = select_among_new(connection, source_entries, wanted, column, list(owner), distinct=True)
-    disputed |= {value for value, *patient in claimed if owner[value] != tuple(patient)}
-    disputed |= find_holding_items(connection, column, list(owner), today).keys()
-    return {patient for value, (patient, _) in zip(values, patients, strict=True) if value in disputed}
+    holding = ask_holding_items(connection, column, list(owner), today)
+
+    def find() -> set[str]:
+        for value, *patient in claimed:
+            if owner[value] != tuple(patient):
+                disputed.add(value)
+        disputed.update(holding())
+        return {patient for value, (patient, _) in zip(values, patients, strict=True) if value in disputed}
+
+    return find
 
 
 def insert_newcomers(
-    connection: Connection, source: str, records: RecordColumns, now: str, *, version: str | None = None
+    connection: Connection, source: str, records: RecordColumns, now: str, *, facts: Facts
 ) -> tuple[range, range]:
     """Store records that need no decision, each with an item of its own.
 
@@ -104,12 +123,12 @@ def insert_newcomers(
         source: Whose records they are.
         records: Each key comes once, and no record belongs to an undecided patient.
         now: The time.
-        version: As for `next_ids`.
+        facts: With the free ids.
 
     Returns:
         The ids of the records, and of their items, in the order of the records.
     """
-    first_record, first_item = next_ids(connection, version)
+    first_record, first_item = facts.next_record_id, facts.next_item_id
     record_ids = range(first_record, first_record + len(records))
     item_ids = range(first_item, first_item + len(records))
     rows = plan_rows(source, records, item_ids)

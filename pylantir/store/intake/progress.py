@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, insert, select
 
 from pylantir.store.decide.removal import HeldRemoval
 from pylantir.store.intake.quarantine import storable
@@ -45,13 +47,11 @@ def end_hold(connection: Connection, source: str, mark: str) -> None:
     _save(connection, source, {"held": None, "mark": mark})
 
 
-_UPDATE = update(source_states).where(_STATES.data_source == bindparam("source"))
-
-
 def _save(connection: Connection, source: str, values: Mapping[str, object]) -> None:
-    if not connection.execute(_UPDATE, {"source": source, **values}).rowcount:
-        defaults = {"data_source": source, "last_seq": 0, "counts": "{}"}
-        connection.execute(insert(source_states), {**defaults, **values})
+    first: Any = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(source_states).inline()
+    changed = {name: first.excluded[name] for name in values}
+    saved = first.on_conflict_do_update(index_elements=["data_source"], set_=changed)
+    connection.execute(saved, {"data_source": source, "last_seq": 0, "counts": "{}", **values})
 
 
 def save_run(
@@ -60,7 +60,7 @@ def save_run(
     """Add the row of a cycle that is over, one way or another."""
     run = {"data_source": source, "started_at": cycle.started_at, "finished_at": now}
     outcome = {"complete": int(complete), "error": None if error is None else storable(error)}
-    connection.execute(insert(sync_runs), {**run, **cycle.counts, **outcome})
+    connection.execute(insert(sync_runs).inline(), {**run, **cycle.counts, **outcome})
 
 
 def find_last_run(connection: Connection, source: str) -> Row[tuple[object, ...]] | None:

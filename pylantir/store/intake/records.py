@@ -13,7 +13,6 @@ from types import MappingProxyType
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
 from pylantir.entry import CANCELED
-from pylantir.errors import RulesChanged
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Patient, Performed, Rules, may_be_generated
@@ -28,40 +27,45 @@ from pylantir.store.decide.records import (
     Record,
     given_fields,
 )
-from pylantir.store.hosts.registry import VERSION_FACT
-from pylantir.store.schema.bulk import chunks, select_among, select_among_new
+from pylantir.store.schema.bulk import RowTuple, ask_statement, chunks, select_among, select_among_new
 from pylantir.store.schema.done_exams import find_done_exams
+from pylantir.store.schema.engine import is_pipelined
 from pylantir.store.schema.tables import (
     NOT_LIVE,
-    audit_log,
     mpps_instances,
     source_entries,
-    store_facts,
     worklist_items,
 )
 
 _ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
-_NEXT_IDS = select(
-    select(func.coalesce(func.max(source_entries.c.id), 0) + 1).scalar_subquery(),
-    select(func.coalesce(func.max(worklist_items.c.id), 0) + 1).scalar_subquery(),
-    # The audit log still names purged items, so their ids are never used again for another patient.
-    select(func.coalesce(func.max(audit_log.c.item_id), 0) + 1).scalar_subquery(),
-    select(store_facts.c.value).where(store_facts.c.name == VERSION_FACT).scalar_subquery(),
-)
 
 
-def read_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:
-    """Yield the records of these patients, in every state."""
-    own = len(RECORD_COLUMNS)
-    for row in select_among(connection, source_entries, STORED_COLUMNS, "patient_id", patients):
-        named = dict(zip(RECORD_COLUMNS, row[:own], strict=True))
-        yield Record(**named, fields=given_fields(row[own:]), stored=row, changed=False)
+def ask_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:
+    """Ask for the records of these patients, in every state; see `bulk.ask`."""
+    rows = select_among(connection, source_entries, STORED_COLUMNS, "patient_id", patients)
+
+    def read() -> Iterator[Record]:
+        own = len(RECORD_COLUMNS)
+        for row in rows:
+            named = dict(zip(RECORD_COLUMNS, row[:own], strict=True))
+            yield Record(**named, fields=given_fields(row[own:]), stored=row, changed=False)
+
+    return read()
 
 
-def read_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item]:
-    """Yield the items of these patients, including cancelled ones."""
-    for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "patient_id", patients):
-        yield Item(row[0], dict(zip(_ITEM_COLUMNS, row, strict=True)))
+def ask_items(connection: Connection, patients: Iterable[str]) -> Iterator[Item]:
+    """Ask for the items of these patients, including cancelled ones."""
+    rows = select_among(connection, worklist_items, _ITEM_COLUMNS, "patient_id", patients)
+    return map(_as_item, _when_read(rows))
+
+
+def _as_item(row: RowTuple) -> Item:
+    return Item(row[0], dict(zip(_ITEM_COLUMNS, row, strict=True)))
+
+
+def _when_read(rows: Iterable[RowTuple]) -> Iterator[RowTuple]:
+    """Read asked rows no sooner than somebody wants the first."""
+    yield from rows
 
 
 def read_items_of(connection: Connection, item_ids: Iterable[int]) -> dict[int, Item]:
@@ -81,32 +85,42 @@ def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> l
     return [(item, patient) for item, patient in rows]
 
 
-def find_performed(connection: Connection, patients: Iterable[str]) -> dict[str, list[Performed]]:
-    """Return patient ID -> the steps of completed exams whose items are gone."""
+def ask_performed(
+    connection: Connection, patients: Sequence[str], done_exams_key: str | None
+) -> Callable[[], dict[str, list[Performed]]]:
+    """Ask for the steps of completed exams whose items are gone; return what reads them: patient ID -> steps."""
     columns = ("patient_id", "sop_instance_uid", "item_ids", "updated_at")
-    wanted = list(patients)
-    found = select_among_new(connection, mpps_instances, columns, "patient_id", wanted)
-    performed = {
-        patient: [Performed(*exam) for exam in exams] for patient, exams in find_done_exams(connection, wanted).items()
-    }
-    for patient, uid, item_ids, updated_at in found:
-        numbers = json.loads(item_ids)
-        statement = select(mpps_instances.c.attributes).where(
-            mpps_instances.c.sop_instance_uid == uid,
-            mpps_instances.c.status == COMPLETED,
-            ~select(worklist_items.c.id).where(worklist_items.c.id.in_(numbers)).exists(),
-        )
-        attributes = connection.scalar(statement) if numbers else None
-        if attributes is not None:
-            clues = read_clues(json.loads(attributes), updated_at[:10].replace("-", ""))
+    found = select_among_new(connection, mpps_instances, columns, "patient_id", patients)
+    done = find_done_exams(connection, patients, done_exams_key)
+
+    def read() -> dict[str, list[Performed]]:
+        performed: dict[str, list[Performed]] = {}
+        for patient, exam in done:
+            performed.setdefault(patient, []).append(Performed(*exam))
+        for patient, uid, item_ids, updated_at in found:
             # What is remembered of the item knows the issuer; the scanner need not have named it.
             known = {one.study_uid for one in performed.get(patient, ())} | {""}
-            performed.setdefault(patient, []).extend(
-                Performed(step.study_uid, step.accession_number, clues.day, clues.issuer)
-                for step in clues.steps
-                if step.study_uid not in known
-            )
-    return performed
+            steps = [one for one in _read_steps(connection, uid, item_ids, updated_at) if one.study_uid not in known]
+            if steps:
+                performed.setdefault(patient, []).extend(steps)
+        return performed
+
+    return read
+
+
+def _read_steps(connection: Connection, uid: str, item_ids: str, updated_at: str) -> list[Performed]:
+    """Return the steps of a report, if its exam is completed and its items are gone."""
+    numbers = json.loads(item_ids)
+    statement = select(mpps_instances.c.attributes).where(
+        mpps_instances.c.sop_instance_uid == uid,
+        mpps_instances.c.status == COMPLETED,
+        ~select(worklist_items.c.id).where(worklist_items.c.id.in_(numbers)).exists(),
+    )
+    attributes = connection.scalar(statement) if numbers else None
+    if attributes is None:
+        return []
+    clues = read_clues(json.loads(attributes), updated_at[:10].replace("-", ""))
+    return [Performed(one.study_uid, one.accession_number, clues.day, clues.issuer) for one in clues.steps]
 
 
 def relink_reports(connection: Connection, patient: str, study_uid: str, item_id: int) -> None:
@@ -124,25 +138,9 @@ def relink_reports(connection: Connection, patient: str, study_uid: str, item_id
             )
 
 
-def next_ids(connection: Connection, version: str | None = None) -> tuple[int, int]:
-    """Return the next free ids of records and items; nobody else takes them while this transaction has the lock.
-
-    Args:
-        connection: In a writing transaction.
-        version: The version of the rules by which its caller will decide (`Rules.version`).
-
-    Raises:
-        RulesChanged: The database has another version.
-    """
-    record_id, item_id, unaudited_id, present = connection.execute(_NEXT_IDS).one()
-    if version not in (None, present):
-        raise RulesChanged("the configuration of another host has just come into force; try again")
-    return record_id, max(item_id, unaudited_id)
-
-
-def find_best_holders(
+def _ask_best_holders(
     connection: Connection, column: str, values: Sequence[str], rules: Rules
-) -> dict[str, tuple[int, str]]:
+) -> Callable[[], dict[str, tuple[int, str]]]:
     """For each value of an identifier: (record id, patient ID) of the stored record with the highest priority."""
     table = source_entries.c
 
@@ -164,11 +162,8 @@ def find_best_holders(
         .subquery()
     )
     statement = select(best.c.value, best.c.id, best.c.patient_id).where(best.c.place == 1)
-    return {
-        value: (record_id, patient)
-        for chunk in chunks(values)
-        for value, record_id, patient in connection.execute(statement, {"values": chunk})
-    }
+    asked = [ask_statement(connection, statement, {"values": chunk}) for chunk in chunks(values)]
+    return lambda: {value: (record_id, patient) for rows in asked for value, record_id, patient in rows}
 
 
 def find_holding_patients(
@@ -181,13 +176,13 @@ def find_holding_patients(
     return {row[0] for chunk in chunks(values) for row in connection.execute(statement, {"values": chunk})}
 
 
-def find_holding_items(
+def ask_holding_items(
     connection: Connection,
     column: str,
     values: Sequence[str],
     today: str,
     records: Mapping[int, Record] = MappingProxyType({}),
-) -> dict[str, Holder]:
+) -> Callable[[], dict[str, Holder]]:
     """For each value that an item keeps, because a scanner has reported on it or Pylantir generated it: the item.
 
     Args:
@@ -196,34 +191,49 @@ def find_holding_items(
         values: Whose holders are looked for.
         today: YYYYMMDD.
         records: Records in memory, by id; they may have changed since they were read.
+
+    Returns:
+        What reads the answer.
     """
     # Study UIDs of those items have an index of their own, and the others' have none.
     wanted = (column, *_HOLDING)
+    made: list[str] = []
     if column == STUDY_UID:
         rows = select_among(connection, worklist_items, wanted, column, values, condition="scanner_touched = 1")
+        # A source may supply a UID that Pylantir has generated. Without an index, so only if it looks like one.
+        made = [value for value in values if may_be_generated(value)]
     else:
         rows = select_among_new(connection, worklist_items, wanted, column, values)
-    touched = [row for row in rows if row[-1]]
-    given = _find_given(connection, column, [row[1] for row in touched], records) if touched else set()
-    holders = {}
-    for value, item_id, patient, issuer, source, status, ended_on, scheduled_on, _ in touched:
-        if keeps_identifier(
-            column, status, given=(item_id, value) in given, ended_on=ended_on, scheduled_on=scheduled_on, today=today
-        ):
-            identity = {"patient_id": patient, ISSUER: issuer}
-            holders[value] = Holder(patient=identity, item_id=item_id, data_source=source or "", started=True)
-    if column == STUDY_UID:
-        # A source may supply a UID that Pylantir has generated. Without an index, so only if it looks like one.
-        made = [value for value in values if value not in holders and may_be_generated(value)]
-        holders |= _find_generated(connection, made) if made else {}
-    return holders
+    generated = _ask_generated(connection, made) if made else dict
+    # Where asking costs a round trip, it is done beforehand.
+    early = _ask_given(connection, column, values) if is_pipelined(connection) else None
+
+    def read() -> dict[str, Holder]:
+        touched = [row for row in rows if row[-1]]
+        stored: Iterable[RowTuple] = early or ()
+        if touched and early is None:
+            stored = _ask_given(connection, column, [row[0] for row in touched])
+        given = {(item, value) for number, item, value in stored if number not in records}
+        if touched:
+            given |= {(one.item_id, one.fields.get(column)) for one in records.values() if one.state == LIVE}
+        holders = {}
+        for value, item_id, patient, issuer, source, status, ended_on, scheduled_on, _ in touched:
+            is_given = (item_id, value) in given
+            if keeps_identifier(
+                column, status, given=is_given, ended_on=ended_on, scheduled_on=scheduled_on, today=today
+            ):
+                identity = {"patient_id": patient, ISSUER: issuer}
+                holders[value] = Holder(patient=identity, item_id=item_id, data_source=source or "", started=True)
+        return {**generated(), **holders}
+
+    return read
 
 
-def _find_generated(connection: Connection, uids: Sequence[str]) -> dict[str, Holder]:
-    """Return UID -> the item for which it was generated and that is not cancelled."""
+def _ask_generated(connection: Connection, uids: Sequence[str]) -> Callable[[], dict[str, Holder]]:
+    """Return what reads UID -> the item for which it was generated and that is not cancelled."""
     columns = ("generated_study_uid", "id", "patient_id", ISSUER, "data_source")
     rows = select_among(connection, worklist_items, columns, columns[0], uids, condition=f"{STATUS} <> '{CANCELED}'")
-    return {
+    return lambda: {
         uid: Holder(
             patient={"patient_id": patient, ISSUER: issuer}, item_id=item_id,
             data_source=source or "", started=True,
@@ -232,28 +242,10 @@ def _find_generated(connection: Connection, uids: Sequence[str]) -> dict[str, Ho
     }  # fmt: skip
 
 
-def has_supplied_uids(connection: Connection) -> bool:
-    """Whether any stored study UID was not generated by Pylantir; indexes answer this."""
-    return bool(connection.scalar(_ANY_SUPPLIED))
-
-
-# As the least of them: an index answers that, but for EXISTS PostgreSQL expects so many that it reads the table.
-_ANY_SUPPLIED = select(
-    select(func.min(source_entries.c.study_instance_uid))
-    .where(source_entries.c.study_instance_uid.is_not(None))
-    .scalar_subquery()
-    .is_not(None)
-    | select(func.min(worklist_items.c.study_instance_uid))
-    .where(worklist_items.c.study_instance_uid.is_distinct_from(worklist_items.c.generated_study_uid))
-    .scalar_subquery()
-    .is_not(None)
-)
-
-
-def find_supplied(
+def ask_supplied(
     connection: Connection, uids: Collection[str], records: Mapping[int, Record] = MappingProxyType({})
-) -> Mapping[str, Set[Patient]]:
-    """Find the study UIDs that a live record supplies or that a scanner has used.
+) -> Callable[[], Mapping[str, Set[Patient]]]:
+    """Ask for the study UIDs that a live record supplies or that a scanner has used.
 
     Args:
         connection: In a transaction.
@@ -261,53 +253,46 @@ def find_supplied(
         records: Records in memory, by id; they may have changed since they were read.
 
     Returns:
-        UID -> patient IDs, each with the issuer or None.
+        What reads them: UID -> patient IDs, each with the issuer or None.
     """
-    found: defaultdict[str, set[Patient]] = defaultdict(set)
-    columns, values = (STUDY_UID, "patient_id", ISSUER, "id", "state"), list(uids)
-    for uid, *patient, number, state in select_among_new(connection, source_entries, columns, STUDY_UID, values):
-        if state == LIVE and number not in records:
+    values = list(uids)
+    columns = (STUDY_UID, "patient_id", ISSUER)
+    claimed = select_among_new(connection, source_entries, (*columns, "id", "state"), STUDY_UID, values)
+    used = select_among(connection, worklist_items, columns, STUDY_UID, values, condition="scanner_touched = 1")
+
+    def read() -> Mapping[str, Set[Patient]]:
+        found: defaultdict[str, set[Patient]] = defaultdict(set)
+        for uid, *patient, number, state in claimed:
+            if state == LIVE and number not in records:
+                found[uid].add(Patient(*patient))
+        for record in records.values():
+            if record.state == LIVE and record.fields.get(STUDY_UID) in uids:
+                found[record.fields[STUDY_UID]].add(Patient(record.patient_id, record.fields.get(ISSUER)))
+        for uid, *patient in used:
             found[uid].add(Patient(*patient))
-    for record in records.values():
-        if record.state == LIVE and record.fields.get(STUDY_UID) in uids:
-            found[record.fields[STUDY_UID]].add(Patient(record.patient_id, record.fields.get(ISSUER)))
-    used = (STUDY_UID, "patient_id", ISSUER)
-    for uid, *patient in select_among(
-        connection, worklist_items, used, STUDY_UID, values, condition="scanner_touched = 1"
-    ):
-        found[uid].add(Patient(*patient))
-    return found
+        return found
+
+    return read
 
 
-def _find_given(
-    connection: Connection, column: str, item_ids: Sequence[int], records: Mapping[int, Record]
-) -> set[tuple[int, str]]:
-    """(item, value) of the live records of some items."""
-    table = source_entries.c
-    statement = select(table.id, table.item_id, table[column]).where(
-        table.item_id.in_(bindparam("items", expanding=True)), table.state == LIVE, table[column].is_not(None)
-    )
-    given = {
-        (item, value)
-        for chunk in chunks(item_ids)
-        for number, item, value in connection.execute(statement, {"items": chunk})
-        if number not in records
-    }
-    for one in records.values():
-        if one.state == LIVE and one.item_id is not None and one.item_id in item_ids and one.fields.get(column):
-            given.add((one.item_id, one.fields[column]))
-    return given
+def _ask_given(connection: Connection, column: str, values: Sequence[str]) -> Iterable[RowTuple]:
+    """Ask for (record, item, value) of the live records that claim one of the values."""
+    wanted = ("id", "item_id", column)
+    return select_among(connection, source_entries, wanted, column, values, condition=f"state = '{LIVE}'")
 
 
 def find_refused_identifiers(connection: Connection, source: str) -> set[Identifier]:
     """The identifiers of a source's refused records."""
     table = source_entries.c
     refused = (table.data_source == source, NOT_LIVE, table.state == REFUSED)
-    return {
-        (column, value)
+    asked = [
+        (
+            column,
+            ask_statement(connection, select(table[column]).where(*refused, table[column].is_not(None)).distinct()),
+        )
         for column in IDENTIFIERS
-        for value in connection.scalars(select(table[column]).where(*refused, table[column].is_not(None)).distinct())
-    }
+    ]
+    return {(column, value) for column, rows in asked for (value,) in rows}
 
 
 def load_claimants(
@@ -335,20 +320,25 @@ def load_claimants(
     Returns:
         What the items keep that a scanner has reported on.
     """
-    started = {}
+    started: dict[Identifier, Holder] = {}
+    asked = []
     for column in IDENTIFIERS:
         values = [value for name, value in identifiers if name == column]
-        if not values:
-            continue
-        for value, holder in find_holding_items(connection, column, values, today, records).items():
-            started[column, value] = holder
-        best = find_best_holders(connection, column, values, rules)
-        load(patient for _, patient in best.values())
-        freed = [value for value, (number, _) in best.items() if not _claims(records[number], column, value)]
-        # Whoever was refused because of an item that keeps the number no longer comes in.
-        freed += [value for value, (number, _) in best.items() if records[number].state == REFUSED]
-        loaded = items()
-        freed += [value for value, (number, _) in best.items() if is_idle(records[number], loaded)]
+        if values:
+            keeping = ask_holding_items(connection, column, values, today, records)
+            asked.append((column, keeping, _ask_best_holders(connection, column, values, rules)))
+    answers = [(column, keeping(), ask_best()) for column, keeping, ask_best in asked]
+    load(patient for _, _, best in answers for _, patient in best.values())
+    loaded = items()
+    for column, kept, best in answers:
+        started |= {(column, value): holder for value, holder in kept.items()}
+        freed = [
+            value for value, (number, _) in best.items()
+            if not _claims(records[number], column, value)
+            # Whoever was refused because of an item that keeps the number no longer comes in.
+            or records[number].state == REFUSED
+            or is_idle(records[number], loaded)
+        ]  # fmt: skip
         if freed:
             load(find_holding_patients(connection, column, freed, (LIVE, REFUSED)))
     load(str(holder.patient["patient_id"]) for holder in started.values())

@@ -6,8 +6,9 @@ item goes through the same decision. Nothing is logged before the COMMIT: see `e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -32,11 +33,9 @@ from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN,
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.quarantine import refuse_record, remove_rejections
 from pylantir.store.intake.records import (
+    ask_supplied,
     find_holding_patients,
     find_refused_identifiers,
-    find_supplied,
-    has_supplied_uids,
-    next_ids,
 )
 from pylantir.store.intake.working.changes import AuditTrail
 from pylantir.store.intake.working.corrections import find_corrections
@@ -45,23 +44,49 @@ from pylantir.store.intake.working.items import Events, ItemChanges
 from pylantir.store.intake.working.memory import Memory
 from pylantir.store.intake.working.owners import Verdict, judge_claimants
 from pylantir.store.schema.engine import LifeSigns
+from pylantir.store.schema.facts import Facts, ask_facts
+
+
+@dataclass(frozen=True, slots=True)
+class SuppliedUids:
+    """Which generated study UIDs are in use already.
+
+    Attributes:
+        made: Patient ID -> the UIDs that would be generated.
+        read: Reads UID -> the patients who have it.
+    """
+
+    made: Mapping[str, Set[str]]
+    read: Callable[[], Mapping[str, Set[Patient]]]
 
 
 class WorkingSet:
-    """Records and items of the patients that a transaction touches."""
+    """Records and items of the patients that a transaction touches.
 
-    def __init__(self, connection: Connection, rules: Rules, *, actor: str, now: str) -> None:
+    Args:
+        connection: In a writing transaction.
+        rules: Priorities and the matching rule.
+        actor: Who makes the changes, for the audit log.
+        now: The time.
+        facts: What the transaction knows of the database; None: nothing yet.
+    """
+
+    def __init__(
+        self, connection: Connection, rules: Rules, *, actor: str, now: str, facts: Facts | None = None
+    ) -> None:
         self.connection = connection
         self.rules = rules
         self.now = now
-        self._memory = Memory(connection)
+        # They come with the next answer.
+        self._facts = cache(ask_facts(connection, rules.version) if facts is None else lambda: facts)
+        self._memory = Memory(connection, self._facts)
         self._dirty: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
         self._corrections: list[tuple[Record, Record]] = []
-        self._next_record_id, next_item_id = next_ids(connection, rules.version)
+        self._added_records = 0
         self._life = LifeSigns(connection)
         self.trail = AuditTrail(actor, now)
-        self._changes = ItemChanges(connection, self.records, next_item_id, self.trail, now)
+        self._changes = ItemChanges(connection, self.records, lambda: self._facts().next_item_id, self.trail, now)
         self._differences = DifferenceChanges(self.trail, now)
 
     @property
@@ -88,10 +113,11 @@ class WorkingSet:
 
     def add(self, data_source: str, record_key: str, fields: Mapping[str, str], state: str) -> Record:
         """Add a new record; its patient must be loaded."""
+        number = self._facts().next_record_id + self._added_records
         record = Record(
-            self._next_record_id, data_source, record_key, state, None, self.now, self.now, None, None, 0, fields
+            number, data_source, record_key, state, None, self.now, self.now, None, None, 0, fields
         )  # fmt: skip
-        self._next_record_id += 1
+        self._added_records += 1
         self._memory.put(record)
         self.touch(record)
         return record
@@ -224,6 +250,7 @@ class WorkingSet:
 
     def write(self) -> None:
         """Decide about all marked patients and write the changes."""
+        asked = self._ask_supplied()
         verdicts = judge_claimants(
             self.connection, self._memory, self.rules, self._identifiers, self.now[:10].replace("-", "")
         )
@@ -231,7 +258,7 @@ class WorkingSet:
             self.enter(one.record, one.state)
         self._dirty.update(one.record.patient_id for one in verdicts)
         self._dirty |= self._memory.gained
-        supplied = self._find_supplied_uids()
+        supplied = self._find_supplied_uids(asked)
         for patient in sorted(self._dirty):
             self._life.give()
             self._decide(patient, supplied.get(patient, {}))
@@ -275,10 +302,10 @@ class WorkingSet:
                     item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS]
                 )
 
-    def _find_supplied_uids(self) -> Mapping[str, Mapping[str, Set[Patient]]]:
-        """For each marked patient: the study UIDs that would be generated but that somebody has already, and who."""
-        if not has_supplied_uids(self.connection) and not any(STUDY_UID in one.fields for one in self.records.values()):
-            return {}
+    def _ask_supplied(self) -> SuppliedUids | None:
+        """Ask which study UIDs that would be generated for the marked patients are in use; None: surely none."""
+        if not self._facts().has_supplied_uids and not any(STUDY_UID in one.fields for one in self.records.values()):
+            return None
         items = self._memory.items_of
         made = {
             patient: {
@@ -287,10 +314,20 @@ class WorkingSet:
             }
             for patient in self._dirty
         }  # fmt: skip
-        supplied = find_supplied(self.connection, {uid for uids in made.values() for uid in uids}, self.records)
+        uids = {uid for uids in made.values() for uid in uids}
+        return SuppliedUids(made, ask_supplied(self.connection, uids, self.records))
+
+    def _find_supplied_uids(self, asked: SuppliedUids | None) -> Mapping[str, Mapping[str, Set[Patient]]]:
+        """For each marked patient: the study UIDs that would be generated but that somebody has already, and who."""
+        if asked is None or not self._dirty <= asked.made.keys():
+            # More patients have come in since.
+            asked = self._ask_supplied()
+        if asked is None:
+            return {}
+        supplied = asked.read()
         return {
             patient: {uid: supplied[uid] for uid in uids & supplied.keys()}
-            for patient, uids in made.items() if not supplied.keys().isdisjoint(uids)
+            for patient, uids in asked.made.items() if not supplied.keys().isdisjoint(uids)
         }  # fmt: skip
 
     def _decide(self, patient: str, supplied: Mapping[str, Set[Patient]]) -> None:

@@ -7,12 +7,14 @@ Names of tables and columns are our own, so they need no quoting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Select, Table
 
 from pylantir.store.schema import bulk_postgresql, bulk_sqlite
+from pylantir.store.schema.engine import hear, is_pipelined
 
 RowTuple = tuple[Any, ...]
 FEW = 32
@@ -147,8 +149,8 @@ def select_among(
     source: str | None = None,
     condition: str = "",
     distinct: bool = False,
-) -> list[RowTuple]:
-    """Read the rows that have one of many values in a column; the values are one parameter, however many they are.
+) -> Iterable[RowTuple]:
+    """Ask for the rows that have one of many values in a column; the values are one parameter, however many they are.
 
     Args:
         connection: Any connection.
@@ -161,7 +163,7 @@ def select_among(
         distinct: Equal rows need to come only once.
 
     Returns:
-        The rows, as tuples.
+        The rows, as tuples; see `ask`.
     """
     sql = _dialect(connection)
     comparison, parameter = sql.among(list(values))
@@ -173,7 +175,7 @@ def select_among(
         conditions.insert(0, condition)
     names = f"DISTINCT {', '.join(wanted)}" if distinct else ", ".join(wanted)
     statement = f"SELECT {names} FROM {table.name} WHERE {' AND '.join(conditions)}"  # noqa: S608
-    return _fetch(connection, statement, parameters)
+    return ask(connection, statement, parameters)
 
 
 def select_among_new(
@@ -185,7 +187,7 @@ def select_among_new(
     *,
     source: str | None = None,
     distinct: bool = False,
-) -> list[RowTuple]:
+) -> Iterable[RowTuple]:
     """Do what `select_among` does, but faster if most values are in no row yet.
 
     New values often come in numerical order: then no stored value lies between the first and the last of them.
@@ -222,8 +224,57 @@ def _dialect(connection: Connection) -> _Dialect:
     return bulk_sqlite if connection.dialect.name == "sqlite" else bulk_postgresql
 
 
+def ask(connection: Connection, statement: str, parameters: Sequence[object] = ()) -> Iterable[RowTuple]:
+    """Ask for rows, which are the driver's own: SQLAlchemy would copy each of them.
+
+    In a pipelined transaction they come when the first of them is read, and with them the answers to everything that
+    was asked before. So whoever needs several answers asks for all of them before reading one: it is one round trip.
+    """
+    if is_pipelined(connection):
+        return _Asked(connection, statement, parameters)
+    return _fetch(connection, statement, parameters)
+
+
+def ask_statement(
+    connection: Connection, statement: Select[Any], values: dict[str, Any] | None = None
+) -> Iterable[RowTuple]:
+    """Do what `ask` does for a statement of SQLAlchemy's."""
+    if not is_pipelined(connection):
+        return [tuple(row) for row in connection.execute(statement, values)]
+    compiled = statement.compile(dialect=connection.dialect)
+    expanded = compiled.construct_expanded_state(values)
+    return _Asked(connection, expanded.statement, expanded.parameters)
+
+
+class _Asked:
+    """Rows that come with the next answer of a pipelined transaction.
+
+    Args:
+        connection: In a pipelined transaction.
+        statement: The query.
+        parameters: Its parameters.
+    """
+
+    def __init__(self, connection: Connection, statement: str, parameters: Any) -> None:
+        from psycopg import OperationalError
+
+        self._connection = connection
+        self._cursor: Any = None
+        self._rows: list[RowTuple] | None = None
+        driver: Any = connection.connection.driver_connection
+        # If the connection is broken, `hear` says so in SQLAlchemy's way.
+        with suppress(OperationalError):
+            self._cursor = driver.ask(statement, parameters)
+
+    def __iter__(self) -> Iterator[RowTuple]:
+        if self._rows is None:
+            if self._cursor is None or self._cursor.pgresult is None:
+                hear(self._connection)
+            self._rows = self._cursor.fetchall()
+        return iter(self._rows)
+
+
 def _fetch(connection: Connection, statement: str, parameters: Sequence[object]) -> list[RowTuple]:
-    """Read the driver's own rows: SQLAlchemy would copy each of them."""
     result = connection.exec_driver_sql(statement, tuple(parameters))
     rows: list[RowTuple] = list(result.cursor.fetchall())
     result.close()

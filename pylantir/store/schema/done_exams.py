@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -20,6 +20,12 @@ _KEY_FACT = "erasure_key"
 _PLAIN = ("study_instance_uid", "accession_number", "issuer_of_patient_id")
 """What is stored as it is."""
 _EXAMS = done_exams.c
+FIND_KEY = (
+    select(store_facts.c.value)
+    .where(store_facts.c.name == _KEY_FACT, select(_EXAMS.item_id).exists())
+    .scalar_subquery()
+)
+"""The key of the hashes if an exam is remembered, else NULL."""
 
 
 def make_hasher(connection: Connection) -> Callable[[str | None], str | None]:
@@ -59,18 +65,30 @@ def note_done_exams(connection: Connection, items: Sequence[Mapping[str, Any]], 
         connection.execute(insert(done_exams), rows)
 
 
-def find_done_exams(connection: Connection, patients: Iterable[str]) -> dict[str, list[tuple[str, str, str, str]]]:
-    """Return patient ID -> study UID, accession number, day and issuer of the deleted exams; "" where there is none."""
-    if connection.scalar(select(_EXAMS.item_id).limit(1)) is None or (key := _read_key(connection)) is None:
-        return {}
+def find_done_exams(
+    connection: Connection, patients: Iterable[str], key: str | None
+) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """Ask for the deleted exams; see `bulk.ask`.
+
+    Args:
+        connection: Any.
+        patients: Patient IDs.
+        key: `FIND_KEY`; None: there are no such exams.
+
+    Returns:
+        (Patient ID, (study UID, accession number, day, issuer)); "" where there is none.
+    """
+    if key is None:
+        return iter(())
     hashes = {str(_hash(key, patient)): patient for patient in patients}
     columns = ("patient_hash", "study_instance_uid", "accession_number", "ended_on", "issuer_of_patient_id")
-    found: dict[str, list[tuple[str, str, str, str]]] = {}
-    for owner, study_uid, accession_number, day, issuer in select_among(
-        connection, done_exams, columns, "patient_hash", list(hashes)
-    ):
-        found.setdefault(hashes[owner], []).append((study_uid, accession_number or "", day, issuer or ""))
-    return found
+    found = select_among(connection, done_exams, columns, "patient_hash", list(hashes))
+
+    def read() -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+        for owner, study_uid, accession_number, day, issuer in found:
+            yield hashes[owner], (study_uid, accession_number or "", day, issuer or "")
+
+    return read()
 
 
 def forget_done_exams(connection: Connection, patient_id: str) -> None:

@@ -26,6 +26,7 @@ LIFE_SIGN_EVERY_S = 0.5
 WRITERS_LOCK = 0x70796C616E746972
 """The advisory lock of all writers of a PostgreSQL database: "pylantir" in ASCII."""
 _HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
+_PIPELINED, _READING = "pylantir_pipelined", "pylantir_reading"
 KEPT_READERS = 4
 """So many connections of a process stay open between reads; more open when needed."""
 MOST_READERS = 16
@@ -73,12 +74,37 @@ def sqlite_uri(path: Path, mode: str) -> str:
 
 
 @contextmanager
-def transaction(engine: Engine, *, dry_run: bool) -> Iterator[Connection]:
-    """Begin a transaction that is committed at the end, or rolled back on a dry run."""
-    with engine.connect() as connection, connection.begin() as begun:
-        yield connection
-        if dry_run:
-            begun.rollback()
+def transaction(engine: Engine, *, dry_run: bool, pipelined: bool = False) -> Iterator[Connection]:
+    """Begin a transaction that is committed at the end, or rolled back on a dry run.
+
+    Args:
+        engine: The database, opened for writing.
+        dry_run: Roll it back.
+        pipelined: A PostgreSQL server gets statements that give no rows together with the next query or the COMMIT, and
+            what is wrong with them is known no earlier; see `hear`. Their `rowcount` is not known.
+    """
+    with engine.connect() as connection:
+        connection.execution_options(**{_PIPELINED: pipelined})
+        with connection.begin() as begun:
+            yield connection
+            if dry_run:
+                begun.rollback()
+
+
+def is_pipelined(connection: Connection) -> bool:
+    """Return whether statements wait for the next query."""
+    driver: Any = connection.connection.driver_connection
+    return connection.dialect.name == "postgresql" and bool(driver.is_pipelined)
+
+
+def hear(connection: Connection) -> None:
+    """Make sure that all statements of a pipelined transaction so far have succeeded.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: One has not.
+    """
+    if is_pipelined(connection):
+        connection.exec_driver_sql("SELECT 1")
 
 
 def open_for_writing(
@@ -102,8 +128,7 @@ def open_for_writing(
     if path is None:
         engine = _open_server(
             db_url, _name(host, process), ANSWER_S, echo=echo, execution_options={_HOST: host},
-            # After the lock, each statement has to see what the others have committed before.
-            isolation_level="READ COMMITTED", pool_size=1, max_overflow=0,
+            pool_size=1, max_overflow=0,
         )  # fmt: skip
         event.listen(engine, "begin", _lock_out_writers(idle_s))
         return engine
@@ -171,26 +196,34 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
 
     The limits are set each time, because a pooler may give every transaction another session.
     """
-    begin = (
-        f"SELECT set_config('statement_timeout', '{{answer_ms:.0f}}', true), "
+    limits = (
+        f"PERFORM set_config('statement_timeout', '{{answer_ms:.0f}}', true), "
         f"set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true), "
-        f"{{durable}}pg_advisory_xact_lock({WRITERS_LOCK})"
+        f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true){{durable}}; "
     )
     # What waits for a standby in the server's own setting goes on doing so.
     durable = (
-        "set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
-        "THEN 'on' ELSE current_setting('synchronous_commit') END, true), "
+        ", set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
+        "THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
     )
+    # A statement without rows: in a pipelined transaction the first query brings its outcome.
+    lock_writers = f"DO $$ BEGIN {limits}PERFORM pg_advisory_xact_lock({WRITERS_LOCK}); END $$"
 
     def lock(connection: Connection) -> None:
         options = connection.get_execution_options()
         answer_s = options.get(_ANSWER, ANSWER_S)
         driver: Any = connection.connection.driver_connection
         driver.answer_s = answer_s
-        if options.get("isolation_level") != "AUTOCOMMIT":
-            first = durable if options.get(_DURABLE) else ""
-            connection.exec_driver_sql(begin.format(durable=first, answer_ms=answer_s * 1000))
+        if options.get(_READING):
+            return
+        first = durable if options.get(_DURABLE) else ""
+        statements = [_BEGIN, lock_writers.format(durable=first, answer_ms=answer_s * 1000)]
+        if options.get(_PIPELINED):
+            driver.begin_pipeline()
+        else:
+            statements = ["; ".join(statements)]
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
     return lock
 
@@ -199,16 +232,15 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
 def reading(engine: Engine) -> Iterator[Connection]:
     """Read with the writer's connection, without waiting for another host's writer."""
     with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execution_options(**{_READING: True})
         yield connection
 
 
 @contextmanager
 def durable_transaction(engine: Engine) -> Iterator[Connection]:
-    """Begin a transaction whose COMMIT also survives a power cut, for results that another system relies on."""
+    """Begin a pipelined transaction whose COMMIT also survives a power cut: another system relies on the results."""
     with engine.connect() as connection:
-        connection.execution_options(**{_DURABLE: True})
+        connection.execution_options(**{_DURABLE: True, _PIPELINED: True})
         driver = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
         _set_synchronous(driver, "FULL")
         try:
@@ -295,6 +327,8 @@ def open_for_reading(
     return engine
 
 
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""After the lock, each statement has to see what the others have committed before."""
 _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
 
 
@@ -321,10 +355,7 @@ def _open_server(
     def connect(*_arguments: object) -> Any:
         if not is_reader:
             return server.connect(attempts, answer_s)
-        connection = server.connect_to_replica(preferred, answer_s) or server.connect(attempts, answer_s)
-        # `begin` says more than psycopg's own BEGIN.
-        connection.autocommit = True
-        return connection
+        return server.connect_to_replica(preferred, answer_s) or server.connect(attempts, answer_s)
 
     event.listen(engine, "checkout", server.refuse_broken)
     return engine

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.waiting import Ready
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DisconnectionError
@@ -30,14 +32,60 @@ _DEFAULTS: Mapping[str, Any] = {
 T = TypeVar("T")
 
 
+_GIVES_ROWS = ("SELECT", "WITH", "SHOW")
+
+
 class TimedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server does not answer in time.
+
+    Within a pipelined transaction (`begin_pipeline`) a statement that gives no rows is only collected. It is sent, and
+    fails if it fails, with the next query or with the COMMIT: however many statements that are, it is one round trip.
 
     Attributes:
         answer_s: How long one answer may take.
     """
 
     answer_s: float = 15.0
+    _line: psycopg.Pipeline | None = None
+    _line_end: ExitStack | None = None
+
+    @property
+    def is_pipelined(self) -> bool:
+        """Whether statements are collected."""
+        return self._line is not None
+
+    def begin_pipeline(self) -> None:
+        """Collect statements until the transaction ends."""
+        self._line_end = ExitStack()
+        self._line = self._line_end.enter_context(self.pipeline())
+
+    def hear(self) -> None:
+        """Send what is collected, and wait for all answers."""
+        if self._line is not None:
+            self._line.sync()
+
+    def ask(self, query: str, parameters: Any = ()) -> psycopg.Cursor[Any]:
+        """Send a query together with the next one; its cursor has the rows after that."""
+        return CollectingCursor(self).collect(query, parameters)
+
+    def commit(self) -> None:
+        """Commit, together with everything that is collected."""
+        if self._line is None:
+            super().commit()
+            return
+        self.ask("COMMIT")
+        self._end_pipeline()
+
+    def rollback(self) -> None:
+        """Roll back; whatever is collected fails or is undone."""
+        with suppress(psycopg.Error):
+            self._end_pipeline()
+        super().rollback()
+
+    def _end_pipeline(self) -> None:
+        end, self._line, self._line_end = self._line_end, None, None
+        if end is not None:
+            end.close()
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         """Wait for the server as psycopg does, but not for ever."""
@@ -50,13 +98,55 @@ class TimedConnection(psycopg.Connection[Any]):
             wanted = next(steps)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() >= give_up_at:
+                now = time.monotonic()
+                if ready and ready & Ready.R and self.is_pipelined:
+                    # Many answers come one after the other.
+                    give_up_at = now + self.answer_s
+                elif not ready and now >= give_up_at:
                     self.pgconn.finish()
                     msg = f"the database server has not answered for {self.answer_s:g} seconds"
                     raise psycopg.OperationalError(msg)
                 wanted = steps.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # mypy does not know a generator's result
+
+
+class CollectingCursor(psycopg.Cursor[Any]):
+    """A cursor that waits in a pipelined transaction for rows only."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> CollectingCursor:
+        """Execute a statement; wait for its answer if it gives rows."""
+        connection = self.connection
+        if not (isinstance(connection, TimedConnection) and connection.is_pipelined):
+            super().execute(query, params, **options)
+            return self
+        self.collect(query, params)
+        if str(query).lstrip().upper().startswith(_GIVES_ROWS) or " RETURNING " in str(query):
+            connection.hear()
+        return self
+
+    def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
+        """Execute a statement for each of several rows of parameters."""
+        with self._resuming():
+            super().executemany(query, params_seq, **options)
+
+    def collect(self, query: Any, parameters: Any) -> CollectingCursor:
+        """Execute a statement of a pipelined transaction without waiting for its answer."""
+        with self._resuming():
+            super().execute(query, parameters)
+        return self
+
+    @contextmanager
+    def _resuming(self) -> Iterator[None]:
+        """After an error, which may be an earlier statement's, let the server take statements again."""
+        try:
+            yield
+        except psycopg.Error:
+            connection = self.connection
+            if isinstance(connection, TimedConnection):
+                with suppress(psycopg.Error):
+                    connection.hear()
+            raise
 
 
 def read_arguments(db_url: str, application: str) -> dict[str, Any]:
@@ -107,6 +197,9 @@ def connect(attempts: Sequence[Mapping[str, Any]], answer_s: float) -> TimedConn
         except psycopg.Error as error:
             failure = error
             continue
+        connection.cursor_factory = CollectingCursor
+        # `begin` of the engine says more than psycopg's own BEGIN.
+        connection.autocommit = True
         connection.answer_s = answer_s
         if connection.info.parameter_status("in_hot_standby") != "on":
             if standby:

@@ -31,6 +31,7 @@ from pylantir.store.decide.records import LIVE, given_fields
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.facts import ask_facts
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 
@@ -103,8 +104,9 @@ def test_together_they_become_what_each_becomes_by_itself(stored: list[Record], 
             with engine.begin() as connection:
                 decide(connection, stored)
         with together.begin() as connection:
-            assert find_undecided_patients(connection, "o'ris", columns, **QUIET) == set()
-            record_ids, item_ids = insert_newcomers(connection, "o'ris", columns, now)
+            facts = ask_facts(connection)()
+            assert find_undecided_patients(connection, "o'ris", columns, facts=facts, **QUIET) == set()
+            record_ids, item_ids = insert_newcomers(connection, "o'ris", columns, now, facts=facts)
         with singly.begin() as connection:
             decide(connection, said)
         assert contents(together) == contents(singly)
@@ -137,12 +139,13 @@ def test_whom_something_else_is_stored_about_needs_a_decision(store: Engine) -> 
         record("k", patient="P11"), record("l", patient="P12"),
     ]  # fmt: skip
     with store.connect() as connection:
-        undecided = find_undecided_patients(connection, "csv", in_columns(arrivals), **QUIET)
+        facts = ask_facts(connection)()
+        undecided = find_undecided_patients(connection, "csv", in_columns(arrivals), facts=facts, **QUIET)
     assert undecided == {"P1", "P3", "P5", "P6", "P9", "P11", "P12"}
     moved = [record(patient="P8"), record(patient="P13")]
     with store.connect() as connection:
         assert find_undecided_patients(
-            connection, "csv", in_columns(moved), is_seen=lambda _: False, today="20300701"
+            connection, "csv", in_columns(moved), facts=facts, is_seen=lambda _: False, today="20300701"
         ) == {"P8"}
 
 

@@ -20,7 +20,7 @@ from worklist_store import Feed, record
 
 from pylantir.query import WorklistQuery
 from pylantir.store.read.worklist import read_values
-from pylantir.store.schema.engine import durable_transaction, open_for_reading, open_for_writing
+from pylantir.store.schema.engine import durable_transaction, open_for_reading, open_for_writing, reading
 from pylantir.store.schema.tables import mpps_requests, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 
@@ -80,7 +80,7 @@ def test_a_pooler_in_between_changes_nothing(pooled_url: str) -> None:
         connection.execute(insert(mpps_requests), {"request_id": "1", "answer": "{}", "at": "x"})
         assert connection.scalar(text("SHOW synchronous_commit")) == "on"
     # Nothing of these settings stays behind for whoever gets the pooler's connection next.
-    with writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with reading(writer) as connection:
         assert connection.scalar(text("SHOW default_transaction_read_only")) == "off"
         assert connection.scalar(text("SHOW statement_timeout")) == "0"
     writer.dispose()

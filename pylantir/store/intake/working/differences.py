@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, select
 
 from pylantir.store.decide.differences import HELD, KEPT_APART, Difference
 from pylantir.store.intake.working.changes import AuditTrail, encode
-from pylantir.store.schema.bulk import chunks, insert_rows, update_rows
+from pylantir.store.schema.bulk import ask_statement, chunks, insert_rows, update_rows
 from pylantir.store.schema.tables import conflicts
 
 _ROWS = conflicts.c
@@ -32,11 +32,13 @@ class StoredDifference(NamedTuple):
     entry: Difference
 
 
-def read_differences(connection: Connection, patients: Iterable[str]) -> list[StoredDifference]:
-    """Return the stored entries about these patients, including those whose other item is one of these patients'."""
-    found = []
-    for chunk in chunks(patients):
-        for number, patient, other, kind, *parts in connection.execute(_OF_PATIENTS, {"patients": chunk}):
+def ask_differences(connection: Connection, patients: Iterable[str]) -> Callable[[], list[StoredDifference]]:
+    """Ask for the stored entries about these patients, including those whose other item is one of these patients'."""
+    asked = [ask_statement(connection, _OF_PATIENTS, {"patients": chunk}) for chunk in chunks(patients)]
+
+    def read() -> list[StoredDifference]:
+        found = []
+        for number, patient, other, kind, *parts in (row for rows in asked for row in rows):
             items, sources, records, said = map(json.loads, parts)
             fields = {name: (value, lost) for name, (value, lost) in said.items()}
             entry = Difference(
@@ -44,12 +46,14 @@ def read_differences(connection: Connection, patients: Iterable[str]) -> list[St
                 other_patient=other,
             )  # fmt: skip
             found.append(StoredDifference(number, patient, entry))
-    return found
+        return found
+
+    return read
 
 
 def forget_differences(connection: Connection, patients: Iterable[str], item_ids: Set[int]) -> None:
     """Delete the entries about items that are deleted."""
-    stored = read_differences(connection, patients)
+    stored = ask_differences(connection, patients)()
     gone = [one.id for one in stored if not item_ids.isdisjoint(one.entry.items)]
     if gone:
         connection.execute(delete(conflicts).where(conflicts.c.id.in_(gone)))

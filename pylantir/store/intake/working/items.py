@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -34,7 +34,7 @@ class ItemChanges:
     Args:
         connection: In a transaction.
         records: The records in memory; those of a new item get its id.
-        next_id: The id of the next new item.
+        first_id: Returns the id of the first new item.
         trail: The transaction's lines in the audit log.
         now: The time.
 
@@ -44,19 +44,25 @@ class ItemChanges:
     """
 
     def __init__(
-        self, connection: Connection, records: Mapping[int, Record], next_id: int, trail: AuditTrail, now: str
+        self,
+        connection: Connection,
+        records: Mapping[int, Record],
+        first_id: Callable[[], int],
+        trail: AuditTrail,
+        now: str,
     ) -> None:
         self.rows = RowChanges()
         self.events = Events()
         self._connection = connection
         self._records = records
-        self._next_item_id = next_id
+        self._first_id = first_id
+        self._added = 0
         self._trail = trail
         self._now = now
 
     def apply(self, decision: ItemDecision) -> int:
         """Apply the decision about an item; return the item's id."""
-        item_id = decision.item.id if decision.item else self._next_item_id
+        item_id = decision.item.id if decision.item else self._first_id() + self._added
         for claim in decision.claims:
             if claim.item_id != item_id:
                 record = self._records[claim.id]
@@ -64,7 +70,7 @@ class ItemChanges:
                 record.changed = True
         values: dict[str, object] = dict(decision.values)
         if decision.item is None:
-            self._next_item_id += 1
+            self._added += 1
             if "exam_ended_on" in values:
                 values["scanner_touched"] = 1
                 relink_reports(self._connection, str(values["patient_id"]), str(values[STUDY_UID]), item_id)

@@ -5,7 +5,7 @@ Lives in the writer, for one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection
 
@@ -14,17 +14,22 @@ from pylantir.store.decide.claims import STATUS, Item, Performed
 from pylantir.store.decide.reconcile import is_frozen
 from pylantir.store.decide.records import LIVE, REFUSED, Record
 from pylantir.store.intake.records import (
+    ask_items,
+    ask_performed,
+    ask_records,
     find_claiming_patients,
-    find_performed,
-    read_items,
     read_items_of,
-    read_records,
 )
-from pylantir.store.intake.working.differences import StoredDifference, read_differences
+from pylantir.store.intake.working.differences import StoredDifference, ask_differences
+from pylantir.store.schema.facts import Facts
 
 
 class Memory:
     """Records and items of some patients.
+
+    Args:
+        connection: In a transaction.
+        facts: Returns what the transaction knows of the database.
 
     Attributes:
         records: All records by id.
@@ -36,7 +41,7 @@ class Memory:
         gained: Patients who got an item while they were read: they need a decision.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, facts: Callable[[], Facts]) -> None:
         self.records: dict[int, Record] = {}
         self.patients: dict[str, dict[int, Record]] = {}
         self.items_of: dict[str, list[Item]] = {}
@@ -45,6 +50,7 @@ class Memory:
         self.corrections: dict[int, StoredDifference] = {}
         self.gained: set[str] = set()
         self._connection = connection
+        self._facts = facts
 
     def load(self, patients: Iterable[str]) -> None:
         """Read the records and items of patients who are not in memory yet."""
@@ -52,15 +58,20 @@ class Memory:
         for patient in missing:
             self.patients[patient] = {}
             self.items_of[patient] = []
-        for record in read_records(self._connection, missing):
+        if not missing:
+            return
+        records, items = ask_records(self._connection, missing), ask_items(self._connection, missing)
+        performed = ask_performed(self._connection, missing, self._facts().done_exams_key)
+        differences = ask_differences(self._connection, missing)
+        for record in records:
             self.records[record.id] = record
             self.patients[record.patient_id][record.id] = record
-        for item in read_items(self._connection, missing):
+        for item in items:
             self.items_of[str(item.values["patient_id"])].append(item)
         self._load_corrected(missing)
         self._give_to_corrected(missing)
-        self.performed |= find_performed(self._connection, missing)
-        self._load_differences(missing)
+        self.performed |= performed()
+        self._take_differences(differences())
 
     def items(self) -> dict[int, Item]:
         """Return all items of the loaded patients, by id."""
@@ -83,10 +94,10 @@ class Memory:
         """Take a record from those of its patient, whose ID is about to change."""
         del self.patients[record.patient_id][record.id]
 
-    def _load_differences(self, patients: Iterable[str]) -> None:
-        """Read the entries of `conflicts`; of those between two patients, load the other one as well."""
+    def _take_differences(self, stored: Iterable[StoredDifference]) -> None:
+        """Keep the entries of `conflicts`; of those between two patients, load the other one as well."""
         others: set[str] = set()
-        for one in read_differences(self._connection, patients):
+        for one in stored:
             if one.entry.other_patient is None:
                 self.differences.setdefault(one.patient_id, []).append(one)
             else:

@@ -45,7 +45,7 @@ def judge_claimants(
     """
     owners: dict[Identifier, Holder | None] = {}
     claims: dict[Identifier, list[Record]] = {}
-    waiting = set(identifiers)
+    waiting = _with_linked(memory, identifiers)
     while waiting:
         started = load_claimants(connection, memory.records, memory.items, memory.load, rules, waiting, today)
         claims = index_claims(memory.records.values(), memory.items())
@@ -58,6 +58,16 @@ def judge_claimants(
     judged = {record.id: record for pair in owners for record in claims.get(pair, ())}
     verdicts = [Verdict(record, find_obstacle(record, owners)) for record in judged.values()]
     return [one for one in verdicts if one.record.state != one.state]
+
+
+def _with_linked(memory: Memory, identifiers: Collection[Identifier]) -> set[Identifier]:
+    """Return these identifiers and those that they are linked with by records in memory, to be asked for together."""
+    found, new = set(identifiers), set(identifiers)
+    claims = index_claims(memory.records.values(), memory.items()) if new else {}
+    while new:
+        new = {other for pair in new for one in claims.get(pair, ()) for other in one.identifiers()} - found
+        found |= new
+    return found
 
 
 def _find_members(memory: Memory, started: Mapping[Identifier, Holder]) -> Mapping[int, list[Record]]:

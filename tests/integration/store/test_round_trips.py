@@ -1,0 +1,122 @@
+"""A database may be far away: how often a batch waits for a PostgreSQL server, counted on the way between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from frozen_relay import Relay
+from sqlalchemy import Engine, make_url, select
+from sqlalchemy.exc import IntegrityError
+from worklist_store import Feed, Record, check_audit, items, quarantine, record, report_from_scanner, served
+
+from pylantir.store.hosts.leases import take_leases
+from pylantir.store.schema.engine import hear, open_for_writing, transaction
+from pylantir.store.schema.tables import source_entries, source_warnings
+from pylantir.store.schema.upgrade import prepare_database
+
+MOST = 6
+"""So many round trips a batch may need."""
+
+
+@pytest.fixture
+def relay(postgresql_server: str) -> Iterator[Relay]:
+    made = Relay(f"{postgresql_server}/.s.PGSQL.5432")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def far(relay: Relay, postgresql_url: str) -> Iterator[Engine]:
+    engine = open_for_writing(
+        f"postgresql+psycopg://pylantir@127.0.0.1:{relay.port}/{make_url(postgresql_url).database}"
+    )
+    prepare_database(engine)
+    yield engine
+    engine.dispose()
+
+
+def feed_with_lease(engine: Engine, name: str) -> Feed:
+    """A source that this host fetches and another could."""
+    feed = Feed(engine, name)
+    with engine.begin() as connection:
+        feed.options["tenure"] = take_leases(connection, [name], "north", "instance")[name]
+    feed.restart()
+    return feed
+
+
+def count_waits(relay: Relay, feed: Feed, *records: Record) -> int:
+    """Give a cycle of one batch; return how often its batch waited for the server."""
+    (batch,) = feed.batches(records)
+    before = relay.waits
+    feed.apply(batch)
+    waits = relay.waits - before
+    feed.finish(feed.end([batch]))
+    return waits
+
+
+def numbered(count: int, **fields: str) -> list[Record]:
+    return [
+        record(str(n), patient=f"P{n}", **{name: f"{value}{n}" for name, value in fields.items()}) for n in range(count)
+    ]
+
+
+def test_a_batch_needs_six_round_trips_at_most(relay: Relay, far: Engine) -> None:
+    feed = feed_with_lease(far, "ris")
+    new = numbered(40, accession_number="A", study_instance_uid="1.2.")
+    assert count_waits(relay, feed, *new) <= MOST
+    assert count_waits(relay, feed, *new) <= 2, "nothing has changed"
+
+    later = [(key, {**fields, "scheduled_start_time": "100000"}) for key, fields in new]
+    assert count_waits(relay, feed, *later) <= MOST
+    corrected = [(key, {**fields, "accession_number": f"B{n}"}) for n, (key, fields) in enumerate(later)]
+    assert count_waits(relay, feed, *corrected) <= MOST
+    added = [*corrected, record("x", patient="P1", scheduled_start_date="20300801"), record("y", patient="Q1")]
+    assert count_waits(relay, feed, *added) <= MOST
+    assert len(served(far)) == 42
+
+    # Another source has the same patients, and some of their numbers.
+    report_from_scanner(far, items(far, patient_id="P3")[0]["id"], "COMPLETED", ended_on="20300701")
+    other = feed_with_lease(far, "csv")
+    assert count_waits(relay, other, *numbered(40, accession_number="B")) <= MOST
+    check_audit(far)
+
+
+def test_a_record_that_cannot_be_stored_is_found_although_its_statement_was_only_collected(far: Engine) -> None:
+    # The database takes no such number, whatever the program believes.
+    with far.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE worklist_items ADD CHECK (accession_number <> 'A2')")
+    feed = feed_with_lease(far, "ris")
+    summary = feed.sync(*numbered(4, accession_number="A"))
+    assert (summary.counts["inserted"], summary.counts["rejected"]) == (3, 1)
+    assert [patient for patient, *_ in served(far)] == ["P0", "P1", "P3"]
+    assert [row["reason"][:26] for row in quarantine(far).values()] == ["cannot be stored (Integrit"]
+    check_audit(far)
+
+
+def test_a_collected_statement_that_fails_undoes_the_transaction(far: Engine) -> None:
+    wrong = {"data_source": "ris", "field": "f", "reason": "r", "count": None, "last_seen_at": ""}
+
+    def write(*, is_heard: bool) -> None:
+        with transaction(far, dry_run=False, pipelined=True) as connection:
+            connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES ('a', 'b')")
+            connection.execute(source_warnings.insert().inline(), wrong)
+            if is_heard:
+                hear(connection)
+
+    for is_heard in (True, False):
+        with pytest.raises(IntegrityError):
+            write(is_heard=is_heard)
+        with far.connect() as connection:
+            assert not connection.exec_driver_sql("SELECT 1 FROM store_facts WHERE name = 'a'").all()
+            assert connection.execute(select(source_entries.c.id)).all() == []
+
+
+def test_a_transaction_that_only_writes_is_committed(far: Engine) -> None:
+    with transaction(far, dry_run=False, pipelined=True) as connection:
+        connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES ('a', 'b')")
+    with transaction(far, dry_run=True, pipelined=True) as connection:
+        connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES ('c', 'd')")
+    with far.connect() as connection:
+        stored = connection.exec_driver_sql("SELECT name FROM store_facts WHERE name IN ('a', 'c')").all()
+    assert [tuple(row) for row in stored] == [("a",)]
