@@ -73,8 +73,11 @@ class TimedConnection(psycopg.Connection[Any]):
         if self._line is None:
             super().commit()
             return
-        self.ask("COMMIT")
+        committed = self.ask("COMMIT")
         self._end_pipeline()
+        if committed.statusmessage != "COMMIT":
+            msg = f"the database server answered COMMIT with {committed.statusmessage}"
+            raise psycopg.OperationalError(msg)
 
     def rollback(self) -> None:
         """Roll back; whatever is collected fails or is undone."""
