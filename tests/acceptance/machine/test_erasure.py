@@ -83,6 +83,8 @@ def known(installation: Installation) -> Installation:
     wait_until(lambda: installation.rows("select 1 from rejected_entries where patient_id = ?", ID), "a refused record")
     installation.configure(*sources[:1])
     assert installation.command("reload").returncode == 0
+    installation.wait_for_log("writer has ended .* is started again")
+    installation.wait_for_health("running")
     (installation.folder / "gone.csv").unlink()
     with closing(sqlite3.connect(installation.database)) as old, closing(
         sqlite3.connect(installation.folder / "worklist.db.20200101-000000.backup")
