@@ -84,7 +84,7 @@ def known(installation: Installation) -> Installation:
     installation.configure(*sources[:1])
     assert installation.command("reload").returncode == 0
     installation.wait_for_log("writer has ended .* is started again")
-    installation.wait_for_health("running")
+    installation.wait_for_health("healthy")
     (installation.folder / "gone.csv").unlink()
     with closing(sqlite3.connect(installation.database)) as old, closing(
         sqlite3.connect(installation.folder / "worklist.db.20200101-000000.backup")
