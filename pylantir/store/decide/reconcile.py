@@ -237,10 +237,15 @@ def _study_uids(
         return {STUDY_UID: current, "generated_study_uid": own}
     uid = supplied or own
     uids: dict[str, str | None] = {STUDY_UID: uid, "generated_study_uid": own}
+    known = former = {*json.loads(str(item.values.get(FORMER_UIDS) or "[]"))}
     if current not in (uid, own):
         # A scanner may have read the old UID: a report that names it still means this item.
-        former = json.loads(str(item.values.get(FORMER_UIDS) or "[]"))
-        uids[FORMER_UIDS] = json.dumps(sorted({*former, current} - {uid}))
+        former = {*former, current} - ({uid} - {own})
+    if item.values["patient_id"] != members[0].fields["patient_id"]:
+        # The record that it was generated from may begin another item of the former patient; see `ask_moved`.
+        former = {*former, own}
+    if former != known:
+        uids[FORMER_UIDS] = json.dumps(sorted(former))
     return uids
 
 

@@ -18,7 +18,7 @@ from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
 from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
-from pylantir.store.intake.records import ask_holding_items, ask_supplied
+from pylantir.store.intake.records import ask_holding_items, ask_moved, ask_supplied
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
 from pylantir.store.schema.done_exams import find_done_exams
@@ -78,10 +78,10 @@ def _ask_foreign(connection: Connection, source: str, records: RecordColumns, fa
     if STUDY_UID not in records.values and not facts.has_supplied_uids:
         return set
     made = dict(zip(make_study_uids(source, records.keys, records.patients), records.patients, strict=True))
-    supplied = ask_supplied(connection, made.keys())
+    supplied, moved = ask_supplied(connection, made.keys()), ask_moved(connection, made.keys())
 
     def find() -> set[str]:
-        used = supplied().keys() | (made.keys() & set(records.values.get(STUDY_UID, ())))
+        used = {uid for uid, *_ in moved} | supplied().keys() | (made.keys() & set(records.values.get(STUDY_UID, ())))
         supplying = zip(records.values.get(STUDY_UID, ()), records.patients, strict=False)
         return {made[uid] for uid in used} | {patient for uid, patient in supplying if uid in used}
 

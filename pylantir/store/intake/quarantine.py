@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
 from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.identifiers import Holder
-from pylantir.store.decide.records import Record
+from pylantir.store.decide.records import REFUSED, Record
 from pylantir.store.schema.bulk import chunks
-from pylantir.store.schema.tables import rejected_entries
+from pylantir.store.schema.tables import NOT_LIVE, rejected_entries, source_entries
 
 _TABLE = rejected_entries.c
 
@@ -113,8 +113,15 @@ def note_missed_sightings(connection: Connection, source: str, record_keys: Sequ
 
 
 def remove_unseen(connection: Connection, source: str, since: str) -> None:
-    """Remove the records that a complete snapshot, begun at `since`, did not show."""
-    connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since))
+    """Remove the records that a complete snapshot, begun at `since`, did not show.
+
+    A refused record whose removal is held back stays, with the reason.
+    """
+    held = exists().where(
+        source_entries.c.data_source == source, NOT_LIVE, source_entries.c.state == REFUSED,
+        source_entries.c.record_key == _TABLE.record_key,
+    )  # fmt: skip
+    connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since, ~held))
 
 
 def _may_have_any(connection: Connection, source: str) -> bool:

@@ -275,6 +275,19 @@ def ask_supplied(
     return read
 
 
+def ask_moved(connection: Connection, uids: Collection[str]) -> Iterable[RowTuple]:
+    """Ask for the items that have some of these generated study UIDs and have moved to another patient ID.
+
+    The record from which the UID was generated may begin another item of the former patient.
+
+    Returns:
+        (UID, item, patient ID, issuer); others whose study UID has changed may be among them.
+    """
+    columns = ("generated_study_uid", "id", "patient_id", ISSUER)
+    moved = "former_study_uids IS NOT NULL"
+    return select_among(connection, worklist_items, columns, columns[0], list(uids), condition=moved)
+
+
 def _ask_given(connection: Connection, column: str, values: Sequence[str]) -> Iterable[RowTuple]:
     """Ask for (record, item, value) of the live records that claim one of the values."""
     wanted = ("id", "item_id", column)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from pylantir.entry import CANCELED, COMPLETED, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.decide.claims import (
+    REPETITIONS,
     SCANNER,
     STATUS,
     STUDY_UID,
@@ -33,6 +34,7 @@ from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN,
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.quarantine import refuse_record, remove_rejections
 from pylantir.store.intake.records import (
+    ask_moved,
     ask_supplied,
     find_holding_patients,
     find_refused_identifiers,
@@ -54,10 +56,12 @@ class SuppliedUids:
     Attributes:
         made: Patient ID -> the UIDs that would be generated.
         read: Reads UID -> the patients who have it.
+        moved: UID, number, patient ID and issuer of items that have moved to another patient ID.
     """
 
     made: Mapping[str, Set[str]]
     read: Callable[[], Mapping[str, Set[Patient]]]
+    moved: Iterable[tuple[Any, ...]]
 
 
 class WorkingSet:
@@ -304,18 +308,23 @@ class WorkingSet:
 
     def _ask_supplied(self) -> SuppliedUids | None:
         """Ask which study UIDs that would be generated for the marked patients are in use; None: surely none."""
-        if not self._facts().has_supplied_uids and not any(STUDY_UID in one.fields for one in self.records.values()):
-            return None
         items = self._memory.items_of
+        is_supplied = any(STUDY_UID in one.fields for one in self.records.values())
+        if not (self._facts().has_supplied_uids or is_supplied or self._memory.moved()):
+            return None
         made = {
             patient: {
-                *(make_study_uid(one.data_source, one.record_key, patient) for one in self.records_of(patient)),
+                *(
+                    make_study_uid(one.data_source, one.record_key, patient, repetition)
+                    for one in self.records_of(patient) for repetition in range(REPETITIONS)
+                ),
                 *(str(item.values["generated_study_uid"]) for item in items[patient] if not item.touched),
             }
             for patient in self._dirty
         }  # fmt: skip
         uids = {uid for uids in made.values() for uid in uids}
-        return SuppliedUids(made, ask_supplied(self.connection, uids, self.records))
+        supplied, moved = ask_supplied(self.connection, uids, self.records), ask_moved(self.connection, uids)
+        return SuppliedUids(made, supplied, moved)
 
     def _find_supplied_uids(self, asked: SuppliedUids | None) -> Mapping[str, Mapping[str, Set[Patient]]]:
         """For each marked patient: the study UIDs that would be generated but that somebody has already, and who."""
@@ -324,11 +333,18 @@ class WorkingSet:
             asked = self._ask_supplied()
         if asked is None:
             return {}
-        supplied = asked.read()
-        return {
-            patient: {uid: supplied[uid] for uid in uids & supplied.keys()}
-            for patient, uids in asked.made.items() if not supplied.keys().isdisjoint(uids)
-        }  # fmt: skip
+        supplied, loaded = asked.read(), self._memory.items()
+        moved = [(uid, Patient(*owner)) for uid, number, *owner in asked.moved if number not in loaded]
+        moved += self._memory.moved()
+        found = {}
+        for patient, uids in asked.made.items():
+            owners = {uid: supplied[uid] for uid in uids & supplied.keys()}
+            for uid, owner in moved:
+                if uid in uids and owner.patient_id != patient:
+                    owners[uid] = owners.get(uid, frozenset()) | {owner}
+            if owners:
+                found[patient] = owners
+        return found
 
     def _decide(self, patient: str, supplied: Mapping[str, Set[Patient]]) -> None:
         records = self.records_of(patient)

@@ -68,7 +68,8 @@ worklist_items = Table(
     # 1 once a scanner has reported on the item: from then on its status and its fields are the scanner's.
     Column("scanner_touched", Integer, nullable=False, server_default=text("0")),
     Column("exam_ended_on", Text, comment="when the exam was done, YYYYMMDD, as the scanner reported"),
-    # UIDs that sources supplied earlier and no longer do, as JSON: a scanner may have read them.
+    # UIDs that sources supplied earlier and no longer do, as JSON: a scanner may have read them. Also the generated one
+    # of an item that has moved to another patient ID.
     Column("former_study_uids", Text),
     Column("created_at", Text),
     Column("updated_at", Text),
@@ -83,6 +84,7 @@ worklist_items = Table(
         where=column("study_instance_uid").is_distinct_from(column("generated_study_uid")),
     ),
     _partial_index("ix_worklist_items_started", "study_instance_uid", where=text("scanner_touched = 1")),
+    _partial_index("ix_worklist_items_moved", "generated_study_uid", where=text("former_study_uids IS NOT NULL")),
     _partial_index("ix_worklist_items_accession", "accession_number", where=text("accession_number IS NOT NULL")),
     # Scanners search for the beginning of a name and ignore letter case.
     Index("ix_worklist_items_name", func.lower(column("patient_name")).label("folded")),

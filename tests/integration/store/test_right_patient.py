@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, delete, update
 from worklist_store import RULES, Feed, check_audit, items, quarantine, record, report_from_scanner, rows
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
@@ -17,7 +17,7 @@ from pylantir.store.change.retention import purge_items
 from pylantir.store.clock import Clock, system_time
 from pylantir.store.decide.claims import STATUS, Rules, make_study_uid
 from pylantir.store.read.conflicts import find_conflicts
-from pylantir.store.schema.tables import audit_log, worklist_items
+from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 DONE_LONG_AGO = {"scheduled_start_date": "20240701"}
 JANE = {"patient_name": "Doe^Jane", "patient_birth_date": "19800517"}
@@ -695,3 +695,58 @@ def test_a_generated_uid_is_never_served_for_another_issuers_patient_too(store: 
     assert len({issuer for _, one, issuer in listed if one == uid}) == 1
     assert "A" in {issuer for *_, issuer in listed}
     check_audit(store)
+
+
+def test_an_item_that_moves_to_a_corrected_patient_id_takes_its_study_uid_along(store: Engine) -> None:
+    """The record that began it begins another item of the former patient, which gets another UID."""
+    rules = Rules(ranks={"ris": 0, "csv": 1})
+    ris, csv = Feed(store, "ris", rules), Feed(store, "csv", rules)
+    csv.sync(record("7", "P3", **JANE))
+    (uid,) = {one["study_instance_uid"] for one in items(store)}
+    ris.sync(record("7", "P3", **JANE))
+    ris.sync(record("7", "P1", **JANE))
+    assert only_item(store, "P1")["study_instance_uid"] == uid
+    assert only_item(store, "P3")["study_instance_uid"] != uid
+    csv.sync(record("7", "P1", **JANE))
+    assert on_the_list(store, "study_instance_uid") == [("P1", uid)]
+    csv.sync(record("7", "P3", **JANE))
+    (one, other) = on_the_list(store, "study_instance_uid")
+    assert one == ("P1", uid)
+    assert other[0] == "P3"
+    assert other[1] != uid
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_number_that_was_another_patients_by_mistake_is_booked_again_with_a_uid_of_its_own(
+    store: Engine, forgotten: bool
+) -> None:
+    others = [record(str(number), f"Q{number}") for number in range(4)]
+    wrong = ("step:P3", {**record("", "P3", **JANE)[1]})
+    right = ("step:P1", {**record("", "P1", **JANE)[1]})
+    clinic = Feed(store, "csv")
+    clinic.sync(*others, wrong)
+    uid = only_item(store, "P3")["study_instance_uid"]
+    clinic.sync(*others, right)
+    assert [one["study_instance_uid"] for one in items(store, patient_id="P1") if one[STATUS] == SCHEDULED] == [uid]
+    if forgotten:
+        with store.begin() as connection:
+            connection.execute(delete(source_entries).where(source_entries.c.record_key == "step:P3"))
+    clinic.sync(*others, right, wrong)
+    shown = on_the_list(store, "study_instance_uid")
+    assert ("P1", uid) in shown
+    assert len({one for _, one in shown}) == 6
+
+
+def test_a_refused_record_whose_removal_is_held_back_keeps_its_reason(store: Engine) -> None:
+    clinic = Feed(store, "csv")
+    first = record("1", "P1", study_instance_uid="1.2.1", patient_birth_date="19800101")
+    second = record("2", "P2", study_instance_uid="1.2.1", patient_birth_date="19900101")
+    clinic.sync(first, second)
+    waiting = quarantine(store)
+    assert list(waiting) == [("csv", "id:2")]
+    assert clinic.sync().held
+    assert {key: one["reason"] for key, one in quarantine(store).items()} == {
+        key: one["reason"] for key, one in waiting.items()
+    }
+    clinic.sync(first, record("2", "P2", study_instance_uid="1.2.2", patient_birth_date="19900101"))
+    assert not quarantine(store)

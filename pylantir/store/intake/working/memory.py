@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import Connection
 
 from pylantir.entry import DISCONTINUED, SCHEDULED
-from pylantir.store.decide.claims import STATUS, Item, Performed
+from pylantir.store.decide.claims import FORMER_UIDS, STATUS, Item, Patient, Performed
+from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.reconcile import is_frozen
 from pylantir.store.decide.records import LIVE, REFUSED, Record
 from pylantir.store.intake.records import (
@@ -76,6 +77,14 @@ class Memory:
     def items(self) -> dict[int, Item]:
         """Return all items of the loaded patients, by id."""
         return {item.id: item for items in self.items_of.values() for item in items}
+
+    def moved(self) -> list[tuple[str, Patient]]:
+        """Return the generated study UIDs of loaded items that have moved to another patient ID, and whose they are."""
+        return [
+            (str(item.values["generated_study_uid"]), Patient(patient, str(item.values[ISSUER] or "") or None))
+            for patient, items in self.items_of.items() for item in items
+            if item.values["patient_id"] != patient or item.values[FORMER_UIDS]
+        ]  # fmt: skip
 
     def records_of(self, patient: str) -> Iterable[Record]:
         """Return all records of a loaded patient, in every state."""
