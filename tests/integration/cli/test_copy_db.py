@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, make_url, select, text
+from sqlalchemy import Engine, create_engine, insert, make_url, select, text
 from worklist_store import Feed, record
 
 from pylantir.cli.main import main
@@ -87,8 +87,8 @@ def test_a_worklist_goes_to_postgresql_and_back_unchanged(tmp_path: Path, postgr
         assert "not empty" in err
         assert contents(back) == before
     finally:
-        engine = open_for_writing(postgresql_url)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        engine = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
             connection.execute(text(f'DROP DATABASE IF EXISTS "{server.database}" WITH (FORCE)'))
         engine.dispose()
 
