@@ -107,6 +107,9 @@ def find_corrected(first: Record, second: Record) -> Difference | None:
     """
     if first.item_id is None or second.item_id is None or first.patient_id == second.patient_id:
         return None
+    if first.item_id == second.item_id:
+        # The second one's source is not enabled, so it has no item of its own.
+        return None
     if not (first.state == second.state == LIVE and is_correction(first.fields, second.fields)):
         return None
     return Difference(

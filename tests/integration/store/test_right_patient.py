@@ -750,3 +750,15 @@ def test_a_refused_record_whose_removal_is_held_back_keeps_its_reason(store: Eng
     }
     clinic.sync(first, record("2", "P2", study_instance_uid="1.2.2", patient_birth_date="19900101"))
     assert not quarantine(store)
+
+
+def test_a_record_that_begins_no_item_is_not_told_to_lack_a_correction(store: Engine) -> None:
+    """Its source is not enabled any more, so the corrected exam is listed once."""
+    both, one = Rules(ranks={"ris": 0, "csv": 1}), Rules(ranks={"ris": 0})
+    Feed(store, "csv", both).sync(record("7", "P3", **JANE))
+    ris = Feed(store, "ris", both)
+    ris.sync(record("7", "P3", **JANE))
+    ris.ingest.use_rules(one)
+    ris.sync(record("7", "P1", **JANE))
+    assert on_the_list(store) == [("P1",)]
+    assert conflicts(store) == []
