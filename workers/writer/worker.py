@@ -22,7 +22,7 @@ from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, Store
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.rules import restore_items
 from pylantir.store.failures import describe_failure, is_lock_timeout, is_passing
-from pylantir.store.schema.engine import open_for_writing, sqlite_file
+from pylantir.store.schema.engine import end_frozen_writer, open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.writer.accesses import AccessIntake
@@ -308,6 +308,10 @@ class Writer:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._context.channel.report({"database": what})
         self._trouble = what
+        if is_locked_out:
+            with suppress(SQLAlchemyError):
+                if end_frozen_writer(self._engine, self._settings.lease_s):
+                    logger.warning("another host's writer stood still with the database's lock; its session is ended")
         # A file that was repaired in its place must be checked again.
         self._file.forget_sides()
         if not is_locked_out:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -226,6 +226,28 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
             connection.exec_driver_sql(statement)
 
     return lock
+
+
+_END_FROZEN_WRITER = text("""
+    SELECT count(pg_terminate_backend(session.pid))
+    FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
+    WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
+        AND (held.classid::bigint << 32) + held.objid::bigint = :lock
+        AND session.datname = current_database() AND session.usename = current_user
+        AND session.wait_event = 'ClientRead' AND session.state_change < now() - make_interval(secs => :idle_s)
+""")
+
+
+def end_frozen_writer(engine: Engine, idle_s: float) -> bool:
+    """End the session of a writer that holds the writers' lock and has asked nothing for so long.
+
+    The server's own limit for idle transactions does not count while it waits for the rest of a pipeline.
+
+    Returns:
+        Whether there was one.
+    """
+    with reading(engine) as connection:
+        return bool(connection.scalar(_END_FROZEN_WRITER, {"lock": WRITERS_LOCK, "idle_s": idle_s}))
 
 
 @contextmanager

@@ -11,13 +11,19 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, make_url, text
-from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import DBAPIError, InternalError
 from waiting import wait_until
 from worklist_store import RULES, Feed, record, rows
 
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import record_report
-from pylantir.store.schema.engine import WRITERS_LOCK, durable_transaction, open_for_writing
+from pylantir.store.schema.engine import (
+    WRITERS_LOCK,
+    durable_transaction,
+    end_frozen_writer,
+    open_for_writing,
+    transaction,
+)
 from pylantir.store.schema.tables import audit_log, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 
@@ -191,3 +197,25 @@ def test_a_frozen_transaction_does_not_keep_the_lock(postgresql_url: str, hosts:
         # Nothing more is asked, as if the process were stopped.
         Feed(hosts[0].engine, "ris").sync(record("r1", "P1", modality="MR"))
     engine.dispose()
+
+
+def test_a_writer_that_stands_still_within_a_pipeline_loses_the_lock(postgresql_url: str) -> None:
+    """The server waits for the rest of the pipeline, so its limit for idle transactions does not end that."""
+    frozen, other = open_for_writing(postgresql_url, host="north", idle_s=0.2), open_for_writing(postgresql_url)
+    prepare_database(frozen)
+
+    def stand_still() -> None:
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        with direct(postgresql_url) as looking, transaction(frozen, dry_run=False, pipelined=True):
+            wait_until(lambda: looking.execute(held).fetchone() == (1,), "it has the lock")
+            assert not end_frozen_writer(other, 60)
+            wait_until(lambda: end_frozen_writer(other, 0.3), "its session is ended")
+            wait_until(lambda: looking.execute(held).fetchone() == (0,), "the lock is free")
+
+    with pytest.raises(DBAPIError):
+        stand_still()
+    with other.begin() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    assert not end_frozen_writer(other, 0)
+    for engine in (frozen, other):
+        engine.dispose()
