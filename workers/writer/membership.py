@@ -31,13 +31,15 @@ from pylantir.store.hosts.leases import (
     take_leases,
 )
 from pylantir.store.hosts.registry import forget_host, keep_only, read_sources, read_version, register_sources
-from pylantir.store.schema.engine import reading, transaction
+from pylantir.store.schema.engine import look_at_holder, reading, transaction
 from workers.writer.settings import WriterSettings
 
 SIGNS_PER_LEASE = 3
 """A host gives so many signs of life in the time after which it counts as dead."""
 WATCH_EVERY_S = 0.25
 """How often a host looks whether another one, whose sources it would fetch, is still there."""
+STANDS_STILL_S = 1.0
+"""A writer at work lets the server wait for less: a long calculation gives it something to do twice a second."""
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +163,13 @@ class Membership:
         with reading(self._engine) as connection:
             leases, hosts = read_leases(connection), self._read_hosts(connection)
         return bool(find_free(self._wanted, leases, hosts))
+
+    def is_lock_stuck(self) -> bool:
+        """Whether a writer that stands still has the writers' lock; after the time of a lease its session is ended."""
+        still_s, is_ended = look_at_holder(self._engine, self._lease_s)
+        if is_ended:
+            logger.warning("another host's writer stood still with the database's lock; its session is ended")
+        return still_s >= STANDS_STILL_S and not is_ended
 
     def note_outage(self) -> None:
         """Note that the database could not be reached: the others may have been as unable to give signs of life."""

@@ -22,7 +22,7 @@ from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, Store
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.rules import restore_items
 from pylantir.store.failures import describe_failure, is_lock_timeout, is_passing
-from pylantir.store.schema.engine import end_frozen_writer, open_for_writing, sqlite_file
+from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.writer.accesses import AccessIntake
@@ -47,6 +47,8 @@ UPGRADE_MAY_TAKE_S = 3600.0
 """The time to copy a large file of an earlier version and to decide again about all its records."""
 _RETRY_CAP_S = 5.0
 _FRAME_RETRY_S = 0.25
+_LOOK_AGAIN_S = 0.25
+"""How often the writer looks at another host's writer that stands still with the lock."""
 
 if TYPE_CHECKING:
     from workers.writer.audit import AuditTrail
@@ -70,6 +72,7 @@ class Writer:
         self._retry_delay_s = 0.0
         self._retry_at = 0.0
         self._trouble: str | None = None
+        self._is_locked_out = False
         self._is_prepared = False
         self._told_depth = 0
         self._tell_depth_at = 0.0
@@ -136,7 +139,7 @@ class Writer:
                 self._file.note_opened()
             except (SQLAlchemyError, StoreError, OSError, AlreadyRunning) as error:
                 self._note_trouble(error)
-                while not self._must_end() and time.monotonic() < self._retry_at:
+                while not self._must_end() and not self._may_try():
                     self._wait(queue)
             else:
                 self._note_recovery()
@@ -161,9 +164,9 @@ class Writer:
                 self._chores.go_on()
             self._wait(queue)
             self._check_file()
-            if time.monotonic() >= self._retry_at:
+            if self._may_try():
                 self._hosts.watch()
-            while time.monotonic() >= self._retry_at:
+            while self._may_try():
                 if end_at is None and self._must_end():
                     end_at = time.monotonic() + DRAIN_S
                 taken = queue.take() if end_at is None or time.monotonic() < end_at else None
@@ -214,8 +217,11 @@ class Writer:
         """Wait for frames, commands or a signal, or for the moment of the next attempt."""
         self._give_sign(queue)
         now, retry_at = time.monotonic(), queue.next_retry()
-        if self._trouble:
+        if self._trouble and now < self._retry_at:
             pause_s = self._retry_at - now
+        elif self._trouble:
+            # Frames wait for nothing; what else has failed is tried again when it is due.
+            pause_s = 0.0 if queue.depth else min(_LOOK_AGAIN_S, self._membership.next_at - now)
         elif retry_at is not None:
             pause_s = retry_at - now
         elif queue.depth or self._chores.waiting or self._must_end():
@@ -227,6 +233,20 @@ class Writer:
         if not self._trouble:
             pause_s = min(pause_s, self._membership.next_at - now)
         queue.wait(max(0.0, min(pause_s, _FRAME_RETRY_S if self._must_end() else BEAT_EVERY_S)))
+
+    def _may_try(self) -> bool:
+        """Whether the database may take something now."""
+        if time.monotonic() < self._retry_at:
+            return False
+        try:
+            if not (self._is_locked_out and self._membership.is_lock_stuck()):
+                return True
+        except SQLAlchemyError as error:
+            self._note_trouble(error)
+            return False
+        # Do not queue for the lock: the wait would last beyond the moment when that writer may be ended.
+        self._retry_at = time.monotonic() + _LOOK_AGAIN_S
+        return False
 
     def _must_end(self) -> bool:
         return self._context.stop.is_set or self._context.channel.supervisor_gone
@@ -302,29 +322,28 @@ class Writer:
     def _note_trouble(self, error: Exception) -> None:
         """Note that the database cannot be written; log it once, and show it in `status` until it is over."""
         # Where only another writer has the lock, the session stays: other hosts would take its end for this one's.
-        is_locked_out = is_lock_timeout(error)
-        what = "another host's writer is at work" if is_locked_out else describe_failure(error)
+        self._is_locked_out = is_lock_timeout(error)
+        what = "another host's writer is at work" if self._is_locked_out else describe_failure(error)
         if what != self._trouble:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._context.channel.report({"database": what})
         self._trouble = what
-        if is_locked_out:
-            with suppress(SQLAlchemyError):
-                if end_frozen_writer(self._engine, self._settings.lease_s):
-                    logger.warning("another host's writer stood still with the database's lock; its session is ended")
         # A file that was repaired in its place must be checked again.
         self._file.forget_sides()
-        if not is_locked_out:
-            self._engine.dispose()
-            self._membership.note_outage()
-        self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), 0.25 if is_locked_out else _RETRY_CAP_S)
+        if self._is_locked_out:
+            # It has waited for the lock already.
+            self._retry_delay_s = self._retry_at = 0.0
+            return
+        self._engine.dispose()
+        self._membership.note_outage()
+        self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
         self._retry_at = time.monotonic() + self._retry_delay_s
 
     def _note_recovery(self) -> None:
         if self._trouble:
             logger.info("the database works again")
             self._context.channel.report({"database": self._damage})
-        self._trouble = None
+        self._trouble, self._is_locked_out = None, False
         self._retry_delay_s = self._retry_at = 0.0
 
 

@@ -228,26 +228,32 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
     return lock
 
 
-_END_FROZEN_WRITER = text("""
-    SELECT count(pg_terminate_backend(session.pid))
-    FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
-    WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
-        AND (held.classid::bigint << 32) + held.objid::bigint = :lock
-        AND session.datname = current_database() AND session.usename = current_user
-        AND session.wait_event = 'ClientRead' AND session.state_change < now() - make_interval(secs => :idle_s)
+_LOOK_AT_HOLDER = text("""
+    SELECT still_s, still_s >= :limit_s AND pg_terminate_backend(pid) AS is_ended
+    FROM (
+        SELECT session.pid, EXTRACT(EPOCH FROM clock_timestamp() - session.state_change)::double precision AS still_s
+        FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
+        WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
+            AND (held.classid::bigint << 32) + held.objid::bigint = :lock
+            AND session.datname = current_database() AND session.usename = current_user
+            AND session.wait_event IN ('ClientRead', 'ClientWrite')
+    ) AS holder
 """)
 
 
-def end_frozen_writer(engine: Engine, idle_s: float) -> bool:
-    """End the session of a writer that holds the writers' lock and has asked nothing for so long.
+def look_at_holder(engine: Engine, limit_s: float) -> tuple[float, bool]:
+    """Look whether the writer that holds the writers' lock lets the server wait; if so for too long, end its session.
 
-    The server's own limit for idle transactions does not count while it waits for the rest of a pipeline.
+    The server waits for the next statement, or for the writer to read an answer. Its own limit for idle transactions
+    counts neither while it waits for the rest of a pipeline nor while nobody reads.
 
     Returns:
-        Whether there was one.
+        For how many seconds it has let the server wait (0: it does not), and whether its session is ended.
     """
     with reading(engine) as connection:
-        return bool(connection.scalar(_END_FROZEN_WRITER, {"lock": WRITERS_LOCK, "idle_s": idle_s}))
+        for still_s, is_ended in connection.execute(_LOOK_AT_HOLDER, {"lock": WRITERS_LOCK, "limit_s": limit_s}):
+            return still_s, is_ended
+    return 0.0, False
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.ipc.control import ask_supervisor
+from pylantir.store.schema.engine import WRITERS_LOCK
 
 PATIENCE_S = 40.0
 
@@ -48,6 +49,26 @@ class Pair:
         )
         with self._engine.connect() as connection:
             connection.execute(text(";".join(statements)))
+
+    def freeze_in_a_batch(self, host: Installation, patients: list[str]) -> int:
+        """Freeze a host's writer within the transaction that takes in new patients; return the process.
+
+        It is frozen while it waits for the writers' lock, and then gets it.
+        """
+        writer = int(host.process("writer")["pid"])
+        # A batch's transaction begins with two messages, any other with one.
+        waits = (
+            f"select count(*) from pg_stat_activity where application_name = 'pylantir {host.folder.name} writer'"
+            " and wait_event = 'advisory' and query like 'DO %'"
+        )
+        with self._engine.connect() as holder:
+            holder.execute(text(f"select pg_advisory_lock({WRITERS_LOCK})"))
+            self.write(*patients)
+            wait_until(lambda: holder.scalar(text(waits)) == 1, self.logs, PATIENCE_S)
+            os.kill(writer, signal.SIGSTOP)
+            assert holder.scalar(text(waits)) == 1
+            holder.execute(text("select pg_advisory_unlock_all()"))
+        return writer
 
     def served(self) -> list[str]:
         query = "select patient_id from worklist_items where performed_procedure_step_status = 'SCHEDULED' order by 1"
@@ -128,11 +149,9 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
     pair.wait_for("P1", "P2", "P3")
     north.wait_for_log("the database has lost what was committed last")
 
-    # It is frozen; when it wakes up, it commits nothing under its old lease.
-    writer = north.process("writer")["pid"]
-    os.kill(writer, signal.SIGSTOP)
+    # It is frozen in the middle of a batch, with the lock; when it wakes up, it commits nothing under its old lease.
+    writer = pair.freeze_in_a_batch(north, ["P1", "P2", "P3", "P4"])
     pair.wait_until_fetched_by(south, None)
-    pair.write("P1", "P2", "P3", "P4")
     pair.wait_for("P1", "P2", "P3", "P4")
     os.kill(writer, signal.SIGCONT)
     pair.wait_until_fetched_by(south, north)

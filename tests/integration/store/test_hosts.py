@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, text, update
+from sqlalchemy.exc import DBAPIError
+from waiting import wait_until
 from worklist_store import Feed, items, record, rows, served
 
 from pylantir.errors import CommandRefused, HistoryLost, LeaseLost, RulesChanged, StoreError
 from pylantir.settings import AccessSettings, RetentionSettings
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.hosts.decision import HostSource
-from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.engine import open_for_writing, transaction
 from pylantir.store.schema.tables import source_entries, source_leases, source_states, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 from workers.writer.membership import Membership
@@ -28,9 +30,9 @@ def said(name: str, priority: float = 0.0, *, digest: str = "a", enabled: bool =
 class Host(Membership):
     """A host's writer, without its process."""
 
-    def __init__(self, url: str, name: str, *sources: HostSource, key: bytes = b"") -> None:
+    def __init__(self, url: str, name: str, *sources: HostSource, key: bytes = b"", lease_s: float = 30.0) -> None:
         settings = WriterSettings(
-            db_url=url, db_echo=False, host=name, lease_s=30.0, sources=sources, key=key or name.encode(),
+            db_url=url, db_echo=False, host=name, lease_s=lease_s, sources=sources, key=key or name.encode(),
             match_on=Rules().match_on, max_minutes=240, max_minutes_touched=120, keep_missing=frozenset(),
             retention=RetentionSettings(), access=AccessSettings(), ae_title="PYLANTIR",
         )  # fmt: skip
@@ -114,6 +116,25 @@ def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing
     assert north.look().lost == {"ris"}
     assert north.describe()["hosts"] == {"north": True, "south": True}
     assert north.describe()["leases"] == {"ris": "south"}
+
+
+def test_a_host_that_stands_still_with_the_lock_is_ended_after_the_time_of_a_lease(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"), lease_s=1.3)
+    north.enter()
+    south.enter()
+
+    def stand_still() -> None:
+        with transaction(north.engine, dry_run=False, pipelined=True) as connection:
+            connection.execute(text("SELECT 1"))
+            wait_until(south.is_lock_stuck, "it stands still")
+            connection.execute(text("SELECT 1"))
+            assert not south.is_lock_stuck()
+            wait_until(south.is_lock_stuck, "it stands still again")
+            wait_until(lambda: not south.is_lock_stuck(), "its session is ended")
+            wait_until(lambda: south.look().gained == {"ris"}, "its source is taken")
+
+    with pytest.raises(DBAPIError):
+        stand_still()
 
 
 def test_silence_counts_for_nothing_when_the_database_was_away(made: Any) -> None:

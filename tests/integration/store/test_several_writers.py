@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Connection, Engine, func, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, InternalError
 from waiting import wait_until
 from worklist_store import RULES, Feed, record, rows
@@ -20,7 +20,7 @@ from pylantir.store.change.reports import record_report
 from pylantir.store.schema.engine import (
     WRITERS_LOCK,
     durable_transaction,
-    end_frozen_writer,
+    look_at_holder,
     open_for_writing,
     transaction,
 )
@@ -199,23 +199,45 @@ def test_a_frozen_transaction_does_not_keep_the_lock(postgresql_url: str, hosts:
     engine.dispose()
 
 
-def test_a_writer_that_stands_still_within_a_pipeline_loses_the_lock(postgresql_url: str) -> None:
-    """The server waits for the rest of the pipeline, so its limit for idle transactions does not end that."""
-    frozen, other = open_for_writing(postgresql_url, host="north", idle_s=0.2), open_for_writing(postgresql_url)
+def within_a_pipeline(connection: Connection) -> None:
+    """The server waits for the rest of it, so its limit for idle transactions does not end that."""
+    connection.execute(text("SELECT 1"))
+    connection.execute(text("SET LOCAL work_mem = '1MB'"))
+
+
+def without_reading(connection: Connection) -> None:
+    """The server cannot get rid of its answer; no limit of its own ends that."""
+    driver: Any = connection.connection.driver_connection
+    driver.pgconn.send_query(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)")
+
+
+@pytest.mark.parametrize("stop", [within_a_pipeline, without_reading])
+def test_a_writer_that_stands_still_with_the_lock_loses_it(
+    postgresql_url: str, stop: Callable[[Connection], None]
+) -> None:
+    """First nobody can have the lock, then the session is ended, then another writer commits, and this one never."""
+    frozen, other = open_for_writing(postgresql_url, host="north"), open_for_writing(postgresql_url)
     prepare_database(frozen)
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    inserted = insert(worklist_items).values(
+        patient_id="P1", scheduled_start_date="20300101", scheduled_start_time="0900"
+    )
 
     def stand_still() -> None:
-        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
-        with direct(postgresql_url) as looking, transaction(frozen, dry_run=False, pipelined=True):
-            wait_until(lambda: looking.execute(held).fetchone() == (1,), "it has the lock")
-            assert not end_frozen_writer(other, 60)
-            wait_until(lambda: end_frozen_writer(other, 0.3), "its session is ended")
+        pipelined = stop is within_a_pipeline
+        with direct(postgresql_url) as looking, transaction(frozen, dry_run=False, pipelined=pipelined) as connection:
+            connection.execute(inserted)
+            stop(connection)
+            wait_until(lambda: look_at_holder(other, 60)[0] > 0.3, "it lets the server wait")
+            assert looking.execute(held).fetchone() == (1,)
+            wait_until(lambda: look_at_holder(other, 0.3)[1], "its session is ended")
             wait_until(lambda: looking.execute(held).fetchone() == (0,), "the lock is free")
+            with other.begin() as committing:
+                assert committing.scalar(select(func.count()).select_from(worklist_items)) == 0
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises((DBAPIError, psycopg.Error)):
         stand_still()
-    with other.begin() as connection:
-        assert connection.scalar(text("SELECT 1")) == 1
-    assert not end_frozen_writer(other, 0)
+    assert rows(other, worklist_items) == []
+    assert look_at_holder(other, 0) == (0.0, False)
     for engine in (frozen, other):
         engine.dispose()
