@@ -11,14 +11,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Select, delete, select, update
+from sqlalchemy import Connection, Engine, Select, and_, delete, select, update
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
 from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.decide.evidence import Description, are_two_patients
-from pylantir.store.decide.records import IDENTIFIERS, WITHDRAWN
+from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
+from pylantir.store.intake.outcome import format_ids
+from pylantir.store.intake.working.items import Events
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines
 from pylantir.store.schema.engine import transaction
@@ -135,15 +137,42 @@ def set_status(
         working.free(item)
         working.touch_all()
         working.write()
-        after = connection.scalar(select(_ITEMS[STATUS]).where(this))
+        changed = connection.execute(select(worklist_items).where(this)).mappings().one()
+        after = changed[STATUS]
         if after != status:
-            why = "no source gives it" if after == CANCELED else "its sources say otherwise"
+            why = _explain(connection, item_id, after)
             raise CommandRefused(f"item {item_id} stays {before}: {why}, so it would be {after} at once")
-        _refuse_taken_numbers(connection, item, status)
-    return f"item {item_id}: {before} -> {status}" + (" (not done: a dry run)" if dry_run else "")
+        # Its sources may have given it other numbers meanwhile.
+        for numbers in (item, changed):
+            _refuse_taken_numbers(connection, numbers, before, status)
+    done = " (not done: a dry run)" if dry_run else ""
+    return f"item {item_id}: {before} -> {status}{_name_others(working.events, item_id)}{done}"
 
 
-def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], status: str) -> None:
+def _explain(connection: Connection, item_id: int, after: str) -> str:
+    """Say why an item does not keep the status that an operator wants."""
+    if after != CANCELED:
+        return "its sources say otherwise"
+    refused = rejected_entries.c
+    same_record = and_(refused.data_source == _ENTRIES.data_source, refused.record_key == _ENTRIES.record_key)
+    waiting = (
+        select(refused.field, refused.other_item)
+        .select_from(source_entries.join(rejected_entries, same_record))
+        .where(_ENTRIES.item_id == item_id, _ENTRIES.state == REFUSED)
+    )
+    row = connection.execute(waiting).first()
+    return f"item {row.other_item} of another patient has its {row.field}" if row else "no source gives it"
+
+
+def _name_others(events: Events, item_id: int) -> str:
+    """Name the other items that change with an item's status: they share its numbers, or are the same patient's."""
+    kinds = {"cancelled": events.cancelled, "listed": events.inserted, "changed": events.changed}
+    return "".join(
+        f"; also {word}: {format_ids(others)}" for word, ids in kinds.items() if (others := {*ids} - {item_id})
+    )
+
+
+def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], before: str, status: str) -> None:
     """An item that was cancelled cannot come back where a scanner has begun another patient under its numbers."""
     for name in IDENTIFIERS if status != CANCELED else ():
         # A done exam's accession number may be used again, its study UID never.
@@ -154,7 +183,7 @@ def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], statu
         for other in connection.execute(others).mappings() if item[name] else ():
             if are_two_patients(cast("Description", other), cast("Description", item)):
                 raise CommandRefused(
-                    f"item {item['id']} stays {item[STATUS]}: item {other['id']} of another patient has its {name}"
+                    f"item {item['id']} stays {before}: item {other['id']} of another patient has its {name}"
                 )
 
 

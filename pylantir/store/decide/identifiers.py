@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from types import MappingProxyType
 
-from pylantir.entry import CANCELED, COMPLETED
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS
 from pylantir.store.decide.claims import KEPT_DAYS, STATUS, STUDY_UID, Item, Rules
 from pylantir.store.decide.evidence import ACCESSION, ISSUER, are_two_patients
 from pylantir.store.decide.records import LIVE, REFUSED, Record
@@ -101,6 +101,22 @@ def find_obstacle(record: Record, owners: Mapping[Identifier, Holder | None]) ->
     return None
 
 
+def advise_on_obstacle(status: str | None, column: str, item_id: int | None) -> str:
+    """Say what to do about a record whose number another patient's item has.
+
+    Args:
+        status: The other item's status; None if it has no item.
+        column: The number's column.
+        item_id: The other item.
+    """
+    if status not in (IN_PROGRESS, COMPLETED, DISCONTINUED):
+        return "correct it in one of the two records"
+    said = f"a scanner has {'done' if status == COMPLETED else 'begun'} that exam, so correct it in this record; "
+    if status == COMPLETED and column == ACCESSION:
+        said += f"it is free {KEPT_DAYS} days after the exam, once no source gives it; "
+    return said + f"if item {item_id} was not examined, run `pylantir set-status {item_id} {CANCELED} --reason TEXT`"
+
+
 def is_idle(record: Record, items: Mapping[int, Item]) -> bool:
     """Whether an operator cancelled the record's item, and it is not booked for another day: it claims nothing."""
     item = items.get(record.item_id) if record.item_id is not None else None
@@ -117,6 +133,12 @@ def index_claims(records: Iterable[Record], items: Mapping[int, Item]) -> dict[I
             for pair in record.identifiers():
                 index.setdefault(pair, []).append(record)
     return index
+
+
+def find_given_up(items: Iterable[Item], records: Iterable[Record]) -> set[int]:
+    """Return the items with a discontinued exam that no record gives any more: the decision cancels them."""
+    found = {item.id for item in items if item.touched and item.values[STATUS] == DISCONTINUED}
+    return found - {record.item_id for record in records if record.state == LIVE} if found else found
 
 
 def keeps_identifier(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from pylantir.ipc.cycles import Rejection
@@ -103,7 +103,7 @@ def _tell_difference(difference: Difference) -> None:
         logger.warning(message, *difference.items, fields, *difference.sources)
 
 
-def format_ids(ids: Sequence[int]) -> str:
+def format_ids(ids: Collection[int]) -> str:
     """Write item ids with runs shortened: 1-500, 502."""
     runs: list[list[int]] = []
     for number in sorted(ids):

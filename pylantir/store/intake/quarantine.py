@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
 
 from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.identifiers import Holder
@@ -24,12 +25,44 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
 
 
-def refuse_record(connection: Connection, record: Record, column: str, holder: Holder, now: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record, its identifier that is another patient's, and who has it."""
+
+    record: Record
+    column: str
+    holder: Holder
+
+    @property
+    def reason(self) -> str:
+        """Return the reason; `pylantir rejects` adds what to do, which depends on what becomes of the other exam."""
+        item = f"item {self.holder.item_id}" if self.holder.item_id else "a record"
+        return f"belongs to another patient: {item} of {self.holder.data_source}"
+
+
+def refuse_record(connection: Connection, refusal: Refusal, now: str) -> None:
     """Put a record into quarantine whose identifier is another patient's."""
-    item = f"item {holder.item_id}" if holder.item_id else "a record"
-    reason = f"belongs to another patient: {item} of {holder.data_source}; correct it in one of the two records"
-    rejection = Rejection(record.record_key, column, reason, record.patient_id)
-    add_rejections(connection, record.data_source, [rejection], now, in_the_way=holder)
+    record = refusal.record
+    rejection = Rejection(record.record_key, refusal.column, refusal.reason, record.patient_id)
+    add_rejections(connection, record.data_source, [rejection], now, in_the_way=refusal.holder)
+
+
+def name_obstacles(connection: Connection, refusals: Sequence[Refusal]) -> None:
+    """Name who is in the way of records that stay refused, if it is somebody else than before."""
+    rows = [
+        {
+            "source": one.record.data_source,
+            "record": storable(one.record.record_key),
+            "field": one.column,
+            "reason": one.reason,
+            "other_item": one.holder.item_id,
+            "other_patient_id": one.holder.patient["patient_id"],
+            "other_source": one.holder.data_source,
+        }
+        for one in refusals
+    ]
+    if rows:
+        connection.execute(_NAME_OBSTACLE, rows)
 
 
 def add_rejections(
@@ -129,6 +162,15 @@ def _may_have_any(connection: Connection, source: str) -> bool:
     return connection.dialect.name == "postgresql" or connection.scalar(_FIND_ANY, {"source": source}) is not None
 
 
+_NAME_OBSTACLE = (
+    update(rejected_entries)
+    .where(
+        _TABLE.data_source == bindparam("source"),
+        _TABLE.record_key == bindparam("record"),
+        or_(_TABLE.reason != bindparam("reason"), _TABLE.field != bindparam("field")),
+    )
+    .values({name: bindparam(name) for name in ("field", "reason", "other_item", "other_patient_id", "other_source")})
+)
 _FIND_ANY = select(_TABLE.id).where(_TABLE.data_source == bindparam("source")).limit(1)
 _OF_KEYS = (
     _TABLE.data_source == bindparam("source"),

@@ -17,7 +17,7 @@ from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Patient, Performed, Rules, may_be_generated
 from pylantir.store.decide.evidence import ISSUER
-from pylantir.store.decide.identifiers import Holder, Identifier, is_idle, keeps_identifier
+from pylantir.store.decide.identifiers import Holder, Identifier, find_given_up, is_idle, keeps_identifier
 from pylantir.store.decide.records import (
     IDENTIFIERS,
     LIVE,
@@ -140,8 +140,12 @@ def relink_reports(connection: Connection, patient: str, study_uid: str, item_id
 
 def _ask_best_holders(
     connection: Connection, column: str, values: Sequence[str], rules: Rules
-) -> Callable[[], dict[str, tuple[int, str]]]:
-    """For each value of an identifier: (record id, patient ID) of the stored record with the highest priority."""
+) -> Callable[[], dict[str, tuple[int, str, bool]]]:
+    """Ask for the stored record with the highest priority for each value of an identifier.
+
+    Returns:
+        What reads value -> (record id, patient ID, whether live records of several patients have the value).
+    """
     table = source_entries.c
 
     def exact(name: str) -> ColumnElement[str]:
@@ -149,6 +153,8 @@ def _ask_best_holders(
         return table[name].collate("C") if connection.dialect.name == "postgresql" else table[name]
 
     rank = case(dict(rules.ranks), value=table.data_source, else_=len(rules.ranks)) if rules.ranks else table.id
+    live = case((table.state == LIVE, table.patient_id))
+    first, last = (func.min(live), func.max(live))
     best = (
         select(
             table[column].label("value"),
@@ -157,13 +163,14 @@ def _ask_best_holders(
             func.row_number()
             .over(partition_by=table[column], order_by=(rank, *(exact(name) for name in ("data_source", "record_key"))))
             .label("place"),
+            (first.over(partition_by=table[column]) != last.over(partition_by=table[column])).label("shared"),
         )
         .where(table[column].in_(bindparam("values", expanding=True)), table.state.in_((LIVE, REFUSED)))
         .subquery()
     )
-    statement = select(best.c.value, best.c.id, best.c.patient_id).where(best.c.place == 1)
+    statement = select(best.c.value, best.c.id, best.c.patient_id, best.c.shared).where(best.c.place == 1)
     asked = [ask_statement(connection, statement, {"values": chunk}) for chunk in chunks(values)]
-    return lambda: {value: (record_id, patient) for rows in asked for value, record_id, patient in rows}
+    return lambda: {value: (number, patient, bool(shared)) for rows in asked for value, number, patient, shared in rows}
 
 
 def find_holding_patients(
@@ -182,6 +189,7 @@ def ask_holding_items(
     values: Sequence[str],
     today: str,
     records: Mapping[int, Record] = MappingProxyType({}),
+    given_up: Set[int] = frozenset(),
 ) -> Callable[[], dict[str, Holder]]:
     """For each value that an item keeps, because a scanner has reported on it or Pylantir generated it: the item.
 
@@ -191,6 +199,7 @@ def ask_holding_items(
         values: Whose holders are looked for.
         today: YYYYMMDD.
         records: Records in memory, by id; they may have changed since they were read.
+        given_up: Items that keep nothing because this transaction cancels them.
 
     Returns:
         What reads the answer.
@@ -209,7 +218,7 @@ def ask_holding_items(
     early = _ask_given(connection, column, values) if is_pipelined(connection) else None
 
     def read() -> dict[str, Holder]:
-        touched = [row for row in rows if row[-1]]
+        touched = [row for row in rows if row[-1] and row[1] not in given_up]
         stored: Iterable[RowTuple] = early or ()
         if touched and early is None:
             stored = _ask_given(connection, column, [row[0] for row in touched])
@@ -335,19 +344,22 @@ def load_claimants(
     """
     started: dict[Identifier, Holder] = {}
     asked = []
+    given_up = find_given_up(items().values(), records.values())
     for column in IDENTIFIERS:
         values = [value for name, value in identifiers if name == column]
         if values:
-            keeping = ask_holding_items(connection, column, values, today, records)
+            keeping = ask_holding_items(connection, column, values, today, records, given_up)
             asked.append((column, keeping, _ask_best_holders(connection, column, values, rules)))
     answers = [(column, keeping(), ask_best()) for column, keeping, ask_best in asked]
-    load(patient for _, _, best in answers for _, patient in best.values())
+    load(patient for _, _, best in answers for _, patient, _ in best.values())
     loaded = items()
     for column, kept, best in answers:
         started |= {(column, value): holder for value, holder in kept.items()}
         freed = [
-            value for value, (number, _) in best.items()
-            if not _claims(records[number], column, value)
+            value for value, (number, _, shared) in best.items()
+            # An exam that an operator has cancelled claims nothing, but it may be open again.
+            if shared
+            or not _claims(records[number], column, value)
             # Whoever was refused because of an item that keeps the number no longer comes in.
             or records[number].state == REFUSED
             or is_idle(records[number], loaded)

@@ -28,15 +28,14 @@ from pylantir.store.decide.claims import (
 )
 from pylantir.store.decide.differences import find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
-from pylantir.store.decide.identifiers import is_idle
+from pylantir.store.decide.identifiers import Holder, is_idle
 from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.standing import drop_abandoned
-from pylantir.store.intake.quarantine import refuse_record, remove_rejections
+from pylantir.store.intake.quarantine import Refusal, name_obstacles, refuse_record, remove_rejections
 from pylantir.store.intake.records import (
     ask_moved,
     ask_supplied,
-    find_holding_patients,
     find_refused_identifiers,
 )
 from pylantir.store.intake.working.changes import AuditTrail
@@ -44,7 +43,7 @@ from pylantir.store.intake.working.corrections import find_corrections
 from pylantir.store.intake.working.differences import DifferenceChanges
 from pylantir.store.intake.working.items import Events, ItemChanges
 from pylantir.store.intake.working.memory import Memory
-from pylantir.store.intake.working.owners import Verdict, judge_claimants
+from pylantir.store.intake.working.owners import judge_claimants
 from pylantir.store.schema.engine import LifeSigns
 from pylantir.store.schema.facts import Facts, ask_facts
 
@@ -142,8 +141,6 @@ class WorkingSet:
             if was_idle:
                 # An exam that an operator has cancelled claims its numbers again once it is booked for another day.
                 self._identifiers.update(before)
-                for column, value in before:
-                    self.load(find_holding_patients(self.connection, column, [value], (LIVE,)))
             if issuer != fields.get(ISSUER):
                 self._identifiers.update(before)
                 self._free_touched_item(record)
@@ -258,6 +255,8 @@ class WorkingSet:
         verdicts = judge_claimants(
             self.connection, self._memory, self.rules, self._identifiers, self.now[:10].replace("-", "")
         )
+        refused_before = [one for one in verdicts if not one.is_new]
+        verdicts = [one for one in verdicts if one.is_new]
         for one in verdicts:
             self.enter(one.record, one.state)
         self._dirty.update(one.record.patient_id for one in verdicts)
@@ -271,19 +270,20 @@ class WorkingSet:
         self.events.differences += self._differences.new
         self._changes.rows.write(self.connection, self.records.values(), self.trail)
         for one in verdicts:
-            self._write_verdict(one)
+            if one.obstacle is None:
+                remove_rejections(self.connection, one.record.data_source, [one.record.record_key])
+            else:
+                refuse_record(self.connection, self._describe_refusal(one.record, *one.obstacle), self.now)
+        name_obstacles(
+            self.connection,
+            [self._describe_refusal(one.record, *one.obstacle) for one in refused_before if one.obstacle],
+        )
 
-    def _write_verdict(self, verdict: Verdict) -> None:
-        """Put a refused record into quarantine, or take an admitted one out of it."""
-        record = verdict.record
-        if verdict.obstacle is None:
-            remove_rejections(self.connection, record.data_source, [record.record_key])
-            return
-        column, holder = verdict.obstacle
+    def _describe_refusal(self, record: Record, column: str, holder: Holder) -> Refusal:
         if holder.item_id is None and holder.record_id is not None:
             # The item was made just now.
             holder = replace(holder, item_id=self.records[holder.record_id].item_id)
-        refuse_record(self.connection, record, column, holder, self.now)
+        return Refusal(record, column, holder)
 
     def _leave(self, record: Record) -> None:
         """Separate a record from its item because the patient changed; a touched item also gives up the record ID."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.entry import RECORD_FIELDS, SCHEDULED
 from pylantir.errors import StoreError
 from pylantir.store.decide.claims import STATUS
+from pylantir.store.decide.identifiers import advise_on_obstacle
 from pylantir.store.decide.records import LIVE
 from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
 from pylantir.store.schema.tables import (
@@ -81,12 +82,22 @@ def find_statements(connection: Connection, item_id: int) -> list[dict[str, Any]
 def find_rejected(connection: Connection, *, source: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield the quarantined records by source, the latest first, with all columns but `id`.
 
+    If another item is in the way, the reason says what to do about it as it is now.
+
     Raises:
         StoreError: The database cannot be read just now.
     """
     columns = rejected_entries.columns
-    statement = _all_but_id(rejected_entries, source)
-    return stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id))
+    of_other = worklist_items.c[STATUS].label("other_status")
+    statement = _all_but_id(rejected_entries, source).add_columns(of_other)
+    statement = statement.outerjoin(worklist_items, worklist_items.c.id == columns.other_item)
+    for row in stream(connection, statement.order_by(columns.data_source, columns.last_seen_at.desc(), columns.id)):
+        status = row.pop("other_status")
+        if row["other_source"] is not None:
+            # Earlier versions stored the advice, too.
+            cause = row["reason"].partition(";")[0]
+            row["reason"] = f"{cause}; {advise_on_obstacle(status, row['field'], row['other_item'])}"
+        yield row
 
 
 def find_held(connection: Connection, source: str) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from pylantir.store.change.retention import purge_items
 from pylantir.store.clock import Clock, system_time
 from pylantir.store.decide.claims import STATUS, Rules, make_study_uid
 from pylantir.store.read.conflicts import find_conflicts
+from pylantir.store.read.listings import find_rejected
 from pylantir.store.schema.tables import audit_log, source_entries, worklist_items
 
 DONE_LONG_AGO = {"scheduled_start_date": "20240701"}
@@ -32,6 +33,11 @@ def on_the_list(engine: Engine, *fields: str) -> list[tuple[Any, ...]]:
 def conflicts(engine: Engine) -> list[Mapping[str, Any]]:
     with engine.connect() as connection:
         return list(find_conflicts(connection))
+
+
+def refused(engine: Engine) -> list[Mapping[str, Any]]:
+    with engine.connect() as connection:
+        return list(find_rejected(connection))
 
 
 def only_item(engine: Engine, patient: str) -> dict[str, Any]:
@@ -762,3 +768,61 @@ def test_a_record_that_begins_no_item_is_not_told_to_lack_a_correction(store: En
     ris.sync(record("7", "P1", **JANE))
     assert on_the_list(store) == [("P1",)]
     assert conflicts(store) == []
+
+
+@pytest.mark.parametrize("number", ["study_instance_uid", "accession_number"])
+def test_a_number_that_a_cancelled_exam_got_meanwhile_is_served_for_one_patient_only(
+    store: Engine, number: str
+) -> None:
+    settle(store, "ris", record("r1", **{number: "1.1"}), OTHER)
+    first = only_item(store, "P1")["id"]
+    command(store, "set-status", item=first, status=CANCELED, reason="did not come")
+    settle(store, "ris", record("r1", **{number: "1.2"}), OTHER)
+    settle(store, "csv", record("c1", "P2", **{number: "1.2"}))
+    said = command(store, "set-status", item=first, status=SCHEDULED, reason="came after all")
+    assert said == f"item {first}: CANCELED -> SCHEDULED; also cancelled: {only_item(store, 'P2')['id']}"
+    assert [patient for patient, own in on_the_list(store, number) if own == "1.2"] == ["P1"]
+    assert list(quarantine(store)) == [("csv", "id:c1")]
+
+
+def test_a_cancelled_exam_does_not_come_back_where_a_stronger_source_has_its_number(store: Engine) -> None:
+    settle(store, "csv", record("c1", accession_number="A1"), OTHER)
+    first = only_item(store, "P1")["id"]
+    command(store, "set-status", item=first, status=CANCELED, reason="did not come")
+    settle(store, "ris", record("r1", "P2", accession_number="A1"))
+    why = f"item {only_item(store, 'P2')['id']} of another patient has its accession_number"
+    with pytest.raises(CommandRefused, match=why):
+        command(store, "set-status", item=first, status=SCHEDULED, reason="came after all")
+
+
+def test_what_a_withdrawn_exam_that_was_broken_off_kept_a_waiting_record_takes_at_once(store: Engine) -> None:
+    settle(store, "ris", record("r1", accession_number="A1"), OTHER)
+    report_from_scanner(store, only_item(store, "P1")["id"], DISCONTINUED)
+    settle(store, "csv", record("c1", "P2", accession_number="A1"))
+    assert ("P2", "A1") not in on_the_list(store, "accession_number")
+    Feed(store, "ris").sync(OTHER)
+    assert on_the_list(store, "accession_number") == [("P2", "A1"), ("P9", None)]
+    assert quarantine(store) == {}
+
+
+def test_a_record_that_waits_names_who_is_in_its_way_now(store: Engine) -> None:
+    owner, csv = Feed(store, "ris"), Feed(store, "csv")
+    owner.sync(record("r1", "P1", accession_number="A1"), record("r2", "P4", study_instance_uid="1.9"), OTHER)
+    Feed(store, "redcap").sync(record("d1", "P3", accession_number="A1"))
+    csv.sync(record("c1", "P2", accession_number="A1", study_instance_uid="1.9"))
+
+    def in_the_way() -> tuple[str, str]:
+        (row,) = [one for one in refused(store) if one["patient_id"] == "P2"]
+        return row["field"], f"{row['other_patient_id']}: {row['reason']}"
+
+    def said_of(patient: str, source: str) -> str:
+        return f"{patient}: belongs to another patient: item {only_item(store, patient)['id']} of {source}"
+
+    either = "; correct it in one of the two records"
+    assert in_the_way() == ("accession_number", said_of("P1", "ris") + either)
+    owner.sync(record("r2", "P4", study_instance_uid="1.9"), OTHER)
+    assert in_the_way() == ("accession_number", said_of("P3", "redcap") + either)
+    Feed(store, "redcap").sync(record("d1", "P3"))
+    assert in_the_way() == ("study_instance_uid", said_of("P4", "ris") + either)
+    report_from_scanner(store, only_item(store, "P4")["id"], IN_PROGRESS)
+    assert "; a scanner has begun that exam, so correct it in this record; " in in_the_way()[1]

@@ -20,7 +20,7 @@ from pylantir.store.intake.working.memory import Memory
 
 
 class Verdict(NamedTuple):
-    """A record whose state changes: refused because of the column's holder, or admitted where there is none."""
+    """A record that is refused because of the column's holder, or admitted where there is none."""
 
     record: Record
     obstacle: tuple[str, Holder] | None
@@ -30,11 +30,16 @@ class Verdict(NamedTuple):
         """The record's state from now on."""
         return LIVE if self.obstacle is None else REFUSED
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the record's state changes."""
+        return self.record.state != self.state
+
 
 def judge_claimants(
     connection: Connection, memory: Memory, rules: Rules, identifiers: Collection[Identifier], today: str
 ) -> list[Verdict]:
-    """Find the owners of some identifiers; return the records that they refuse or admit.
+    """Find the owners of some identifiers; return the records that they refuse, or admit anew.
 
     Args:
         connection: In a transaction.
@@ -57,7 +62,8 @@ def judge_claimants(
         } - owners.keys()
     judged = {record.id: record for pair in owners for record in claims.get(pair, ())}
     verdicts = [Verdict(record, find_obstacle(record, owners)) for record in judged.values()]
-    return [one for one in verdicts if one.record.state != one.state]
+    # A record that stays refused may have another obstacle now.
+    return [one for one in verdicts if one.is_new or one.obstacle]
 
 
 def _with_linked(memory: Memory, identifiers: Collection[Identifier]) -> set[Identifier]:
