@@ -100,10 +100,9 @@ def _find_given_up(connection: Connection, before: str, ids: range) -> Sequence[
     columns = (*(_ITEMS[name] for name in (*_REMEMBERED, STATUS)), *(_ITEMS[name] for name in IDENTIFIERS))
     is_old = (_ITEMS.id.between(ids[0], ids[-1]), _ITEMS.scheduled_start_date < before)
     rows = connection.execute(select(*columns).where(*is_old).order_by(_ITEMS.id)).mappings().all()
-    patients = {row["patient_id"] for row in rows}
-    # By patient, which has an index. Two statements: a database that joins the tables may read all of them each time.
-    claimed = f"state <> '{WITHDRAWN}' AND item_id BETWEEN {ids[0]} AND {ids[-1]}"
-    given = select_among(connection, source_entries, ("item_id",), "patient_id", patients, condition=claimed)
+    # Two statements: a database that joins the tables may read all of them each time.
+    old = [row["id"] for row in rows]
+    given = select_among(connection, source_entries, ("item_id",), "item_id", old, condition=f"state <> '{WITHDRAWN}'")
     claims = {number for (number,) in given}
     return [row for row in rows if row["id"] not in claims]
 
@@ -118,7 +117,7 @@ def _delete_items(
     add_tombstones(connection, [(row["id"], row["patient_id"]) for row in rows], note, {"reason": reason})
     done = [dict(row) for row in rows if row[STATUS] == COMPLETED and row["patient_id"]]
     note_done_exams(connection, done, note["at"])
-    delete_among(connection, source_entries, "patient_id", patients, item_id=ids)
+    delete_among(connection, source_entries, "item_id", ids)
     delete_among(connection, worklist_items, "id", ids)
     forget_differences(connection, patients, set(ids))
     if connection.scalar(select(_ENTRIES.id).where(NOT_LIVE, _ENTRIES.state == REFUSED).limit(1)) is None:

@@ -78,7 +78,7 @@ def read_items_of(connection: Connection, item_ids: Iterable[int]) -> dict[int, 
 
 
 def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> list[tuple[int, str]]:
-    """(item, patient ID) of the live records of some items; it looks at every record, so not for many items."""
+    """(item, patient ID) of the live records of some items."""
     table = source_entries.c
     found = select(table.item_id, table.patient_id).where(table.state == LIVE).distinct()
     rows = (row for chunk in chunks(item_ids) for row in connection.execute(found.where(table.item_id.in_(chunk))))

@@ -148,8 +148,7 @@ def find_left_behind(connection: Connection, enabled: Collection[str]) -> dict[s
         if connection.scalar(select(entries.id).where(*live).limit(1)) is None:
             continue
         shared = select(others.c.id).where(
-            others.c.patient_id == entries.patient_id, others.c.item_id == items.id, others.c.state == LIVE,
-            others.c.data_source != source,
+            others.c.item_id == items.id, others.c.state == LIVE, others.c.data_source != source
         )  # fmt: skip
         alone = (items.data_source == source, items[STATUS] == SCHEDULED, ~shared.exists())
         given = source_entries.join(worklist_items, items.id == entries.item_id)

@@ -122,7 +122,7 @@ def update_rows(connection: Connection, table: Table, changes: Iterable[tuple[in
         connection.exec_driver_sql(f"UPDATE {table.name} SET {setting} WHERE id = {mark}", rows)  # noqa: S608
 
 
-def delete_among(connection: Connection, table: Table, column: str, values: Sequence[object], **further: Any) -> None:
+def delete_among(connection: Connection, table: Table, column: str, values: Sequence[object]) -> None:
     """Delete the rows that have one of many values in a column.
 
     Args:
@@ -130,13 +130,9 @@ def delete_among(connection: Connection, table: Table, column: str, values: Sequ
         table: The table.
         column: The column to compare; it should have an index.
         values: The values.
-        further: Other columns -> the values of which the row must have one as well.
     """
-    sql = _dialect(connection)
-    compared = {name: sql.among(list(accepted)) for name, accepted in {column: values, **further}.items()}
-    conditions = " AND ".join(f"{name} {comparison}" for name, (comparison, _) in compared.items())
-    parameters = tuple(parameter for _, parameter in compared.values())
-    connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {conditions}", parameters)  # noqa: S608
+    comparison, parameter = _dialect(connection).among(list(values))
+    connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {column} {comparison}", (parameter,))  # noqa: S608
 
 
 def select_among(

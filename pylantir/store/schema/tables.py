@@ -112,6 +112,8 @@ source_entries = Table(
     _partial_index("ix_source_entries_unsettled", "data_source", "state", where=NOT_LIVE),
     _partial_index("ix_source_entries_held", "data_source", where=text("held_since IS NOT NULL")),
     Index("ix_source_entries_patient", "patient_id"),
+    # An item that is done keeps its patient ID when its records get another one.
+    Index("ix_source_entries_item", "item_id"),
     _partial_index("ix_source_entries_accession", "accession_number", where=text("accession_number IS NOT NULL")),
     _partial_index("ix_source_entries_study", "study_instance_uid", where=text("study_instance_uid IS NOT NULL")),
 )

@@ -338,6 +338,22 @@ def test_purge_never_reads_a_whole_table(engine: Engine) -> None:
         assert {step for step in read if "ix_source_entries_unsettled" not in step} <= {"SCAN portion", "SCAN anon_1"}
 
 
+def test_a_done_exam_whose_patient_id_was_corrected_is_purged_when_its_record_is_gone_and_not_before(
+    engine: Engine,
+) -> None:
+    who = {"scheduled_start_date": "20240101", "patient_name": "Doe^Jane", "patient_birth_date": "19800517"}
+    sync(engine, "ris", record(1, **who), record(2))
+    with engine.begin() as connection:
+        done = {STATUS: "COMPLETED", "scanner_touched": 1}
+        connection.execute(update(worklist_items).where(worklist_items.c.patient_id == "P1"), done)
+    sync(engine, "ris", {**record(1, **who), "patient_id": "P9"}, record(2))
+    assert purge(engine, "20250101").startswith("0 items")
+    sync(engine, "ris", record(2))
+    assert purge(engine, "20250101").startswith("1 items")
+    with engine.connect() as connection:
+        assert connection.scalars(select(source_entries.c.patient_id)).all() == ["P2"]
+
+
 def test_a_live_record_whose_item_is_gone_is_decided_anew_at_the_start(engine: Engine) -> None:
     sync(engine, "ris", *(record(n) for n in range(5)))
     uids = {one["study_instance_uid"] for one in items(engine)}
