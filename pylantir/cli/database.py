@@ -14,7 +14,7 @@ from pylantir.errors import StoreError, WrongUsage
 from pylantir.programs.arguments import unknown_name
 from pylantir.programs.progress import progress
 from pylantir.settings import Settings
-from pylantir.store.read.listings import find_sources
+from pylantir.store.read.listings import find_hosts, find_sources
 from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, sqlite_path
 
@@ -33,6 +33,17 @@ def check_source(name: str | None, config_path: str, connection: Connection) -> 
     known = find_sources(connection) | source_names(Path(config_path))
     if name not in known:
         raise WrongUsage(unknown_name("source", name, sorted(known)))
+
+
+def check_host(name: str, connection: Connection) -> None:
+    """Check that a host named on the command line exists in the database.
+
+    Raises:
+        WrongUsage: It does not exist; the message suggests a similar name.
+    """
+    known = find_hosts(connection)
+    if name not in known:
+        raise WrongUsage(unknown_name("host", name, sorted(known)))
 
 
 @contextmanager

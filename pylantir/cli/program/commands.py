@@ -44,6 +44,11 @@ def forget(options: argparse.Namespace) -> int:
 
 def forget_host(options: argparse.Namespace) -> int:
     """End the word of a host that does not run Pylantir any more."""
+    from pylantir.cli.database import check_host, reading
+
+    # As above.
+    with contextlib.suppress(ConfigurationError, StoreError), reading(_load(options)) as connection:
+        check_host(options.host, connection)
     return _change(options, {"command": "forget-host", "name": options.host, "dry_run": options.dry_run})
 
 

@@ -19,6 +19,7 @@ from pylantir.store.decide.records import LIVE
 from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
 from pylantir.store.schema.tables import (
     audit_log,
+    cluster_hosts,
     rejected_entries,
     source_entries,
     source_states,
@@ -195,6 +196,11 @@ def find_sources(connection: Connection) -> set[str]:
     tables = (source_states, source_entries, rejected_entries, sync_runs)
     known = select(worklist_items.c.data_source).where(worklist_items.c.data_source.is_not(None))
     return {name for (name,) in connection.execute(union(known, *(select(table.c.data_source) for table in tables)))}
+
+
+def find_hosts(connection: Connection) -> set[str]:
+    """Return the names of all hosts that have run with the database and were not forgotten."""
+    return set(connection.scalars(select(cluster_hosts.c.host)))
 
 
 def stream(connection: Connection, statement: Select[Any]) -> Iterator[dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from installation import Installation, csv_source, wait_until
+from installation import COMMAND, Installation, csv_source, wait_until
 from scanner import beginning, change, connected, create, ending
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -158,5 +159,11 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
 
     assert south.terminate() == 0
     pair.wait_until_fetched_by(north, None)
+    unknown = subprocess.run(
+        [COMMAND.with_name("pylantir"), "forget-host", "soth", "--config", north.config_path],
+        capture_output=True, text=True, env=north.environment, timeout=60, check=False,
+    )  # fmt: skip
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert 'no host "soth": did you mean "south"?' in unknown.stderr
     assert "forgotten" in str(ask_supervisor(north.runtime_dir, {"command": "forget-host", "name": "south"})["text"])
     assert {answer["PatientID"] for answer in north.find(findscu)} == {"P1", "P2", "P3", "P4"}

@@ -93,7 +93,8 @@ def test_a_killed_host_is_noticed_by_its_ended_session(made: Any) -> None:
     north.enter()
     south.enter()
     north.kill()
-    assert south.look().gained == {"ris"}
+    # The server needs a moment to end it.
+    wait_until(lambda: south.look().gained == {"ris"}, "its source is taken")
 
 
 def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing_more(made: Any) -> None:
