@@ -115,8 +115,12 @@ def _delete_items(
     delete_among(connection, audit_log, "item_id", ids)
     forbid_changes(connection)
     add_tombstones(connection, [(row["id"], row["patient_id"]) for row in rows], note, {"reason": reason})
-    done = [dict(row) for row in rows if row[STATUS] == COMPLETED and row["patient_id"]]
-    note_done_exams(connection, done, note["at"])
+    # Sources may have corrected the patient ID after the exam: it is remembered under both.
+    named = {(row["id"], row["patient_id"]) for row in rows if row["patient_id"]}
+    named |= set(select_among(connection, source_entries, ("item_id", "patient_id"), "item_id", ids, distinct=True))
+    done = {row["id"]: row for row in rows if row[STATUS] == COMPLETED}
+    exams = [{**done[number], "patient_id": patient} for number, patient in sorted(named) if number in done]
+    note_done_exams(connection, exams, note["at"])
     delete_among(connection, source_entries, "item_id", ids)
     delete_among(connection, worklist_items, "id", ids)
     forget_differences(connection, patients, set(ids))

@@ -265,7 +265,7 @@ done_exams = Table(
     "done_exams",
     metadata,
     Column("item_id", Integer, primary_key=True, autoincrement=False),
-    Column("patient_hash", Text, nullable=False, comment="keyed hash of the patient ID"),
+    Column("patient_hash", Text, primary_key=True, comment="keyed hash of the patient ID"),
     Column("study_instance_uid", Text, nullable=False),
     Column("accession_number", Text),
     Column("ended_on", Text, nullable=False, comment="YYYYMMDD"),
@@ -273,7 +273,7 @@ done_exams = Table(
     Column("issuer_of_patient_id", Text),
     Index("ix_done_exams_patient", "patient_hash"),
 )
-"""Completed items that were deleted: an exam that is listed again is not open."""
+"""Completed items that were deleted, under each patient ID that they had: an exam that is listed again is not open."""
 
 mpps_instances = Table(
     "mpps_instances",

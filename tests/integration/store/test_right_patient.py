@@ -519,6 +519,24 @@ def test_a_done_exam_is_not_listed_again_whichever_source_corrects_the_patient_i
     assert [(one["kind"], one["fields"]) for one in conflicts(store)] == [("wish", ["patient_id"])] * 2
 
 
+@pytest.mark.parametrize("is_purged", [False, True])
+def test_a_done_exam_with_a_corrected_patient_id_is_not_listed_again_when_its_record_comes_back(
+    store: Engine, is_purged: bool
+) -> None:
+    settle(store, "ris", record("k", "P11", accession_number="A1", **JANE), OTHER)
+    report_from_scanner(store, only_item(store, "P11")["id"], COMPLETED, ended_on="20300701")
+    corrected = record("k", "P1", accession_number="A1", **JANE)
+    settle(store, "ris", corrected, OTHER)
+    settle(store, "ris", OTHER)
+    if is_purged:
+        list(purge_items(store, "20300702", RULES))
+    settle(store, "ris", corrected, OTHER)
+    assert [patient for (patient,) in on_the_list(store)] == ["P9"]
+    if is_purged:
+        settle(store, "csv", record("k", "P11", accession_number="A1", **JANE))
+        assert [patient for (patient,) in on_the_list(store)] == ["P9"]
+
+
 @pytest.mark.parametrize("status", [SCHEDULED, IN_PROGRESS, COMPLETED])
 @pytest.mark.parametrize(
     ("before", "after"),

@@ -13,7 +13,7 @@ from pylantir.entry import DISCONTINUED, SCHEDULED
 from pylantir.store.decide.claims import FORMER_UIDS, STATUS, Item, Patient, Performed
 from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.reconcile import is_frozen
-from pylantir.store.decide.records import LIVE, REFUSED, Record
+from pylantir.store.decide.records import LIVE, Record
 from pylantir.store.intake.records import (
     ask_items,
     ask_performed,
@@ -116,16 +116,19 @@ class Memory:
             self.load(others)
 
     def _load_corrected(self, patients: Iterable[str]) -> None:
-        """Load completed items whose records have a new patient ID: these records keep their items."""
-        foreign: dict[int, str] = {}
+        """Load completed items whose records have a new patient ID: these records keep their items.
+
+        A withdrawn record finds its item when it returns.
+        """
+        foreign: dict[int, set[str]] = {}
         for patient in patients:
             own = {item.id for item in self.items_of[patient]}
             for record in self.patients[patient].values():
-                if record.state in (LIVE, REFUSED) and record.item_id is not None and record.item_id not in own:
-                    foreign[record.item_id] = patient
+                if record.item_id is not None and record.item_id not in own:
+                    foreign.setdefault(record.item_id, set()).add(patient)
         for number, item in read_items_of(self._connection, foreign).items() if foreign else ():
-            if is_frozen(item):
-                self.items_of[foreign[number]].append(item)
+            for patient in foreign[number] if is_frozen(item) else ():
+                self.items_of[patient].append(item)
 
     def _give_to_corrected(self, patients: Iterable[str]) -> None:
         """Let items that are open again follow their records to a patient ID that was corrected during the exam."""
