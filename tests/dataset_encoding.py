@@ -11,7 +11,8 @@ from pydicom.sequence import Sequence
 from pydicom.valuerep import PersonName
 
 from pylantir.dicom.find.attributes import PROTOCOL_CODE, SPS, WIRE_STATUSES, WorklistAttribute
-from pylantir.dicom.find.matching import SPECIFIC_CHARACTER_SET, ParsedQuery, RequestedKey
+from pylantir.dicom.find.elements import SPECIFIC_CHARACTER_SET
+from pylantir.dicom.find.matching import ParsedQuery, RequestedKey
 from pylantir.dicom.text.charset import CharacterSet, Loss
 from pylantir.errors import RecordRejected
 

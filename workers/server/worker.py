@@ -28,11 +28,11 @@ from pylantir.store.schema.engine import open_for_reading
 from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.child.channel import Channel
+from workers.child.report_client import ReportClient
 from workers.server.counting import counting
 from workers.server.database_watch import DatabaseWatch
 from workers.server.last_queries import LastQueries
 from workers.server.news import News
-from workers.server.report_client import ReportClient
 from workers.server.shown import Shown
 
 BEAT_EVERY_S = 5.0

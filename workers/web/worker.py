@@ -23,7 +23,7 @@ from pylantir.web.application import make_application
 from pylantir.web.ports import Site
 from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
-from workers.server.report_client import ReportClient
+from workers.child.report_client import ReportClient
 from workers.web.connections import ImpatientProtocol
 from workers.web.readings import Readings, make_ports
 

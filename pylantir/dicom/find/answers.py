@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from pylantir.dicom.find.attributes import keywords_by_field
-from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder, Row
+from pylantir.dicom.find.encode_values import Writing
 from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.dicom.net.commands import Ending

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pylantir.dicom.find.elements import SPECIFIC_CHARACTER_SET
 from pylantir.dicom.find.encode_attributes import Notes
-from pylantir.dicom.find.encode_elements import UNKNOWN, Columns, Level, Starts, Value, Writing, is_full
-from pylantir.dicom.find.matching import SPECIFIC_CHARACTER_SET, ParsedQuery
+from pylantir.dicom.find.encode_elements import Level
+from pylantir.dicom.find.encode_values import UNKNOWN, Columns, Starts, Value, Writing, is_full
+from pylantir.dicom.find.matching import ParsedQuery
 from pylantir.dicom.text.charset import Loss
 from pylantir.dicom.text.identifiers import IdentifierCheck
 

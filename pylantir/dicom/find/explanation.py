@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from pylantir.dicom.find.attributes import SPS, WIRE_STATUSES, WORKLIST_ATTRIBUTES
-from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import encode_item
+from pylantir.dicom.find.encode_values import Writing
 from pylantir.dicom.find.matching import ParsedQuery, parse_query
 from pylantir.dicom.find.serving import Limit, for_station, profile_limits, serving_limits
 from pylantir.dicom.text.charset import CharacterSet, charset_name

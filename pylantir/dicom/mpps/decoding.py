@@ -10,20 +10,17 @@ Source: DICOM PS3.5 6.2 (value representations), 7.1 and 7.5 (encoding); PS3.18 
 
 from __future__ import annotations
 
-import base64
 import functools
-import math
-import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pydicom.charset import convert_encodings, decode_bytes, default_encoding
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_VR
-from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
+from pylantir.dicom.mpps.values import LONG_VRS, SHORT_VRS, OddValue, convert_value
 from pylantir.errors import MppsRefused
 from pylantir.mpps.model import (
     ACCESSION_NUMBER,
@@ -38,29 +35,11 @@ from pylantir.mpps.model import (
 )
 
 MAX_NESTING = 16
-MAX_NUMBERS = 1000
-"""An element with more binary numbers stays binary: as text they would be many times as long."""
 _REMEMBERED_VALUES = 4096
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _HEADER = struct.Struct("<HHI")
-_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_SHORT = frozenset(
-    {"AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "TM", "UI"}
-    | {"UL", "US"}
-)
-_SHORT_VRS: Mapping[bytes, str] = MappingProxyType({vr.encode(): vr for vr in _SHORT})
-_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
-_NUMBERS: Mapping[str, str] = MappingProxyType(
-    {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
-)
-_LONG_TEXTS = frozenset({"LT", "ST", "UR", "UT"})
-_IN_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[Ee][+-]?[0-9]+)?")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_ONE_UID = re.compile(rb"[0-9.]+[ \0]?")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
-_PN_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_SHORT_VRS: Mapping[bytes, str] = MappingProxyType({vr.encode(): vr for vr in SHORT_VRS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +48,6 @@ class Reading:
 
     attributes: Mapping[str, Mapping[str, Any]]
     oddities: tuple[Oddity, ...]
-
-
-class _Odd(Exception):
-    """A value breaks its value representation; says how."""
 
 
 def read_attributes(data: bytes, *, explicit_vr: bool) -> Reading:
@@ -162,7 +137,7 @@ class _Reader:
         if not (given.isalpha() and given.isupper()) and after + length <= end:
             # Some writers fall back to implicit VR within sequences.
             return tag, vr, length, after
-        is_long = given in _LONG or (given not in _SHORT and self._is_long_form(start, end, tag))
+        is_long = given in LONG_VRS or (given not in SHORT_VRS and self._is_long_form(start, end, tag))
         if is_long and start + 12 > end:
             raise _unreadable(f"{tag:08X}", "cut short")
         place, size = (start + 8, 4) if is_long else (start + 6, 2)
@@ -223,8 +198,8 @@ class _Reader:
         if known is not None:
             return known
         try:
-            value = _convert(vr, raw, form.encodings)
-        except _Odd as odd:
+            value = convert_value(vr, raw, form.encodings)
+        except OddValue as odd:
             if name in _VITAL:
                 raise _unreadable(name, str(odd)) from None
             self.oddities.append((name, f"left out: {odd}"))
@@ -256,78 +231,6 @@ def _known_vr(tag: int) -> str:
     except KeyError:
         return "UN"
     return {"US or SS": "US", "OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW"}.get(vr, vr)
-
-
-def _convert(vr: str, raw: bytes, encodings: Sequence[str] | None) -> Mapping[str, Any]:
-    if vr == "UI" and _ONE_UID.fullmatch(raw):
-        return {"vr": "UI", "Value": [raw.rstrip(b" \0").decode("ascii")]}
-    if vr in _NUMBERS or vr == "AT":
-        return _binary_numbers(vr, raw)
-    if vr in _BINARY:
-        return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode()} if raw else {"vr": vr}
-    if vr not in _SHORT and vr not in _LONG:
-        raise _Odd("its value representation is unknown")
-    text = _text(vr, raw, encodings)
-    if vr in _LONG_TEXTS:
-        text = text.rstrip(" \0")
-        return {"vr": vr, "Value": [_CONTROLS.sub("", text)]} if text else {"vr": vr}
-    make: Callable[[str], Any] = {"DS": _decimal, "IS": _decimal, "PN": _person_name}.get(vr, lambda one: one or None)
-    values = [make(_CONTROLS.sub("", one.strip(" \0"))) for one in text.split("\\")]
-    return {"vr": vr, "Value": values} if any(value not in (None, {}) for value in values) else {"vr": vr}
-
-
-def _binary_numbers(vr: str, raw: bytes) -> Mapping[str, Any]:
-    size = 4 if vr == "AT" else struct.calcsize(_NUMBERS[vr])
-    if len(raw) % size:
-        raise _Odd(f"{len(raw)} bytes long, which {vr} cannot be")
-    if not raw:
-        return {"vr": vr}
-    if len(raw) > MAX_NUMBERS * size:
-        return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode()}
-    if vr == "AT":
-        words = struct.unpack(f"<{len(raw) // 2}H", raw)
-        return {
-            "vr": vr,
-            "Value": [f"{group:04X}{one:04X}" for group, one in zip(words[::2], words[1::2], strict=True)],
-        }
-    values = list(struct.unpack(f"<{len(raw) // size}{_NUMBERS[vr]}", raw))
-    if not all(map(math.isfinite, values)):
-        raise _Odd("not a number")
-    return {"vr": vr, "Value": values}
-
-
-def _text(vr: str, raw: bytes, encodings: Sequence[str] | None) -> str:
-    if raw.isascii() and b"\x1b" not in raw:
-        return raw.decode("ascii")
-    if encodings is None or vr not in _IN_CHARACTER_SET:
-        return text_undeclared(raw)
-    try:
-        delimiters = PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS
-        return str(decode_bytes(raw, encodings, set(delimiters)))
-    except Exception:  # noqa: BLE001 - the library decodes a stranger's bytes here
-        return raw.decode("ascii", "replace")
-
-
-def text_undeclared(raw: bytes) -> str:
-    """Read text beyond ASCII whose character set nobody has declared: as UTF-8 where it is that, else as Latin-1."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-def _decimal(text: str) -> int | float | str | None:
-    """Read a DS or IS; what is no number stays text, and so does a number that a float cannot hold."""
-    if _INTEGER.fullmatch(text):
-        return int(text) if len(text) <= 16 else text
-    if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
-    return text or None
-
-
-def _person_name(text: str) -> dict[str, str]:
-    groups = (group.strip(" ") for group in text.split("="))
-    return {name: group for name, group in zip(_PN_GROUPS, groups, strict=False) if group}
 
 
 def _unreadable(tag: str, reason: str) -> MppsRefused:

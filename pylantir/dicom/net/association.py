@@ -26,23 +26,23 @@ import logging
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 
-from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, excess_of, report_bounds
 from pylantir.dicom.net.commands import Command, Ending, Operation, ResponseWriter
 from pylantir.dicom.net.connection import Connection, ConnectionEnded
-from pylantir.dicom.net.messages import MAX_IDENTIFIER_BYTES, MAX_MESSAGE_BYTES, Message, MessageAssembler
+from pylantir.dicom.net.messages import Inbox, Message
 from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest, Offer, accept
 from pylantir.dicom.net.pdus import ABORT, P_DATA, RELEASE_REPLY, RELEASE_RQ, abort, presentation_values
 from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
 from pylantir.dicom.net.services import (
     EXPLICIT_VR,
+    IDENTIFIER_MISMATCH,
     SOP_CLASS_NOT_SUPPORTED,
     UNRECOGNISED_OPERATION,
     FindExchange,
     ReportRequest,
     Services,
+    excess_refusal,
     refusal_of,
 )
 from pylantir.errors import frames_of
@@ -52,12 +52,6 @@ logger = logging.getLogger(__name__)
 SEND_FROM_BYTES = 64 * 1024
 """Responses are gathered up to this size, then sent in one write: few writes, and bounded memory."""
 PDUS_PER_LOOK = 32
-MAX_WAITING_MESSAGES = 16
-MAX_CANCELS = 10
-IDENTIFIER_MISMATCH = 0xA900
-PROCESSING_FAILURE = 0x0110
-_TOO_LARGE_ID = 15
-"""The Error ID of a report that is larger than can be stored."""
 _REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION})
 """Statuses that say that the peer has asked for what it cannot have; a refused report has an error ID besides."""
 
@@ -108,10 +102,7 @@ class Association(threading.Thread):
         self._services = services
         self._refusals = refusals
         self._idle_timeout_s = idle_timeout_s
-        self._assembler = MessageAssembler()
-        self._waiting: deque[Message] = deque()
-        self._waiting_bytes = 0
-        self._cancelled: set[int] = set()
+        self._inbox = Inbox()
         self._release_requested = False
         self._is_finished = False
         self._abort_for: tuple[Reason, str] | None = None
@@ -165,7 +156,7 @@ class Association(threading.Thread):
 
     def _next_message(self) -> Message | None:
         """Wait for the next request; None when the peer wants the association released."""
-        while not self._waiting:
+        while (message := self._inbox.take()) is None:
             if self._release_requested:
                 return None
             left_s = self._heard_at + self._idle_timeout_s - time.monotonic()
@@ -174,8 +165,6 @@ class Association(threading.Thread):
                     Reason.IDLE, f"nothing was said for {self._idle_timeout_s:g} s (dicom.idle_timeout)"
                 )
             self._attend(left_s)
-        message = self._waiting.popleft()
-        self._waiting_bytes -= len(message.data)
         return message
 
     def _attend(self, timeout_s: float) -> bool:
@@ -206,33 +195,20 @@ class Association(threading.Thread):
             if context_id not in self.contexts:
                 text = f"its presentation context {context_id} was not accepted"
                 raise ProtocolError(Reason.PROTOCOL, text)
-            message = self._assembler.add(context_id, control, fragment)
-            if message is not None:
-                self._put_in_line(message)
+            self._inbox.add(context_id, control, fragment)
         return True
-
-    def _put_in_line(self, message: Message) -> None:
-        """Keep a whole message, one is served after the other; a C-CANCEL overtakes."""
-        if message.command.operation is Operation.C_CANCEL:
-            if message.command.responded_to is not None and len(self._cancelled) < MAX_CANCELS:
-                self._cancelled.add(message.command.responded_to)
-            return
-        self._waiting.append(message)
-        self._waiting_bytes += len(message.data)
-        if len(self._waiting) > MAX_WAITING_MESSAGES or self._waiting_bytes > MAX_MESSAGE_BYTES:
-            raise ProtocolError(Reason.LIMIT, "it sends requests without waiting for answers")
 
     def _serve(self, message: Message) -> None:
         context, command = self.contexts[message.context_id], message.command
         for oddity in command.oddities:
             self._refusals.tolerate(self.peer, oddity)
-        refusal = refusal_of(command, context.abstract_syntax) or _excess(message, context)
+        refusal = refusal_of(command, context.abstract_syntax) or excess_refusal(message, context)
         if refusal is not None:
             self._conclude(message, refusal)
         elif command.operation is Operation.C_ECHO:
             self._conclude(message, Ending(status=0))
         elif command.operation is Operation.C_FIND:
-            self._cancelled.clear()
+            self._inbox.forget_cancels()
             exchange = _Exchange(self, message)
             self._services.query(exchange)
             if exchange.failure is not None:
@@ -283,7 +259,7 @@ class Association(threading.Thread):
             for _ in range(PDUS_PER_LOOK):
                 if not self._attend(0):
                     break
-        return message_id in self._cancelled
+        return self._inbox.is_cancelled(message_id)
 
 
 class _Exchange(FindExchange):
@@ -338,21 +314,3 @@ class _Exchange(FindExchange):
             except ConnectionEnded as error:
                 self.failure = error
         self._pieces, self._gathered_bytes = [], 0
-
-
-def _excess(message: Message, context: AcceptedContext) -> Ending | None:
-    """Refuse a data set that would cost too much to decode, before anybody decodes it."""
-    is_explicit = context.transfer_syntax == EXPLICIT_VR
-    if message.command.operation is Operation.C_FIND:
-        if message.data_bytes > MAX_IDENTIFIER_BYTES:
-            comment = f"the identifier has more than {MAX_IDENTIFIER_BYTES} bytes"
-            return Ending(status=IDENTIFIER_MISMATCH, comment=comment)
-        excess = excess_of(message.data, IDENTIFIER_BOUNDS, explicit_vr=is_explicit)
-        return Ending(status=IDENTIFIER_MISMATCH, comment=f"the identifier has {excess}") if excess else None
-    excess = excess_of(message.data, report_bounds(len(message.data)), explicit_vr=is_explicit)
-    if excess is None:
-        return None
-    comment = f"the data set has {excess}"
-    return Ending(
-        status=PROCESSING_FAILURE, comment=comment, error_id=_TOO_LARGE_ID, instance_uid=message.command.instance_uid
-    )

@@ -1,7 +1,7 @@
-"""Assembles messages from their fragments, bounded in size, number and time.
+"""Assembles messages from their fragments, bounded in size, number and time, and keeps them until they are served.
 
-Lives in the server process, in the association's thread. Presentation data values come in, whole messages go out. The
-assembler does not keep in memory what a peer sends beyond a bound.
+Lives in the server process, in the association's thread. Presentation data values come in, whole messages go out, one
+after the other. What a peer sends beyond a bound is not kept in memory.
 
 Source: DICOM PS3.7 6.3 (messages), PS3.8 E.1 (fragments).
 """
@@ -9,6 +9,7 @@ Source: DICOM PS3.7 6.3 (messages), PS3.8 E.1 (fragments).
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ MAX_COMMAND_BYTES = 64 * 1024
 MAX_IDENTIFIER_BYTES = 256 * 1024
 """Longest identifier of a C-FIND; a longer one is read to its end, not kept, and refused."""
 MESSAGE_TIMEOUT_S = 60.0
+MAX_WAITING_MESSAGES = 16
+MAX_CANCELS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,3 +107,47 @@ class MessageAssembler:
     def _finish(self, message: Message) -> Message:
         self._started_at, self._command, self._kept, self._received_bytes = None, None, bytearray(), 0
         return message
+
+
+class Inbox:
+    """The requests of one association that are not served yet; a C-CANCEL does not wait among them."""
+
+    def __init__(self) -> None:
+        self._assembler = MessageAssembler()
+        self._waiting: deque[Message] = deque()
+        self._waiting_bytes = 0
+        self._cancelled: set[int] = set()
+
+    def add(self, context_id: int, control: int, fragment: bytes) -> None:
+        """Add a fragment.
+
+        Raises:
+            ProtocolError: A fragment that does not belong here, or more than the bounds allow.
+        """
+        message = self._assembler.add(context_id, control, fragment)
+        if message is None:
+            return
+        if message.command.operation is Operation.C_CANCEL:
+            if message.command.responded_to is not None and len(self._cancelled) < MAX_CANCELS:
+                self._cancelled.add(message.command.responded_to)
+            return
+        self._waiting.append(message)
+        self._waiting_bytes += len(message.data)
+        if len(self._waiting) > MAX_WAITING_MESSAGES or self._waiting_bytes > MAX_MESSAGE_BYTES:
+            raise ProtocolError(Reason.LIMIT, "it sends requests without waiting for answers")
+
+    def take(self) -> Message | None:
+        """Take the oldest request; None if no whole one has come."""
+        if not self._waiting:
+            return None
+        message = self._waiting.popleft()
+        self._waiting_bytes -= len(message.data)
+        return message
+
+    def is_cancelled(self, message_id: int) -> bool:
+        """Whether a C-CANCEL has come for this request."""
+        return message_id in self._cancelled
+
+    def forget_cancels(self) -> None:
+        """Forget the C-CANCELs of earlier queries: message ids come again."""
+        self._cancelled.clear()

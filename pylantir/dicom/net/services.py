@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pylantir.dicom.net.bounds import IDENTIFIER_BOUNDS, excess_of, report_bounds
 from pylantir.dicom.net.commands import Command, Ending, Operation
+from pylantir.dicom.net.messages import MAX_IDENTIFIER_BYTES, Message
 from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest
 from pylantir.dicom.net.refusals import Peer
 
@@ -28,7 +30,11 @@ TRANSFER_SYNTAXES = (EXPLICIT_VR, IMPLICIT_VR)
 NO_SUCH_CLASS = 0x0118
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNISED_OPERATION = 0x0211
+IDENTIFIER_MISMATCH = 0xA900
+PROCESSING_FAILURE = 0x0110
 _WRONG_CLASS_ID, _WRONG_OPERATION_ID = 10, 11
+_TOO_LARGE_ID = 15
+"""The Error ID of a report that is larger than can be stored."""
 _OPERATIONS = {
     VERIFICATION: frozenset({Operation.C_ECHO}),
     WORKLIST_FIND: frozenset({Operation.C_FIND}),
@@ -133,6 +139,24 @@ def refusal_of(command: Command, abstract_syntax: str) -> Ending | None:
             return Ending(status=SOP_CLASS_NOT_SUPPORTED, comment="the request is for another SOP class")
         return _refused(NO_SUCH_CLASS, _WRONG_CLASS_ID, "the request is for another SOP class", command)
     return None
+
+
+def excess_refusal(message: Message, context: AcceptedContext) -> Ending | None:
+    """Refuse a data set that would cost too much to decode, before anybody decodes it; None: it may be decoded."""
+    is_explicit = context.transfer_syntax == EXPLICIT_VR
+    if message.command.operation is Operation.C_FIND:
+        if message.data_bytes > MAX_IDENTIFIER_BYTES:
+            comment = f"the identifier has more than {MAX_IDENTIFIER_BYTES} bytes"
+            return Ending(status=IDENTIFIER_MISMATCH, comment=comment)
+        excess = excess_of(message.data, IDENTIFIER_BOUNDS, explicit_vr=is_explicit)
+        return Ending(status=IDENTIFIER_MISMATCH, comment=f"the identifier has {excess}") if excess else None
+    excess = excess_of(message.data, report_bounds(len(message.data)), explicit_vr=is_explicit)
+    if excess is None:
+        return None
+    comment = f"the data set has {excess}"
+    return Ending(
+        status=PROCESSING_FAILURE, comment=comment, error_id=_TOO_LARGE_ID, instance_uid=message.command.instance_uid
+    )
 
 
 def _refused(status: int, error_id: int, comment: str, command: Command) -> Ending:

@@ -8,7 +8,6 @@ a keyed hash of the patient ID; nobody can read the patient from it, but a given
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, Table, Text, delete, or_, select, update
 
 from pylantir.errors import CommandRefused
+from pylantir.store.change.striking import mentions, stored_forms, strike_all, strike_json
 from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
@@ -40,9 +40,6 @@ from pylantir.store.schema.tables import (
     worklist_items,
 )
 
-ERASED = "[erased]"
-_SHORTEST = 4
-"""A shorter ID is struck out only where it is a whole value: within a text it may be anything."""
 _ITEMS, _ENTRIES, _AUDIT, _REPORTS = worklist_items.c, source_entries.c, audit_log.c, mpps_instances.c
 
 
@@ -100,7 +97,7 @@ def erase_patient(
     with transaction(engine, dry_run=dry_run) as connection:
         erasure = _Erasure(connection, patient_id)
         erasure.find()
-        if _strikes(patient_id, reason) != reason:
+        if strike_all([patient_id], reason) != reason:
             raise CommandRefused("the reason stays in the audit log: it must not name the patient")
         note = {"at": now, "actor": "command:purge", "action": "purged"}
         why = {"reason": reason, **({"by": by} if by else {})}
@@ -241,11 +238,10 @@ class _Erasure:
     def _mentioning(self, table: Table, *columns: str) -> list[RowMapping]:
         given = [column for column in table.columns if not columns or column.name in columns]
         texts = [column for column in given if isinstance(column.type, Text)]
-        forms = {self._patient_id, _as_json(self._patient_id), json.dumps(self._patient_id)[1:-1]}
+        forms = stored_forms(self._patient_id)
         contains = or_(*(column.contains(form, autoescape=True) for column in texts for form in forms))
         rows = self._connection.execute(select(table).where(contains)).mappings().all()
-        pattern = _whole(self._patient_id)
-        return [row for row in rows if any(pattern.search(_plain(row[column.name])) for column in texts)]
+        return [row for row in rows if any(mentions(self._patient_id, row[column.name]) for column in texts)]
 
     def _delete_conflicts(self) -> int:
         gone = [
@@ -259,7 +255,7 @@ class _Erasure:
 
     def _strike_runs(self) -> None:
         for row in self._mentioning(sync_runs, "error"):
-            self._update(sync_runs, row["id"], {"error": _strikes_all(self.result.values, row["error"])})
+            self._update(sync_runs, row["id"], {"error": strike_all(self.result.values, row["error"])})
 
     def _delete_audit_lines(self, numbers: Sequence[int]) -> int:
         count = 0
@@ -271,7 +267,7 @@ class _Erasure:
     def _strike_audit_lines(self) -> None:
         """Strike the patient out of lines about other items; each of them keeps its place."""
         for row in self._mentioning(audit_log, "changes", "patient_id", "actor"):
-            changes = _strike_json(json.loads(row["changes"]), self.result.values)
+            changes = strike_json(json.loads(row["changes"]), self.result.values)
             patient = None if row["patient_id"] == self._patient_id else row["patient_id"]
             values = {"changes": json.dumps(changes, ensure_ascii=False), "patient_id": patient}
             self._update(audit_log, row["id"], values)
@@ -309,58 +305,3 @@ def _decide_others(connection: Connection, erasure: _Erasure, rules: Rules, now:
         for row in erasure.items:
             working.free(row)
         working.write()
-
-
-def _whole(value: str) -> re.Pattern[str]:
-    """Match a value in a text where it is no part of a longer word or number."""
-    escaped = re.escape(value)
-    whole = rf"(?<!\w){escaped}(?!\w)" if len(value) >= _SHORTEST else rf"^{escaped}$"
-    return re.compile(whole, re.IGNORECASE | re.MULTILINE)
-
-
-def _strikes(value: str, text: str) -> str:
-    return _whole(value).sub(ERASED, text)
-
-
-def _strikes_all(values: Iterable[str], text: str) -> str:
-    for value in sorted(values, key=len, reverse=True):
-        text = _strikes(value, text)
-    return text
-
-
-def _strike_json(value: object, values: Iterable[str]) -> object:
-    """Strike values out of every text of a JSON value."""
-    if isinstance(value, str):
-        return _strikes_all(values, value)
-    if isinstance(value, list):
-        return [_strike_json(one, values) for one in value]
-    if isinstance(value, Mapping):
-        return {name: _strike_json(one, values) for name, one in value.items()}
-    return value
-
-
-def _as_json(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)[1:-1]
-
-
-def _plain(value: object) -> str:
-    """Return a column's text with JSON's escapes resolved, so that it can be compared."""
-    text = "" if value is None else str(value)
-    if text[:1] in "[{":
-        try:
-            return "\n".join(_texts(json.loads(text)))
-        except ValueError:
-            return text
-    return text
-
-
-def _texts(value: object) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield str(name)
-            yield from _texts(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)

@@ -12,11 +12,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from pylantir.entry import SCHEDULED
 from pylantir.errors import MppsRefused, WriterUnavailable
-from pylantir.mpps.linking import Candidate, Clues, Link, Linked, link_items, next_item_status, read_clues
+from pylantir.mpps.linking import Link, Linked, link_items, next_item_status, read_clues
 from pylantir.mpps.model import (
     COMPLETED,
     DISCONTINUED,
@@ -35,11 +34,10 @@ from pylantir.mpps.model import (
     text_of,
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
-from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules, may_be_generated
-from pylantir.store.decide.evidence import ISSUER
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.intake.working_set import WorkingSet
+from pylantir.store.read.candidates import find_candidates
 from pylantir.store.read.mpps import find_instance
-from pylantir.store.read.study_uids import has_supplied_uid
 from pylantir.store.schema.audit_guard import add_lines
 from pylantir.store.schema.engine import durable_transaction
 from pylantir.store.schema.tables import mpps_instances, mpps_requests, worklist_items
@@ -170,43 +168,7 @@ def _decide_anew(connection: Connection, changes: Sequence[_ItemChange], rules: 
 
 def _find_links(connection: Connection, instance: MppsInstance, today: str) -> Linked:
     clues = read_clues(instance.attributes, today)
-    candidates = _find_candidates(connection, clues)
-    return link_items(clues, candidates)
-
-
-def _find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate]:
-    """Return the items that the report may mean, by every identifier in it."""
-    study_uids = {step.study_uid for step in clues.steps if step.study_uid}
-    accessions = {step.accession_number for step in clues.steps if step.accession_number}
-    by_uid = _ITEMS.study_instance_uid.in_(study_uids) | _ITEMS.generated_study_uid.in_(study_uids)
-    indexed: list[ColumnElement[bool]] = [_ITEMS.accession_number.in_(accessions), has_supplied_uid(study_uids)]
-    if clues.patient_id:
-        formerly = [_ITEMS.former_study_uids.contains(f'"{uid}"', autoescape=True) for uid in study_uids]
-        meant = or_(_ITEMS.scheduled_start_date == clues.day, by_uid, *formerly)
-        indexed.append((_ITEMS.patient_id == clues.patient_id) & meant)
-    rows = list(connection.execute(select(worklist_items).where(or_(*indexed))).mappings())
-    found = {row[name] for row in rows for name in ("study_instance_uid", "generated_study_uid")}
-    if any(may_be_generated(uid) for uid in study_uids - found):
-        # The UID is one that Pylantir made, but the patient ID differs: no index helps, so this look-up comes last.
-        known = {row["id"] for row in rows}
-        everywhere = connection.execute(select(worklist_items).where(by_uid)).mappings()
-        rows += [row for row in everywhere if row["id"] not in known]
-    return [_as_candidate(row) for row in rows]
-
-
-def _as_candidate(row: RowMapping) -> Candidate:
-    return Candidate(
-        id=row["id"],
-        study_uids=frozenset(uid for uid in (row["study_instance_uid"], row["generated_study_uid"]) if uid),
-        former_uids=frozenset(json.loads(row["former_study_uids"] or "[]")),
-        step_id=row["scheduled_procedure_step_id"] or str(row["id"]),
-        accession_number=row["accession_number"] or "",
-        patient_id=row["patient_id"] or "",
-        modality=row["modality"] or "",
-        day=row["scheduled_start_date"] or "",
-        status=row[STATUS] or SCHEDULED,
-        issuer=row[ISSUER] or "",
-    )
+    return link_items(clues, find_candidates(connection, clues))
 
 
 def _write_instance(

@@ -18,8 +18,8 @@ from itertools import islice
 
 import pydicom.config
 
-from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
+from pylantir.dicom.find.encode_values import Writing
 from pylantir.dicom.find.matching import parse_query
 from pylantir.dicom.find.serving import for_station, limited, profile_limits, serving_limits
 from pylantir.dicom.mpps.decoding import read_attributes

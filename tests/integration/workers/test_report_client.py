@@ -18,7 +18,7 @@ from pylantir.errors import WriterUnavailable
 from pylantir.ipc.frames import Frame, encode_frame
 from pylantir.ipc.sockets import connect_to, listen_at
 from pylantir.mpps.model import MppsAnswer, MppsRequest
-from workers.server.report_client import ReportClient
+from workers.child.report_client import ReportClient
 from workers.writer.queue import EntryQueue, Producer, make_token
 
 KEY = b"key"

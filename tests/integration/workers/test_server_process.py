@@ -109,7 +109,7 @@ def test_an_exception_in_one_association_ends_that_one_alone(
 REPORT_THREAD = """\
 import logging, sys, threading
 from pathlib import Path
-from workers.server.report_client import ReportClient
+from workers.child.report_client import ReportClient
 logging.basicConfig()
 client = ReportClient(Path(sys.argv[1]), {"role": "web"}, 1)
 del client._writer

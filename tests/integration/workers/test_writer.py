@@ -19,7 +19,7 @@ from waiting import wait_until
 from pylantir.ipc.frames import encode_frame
 from pylantir.mpps.model import MppsRequest
 from workers.child.producer import WINDOW, WriterConnection
-from workers.server.report_client import ReportClient
+from workers.child.report_client import ReportClient
 from workers.writer.queue import make_token
 
 

@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 from pynetdicom.dsutils import decode
 
-from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
+from pylantir.dicom.find.encode_values import Writing
 from pylantir.dicom.find.matching import parse_query
 from pylantir.dicom.text.charset import CharacterSet, Loss
 from pylantir.dicom.text.transliteration import kana_as_romaji

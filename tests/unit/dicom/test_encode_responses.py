@@ -17,10 +17,10 @@ from pynetdicom.dimse_messages import C_FIND_RSP
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dsutils import encode
 
-from pylantir.dicom.find import encode_elements as wire_elements
+from pylantir.dicom.find import encode_values as wire_values
 from pylantir.dicom.find.attributes import FIELD_ATTRIBUTES
-from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import ResponseEncoder
+from pylantir.dicom.find.encode_values import Writing
 from pylantir.dicom.find.matching import ParsedQuery, RequestedKey, parse_query
 from pylantir.dicom.net.commands import Ending, Operation, ResponseWriter
 from pylantir.dicom.net.services import WORKLIST_FIND
@@ -162,7 +162,7 @@ def test_the_bytes_are_pydicoms(
     writing = Writing(explicit_vr=explicit_vr, station_aet="ASKING", send_empty=send_empty, charset=charset)
     encoder = ResponseEncoder(parsed, writing)
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(wire_elements, "REMEMBERED_VALUES", remembered)
+        changed.setattr(wire_values, "REMEMBERED_VALUES", remembered)
         encoder.encode([["A"] * len(encoder.fields), ["B"] * len(encoder.fields)])
         batch = encoder.encode([[row[name] for name in encoder.fields] for row in rows])
     expected = [by_pydicom(row, parsed, charset, explicit_vr=explicit_vr, send_empty=send_empty) for row in rows]
@@ -182,7 +182,7 @@ def test_the_bytes_are_pydicoms(
 
 
 def test_what_is_remembered_of_many_different_values_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_elements, "REMEMBERED_VALUES", 100)
+    monkeypatch.setattr(wire_values, "REMEMBERED_VALUES", 100)
     asked = Dataset()
     asked.PatientName = None
     encoder = ResponseEncoder(parse_query(asked), Writing(explicit_vr=True, station_aet="ASKING"))

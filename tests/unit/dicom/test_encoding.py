@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode
 
 from pylantir.dicom.find.attributes import SPS, WORKLIST_ATTRIBUTES
-from pylantir.dicom.find.encode_elements import Writing
 from pylantir.dicom.find.encode_responses import EncodedBatch, ResponseEncoder, encode_item
+from pylantir.dicom.find.encode_values import Writing
 from pylantir.dicom.find.matching import parse_query
 from pylantir.dicom.text.charset import CharacterSet
 from pylantir.entry import WORKLIST_FIELDS

@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pynetdicom.dsutils import decode, encode
 
-from pylantir.dicom.find.matching import MAX_VALUES, ParsedQuery, parse_query
+from pylantir.dicom.find.elements import MAX_VALUES
+from pylantir.dicom.find.matching import ParsedQuery, parse_query
 from pylantir.entry import WORKLIST_FIELDS
 from pylantir.errors import InvalidQuery
 from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, item_matches, pattern_test

@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from corpus.make import IDENTIFIER, MPPS, WORKLIST, command
+from corpus.make import IDENTIFIER, MPPS, WORKLIST, command, us
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pylantir.dicom.net import messages
 from pylantir.dicom.net.commands import Operation, read_command
-from pylantir.dicom.net.messages import MAX_COMMAND_BYTES, MAX_IDENTIFIER_BYTES, MAX_MESSAGE_BYTES, MessageAssembler
+from pylantir.dicom.net.messages import (
+    MAX_COMMAND_BYTES,
+    MAX_IDENTIFIER_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_WAITING_MESSAGES,
+    Inbox,
+    MessageAssembler,
+)
 from pylantir.dicom.net.negotiation import Offer, accept, read_request
 from pylantir.dicom.net.pdus import IS_COMMAND, IS_LAST, presentation_values
 from pylantir.dicom.net.refusals import ProtocolError
-from pylantir.dicom.net.services import refusal_of
+from pylantir.dicom.net.services import VERIFICATION, refusal_of
 
 CUTS = st.lists(st.integers(1, 40), max_size=40)
 
@@ -116,3 +123,25 @@ def test_a_message_may_take_a_minute() -> None:
     now[0] = messages.MESSAGE_TIMEOUT_S + 1
     with pytest.raises(ProtocolError, match="took more than 60 s"):
         assembler.add(3, IS_COMMAND, b"\0")
+
+
+def test_requests_wait_in_order_and_a_cancel_overtakes_them() -> None:
+    inbox = Inbox()
+    for message_id in (1, 2):
+        inbox.add(3, IS_COMMAND | IS_LAST, command(0x0030, affected=VERIFICATION, message_id=message_id))
+    inbox.add(3, IS_COMMAND | IS_LAST, command(0x0FFF, message_id=None, more=us(0x0120, 2)))
+    assert inbox.is_cancelled(2)
+    assert not inbox.is_cancelled(1)
+    assert [message.command.message_id for message in (inbox.take(), inbox.take()) if message] == [1, 2]
+    assert inbox.take() is None
+    inbox.forget_cancels()
+    assert not inbox.is_cancelled(2)
+
+
+def test_who_never_waits_for_an_answer_is_told_so() -> None:
+    inbox = Inbox()
+    echo = command(0x0030, affected=VERIFICATION, message_id=1)
+    for _ in range(MAX_WAITING_MESSAGES):
+        inbox.add(3, IS_COMMAND | IS_LAST, echo)
+    with pytest.raises(ProtocolError, match="without waiting for answers"):
+        inbox.add(3, IS_COMMAND | IS_LAST, echo)
