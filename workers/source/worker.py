@@ -1,4 +1,4 @@
-"""The source worker: calls one plugin on its timetable and streams the plugin's records to the writer.
+"""The source worker: fetches one source on its timetable and streams the records to the writer.
 
 In: a source's settings; the plugin's records. Out: numbered batches on the entry queue, and results for `status`. It
 does not use the database: the writer's welcome tells when the source was last fetched. A faulty plugin harms only this
@@ -12,34 +12,27 @@ import logging
 import os
 import selectors
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pylantir.columns import without_left_out
-from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
-from pylantir.data_sources.registry import load_source
-from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
+from pylantir.data_sources.base import DataSourcePlugin
+from pylantir.errors import SourceUnavailable
 from pylantir.ipc.batch import read_result, write_end, write_frame
-from pylantir.ipc.cycles import ValueWarning
+from pylantir.ipc.cycles import CycleResult, ValueWarning
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
 from pylantir.printing import make_redactor
-from pylantir.schedule import look_back_s
 from pylantir.settings import SourceSettings
 from workers.child.bootstrap import Context
 from workers.child.producer import WriterConnection
 from workers.source.batches import Batches
+from workers.source.calling import BEAT_EVERY_S, HANG_AFTER_S, PluginCalls, prepare_plugin
 from workers.source.passages import KnownPassages
 from workers.source.telling import CycleTelling, RejectionLog
 from workers.source.timetable import WATCH_EVERY_S, Timetable
 
-BEAT_EVERY_S = 5.0
-PROGRESS_EVERY_S = 0.5
-HANG_AFTER_S = 60.0
 _CLOCK_CHECK_S = 30.0
 """How often a waiting source looks at the clock, because somebody may have set it."""
-_SERVICE_EVERY_S = 0.002
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +49,7 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
     """Run a source worker; return after an order to stop."""
     os.environ.update(settings.env_values)
     os.chdir(base_dir)
-    plugin = _prepare_plugin(context, settings)
+    plugin = prepare_plugin(context.channel, settings)
     try:
         SourceWorker(context, settings, plugin, Path(queue_address)).run()
     except _Stopped:
@@ -66,20 +59,6 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
             plugin.cleanup()
         except Exception:
             logger.exception("plugin %s: cleanup failed", settings.plugin.type_name)
-
-
-def _prepare_plugin(context: Context, settings: SourceSettings) -> DataSourcePlugin:
-    context.channel.beat(settings.fetch_timeout_s)
-    plugin = load_source(settings)
-    try:
-        is_valid, message = plugin.validate_config(dict(settings.config))
-    except (Exception, SystemExit) as error:
-        kind = settings.plugin
-        msg = f'plugin "{kind.type_name}" ({kind.origin}): its check of the configuration raised {type(error).__name__}'
-        raise PluginError(msg) from error
-    if not is_valid:
-        raise ConfigurationError([f"source {settings.name}: config: {message}"])
-    return plugin
 
 
 @dataclass(slots=True)
@@ -107,10 +86,10 @@ class SourceWorker:
         hello = {"role": spec.role, "source": spec.source, "generation": spec.generation, "token": spec.token}
         self._context = context
         self._settings = settings
-        self._plugin = plugin
         self._mapper = EntryMapper.of_source(settings)
         self._writer = WriterConnection(queue_address, hello)
         self._telling = CycleTelling(context.channel, settings.name, settings.plugin, settings.secrets)
+        self._plugin = PluginCalls(context.channel, settings, plugin, self._telling, self._while_fetching)
         self._rejections = RejectionLog(trusts_plugin=settings.plugin.builtin)
         self._strike_out = make_redactor(settings.secrets)
         self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
@@ -118,7 +97,6 @@ class SourceWorker:
         self._told_trouble: str | None = None
         self._standing: Frame | None = None
         self._last_success: datetime.datetime | None = None
-        self._watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
     def run(self) -> None:
         """Run cycles until told to stop."""
@@ -169,10 +147,10 @@ class SourceWorker:
             now, local_now = time.monotonic(), self._local_now()
             if self._timetable.is_due(now, local_now):
                 return
-            if self._watches and self._timetable.may_watch(now, local_now) and self._source_has_changed():
+            if self._plugin.watches and self._timetable.may_watch(now, local_now) and self._plugin.has_changed():
                 return
             pause = min(self._timetable.next_start(now, local_now) - now, _CLOCK_CHECK_S)
-            self._wait(min(pause, WATCH_EVERY_S) if self._watches else pause)
+            self._wait(min(pause, WATCH_EVERY_S) if self._plugin.watches else pause)
 
     def _local_now(self) -> datetime.datetime:
         zone = None
@@ -187,17 +165,6 @@ class SourceWorker:
         waits = self._timetable.waits_for_window(now, local_now)
         in_s = self._timetable.next_start(now, local_now) - now
         self._telling.tell_next(in_s, on_time=on_time or waits, waits_for_window=waits)
-
-    def _source_has_changed(self) -> bool:
-        self._context.channel.beat(HANG_AFTER_S, at_most_every_s=BEAT_EVERY_S)
-        try:
-            has_changed = isinstance(self._plugin, WatchesForChanges) and bool(self._plugin.has_changed())
-        # A plugin's code; the fetch shows whether the source can be read.
-        except (Exception, SystemExit) as failure:  # noqa: BLE001
-            self._telling.tell_watch_failure(failure)
-            return True
-        self._telling.tell_watch_failure(None)
-        return has_changed
 
     def _wait(self, timeout_s: float) -> None:
         """Wait for the writer, the supervisor or a signal, and give signs of life meanwhile.
@@ -233,44 +200,56 @@ class SourceWorker:
     def _run_cycle(self, *, asked: bool) -> tuple[bool, bool]:
         """Fetch once and wait for the commit; return whether that worked, and whether to repeat it at once."""
         self._take_standing()
-        started = datetime.datetime.now(datetime.UTC)
-        began = time.monotonic()
-        snapshot = not self._plugin.supports_incremental_sync()
+        started, began = datetime.datetime.now(datetime.UTC), time.monotonic()
+        snapshot = self._plugin.gives_snapshots()
         cycle = _Cycle(os.urandom(8).hex(), started.isoformat(timespec="microseconds"), snapshot)
         logger.debug("cycle %s begins", cycle.name)
-        error, complete = None, False
         known, first = self._known.begin(self._standing), self._last_success is None
         batches = Batches(
             self._mapper, self._rejections, snapshot=snapshot, known=known, first=first, strike_out=self._strike_out
         )
         self._writer.unkept.clear()
         self._writer.failed.clear()
-        try:
-            for body in batches.of_entries(self._fetch(started)):
-                self._send_frame(cycle, "batch", body)
-            complete = snapshot or self._send_record_ids(cycle, batches, asked=asked)
-        except (_Stopped, _CycleVoid):
-            raise
-        # Also SystemExit and the like: a plugin must not end its worker in this way.
-        except BaseException as failure:  # noqa: BLE001
-            error = self._telling.describe_failure(failure)
+        error, complete = self._send_records(cycle, batches, started, asked=asked)
         warnings = [ValueWarning(name, reason, count) for (name, reason), count in sorted(batches.warned.items())]
         end = write_end(complete=complete and error is None, error=error, warnings=warnings, snapshot=snapshot)
         self._send_frame(cycle, "end", end)
-        while not self._writer.is_idle:
-            self._wait(BEAT_EVERY_S)
-            self._check_standing()
-        self._check_standing()
-        result = read_result(self._writer.take_summary(cycle.name))
+        result = self._wait_for_result(cycle)
         error = error or result.error
         again = False
         if error is None:
             self._last_success = started
             again = snapshot and not self._know_again(batches, forgotten=result.forgotten)
-        if error is None:
             self._telling.tell_warnings(warnings, snapshot=snapshot)
         self._telling.tell_cycle(cycle.started_at, result, error, time.monotonic() - began)
         return error is None, again
+
+    def _send_records(
+        self, cycle: _Cycle, batches: Batches, started: datetime.datetime, *, asked: bool
+    ) -> tuple[str | None, bool]:
+        """Send what the plugin gives; return what went wrong, and whether these are all existing records."""
+        try:
+            for body in batches.of_entries(self._plugin.fetch(started, self._last_success)):
+                self._send_frame(cycle, "batch", body)
+            return None, cycle.snapshot or self._send_record_ids(cycle, batches, asked=asked)
+        except (_Stopped, _CycleVoid):
+            raise
+        # Also SystemExit and the like: a plugin must not end its worker in this way.
+        except BaseException as failure:  # noqa: BLE001
+            return self._telling.describe_failure(failure), False
+
+    def _wait_for_result(self, cycle: _Cycle) -> CycleResult:
+        """Wait until the writer has committed the cycle's last frame."""
+        while not self._writer.is_idle:
+            self._wait(BEAT_EVERY_S)
+            self._check_standing()
+        self._check_standing()
+        return read_result(self._writer.take_summary(cycle.name))
+
+    def _while_fetching(self) -> None:
+        """Send to the writer what the socket takes: a frame larger than the socket's buffer would wait otherwise."""
+        self._writer.service()
+        self._check_standing()
 
     def _check_standing(self) -> None:
         """Give up the present cycle if nothing of it counts.
@@ -291,45 +270,12 @@ class SourceWorker:
         logger.info("the writer has changed during the fetch; everything is fetched once more")
         return False
 
-    def _fetch(self, started: datetime.datetime) -> Iterator[object]:
-        """Yield the plugin's records; before each call of the plugin, tell the supervisor how long it may take."""
-        interval = look_back_s(self._last_success, started, self._settings.sync_interval_s)
-        self._telling.tell_progress(0)
-        self._context.channel.beat(self._settings.fetch_timeout_s)
-        fetched = self._with_beats(self._plugin.fetch_entries(dict(self._settings.field_mapping), interval))
-        yield from without_left_out(fetched) if self._settings.where else fetched
-
-    def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
-        """Pass on what a plugin yields, with signs of life in between.
-
-        It also sends to the writer what the socket takes: a frame larger than the socket's buffer would wait otherwise.
-        """
-        beat, timeout_s = self._context.channel.beat, self._settings.fetch_timeout_s
-        due, progress_at = 0.0, time.monotonic() + PROGRESS_EVERY_S
-        for count, one in enumerate(given, 1):
-            yield one
-            now = time.monotonic()
-            if now >= progress_at:
-                progress_at = now + PROGRESS_EVERY_S
-                self._telling.tell_progress(count)
-            if now >= due:
-                due = now + _SERVICE_EVERY_S
-                self._writer.service()
-                self._check_standing()
-            # Restart the plugin's timeout at every record: time spent waiting for the writer does not count against it.
-            beat(timeout_s, at_most_every_s=0.5)
-
     def _send_record_ids(self, cycle: _Cycle, batches: Batches, *, asked: bool) -> bool:
         """Send the keys of all existing records if the source can list them; return whether it listed all."""
-        if not isinstance(self._plugin, ReportsRecordIds):
-            return False
-        self._context.channel.beat(self._settings.fetch_timeout_s)
-        if asked and isinstance(self._plugin, ComparesWhenAsked):
-            self._plugin.compare_now()
-        record_ids = self._plugin.current_record_ids()
+        record_ids = self._plugin.record_ids(asked=asked)
         if record_ids is None:
             return False
-        for body in batches.of_record_ids(self._with_beats(record_ids)):
+        for body in batches.of_record_ids(record_ids):
             self._send_frame(cycle, "batch", body)
         return True
 
