@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,24 +39,10 @@ def sweep_everything(installation: Installation) -> None:
     (installation.folder / "tmp").mkdir()
 
 
-SWEEPS = pytest.mark.parametrize("sweep", [sweep_sockets, sweep_lock, sweep_folder, sweep_everything])
-
-
-@SWEEPS
-def test_status_and_stop_find_an_instance_whose_names_were_swept_away(running: Installation, sweep) -> None:
-    sweep(running)
-    status = running.command("status")
-    assert status.returncode in {0, 1}, status.stderr
-    assert "writer" in status.stdout
-    sweep(running)
-    stopped = running.command("stop")
-    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
-    wait_until(lambda: not running.live_processes(), "no process is left")
-    assert running.leftovers(writer_was_last=False) == []
-
-
-@SWEEPS
-def test_a_second_instance_is_refused_though_the_lock_of_the_first_was_swept_away(running: Installation, sweep) -> None:
+@pytest.mark.parametrize("sweep", [sweep_sockets, sweep_lock, sweep_folder, sweep_everything])
+def test_an_instance_whose_names_were_swept_away_is_found_and_starts_no_second_time(
+    running: Installation, sweep: Callable[[Installation], None]
+) -> None:
     assert running.supervisor
     os.kill(running.supervisor.pid, signal.SIGSTOP)
     try:
@@ -66,6 +53,15 @@ def test_a_second_instance_is_refused_though_the_lock_of_the_first_was_swept_awa
     assert second.returncode == 73
     assert str(running.supervisor.pid) in second.stderr
     running.wait_for_health("healthy")
+    sweep(running)
+    status = running.command("status")
+    assert status.returncode in {0, 1}, status.stderr
+    assert "writer" in status.stdout
+    sweep(running)
+    stopped = running.command("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+    wait_until(lambda: not running.live_processes(), "no process is left")
+    assert running.leftovers(writer_was_last=False) == []
 
 
 def test_after_a_sweep_and_a_crash_of_everybody_everything_comes_back(running: Installation) -> None:

@@ -79,7 +79,7 @@ def test_no_query_fails_while_the_writer_is_killed_and_a_source_crashes_without_
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        for _ in range(4):
+        for _ in range(2):
             pid = installation.process("writer")["pid"]
             os.kill(pid, signal.SIGKILL)
             pid = installation.wait_for_successor("writer", pid)

@@ -92,13 +92,10 @@ def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_star
 
 def test_a_request_that_raises_fails_alone(installation: Installation) -> None:
     reload_faults = [
-        (place, error)
-        for place in (
-            "workers.supervisor.reloading:ConfigurationCheck.__init__",
-            "workers.supervisor.reloading:ConfigurationCheck.finish",
-            "workers.supervisor.loop:plan_roles",
-        )
-        for error in (DEFECT, EMFILE)
+        ("workers.supervisor.reloading:ConfigurationCheck.__init__", DEFECT),
+        ("workers.supervisor.reloading:ConfigurationCheck.__init__", EMFILE),
+        ("workers.supervisor.reloading:ConfigurationCheck.finish", DEFECT),
+        ("workers.supervisor.loop:plan_roles", EMFILE),
     ]
     status_fault, *files = start_with_faults(
         installation, ("workers.supervisor.loop:StatusReporter.describe", DEFECT), *reload_faults

@@ -94,23 +94,21 @@ def test_a_second_signal_hurries(installation: Installation) -> None:
     assert_stopped(installation)
 
 
-def test_a_signal_to_the_whole_group_stops_in_order(installation: Installation) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_stops_in_order_and_is_told_as_no_crash(
+    installation: Installation, number: signal.Signals
+) -> None:
+    """SIGINT comes from Ctrl-C in a terminal, SIGTERM from service managers."""
     installation.write_csv("a.csv", ["P1"])
     installation.configure(csv_source("a", "a.csv"))
     supervisor = installation.start()
-    os.killpg(supervisor.pid, signal.SIGTERM)
+    os.killpg(supervisor.pid, number)
     assert supervisor.wait(60) == 0
-    assert_stopped(installation, writer_was_last=False)
-
-
-def test_ctrl_c_in_a_terminal_stops_in_order(installation: Installation) -> None:
-    installation.write_csv("a.csv", ["P1"])
-    installation.configure(csv_source("a", "a.csv"))
-    supervisor = installation.start()
-    os.killpg(supervisor.pid, signal.SIGINT)
-    assert supervisor.wait(60) == 0
-    assert_stopped(installation)
-    assert "unexpectedly" not in installation.log()
+    assert_stopped(installation, writer_was_last=number == signal.SIGINT)
+    log = installation.log()
+    assert "supervisor: stopped" in log
+    assert " WARNING " not in log, log
+    assert " ERROR " not in log, log
 
 
 @pytest.mark.parametrize("stage", ["imports", "check", "serving", "writer: ", "cycle done"])
@@ -276,7 +274,7 @@ def test_a_busy_machine_is_not_taken_for_a_hang(installation: Installation) -> N
     ]
     try:
         installation.start()
-        wait_until(lambda: len(installation.runs("steady")) >= 6, "six cycles")
+        wait_until(lambda: len(installation.runs("steady")) >= 4, "four cycles")
     finally:
         for burner in burners:
             burner.kill()
@@ -303,20 +301,3 @@ def test_many_restarts_leave_nothing_behind_in_the_supervisor(installation: Inst
         replace()
     wait_until(lambda: supervisor.num_fds() <= before, lambda: f"{before} descriptors: {supervisor.num_fds()}")
     assert [one.pid for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE] == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_end_that_a_signal_to_the_whole_group_brings_is_told_as_no_crash(
-    installation: Installation, number: int
-) -> None:
-    installation.write_csv("a.csv", ["P1"])
-    installation.configure(csv_source("a", "a.csv"))
-    installation.start()
-    assert installation.supervisor
-    os.killpg(installation.supervisor.pid, number)
-    assert installation.supervisor.wait(60) == 0
-    wait_until(lambda: not installation.live_processes(), "no process is left")
-    log = installation.log()
-    assert "supervisor: stopped" in log
-    assert " WARNING " not in log, log
-    assert " ERROR " not in log, log
