@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,10 @@ def mariadb_url(mariadb_server: Path, request: pytest.FixtureRequest) -> Iterato
 def run_server(path: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="pylantir-mariadb-"))
     owner = _owner()
-    user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+    # Each server has its own folder for temporary tables: one that starts deletes those of the others.
+    user: dict[str, Any] = {"env": {**os.environ, "TMPDIR": str(folder)}}
+    if owner is not None:
+        user |= {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
     if owner is not None:
         os.chown(folder, owner.pw_uid, owner.pw_gid)
     data, socket = folder / "data", folder / "socket"
@@ -63,7 +67,7 @@ def run_server(path: str) -> Iterator[Path]:
     assert done.returncode == 0, done.stderr
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [shutil.which("mariadbd", path=path) or "", *options, f"--socket={socket}", f"--tmpdir={folder}", *_FAST],
+            [shutil.which("mariadbd", path=path) or "", *options, f"--socket={socket}", *_FAST],
             stdout=log, stderr=log, cwd=folder, **user,
         )  # fmt: skip
         try:

@@ -464,7 +464,7 @@ def run_settings(default: int) -> settings:
     )
 
 
-@pytest.mark.timeout(36000 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 300)
+@pytest.mark.timeout(36000 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 900)
 def test_no_history_shows_a_wrong_patient_or_hides_a_right_one(engine: Engine) -> None:
     run_state_machine_as_test(type("AnyEvents", (Events,), {"engine": engine}), settings=run_settings(40))
 
@@ -504,7 +504,7 @@ def outcome(engine: Engine, facts: Mapping[str, Mapping[str, dict[str, str]]], o
     return shown, refused
 
 
-@pytest.mark.timeout(36000 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 300)
+@pytest.mark.timeout(36000 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 900)
 def test_the_order_in_which_the_same_facts_arrive_does_not_matter(engine: Engine) -> None:
     @settings(run_settings(40))
     @given(

@@ -589,7 +589,7 @@ def begin(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Path], st
     return copy
 
 
-@pytest.mark.timeout(3600 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 300)
+@pytest.mark.timeout(3600 if "PYLANTIR_MODEL_EXAMPLES" in os.environ else 900)
 def test_any_history_leaves_the_worklist_that_the_rules_ask_for(begin: Callable[[Path], str]) -> None:
     machine = type("Histories", (Worklist,), {"begin": staticmethod(begin)})
     run_state_machine_as_test(
