@@ -9,21 +9,14 @@ from __future__ import annotations
 import datetime
 import selectors
 import socket
-from collections.abc import Generator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from pylantir.dicom.find.answers import QueryService
-from pylantir.dicom.find.encode_responses import Row
 from pylantir.dicom.mpps.service import MppsPorts, MppsService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.ipc.tally import Tally
-from pylantir.mpps.model import Attributes
-from pylantir.query import WorklistQuery
 from pylantir.settings import AccessSettings, DatabaseSettings, DicomSettings, MppsSettings
-from pylantir.store.read.mpps import find_creator, find_instance
-from pylantir.store.read.worklist import find_item, read_values
 from pylantir.store.schema.engine import open_for_reading
 from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
@@ -33,6 +26,7 @@ from workers.server.counting import counting
 from workers.server.database_watch import DatabaseWatch
 from workers.server.last_queries import LastQueries
 from workers.server.news import News
+from workers.server.readings import Readings
 from workers.server.shown import Shown
 
 BEAT_EVERY_S = 5.0
@@ -52,38 +46,21 @@ def run(
     """Run the server process; return after an order to stop, when the associations have ended."""
     configure_dicom_libraries()
     engine = open_for_reading(database.url, read_url=database.read_url, host=database.host, process="mwl-scp")
-
     news = News()
-
-    def find(query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
-        with news.watched(), closing(read_values(engine, query, fields)) as rows:
-            yield from rows
-
-    def retrieve(sop_instance_uid: str) -> Attributes | None:
-        with news.watched(), engine.connect() as connection:
-            instance = find_instance(connection, sop_instance_uid)
-        return instance.attributes if instance else None
-
-    def creator(sop_instance_uid: str) -> str | None:
-        with news.watched(), engine.connect() as connection:
-            return find_creator(connection, sop_instance_uid)
-
-    def look() -> None:
-        with news.watched(), engine.connect() as connection:
-            find_item(connection, 0)
-
+    readings = Readings(engine, news)
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     accesses = AccessBuffer(access)
     reports = ReportClient(Path(queue_address), hello, mpps.timeout_s, accesses=accesses)
     tally = Tally({*settings.allowed_aet, *settings.profiles})
     shown = Shown(accesses)
-    last_queries = LastQueries(QueryService(settings, find, on_answer=shown.note_query).answer, tally)
-    ports = MppsPorts(report=reports.report, retrieve=retrieve, creator=creator if mpps.own_only else None)
+    last_queries = LastQueries(QueryService(settings, readings.find, on_answer=shown.note_query).answer, tally)
+    creator = readings.creator if mpps.own_only else None
+    ports = MppsPorts(report=reports.report, retrieve=readings.retrieve, creator=creator)
     services = counting(last_queries.answer, shown.noting(MppsService(ports).answer), tally, news.ring)
     server = DicomServer(listener, settings, services, on_refusal=news.ring, on_told=shown.note_refusal)
 
-    watch = DatabaseWatch(look, lambda: news.trouble is not None)
+    watch = DatabaseWatch(readings.look, lambda: news.trouble is not None)
     watch.start()
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
