@@ -1,5 +1,8 @@
 """Tells the supervisor for `status` whether the server can read the worklist, and what it has refused.
 
+At a first start the writer is just making the tables. A worklist that cannot be read is not reported until the
+supervisor says that they are made, or that the writer cannot make them.
+
 Lives in the server process. Association threads note changes and wake the main loop, which reports them at a limited
 rate that no peer can raise.
 """
@@ -29,10 +32,15 @@ class News:
 
     Args:
         clock: Monotonic seconds.
+
+    Attributes:
+        trouble: Why the last attempt to read the worklist has failed; None: it has not.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.trouble: str | None = None
+        self._shown: str | None = None
+        self._is_prepared = False
         self._certificate = Verdict()
         self._clock = clock
         self._told_at = float("-inf")
@@ -70,11 +78,15 @@ class News:
             tls = verdict.text if verdict.is_unusable else None
             warning = verdict.text if verdict.text and not verdict.is_unusable else None
             report: dict[str, object] = {
-                "database": self.trouble or tls, "warning": warning, "refusals": dict(refusals),
+                "database": self._shown or tls, "warning": warning, "refusals": dict(refusals),
                 "associations": associations,
             }  # fmt: skip
             counted = tally.take_news()
             channel.report({**report, "tally": counted} if counted else report)
+
+    def note_prepared(self) -> None:
+        """Note that the writer is done with the tables: from now on a failure to read is reported."""
+        self._is_prepared = True
 
     def note_certificate(self, verdict: Verdict) -> None:
         """Log the verdict on the server's certificate when it changes, and let `status` show it."""
@@ -87,19 +99,23 @@ class News:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Note whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
+        # A read that began earlier may not have found the tables.
+        is_prepared = self._is_prepared
         try:
             yield
         except (SQLAlchemyError, StoreError) as error:
             reason = str(error) if isinstance(error, StoreError) else f"it cannot be read ({type(error).__name__})"
-            self._note(f"the worklist is not served: {reason}")
+            self._note(f"the worklist is not served: {reason}", is_prepared=is_prepared)
             if isinstance(error, StoreError):
                 raise
             msg = f"the worklist: {reason}"
             raise StoreError(msg) from None
         else:
-            self._note(None)
+            self._note(None, is_prepared=is_prepared)
 
-    def _note(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
+    def _note(self, trouble: str | None, *, is_prepared: bool) -> None:
+        self.trouble = trouble
+        shown = trouble if is_prepared else None
+        if shown != self._shown:
+            self._shown = shown
             self.ring()

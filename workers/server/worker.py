@@ -65,7 +65,7 @@ def run(
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
-        selector.register(context.channel, selectors.EVENT_READ, lambda: _obey(context.channel, last_queries))
+        selector.register(context.channel, selectors.EVENT_READ, lambda: _obey(context.channel, last_queries, news))
         selector.register(news, selectors.EVENT_READ, news.notice)
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
@@ -84,9 +84,11 @@ def run(
     engine.dispose()
 
 
-def _obey(channel: Channel, last_queries: LastQueries) -> None:
+def _obey(channel: Channel, last_queries: LastQueries, news: News) -> None:
     """Answer commands from the supervisor about the scanners' last queries."""
     for message in channel.receive():
+        if message.get("kind") == "prepared":
+            news.note_prepared()
         if message.get("kind") == "erased":
             last_queries.forget()
         if message.get("kind") == "command":

@@ -136,6 +136,7 @@ class Supervisor:
             child.check_deadlines(now, may_restart=not self._children.is_stopping)
         self._commands.deliver()
         self._children.start_waiting(now)
+        self._children.tell_prepared()
         self._probe_server(now)
         self._look_at_names(now)
         self._control.service()

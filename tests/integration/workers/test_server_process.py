@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from waiting import wait_until
 from pylantir.dicom.find.answers import QueryService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.services import Services
+from pylantir.errors import StoreError
 from pylantir.ipc.tally import Tally
 from pylantir.settings import DicomSettings
 from workers.child.channel import Channel
@@ -42,6 +45,43 @@ def test_what_is_refused_is_told_at_a_rate_that_no_stranger_sets() -> None:
         told = theirs.recv(65536)
     assert told.count(b'"refusals"') == 2
     assert b'"no place":49' in told
+
+
+def test_a_worklist_that_cannot_be_read_is_told_once_the_tables_are_made() -> None:
+    now = [100.0]
+    news = News(clock=lambda: now[0])
+    ours, theirs = socket.socketpair()
+
+    def look(meanwhile: Callable[[], None] = lambda: None) -> None:
+        with news.watched():
+            meanwhile()
+            raise StoreError("there is no worklist")
+
+    def told() -> object:
+        now[0] += 1
+        news.tell(Channel(ours), {}, 0, Tally())
+        (length,) = struct.unpack("!I", theirs.recv(4))
+        return json.loads(theirs.recv(length))["values"]["database"]
+
+    with ours, theirs:
+        with pytest.raises(StoreError):
+            look()
+        assert news.trouble
+        assert told() is None
+        # A read that began before the tables were made may fail after.
+        with pytest.raises(StoreError):
+            look(news.note_prepared)
+        news.ring()
+        news.notice()
+        assert told() is None
+        with pytest.raises(StoreError):
+            look()
+        news.notice()
+        assert told() == "the worklist is not served: there is no worklist"
+        with news.watched():
+            pass
+        news.notice()
+        assert told() is None
 
 
 def test_the_last_query_of_each_title_is_kept_with_its_association(bound: socket.socket) -> None:

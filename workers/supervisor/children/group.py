@@ -44,6 +44,8 @@ class Group:
         self._generations = itertools.count(1)
         self._children: dict[str, Child] = {}
         self._leaving: list[Child] = []
+        self._is_prepared = False
+        self._told_pid: int | None = None
         self.is_stopping = False
         self._is_hurried = False
 
@@ -97,6 +99,14 @@ class Group:
         waiting.sort(key=lambda child: _STARTED_FIRST.get(child.role.role, 2))
         for child in waiting[:free]:
             child.spawn(now)
+
+    def tell_prepared(self) -> None:
+        """Tell each incarnation of the server that the writer has made the tables, or has said why it cannot."""
+        writer = self.writer
+        self._is_prepared |= writer.life.state is State.RUNNING or bool(writer.news.values.get("database"))
+        pid = self.server.pid
+        if self._is_prepared and pid not in {None, self._told_pid} and self.server.say({"kind": "prepared"}):
+            self._told_pid = pid
 
     def take_over(self, roles: Mapping[str, Role], log: LogSettings, now: float, *, restart_sources: bool) -> Changes:
         """Replace the children that a checked configuration changes.
