@@ -18,7 +18,7 @@ from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import ConfigurationError
 from pylantir.ipc.cycles import ValueWarning
 from pylantir.settings import Catalogue, PluginType, SourceSettings
-from pylantir.store.decide.classify import SAME_IDENTITY
+from pylantir.store.decide.classify import why_same_key
 from pylantir.values.known import Warned
 
 
@@ -121,5 +121,7 @@ def _sort(
             # The later record of a key counts.
             entries[one.entry.record_key] = fields
         elif known != fields:
-            rejected.append(BadRecord(record=one.record, field=RECORD_ID_FIELD, reason=SAME_IDENTITY))
+            rejected.append(
+                BadRecord(record=one.record, field=RECORD_ID_FIELD, reason=why_same_key(one.entry.record_key))
+            )
     return list(entries.values()), rejected

@@ -19,7 +19,7 @@ from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
 from pylantir.store.decide.evidence import Description, are_two_patients
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
-from pylantir.store.intake.outcome import format_ids
+from pylantir.store.intake.outcome import format_ids, tell_events
 from pylantir.store.intake.working.items import Events
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines
@@ -83,6 +83,8 @@ def forget_source(
         working.write()
         for table in (rejected_entries, source_warnings, source_states):
             connection.execute(delete(table).where(table.c.data_source == source))
+    if not dry_run:
+        tell_events("command forget", working.events)
     would = "would be " if dry_run else ""
     return f"{source}: {len(claims)} records {would}withdrawn, {len(working.events.cancelled)} items {would}cancelled"
 
@@ -145,6 +147,8 @@ def set_status(
         # Its sources may have given it other numbers meanwhile.
         for numbers in (item, changed):
             _refuse_taken_numbers(connection, numbers, before, status)
+    if not dry_run:
+        tell_events("command set-status", working.events)
     done = " (not done: a dry run)" if dry_run else ""
     return f"item {item_id}: {before} -> {status}{_name_others(working.events, item_id)}{done}"
 

@@ -35,6 +35,8 @@ from pylantir.mpps.model import (
 )
 from pylantir.mpps.rules import Decision, decide, instance_uid
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Rules
+from pylantir.store.intake.outcome import tell_events
+from pylantir.store.intake.working.items import Events
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.read.candidates import find_candidates
 from pylantir.store.read.mpps import find_instance
@@ -88,10 +90,11 @@ def record_report(
         decision = decide(request, stored, strict=strict)
         changes: list[_ItemChange] = []
         unclear: Sequence[int] = ()
+        events = Events()
         if decision.instance:
             changes, unclear = _store(connection, request, stored, decision, moment, today)
         if changes:
-            _decide_anew(connection, changes, rules, actor=f"scanner:{request.scanner}", now=moment)
+            events = _decide_anew(connection, changes, rules, actor=f"scanner:{request.scanner}", now=moment)
         kept_since = (now - ANSWERS_KEPT).isoformat(timespec="microseconds")
         connection.execute(delete(mpps_requests).where(mpps_requests.c.at < kept_since))
         answer = json.dumps(decision.answer.as_json())
@@ -99,6 +102,7 @@ def record_report(
         if not is_awaited():
             raise WriterUnavailable(_TOO_LATE)
     _log(request, decision, changes, unclear)
+    tell_events(f"MPPS of {request.scanner}", events)
     return decision.answer
 
 
@@ -152,8 +156,14 @@ def _store(
     return changes, linked.ambiguous
 
 
-def _decide_anew(connection: Connection, changes: Sequence[_ItemChange], rules: Rules, *, actor: str, now: str) -> None:
-    """Decide again about the patients of a report: it may free a number, or let an item follow its sources again."""
+def _decide_anew(
+    connection: Connection, changes: Sequence[_ItemChange], rules: Rules, *, actor: str, now: str
+) -> Events:
+    """Decide again about the patients of a report: it may free a number, or let an item follow its sources again.
+
+    Returns:
+        What this did to items, for the log.
+    """
     working = WorkingSet(connection, rules, actor=actor, now=now)
     working.load(change.patient_id for change in changes if change.patient_id)
     # A row of an earlier version that no record could be made of is the scanner's concern alone.
@@ -164,6 +174,7 @@ def _decide_anew(connection: Connection, changes: Sequence[_ItemChange], rules: 
         if change.item_id in items:
             working.free(items[change.item_id].values)
     working.write()
+    return working.events
 
 
 def _find_links(connection: Connection, instance: MppsInstance, today: str) -> Linked:

@@ -9,8 +9,12 @@ from typing import NamedTuple
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.records import WITHDRAWN
 
-SAME_IDENTITY = "another record of the same fetch has this identity and other values; map source_record_id"
-"""Why a record of a snapshot is refused whose key came earlier with other values."""
+
+def why_same_key(key: str) -> str:
+    """Say why a record of a snapshot is refused whose key came earlier with other values."""
+    if key.startswith("id:"):
+        return "another record of the same fetch has this source_record_id and other values; give each its own"
+    return "another record of the same fetch has this identity and other values; map source_record_id"
 
 
 class Existing(NamedTuple):

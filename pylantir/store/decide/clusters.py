@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from itertools import combinations
 
 from pylantir.entry import COMPLETED
-from pylantir.store.decide.claims import KEPT_DAYS, STATUS, STUDY_UID, Claim, Item, Rules, uid_begun_by
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Claim, Item, Rules, uid_begun_by
 from pylantir.store.decide.evidence import (
     ACCESSION,
+    BY_ACCESSION,
     IDENTITY,
     ISSUER,
     STEP_ID,
     WEAK,
     Description,
     Sign,
+    are_two_patients,
     find_objections,
     find_sign,
     is_another_patient,
+    is_long_over,
+    objections_to_one_person,
 )
 
 _DATE = "scheduled_start_date"
@@ -132,11 +135,7 @@ def _pin(candidates: Sequence[Claim], item: Item, former: frozenset[str]) -> lis
 
 def _is_reused(claim: Claim, item: Item) -> bool:
     """Whether a record without an ID of its own is a later exam that reuses the number of a completed one."""
-    if item.values[STATUS] != COMPLETED or claim.record_key.startswith("id:"):
-        return False
-    # A scanner's clock may be wrong: the exam is not earlier than the day for which it was booked.
-    done_on = max(str(item.values.get("exam_ended_on") or ""), str(item.values[_DATE]))
-    return date.fromisoformat(claim.fields[_DATE]) > date.fromisoformat(done_on) + timedelta(days=KEPT_DAYS)
+    return not claim.record_key.startswith("id:") and is_long_over(item.values, claim.fields[_DATE])
 
 
 def _given_values(item: Item, own: Sequence[Claim]) -> Description:
@@ -191,6 +190,9 @@ class _Clusters:
             fields = self._told_objections(a, b)
             if fields:
                 found.setdefault((first, second), set()).update(fields)
+        for a, b, people in _find_strangers(members):
+            first, second = sorted((place[self._home[a.cluster]], place[self._home[b.cluster]]))
+            found.setdefault((first, second), set()).update(people)
         return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
 
     def _told_objections(self, a: _Party, b: _Party) -> set[str]:
@@ -216,10 +218,22 @@ class _Clusters:
         pairs = []
         for a, b in _pairs_within(self._everyone, _matching_keys, self._rules):
             sign = find_sign(a.values, b.values, self._rules, self._max_minutes(a, b))
-            if sign and not find_objections(a.values, b.values, weak=sign.rung == WEAK):
+            if (
+                sign
+                and not self._reuses_number(a, b, sign)
+                and not find_objections(a.values, b.values, weak=sign.rung == WEAK)
+            ):
                 first, second = sorted((a, b), key=lambda party: party.order)
                 pairs.append(_Pair(sign, first.order, second.order, first.cluster, second.cluster))
         return sorted(pairs)
+
+    @staticmethod
+    def _reuses_number(a: _Party, b: _Party, sign: Sign) -> bool:
+        """Whether the one is a booking with the accession number of an exam that was completed long before."""
+        by_accession = sign.rung in BY_ACCESSION
+        return by_accession and (
+            is_long_over(a.values, str(b.values[_DATE])) or is_long_over(b.values, str(a.values[_DATE]))
+        )
 
     def _max_minutes(self, a: _Party, b: _Party) -> float | None:
         return self._rules.max_minutes_touched if a.touched or b.touched else self._rules.max_minutes
@@ -263,11 +277,14 @@ class _Clusters:
                 self._home[number] = left
 
     def _is_sole(self, pair: _Pair, others: Iterable[_Pair]) -> bool:
-        """Whether neither side has another candidate that fits as well; the procedure may decide between candidates."""
+        """Whether neither side has another candidate that fits as well.
+
+        The procedure, the station and the same time may decide between candidates.
+        """
         ends = {self._home[pair.first], self._home[pair.second]}
         for other in others:
             ends_of_other = {self._home[other.first], self._home[other.second]}
-            if len(ends & ends_of_other) == 1 and _likeness(other.sign) <= _likeness(pair.sign):
+            if len(ends & ends_of_other) == 1 and not _is_likelier(pair.sign, other.sign):
                 return False
         return True
 
@@ -287,8 +304,36 @@ def _given(parties: Iterable[_Party], names: Iterable[str]) -> set[tuple[str, ob
     return {(name, value) for party in parties for name in names if (value := party.values.get(name))}
 
 
-def _likeness(sign: Sign) -> tuple[bool, bool]:
-    return sign.other_procedure, sign.procedure_unsaid
+def _find_strangers(members: Iterable[_Party]) -> Iterable[tuple[_Party, _Party, list[str]]]:
+    """Yield pairs of records of one source and day that are about two people, and the fields that say so.
+
+    Each person is told with one other person of the source at most.
+    """
+    people: dict[tuple[str, object], dict[tuple[object, ...], _Party]] = {}
+    for party in members:
+        if party.claim:
+            identity = tuple(party.values.get(name) for name in (ISSUER, *IDENTITY))
+            of_day = people.setdefault((party.claim.data_source, party.values[_DATE]), {})
+            of_day.setdefault(identity, party)
+    for of_day in people.values():
+        known: list[_Party] = []
+        for party in of_day.values():
+            for other in known:
+                fields = objections_to_one_person(other.values, party.values, weak=True)
+                if fields and not are_two_patients(other.values, party.values):
+                    yield other, party, fields
+                    break
+            known.append(party)
+
+
+def _is_likelier(sign: Sign, other: Sign) -> bool:
+    """Whether a vague sign is better in something and worse in nothing than another one."""
+    ours, theirs = _likeness(sign), _likeness(other)
+    return ours != theirs and all(mine <= its for mine, its in zip(ours, theirs, strict=True))
+
+
+def _likeness(sign: Sign) -> tuple[bool, ...]:
+    return sign.other_procedure, sign.procedure_unsaid, sign.other_station, sign.station_unsaid, sign.minutes > 0
 
 
 def _pairs_within(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 
-from pylantir.store.decide.claims import STUDY_UID, Rules
+from pylantir.entry import COMPLETED
+from pylantir.store.decide.claims import KEPT_DAYS, STATUS, STUDY_UID, Rules
 from pylantir.store.decide.names import is_name, names_are_compatible, names_exclude_each_other
 
 Description = Mapping[str, str | int | None]
@@ -25,6 +27,8 @@ STEP_ID = "scheduled_procedure_step_id"
 PROCEDURES = ("procedure_description", "protocol_name")
 IDENTITY = (NAME, BIRTH_DATE, SEX)
 
+BY_ACCESSION = (2, 3)
+"""The rules by which an accession number says that the two descriptions are one step."""
 WEAK = 4
 """The weakest rule: only `match_on` says that the two descriptions are one step."""
 
@@ -39,6 +43,8 @@ class Sign:
         vague: One side lacks the time or the modality: the sign counts only if there is no other candidate.
         minutes: Difference of the start times.
         procedure_unsaid: One side lacks the procedure, or the procedures differ.
+        other_station: The stations differ.
+        station_unsaid: One side lacks the station, or the stations differ.
     """
 
     rung: int
@@ -46,6 +52,8 @@ class Sign:
     vague: bool = False
     minutes: float = 0.0
     procedure_unsaid: bool = True
+    other_station: bool = False
+    station_unsaid: bool = True
 
 
 def find_sign(a: Description, b: Description, rules: Rules, max_minutes: float | None) -> Sign | None:
@@ -73,7 +81,10 @@ def find_sign(a: Description, b: Description, rules: Rules, max_minutes: float |
     if max_minutes is not None and minutes > max_minutes:
         return None
     procedures = _compare_procedures(a, b)
-    return Sign(WEAK, procedures is False, modality_unsaid or time_unsaid, minutes, procedures is not True)
+    return Sign(
+        WEAK, procedures is False, modality_unsaid or time_unsaid, minutes, procedures is not True,
+        _differ(a, b, STATION), not _agree(a, b, STATION),
+    )  # fmt: skip
 
 
 def find_objections(a: Description, b: Description, *, weak: bool) -> tuple[str, ...]:
@@ -156,6 +167,20 @@ def is_correction(before: Description, now: Description) -> bool:
         and before.get(BIRTH_DATE) == now.get(BIRTH_DATE)
         and not _differ(before, now, SEX)
     )
+
+
+def is_long_over(exam: Description, day: str) -> bool:
+    """Whether a booking for a day that has an exam's accession number is another one, because the number is free again.
+
+    Args:
+        exam: An item.
+        day: YYYYMMDD.
+    """
+    if exam.get(STATUS) != COMPLETED:
+        return False
+    # A scanner's clock may be wrong: the exam is not earlier than the day for which it was booked.
+    done_on = max(str(exam.get("exam_ended_on") or ""), str(exam["scheduled_start_date"]))
+    return date.fromisoformat(day) > date.fromisoformat(done_on) + timedelta(days=KEPT_DAYS)
 
 
 def given_name(values: Description) -> str | None:

@@ -10,11 +10,14 @@ from datetime import datetime
 from pylantir.entry import COMPLETED, IN_PROGRESS, SCHEDULED
 from pylantir.store.decide.claims import STATUS, Item, Rules
 from pylantir.store.decide.evidence import (
+    ACCESSION,
     BIRTH_DATE,
+    Description,
     find_objections,
     find_sign,
     is_another_patient,
     is_correction,
+    is_long_over,
     objections_to_one_person,
 )
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, STEP_KEY, Record
@@ -76,7 +79,7 @@ def plan_settlement(
     shown_again: Sequence[Record],
     keep_missing: bool,
     cancels: Collection[int],
-    begun: Collection[int],
+    begun: Mapping[int, Description],
     rules: Rules,
     guard: Guard,
     started_at: str,
@@ -90,7 +93,7 @@ def plan_settlement(
         shown_again: Held records that the snapshot did show.
         keep_missing: The configuration keeps missing records.
         cancels: Ids of the missing records whose withdrawal cancels an item (`find_cancelling`).
-        begun: Ids of the missing records whose exam has begun (`find_begun`).
+        begun: The exams that have begun of the missing records (`find_begun`).
         rules: The matching rule.
         guard: What the guard against truncated exports needs to know.
         started_at: When the cycle began (ISO 8601, UTC).
@@ -170,10 +173,14 @@ def find_cancelling(
     return cancelling
 
 
-def find_begun(records: Iterable[Record], items: Mapping[int, Item]) -> set[int]:
-    """Find the records whose exam a scanner has begun, or has done."""
-    begun = {item.id for item in items.values() if item.touched and item.values[STATUS] in (IN_PROGRESS, COMPLETED)}
-    return {record.id for record in records if record.item_id in begun}
+def find_begun(records: Iterable[Record], items: Mapping[int, Item]) -> dict[int, Description]:
+    """Find the records whose exam a scanner has begun, or has done: record id -> its item's values."""
+    begun = {
+        item.id: item.values
+        for item in items.values()
+        if item.touched and item.values[STATUS] in (IN_PROGRESS, COMPLETED)
+    }
+    return {record.id: begun[record.item_id] for record in records if record.item_id in begun}
 
 
 def may_have_become(record: Record, key: str, fields: Mapping[str, str]) -> bool:
@@ -195,14 +202,15 @@ def _are_one_person(former: Record, new: Record, rung: int) -> bool:
 
 
 def pair_moves(
-    pending: Sequence[Record], missing: Sequence[Record], begun: Collection[int], rules: Rules
+    pending: Sequence[Record], missing: Sequence[Record], begun: Mapping[int, Description], rules: Rules
 ) -> list[Move]:
     """Find the new records that replace missing ones, under another key or at another time.
 
     A missing and a new record of one patient are the same booking if their accession number or study UID agree, else
     if date, time, modality and station agree, else, if neither has an identifier of its own, if the modality agrees.
     An exam that has begun is not moved any more: the new record is its booking only if the rule for records of two
-    sources says so, else it is another exam. Two people who share the patient ID are never the same booking.
+    sources says so, else it is another exam. It is also another exam if it has the accession number of an exam that was
+    completed long before. Two people who share the patient ID are never the same booking.
     """
     gone = {record.id: record for record in missing if record.state == LIVE}
     waiting = {record.id: record for record in pending}
@@ -217,6 +225,9 @@ def pair_moves(
         for former, new in by_key.values():
             if rung == _RUNGS - 1 and len(new) == 1:
                 former[:] = [one for one in former if one.id not in begun or _is_same_step(one, new[0], rules)]
+            if rung == _ACCESSION_RUNG and len(new) == 1:
+                day = new[0].fields["scheduled_start_date"]
+                former[:] = [one for one in former if not is_long_over(begun.get(one.id, {}), day)]
             if len(former) == len(new) == 1 and _are_one_person(former[0], new[0], rung):
                 moves.append((former[0], new[0]))
                 del gone[former[0].id], waiting[new[0].id]
@@ -251,6 +262,7 @@ def pair_corrections(arrived: Sequence[Record], missing: Sequence[Record]) -> li
 
 
 _RUNGS = 4
+_ACCESSION_RUNG = IDENTIFIERS.index(ACCESSION)
 
 
 def _identities(fields: Mapping[str, str]) -> list[tuple[object, ...]]:

@@ -16,7 +16,7 @@ from pylantir.entry import RECORD_FIELDS
 from pylantir.ipc.cycles import Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import STUDY_UID, Rules
-from pylantir.store.decide.classify import SAME_IDENTITY, Existing, classify
+from pylantir.store.decide.classify import Existing, classify, why_same_key
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.settlement import may_have_become
 from pylantir.store.failures import is_passing
@@ -216,4 +216,4 @@ def ask_existing(
 
 
 def _same_key(key: str, patient_id: str) -> Rejection:
-    return Rejection(key, "source_record_id", SAME_IDENTITY, patient_id)
+    return Rejection(key, "source_record_id", why_same_key(key), patient_id)

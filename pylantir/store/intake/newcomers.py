@@ -7,7 +7,7 @@ Glossary: newcomer (docs/explanation/glossary.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from pylantir.entry import CONSTANT_FALLBACKS, RECORD_ID_FIELD, SCHEDULED
 from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
-from pylantir.store.decide.evidence import ISSUER
+from pylantir.store.decide.evidence import IDENTITY, ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
 from pylantir.store.intake.records import ask_holding_items, ask_moved, ask_supplied
 from pylantir.store.schema.adoption import OLD_KEY
@@ -40,7 +40,7 @@ def find_undecided_patients(
 
     A patient is left out if all stored records are live records of this source and no scanner has touched their items:
     records of one source are never merged. An identifier of another patient, or one that two patients claim, always
-    needs a decision.
+    needs a decision, and so do records of one patient with different names, birth dates or sexes.
 
     Args:
         connection: In a transaction.
@@ -52,9 +52,8 @@ def find_undecided_patients(
     """
     everybody = list(set(records.patients))
     beginning = f"substr(record_key, 1, {len(OLD_KEY)})"
-    claims = select_among_new(
-        connection, source_entries, ("id", "patient_id", "data_source", "state", beginning), "patient_id", everybody
-    )
+    columns = ("id", "patient_id", "data_source", "state", beginning, *IDENTITY)
+    claims = select_among_new(connection, source_entries, columns, "patient_id", everybody)
     items = select_among_new(
         connection, worklist_items, ("patient_id", "data_source", STATUS, "scanner_touched"), "patient_id", everybody,
         distinct=True,
@@ -64,13 +63,31 @@ def find_undecided_patients(
     done = find_done_exams(connection, everybody, facts.done_exams_key)
     disputing = [_ask_disputing(connection, column, records, today) for column in IDENTIFIERS]
     foreign = _ask_foreign(connection, source, records, facts)
-    undecided = {
-        patient for number, patient, *how, key in claims
-        if how != [source, LIVE] or key == OLD_KEY or not is_seen(number)
-    }  # fmt: skip
+    undecided, said = set[str](), list[tuple[str, Sequence[str | None]]]()
+    for number, patient, *how, key, name, born, sex in claims:
+        said.append((patient, (name, born, sex)))
+        if how != [source, LIVE] or key == OLD_KEY or not is_seen(number):
+            undecided.add(patient)
+    if said or len(everybody) < len(records):
+        nothing: Column = [None] * len(records)
+        own = zip(*(records.values.get(name) or nothing for name in IDENTITY), strict=True)
+        undecided |= find_described_otherwise([*said, *zip(records.patients, own, strict=True)])
     undecided |= {patient for patient, *how in items if how != [source, SCHEDULED, 0]}
     undecided |= {patient for (patient,) in reported} | {patient for patient, _ in done}
     return undecided.union(*(find() for find in disputing), foreign())
+
+
+def find_described_otherwise(said: Iterable[tuple[str, Sequence[str | None]]]) -> set[str]:
+    """Return the patients of whom two records give different names, birth dates or sexes. Pure."""
+    known: dict[str, Sequence[str | None]] = {}
+    found = set()
+    for patient, identity in said:
+        before = known.setdefault(patient, identity)
+        if before is not identity and before != identity:
+            if any(one and other and one != other for one, other in zip(before, identity, strict=True)):
+                found.add(patient)
+            known[patient] = [one or other for one, other in zip(before, identity, strict=True)]
+    return found
 
 
 def _ask_foreign(connection: Connection, source: str, records: RecordColumns, facts: Facts) -> Callable[[], set[str]]:

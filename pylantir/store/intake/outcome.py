@@ -79,12 +79,19 @@ def tell_outcome(source: str, result: Outcome) -> None:
     if result.repeats:
         logger.warning("source %s: %d exact repeats in one fetch count once", source, result.repeats)
     for events in result.events:
-        kinds = (("new", events.inserted), ("changed", events.changed), ("cancelled", events.cancelled))
-        for word, ids in kinds:
-            if ids:
-                logger.info("source %s: %s items %s", source, word, format_ids(ids))
-        for difference in events.differences:
-            _tell_difference(difference)
+        tell_events(f"source {source}", events)
+
+
+def tell_events(actor: str, events: Events) -> None:
+    """Log what a committed transaction did to items."""
+    if events.inserted:
+        logger.info("%s: new items %s", actor, format_ids(events.inserted))
+    if events.changed:
+        logger.info("%s: changed items %s", actor, format_ids(events.changed))
+    if events.cancelled:
+        logger.info("%s: cancelled items %s", actor, format_ids(events.cancelled))
+    for difference in events.differences:
+        _tell_difference(difference)
 
 
 def _tell_difference(difference: Difference) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from pylantir.store.decide.differences import DIFFERS, HELD, KEPT_APART, WISH
+from pylantir.store.decide.evidence import IDENTITY
 from pylantir.store.read.listings import stream
 from pylantir.store.schema.tables import conflicts, source_entries
 
@@ -25,6 +26,14 @@ _NEW_RULES = (
 _CORRECTED = (
     "One source has corrected the patient ID and the other has not; correct it there as well. If they are two people, "
     "nothing."
+)
+_TWO_PEOPLE = (
+    "If it is one person, correct the fields where they are wrong. If they are two, both are listed: correct a patient "
+    "ID, or give each site its issuer_of_patient_id or patient_id_prefix."
+)
+_OF_ANOTHER_EXAM = (
+    "Nothing changes any more: the scanner has reported on the item. If another exam is meant, book it under another "
+    "record ID and accession number."
 )
 _MOVED = "One source has moved the exam and the other has not; correct it, or cancel it, in the source that is wrong."
 
@@ -70,6 +79,10 @@ def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
         advice = _CORRECTED
     elif kind == KEPT_APART and set(fields) <= {"scheduled_start_date", "scheduled_start_time", "modality"}:
         advice = _MOVED
+    elif kind == KEPT_APART and not set(fields).isdisjoint(IDENTITY):
+        advice = _TWO_PEOPLE
+    elif kind == WISH and "scheduled_start_date" in fields:
+        advice = _OF_ANOTHER_EXAM
     return {
         "kind": kind,
         "patient_id": row["patient_id"],

@@ -844,3 +844,30 @@ def test_a_record_that_waits_names_who_is_in_its_way_now(store: Engine) -> None:
     assert in_the_way() == ("study_instance_uid", said_of("P4", "ris") + either)
     report_from_scanner(store, only_item(store, "P4")["id"], IN_PROGRESS)
     assert "; a scanner has begun that exam, so correct it in this record; " in in_the_way()[1]
+
+
+@pytest.mark.parametrize("when", ["in one batch", "in two cycles"])
+@pytest.mark.parametrize("said", [{}, {"patient_sex": "M"}])
+def test_two_people_under_one_number_in_one_source_are_told(store: Engine, when: str, said: dict[str, str]) -> None:
+    john = record("a1", "100", **{"patient_name": "Smith^John", **said})
+    mary = record("a2", "100", patient_name="Jones^Mary", scheduled_start_time="110000")
+    feed = Feed(store, "ris")
+    if when == "in two cycles":
+        feed.sync(john, OTHER)
+    feed.sync(john, mary, OTHER)
+    (told,) = conflicts(store)
+    assert (told["kind"], told["records"], told["fields"]) == ("kept_apart", ["id:a1", "id:a2"], ["patient_name"])
+    assert "issuer_of_patient_id or patient_id_prefix" in told["what_to_do"]
+    feed.sync(john, record("a2", "101", patient_name="Jones^Mary"), OTHER)
+    assert conflicts(store) == []
+    check_audit(store)
+
+
+def test_the_wish_for_another_day_says_how_to_book_another_exam(store: Engine) -> None:
+    feed = Feed(store, "ris")
+    feed.sync(record("r1"), OTHER)
+    report_from_scanner(store, only_item(store, "P1")["id"], COMPLETED)
+    feed.sync(record("r1", scheduled_start_date="20300708"), OTHER)
+    (told,) = conflicts(store)
+    assert told["kind"] == "wish"
+    assert "book it under another record ID" in told["what_to_do"]

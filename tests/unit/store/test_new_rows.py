@@ -6,7 +6,7 @@ from worklist_store import in_columns, record
 
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import STATUS, make_study_uid
-from pylantir.store.intake.newcomers import NewRows, plan_rows
+from pylantir.store.intake.newcomers import NewRows, find_described_otherwise, plan_rows
 
 
 def plan(*records: tuple[str, dict[str, str]]) -> tuple[NewRows, RecordColumns]:
@@ -55,3 +55,10 @@ def test_a_key_that_is_no_record_id_is_stored_by_itself() -> None:
     rows, columns = plan(record("a"), record(None, patient="P2"))
     assert rows.own["record_key"] == columns.keys
     assert "record_key" not in rows.copied
+
+
+def test_patients_whom_two_records_describe_otherwise_need_a_decision() -> None:
+    john, mary = ("Smith^John", None, "M"), ("Jones^Mary", None, "F")
+    said = [("1", john), ("1", ("Smith^John", "19800517", None)), ("2", john), ("2", mary), ("3", mary), ("1", john)]
+    assert find_described_otherwise(said) == {"2"}
+    assert find_described_otherwise([*said, ("1", (None, "19800518", None))]) == {"1", "2"}

@@ -70,6 +70,43 @@ def test_a_record_without_modality_stays_open_between_two() -> None:
     assert len(decide(*both, bare(2, "csv"))) == 3
 
 
+@pytest.mark.parametrize(
+    "sign", [{"scheduled_station_aetitle": "MR1"}, {"protocol_name": "KNEE"}, {"scheduled_start_time": "100000"}]
+)
+def test_station_procedure_or_time_show_which_of_two_a_record_without_modality_is(sign: dict[str, str]) -> None:
+    other = {"scheduled_station_aetitle": "CT1", "protocol_name": "HEAD", "scheduled_start_time": "080000"}
+    own = {"scheduled_station_aetitle": "MR1", "protocol_name": "KNEE", "scheduled_start_time": "100000"}
+    both = claim(1, "ris", modality="CT", **other), claim(3, "ris", modality="MR", **own)
+    assert groups(*both, bare(2, "csv", **sign)) == {frozenset({1}), frozenset({2, 3})}
+
+
+def test_a_record_stays_open_where_station_and_procedure_speak_for_different_exams() -> None:
+    first = claim(1, "ris", modality="CT", scheduled_station_aetitle="CT1", protocol_name="KNEE")
+    second = claim(3, "ris", modality="MR", scheduled_station_aetitle="MR1", protocol_name="HEAD")
+    unclear = bare(2, "csv", scheduled_station_aetitle="MR1", protocol_name="KNEE")
+    assert len(decide(first, second, unclear)) == 3
+
+
+def test_another_source_uses_a_done_exams_accession_number_again_after_a_season() -> None:
+    done = item(1, touched=True, accession_number="A1", exam_ended_on="20260701")
+    own = claim(1, "ris", item=1, accession_number="A1")
+    soon, late = (claim(2, "csv", accession_number="A1", scheduled_start_date=day) for day in ("20260929", "20260930"))
+    assert groups(own, soon, items=(done,)) == {frozenset({1, 2})}
+    assert groups(own, late, items=(done,)) == {frozenset({1}), frozenset({2})}
+
+
+def test_two_people_under_one_number_of_one_source_are_told() -> None:
+    john = {"patient_name": "Smith^John", "patient_sex": "M"}
+    mary = {"patient_name": "Jones^Mary", "patient_sex": "F"}
+    first, again, other = claim(1, "ris", **john), claim(2, "ris", **john), claim(3, "ris", **mary)
+    (apart,) = decide_group([first, again, other], [], {}, RULES).apart
+    assert (apart.first.claims, apart.second.claims) == ((first,), (other,))
+    assert apart.fields == ("patient_name", "patient_sex")
+    elsewhere = claim(3, "ris", issuer_of_patient_id="B", **mary)
+    assert decide_group([claim(1, "ris", issuer_of_patient_id="A", **john), elsewhere], [], {}, RULES).apart == []
+    assert decide_group([first, claim(3, "ris", scheduled_start_date="20260702", **mary)], [], {}, RULES).apart == []
+
+
 def test_a_record_without_a_time_joins_the_only_candidate_whatever_the_bound() -> None:
     rules = Rules(ranks=RULES.ranks, max_minutes=60)
     assert together(claim(1, "ris", scheduled_start_time="080000"), claim(2, "redcap"), rules=rules)

@@ -41,7 +41,7 @@ def plan(
     guard = Guard(of=of, held=held, inserted=inserted, now=NOW, today=TODAY, seldom=False)
     return plan_settlement(
         pending=pending,
-        arrived=[], missing=missing, shown_again=(), keep_missing=False, cancels={one.id for one in missing}, begun=(),
+        arrived=[], missing=missing, shown_again=(), keep_missing=False, cancels={one.id for one in missing}, begun={},
         rules=RULES,
         guard=guard, started_at="2030-07-01T11:30:00+00:00",
     )  # fmt: skip
@@ -85,7 +85,18 @@ def test_a_move_is_neither_missing_nor_new() -> None:
 
 def test_two_that_vanished_and_one_that_arrived_are_no_move() -> None:
     gone = [made(1, "step:a", patient_id="P"), made(2, "step:b", patient_id="P")]
-    assert pair_moves([made(3, "step:c", state=PENDING, patient_id="P")], gone, (), RULES) == []
+    assert pair_moves([made(3, "step:c", state=PENDING, patient_id="P")], gone, {}, RULES) == []
+
+
+EXAM = {STATUS: COMPLETED, "scheduled_start_date": TODAY, "exam_ended_on": TODAY}
+
+
+@pytest.mark.parametrize(("day", "same"), [("20300705", True), ("20300929", True), ("20300930", False)])
+def test_the_accession_number_of_a_done_exam_is_another_exams_after_a_season(day: str, same: bool) -> None:
+    gone = made(1, patient_id="P", accession_number="A1")
+    arrived = made(2, state=PENDING, patient_id="P", accession_number="A1", scheduled_start_date=day)
+    assert pair_moves([arrived], [gone], {1: EXAM}, RULES) == ([(gone, arrived)] if same else [])
+    assert pair_moves([arrived], [gone], {}, RULES) == [(gone, arrived)]
 
 
 @pytest.mark.parametrize(
@@ -107,10 +118,10 @@ def test_an_exam_that_has_begun_is_not_moved_to_the_patients_next_one(said: dict
     }
     gone = made(1, "step:a", **at)
     arrived = made(2, "step:b", state=PENDING, patient_id="P", **said)
-    assert pair_moves([arrived], [gone], {1}, RULES) == ([(gone, arrived)] if moved else [])
-    assert pair_moves([arrived], [gone], (), RULES) == [(gone, arrived)]
+    assert pair_moves([arrived], [gone], {1: EXAM}, RULES) == ([(gone, arrived)] if moved else [])
+    assert pair_moves([arrived], [gone], {}, RULES) == [(gone, arrived)]
     undone = made(3, "step:c", **{**at, "scheduled_start_time": "160000"})
-    assert pair_moves([arrived], [gone, undone], {1}, RULES) == ([] if moved else [(undone, arrived)])
+    assert pair_moves([arrived], [gone, undone], {1: EXAM}, RULES) == ([] if moved else [(undone, arrived)])
 
 
 def test_an_exam_has_begun_if_a_scanner_says_so() -> None:
@@ -118,7 +129,7 @@ def test_an_exam_has_begun_if_a_scanner_says_so() -> None:
     items = {
         number: Item(number, {STATUS: said, "scanner_touched": int(number < 5)}) for number, said in status.items()
     }
-    assert find_begun([made(number) for number in range(1, 7)], items) == {2, 3}
+    assert find_begun([made(number) for number in range(1, 7)], items) == {2: items[2].values, 3: items[3].values}
 
 
 def test_a_withdrawal_cancels_what_is_scheduled_and_nobody_else_gives() -> None:
