@@ -23,7 +23,7 @@ from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.read.mpps import find_instance
 
 if TYPE_CHECKING:
-    from workers.writer.audit import AuditTrail
+    from workers.writer.audit.trail import AuditTrail
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
 from pylantir.store.schema.engine import sqlite_path, sqlite_uri
 from workers.child.threads import start_thread
 
@@ -64,3 +67,10 @@ class Checkpoints:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if connection:
             connection.close()
+
+
+def empty_log(engine: Engine) -> None:
+    """Move the write-ahead log into the database file, so that a copy of the file alone is complete."""
+    if engine.dialect.name == "sqlite":
+        with suppress(SQLAlchemyError), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))

@@ -15,18 +15,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, StoreError, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.rules import restore_items
-from pylantir.store.failures import describe_failure, is_lock_timeout, is_passing
+from pylantir.store.failures import describe_failure, is_passing
 from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.writer.accesses import AccessIntake
-from workers.writer.checkpoints import Checkpoints
+from workers.writer.checkpoints import Checkpoints, empty_log
 from workers.writer.chores import Chores
 from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import MAX_TRIES, FrameIntake
@@ -35,6 +34,7 @@ from workers.writer.integrity import IntegrityCheck
 from workers.writer.membership import Membership
 from workers.writer.queue import EntryQueue, Producer
 from workers.writer.settings import WriterSettings
+from workers.writer.trouble import DatabaseTrouble
 
 BEAT_EVERY_S = 4.0
 BUSY_BEAT_EVERY_S = 1.0
@@ -45,13 +45,12 @@ HANG_AFTER_S = 300.0
 """The time of the longest transaction: the end of a snapshot that removes very many records."""
 UPGRADE_MAY_TAKE_S = 3600.0
 """The time to copy a large file of an earlier version and to decide again about all its records."""
-_RETRY_CAP_S = 5.0
 _FRAME_RETRY_S = 0.25
 _LOOK_AGAIN_S = 0.25
 """How often the writer looks at another host's writer that stands still with the lock."""
 
 if TYPE_CHECKING:
-    from workers.writer.audit import AuditTrail
+    from workers.writer.audit.trail import AuditTrail
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +68,10 @@ class Writer:
         self._context = context
         self._settings = settings
         self._listener = listener
-        self._retry_delay_s = 0.0
-        self._retry_at = 0.0
-        self._trouble: str | None = None
-        self._is_locked_out = False
+        self._trouble = DatabaseTrouble(context.channel.report)
         self._is_prepared = False
         self._told_depth = 0
         self._tell_depth_at = 0.0
-        self._damage: str | None = None
         self._integrity: IntegrityCheck | None = None
 
     def run(self) -> None:
@@ -102,7 +97,7 @@ class Writer:
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         self._hosts = HostWatch(
             self._membership, self._frames, queue.greet_again, self._context.channel, self._note_trouble,
-            self._note_recovery,
+            self._trouble.note_recovery,
         )  # fmt: skip
         queue.watch(self._context.stop, self._context.stop.drain)
         queue.watch(self._context.channel, self._obey)
@@ -111,7 +106,7 @@ class Writer:
             if self._prepare(queue):
                 self._context.channel.ready()
                 if path := sqlite_file(self._engine):
-                    self._integrity = IntegrityCheck(path, self._note_damage)
+                    self._integrity = IntegrityCheck(path, self._trouble.note_damage)
                 self._serve(queue)
         finally:
             queue.close()
@@ -122,7 +117,7 @@ class Writer:
             if self._integrity:
                 self._integrity.close()
             self._checkpoints.close()
-            _checkpoint(self._engine)
+            empty_log(self._engine)
             self._engine.dispose()
             self._file.release()
 
@@ -142,7 +137,7 @@ class Writer:
                 while not self._must_end() and not self._may_try():
                     self._wait(queue)
             else:
-                self._note_recovery()
+                self._trouble.note_recovery()
                 self._is_prepared = True
                 self._hosts.tell()
                 if applied.changed:
@@ -160,7 +155,7 @@ class Writer:
     def _serve(self, queue: EntryQueue) -> None:
         end_at: float | None = None
         while True:
-            if not self._trouble:
+            if not self._trouble.text:
                 self._chores.go_on()
             self._wait(queue)
             self._check_file()
@@ -177,7 +172,7 @@ class Writer:
                 self._give_sign(queue)
                 self._hosts.watch()
             # Uncommitted frames are not acknowledged: producers send them again to the next writer.
-            if self._must_end() and (queue.depth == 0 or self._trouble or (end_at and time.monotonic() >= end_at)):
+            if self._must_end() and (queue.depth == 0 or self._trouble.text or (end_at and time.monotonic() >= end_at)):
                 return
 
     def _give_sign(self, queue: EntryQueue) -> None:
@@ -200,26 +195,20 @@ class Writer:
         server = self._settings.access.syslog
         if server is None:
             return None
-        from workers.writer.audit import AuditTrail
+        from workers.writer.audit.trail import AuditTrail
 
         return AuditTrail(self._engine, server, self._settings.ae_title, self._context.channel.report)
 
     def _note_lost_access(self, lost: int) -> None:
         self._context.channel.report({"access_lost": lost})
 
-    def _note_damage(self, what: str) -> None:
-        """Report damage that the integrity check has found; called from its thread."""
-        self._damage = f"the database file is damaged: {what}; put a backup in its place while there is one"
-        logger.error("%s", self._damage)
-        self._context.channel.report({"database": self._damage})
-
     def _wait(self, queue: EntryQueue) -> None:
         """Wait for frames, commands or a signal, or for the moment of the next attempt."""
         self._give_sign(queue)
         now, retry_at = time.monotonic(), queue.next_retry()
-        if self._trouble and now < self._retry_at:
-            pause_s = self._retry_at - now
-        elif self._trouble:
+        if self._trouble.text and now < self._trouble.retry_at:
+            pause_s = self._trouble.retry_at - now
+        elif self._trouble.text:
             # Frames wait for nothing; what else has failed is tried again when it is due.
             pause_s = 0.0 if queue.depth else min(_LOOK_AGAIN_S, self._membership.next_at - now)
         elif retry_at is not None:
@@ -230,22 +219,22 @@ class Writer:
         else:
             # A depth not reported yet is reported soon.
             pause_s = BEAT_EVERY_S if queue.depth == self._told_depth else BUSY_BEAT_EVERY_S
-        if not self._trouble:
+        if not self._trouble.text:
             pause_s = min(pause_s, self._membership.next_at - now)
         queue.wait(max(0.0, min(pause_s, _FRAME_RETRY_S if self._must_end() else BEAT_EVERY_S)))
 
     def _may_try(self) -> bool:
         """Whether the database may take something now."""
-        if time.monotonic() < self._retry_at:
+        if time.monotonic() < self._trouble.retry_at:
             return False
         try:
-            if not (self._is_locked_out and self._membership.is_lock_stuck()):
+            if not (self._trouble.is_locked_out and self._membership.is_lock_stuck()):
                 return True
         except SQLAlchemyError as error:
             self._note_trouble(error)
             return False
         # Do not queue for the lock: the wait would last beyond the moment when that writer may be ended.
-        self._retry_at = time.monotonic() + _LOOK_AGAIN_S
+        self._trouble.retry_at = time.monotonic() + _LOOK_AGAIN_S
         return False
 
     def _must_end(self) -> bool:
@@ -270,7 +259,7 @@ class Writer:
             else:
                 self._note_failure(queue, producer, frame, error)
         else:
-            self._note_recovery()
+            self._trouble.note_recovery()
             # Acknowledge only now, after the commit.
             producer.answer(answer)
             queue.finish(producer)
@@ -320,35 +309,11 @@ class Writer:
             self._context.channel.answer(command.get("id"), error=f"{change}; give the command again")
 
     def _note_trouble(self, error: Exception) -> None:
-        """Note that the database cannot be written; log it once, and show it in `status` until it is over."""
-        # Where only another writer has the lock, the session stays: other hosts would take its end for this one's.
-        self._is_locked_out = is_lock_timeout(error)
-        what = "another host's writer is at work" if self._is_locked_out else describe_failure(error)
-        if what != self._trouble:
-            logger.error("the database takes nothing, everything waits: %s", what)
-            self._context.channel.report({"database": what})
-        self._trouble = what
+        """Note that the database cannot be written; everything waits until it can."""
+        self._trouble.note(error)
         # A file that was repaired in its place must be checked again.
         self._file.forget_sides()
-        if self._is_locked_out:
-            # It has waited for the lock already.
-            self._retry_delay_s = self._retry_at = 0.0
-            return
-        self._engine.dispose()
-        self._membership.note_outage()
-        self._retry_delay_s = min(max(0.25, 2 * self._retry_delay_s), _RETRY_CAP_S)
-        self._retry_at = time.monotonic() + self._retry_delay_s
-
-    def _note_recovery(self) -> None:
-        if self._trouble:
-            logger.info("the database works again")
-            self._context.channel.report({"database": self._damage})
-        self._trouble, self._is_locked_out = None, False
-        self._retry_delay_s = self._retry_at = 0.0
-
-
-def _checkpoint(engine: Engine) -> None:
-    """Move the write-ahead log into the database file, so that a copy of the file alone is complete."""
-    if engine.dialect.name == "sqlite":
-        with suppress(SQLAlchemyError), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        # Where only another writer has the lock, the session stays: other hosts would take its end for this one's.
+        if not self._trouble.is_locked_out:
+            self._engine.dispose()
+            self._membership.note_outage()

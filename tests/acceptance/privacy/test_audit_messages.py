@@ -19,8 +19,8 @@ from rsyslog import Rsyslog
 from scanner import beginning, change, connected, create, ending, retrieve
 
 from pylantir.settings import SyslogServer
-from workers.writer import syslog_sender
-from workers.writer.syslog_sender import SyslogSender
+from workers.writer.audit import syslog_sender
+from workers.writer.audit.syslog_sender import SyslogSender
 
 QUERY, RECORD, ACTIVITY, ALERT = "110112", "110111", "110100", "110113"
 

@@ -24,7 +24,7 @@ from pylantir.ipc.accesses import Access, Alert
 from pylantir.ipc.frames import Frame
 from pylantir.settings import SyslogServer
 from pylantir.store.read.accesses import find_studies, find_studies_of_step
-from workers.writer.syslog_sender import SyslogSender
+from workers.writer.audit.syslog_sender import SyslogSender
 
 LAST_MESSAGES_S = 1.0
 """How long the last messages may take at the end of the process."""
