@@ -1,4 +1,4 @@
-"""Fixtures that several rooms use."""
+"""Fixtures that several folders of tests use."""
 
 import os
 import sys

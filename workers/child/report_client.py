@@ -50,7 +50,7 @@ class _Waiting:
 
 
 class ReportClient:
-    """The server's line to the writer.
+    """A process's line to the writer, for scanners' reports and for who was shown what.
 
     Args:
         address: The entry queue's socket.

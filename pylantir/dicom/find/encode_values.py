@@ -172,7 +172,7 @@ class Number(Value):
 
 
 def special_code(columns: Columns, row: int) -> list[Mapping[str, str]] | None:
-    """The protocol as a code, where it is too long for Code Value or may not be transliterated."""
+    """Return the protocol as a code, where it is too long for Code Value or may not be transliterated."""
     name, scheme = (columns[field][row] for field in CODE_FIELDS)
     if name in UNKNOWN or scheme in UNKNOWN or _is_plain_code(name, scheme):
         return None

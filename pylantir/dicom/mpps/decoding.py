@@ -124,7 +124,7 @@ class _Reader:
         self.oddities.append((name, "left out: it stands twice"))
 
     def _header(self, start: int, end: int, form: _Form) -> tuple[int, str, int, int]:
-        """Tag, value representation, length of the value, and where it begins."""
+        """Return an element's tag, value representation, length of the value, and where the value begins."""
         if start + 8 > end:
             raise _unreadable("00000000", "the data set is cut short")
         group, element, length = _HEADER.unpack_from(self._data, start)
@@ -223,7 +223,7 @@ class _Reader:
 
 @functools.cache
 def _known_vr(tag: int) -> str:
-    """The dictionary's value representation; the reserved elements of private groups are their creators' names."""
+    """Return the dictionary's value representation; the reserved elements of private groups are their creators' names."""
     if tag >> 16 & 1:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
     try:

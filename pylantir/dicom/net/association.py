@@ -168,7 +168,7 @@ class Association(threading.Thread):
         return message
 
     def _attend(self, timeout_s: float) -> bool:
-        """Read one PDU if one comes in time. Whether one came.
+        """Read one PDU if one comes in time; return whether one came.
 
         Source: DICOM PS3.8 table 9-10 (events), 9.3.
         """
@@ -239,7 +239,7 @@ class Association(threading.Thread):
             self._refusals.add(Reason.MESSAGE, self.peer, text, is_told=is_told)
 
     def writer_of(self, message: Message) -> ResponseWriter:
-        """What writes the responses to a request."""
+        """Make what writes the responses to a request."""
         command = message.command
         return ResponseWriter(
             operation=command.operation,
