@@ -223,7 +223,7 @@ class _Reader:
 
 @functools.cache
 def _known_vr(tag: int) -> str:
-    """Return the dictionary's value representation; the reserved elements of private groups are their creators' names."""
+    """Return the dictionary's value representation; reserved elements of private groups are their creators' names."""
     if tag >> 16 & 1:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
     try:
