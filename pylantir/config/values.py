@@ -162,7 +162,9 @@ def _read_flag(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$"), expected("text")]
 Seconds = Annotated[float, Field(ge=1, allow_inf_nan=False), expected("a number of seconds >= 1")]
-LeaseSeconds = Annotated[float, Field(ge=2, allow_inf_nan=False), expected("a number of seconds >= 2")]
+LeaseSeconds = Annotated[
+    float, Field(ge=2, le=86_400, allow_inf_nan=False), expected("a number of seconds >= 2 and <= 86400")
+]
 Flag = Annotated[bool, expected("true or false")]
 TextFlag = Annotated[bool, WrapValidator(_read_flag), expected("true or false")]
 AeTitle = Annotated[

@@ -88,7 +88,8 @@ class Cluster(Section):
         default=None, description="This host's name, of its own in the database; default: the machine's name."
     )
     lease_s: LeaseSeconds = Field(
-        default=5, description="After so many seconds without a sign of life, other hosts fetch this host's sources."
+        default=5,
+        description="After so many seconds without a sign of life, others fetch this host's sources; at most 86400.",
     )
 
 

@@ -78,6 +78,9 @@ def _check_options(url: str) -> str | None:
     for name, values in _VALUES.items():
         if arguments.get(name, values[0]) not in values:
             return f"{name}: expected one of {', '.join(values)}"
+    for name in _NUMBERS & arguments.keys():
+        if not re.fullmatch(r"-?[0-9]{1,9}", str(arguments[name]).strip()):
+            return f"{name}: expected a whole number"
     try:
         make_conninfo("", **arguments)
     except psycopg.Error:
@@ -87,5 +90,10 @@ def _check_options(url: str) -> str | None:
 
 _VALUES = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
     "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
 }
+_NUMBERS = {
+    "connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+}  # fmt: skip

@@ -375,8 +375,10 @@ def _open_server(
         attempts = server.each_host({**arguments, "target_session_attrs": "any"})
         # A reader soon looks again which of several servers is the primary.
         options["pool_recycle"] = -1 if is_one and not read_url else LOOK_AGAIN_S
-    elif not is_one:
-        attempts = [{"target_session_attrs": "read-write", **arguments}]
+    elif not is_one or "target_session_attrs" in arguments:
+        # Whatever else the URL asks for, a writer needs a server that takes writes.
+        is_primary = arguments.get("target_session_attrs") == "primary"
+        attempts = [{**arguments, "target_session_attrs": "primary" if is_primary else "read-write"}]
     engine = create_engine(_with_driver(db_url), **_QUIET, **options, use_native_hstore=False)
 
     @event.listens_for(engine, "do_connect")

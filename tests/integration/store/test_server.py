@@ -112,8 +112,11 @@ def test_a_reader_takes_any_host_whatever_the_writer_asks_for(writer: Engine, po
     for engine in engines:
         assert len(read_all(engine)) == 2
         engine.dispose()
-    with open_for_writing(both).connect() as connection:
-        assert connection.scalar(select(func.count()).select_from(worklist_items)) == 2
+    for asked in ("read-write", "primary", "standby", "any"):
+        engine = open_for_writing(both.replace("read-write", asked))
+        with engine.connect() as connection:
+            assert connection.scalar(select(func.count()).select_from(worklist_items)) == 2
+        engine.dispose()
 
 
 def test_a_server_that_stops_while_it_is_asked_is_given_up(writer: Engine, reader: Engine, hasty: Engine) -> None:

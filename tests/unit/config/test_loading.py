@@ -90,8 +90,9 @@ def with_source(**changes: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("cluster", "problem"),
     [
-        ({"lease_s": 1.9}, "cluster.lease_s: expected a number of seconds >= 2, got 1.9"),
-        ({"lease_s": "5"}, 'cluster.lease_s: expected a number of seconds >= 2, got "5"'),
+        ({"lease_s": 1.9}, "cluster.lease_s: expected a number of seconds >= 2 and <= 86400, got 1.9"),
+        ({"lease_s": 1e9}, "cluster.lease_s: expected a number of seconds >= 2 and <= 86400, got"),
+        ({"lease_s": "5"}, 'cluster.lease_s: expected a number of seconds >= 2 and <= 86400, got "5"'),
         ({"host": ""}, "cluster.host: expected 1-255 characters"),
         ({"host": 3}, "cluster.host: expected"),
         ({"name": "north"}, 'cluster: unknown key "name"'),
@@ -395,6 +396,9 @@ def test_secret_in_the_wrong_place_is_not_shown(load: Load, change: dict[str, ob
         (f"sqlite+aiosqlite:///{SECRET}.db", 'the driver "aiosqlite" is not supported'),
         (f"postgresql://u:{SECRET}@h/d?sslmod=require", 'unknown connection option "sslmod": did you mean "sslmode"?'),
         (f"postgresql://u:{SECRET}@h/d?sslmode=verify", "sslmode: expected one of disable, allow"),
+        (f"postgresql://u:{SECRET}@h/d?connect_timeout=soon", "connect_timeout: expected a whole number"),
+        (f"postgresql://u:{SECRET}@h/d?keepalives_idle=1.5", "keepalives_idle: expected a whole number"),
+        (f"postgresql://u:{SECRET}@h/d?channel_binding=yes", "channel_binding: expected one of disable, prefer"),
         (f"postgresql://u:{SECRET}@h/d?target_session_attrs=rw", "target_session_attrs: expected one of any"),
     ],
 )
