@@ -185,21 +185,26 @@ class _Clusters:
         place = {number: position for position, number in enumerate(self.parties)}
         for a, b in _pairs_within(members, _keys_of_one_day, self._rules):
             first, second = sorted((place[self._home[a.cluster]], place[self._home[b.cluster]]))
-            if first == second or not (a.claim or b.claim):
+            if first == second or not (a.claim or b.claim) or self._have_two_issuers(a, b):
                 continue
             fields = self._told_objections(a, b)
             if fields:
                 found.setdefault((first, second), set()).update(fields)
         for a, b, people in _find_strangers(members):
+            if self._have_two_issuers(a, b):
+                continue
             first, second = sorted((place[self._home[a.cluster]], place[self._home[b.cluster]]))
             found.setdefault((first, second), set()).update(people)
         return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
 
+    def _have_two_issuers(self, a: _Party, b: _Party) -> bool:
+        """Whether the clusters of two candidates are of two patients, because they name different issuers."""
+        ours, theirs = (_given(self.parties[self._home[one.cluster]], (ISSUER,)) for one in (a, b))
+        return bool(ours and theirs) and not ours & theirs
+
     def _told_objections(self, a: _Party, b: _Party) -> set[str]:
         """Return the fields that keep two candidates apart; empty if they are two steps with numbers of their own."""
         objections = set(find_objections(a.values, b.values, weak=True))
-        if ISSUER in objections:
-            return set()
         people = objections & set(IDENTITY)
         if people:
             return people

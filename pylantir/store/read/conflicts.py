@@ -16,7 +16,7 @@ from pylantir.store.schema.tables import conflicts, source_entries
 _WHAT_TO_DO = {
     KEPT_APART: "If it is one exam of one person, correct the fields in one of the two sources; if not, nothing.",
     DIFFERS: "Correct the fields in the source that is wrong; until then the first source counts.",
-    WISH: "Nothing changes any more: the scanner has reported on the item. Correct the images if they are wrong.",
+    WISH: "Nothing changes any more: a scanner, or `set-status`, has set its status. Correct the images if wrong.",
     HELD: "If they are cancelled indeed, run `pylantir accept {source}`; if not, repair the source.",
 }
 _NEW_RULES = (
@@ -32,8 +32,8 @@ _TWO_PEOPLE = (
     "ID, or give each site its issuer_of_patient_id or patient_id_prefix."
 )
 _OF_ANOTHER_EXAM = (
-    "Nothing changes any more: the scanner has reported on the item. If another exam is meant, book it under another "
-    "record ID and accession number."
+    "Nothing changes any more: a scanner, or `set-status`, has reported on the item. If another exam is meant, book it "
+    "under another record ID and accession number."
 )
 _MOVED = "One source has moved the exam and the other has not; correct it, or cancel it, in the source that is wrong."
 

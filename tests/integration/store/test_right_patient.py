@@ -870,4 +870,4 @@ def test_the_wish_for_another_day_says_how_to_book_another_exam(store: Engine) -
     feed.sync(record("r1", scheduled_start_date="20300708"), OTHER)
     (told,) = conflicts(store)
     assert told["kind"] == "wish"
-    assert "book it under another record ID" in told["what_to_do"]
+    assert "book it under another record ID and accession number" in told["what_to_do"]

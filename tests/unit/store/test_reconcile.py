@@ -107,6 +107,17 @@ def test_two_people_under_one_number_of_one_source_are_told() -> None:
     assert decide_group([first, claim(3, "ris", scheduled_start_date="20260702", **mary)], [], {}, RULES).apart == []
 
 
+def test_patients_of_two_issuers_are_not_told_to_be_kept_apart_whoever_names_no_issuer() -> None:
+    jane, bob = {"patient_name": "Doe^Jane"}, {"patient_name": "Smith^Bob"}
+    first, unnamed = claim(1, "ris", issuer_of_patient_id="A", **jane), claim(2, "redcap", **jane)
+    decided = decide_group([first, unnamed, claim(3, "csv", issuer_of_patient_id="B", **bob)], [], {}, RULES)
+    assert [one.claims for one in decided.items] == [
+        (first, unnamed),
+        (claim(3, "csv", issuer_of_patient_id="B", **bob),),
+    ]
+    assert decided.apart == []
+
+
 def test_a_record_without_a_time_joins_the_only_candidate_whatever_the_bound() -> None:
     rules = Rules(ranks=RULES.ranks, max_minutes=60)
     assert together(claim(1, "ris", scheduled_start_time="080000"), claim(2, "redcap"), rules=rules)
