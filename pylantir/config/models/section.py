@@ -12,5 +12,7 @@ class Section(BaseModel):
         extra="forbid",
         strict=True,
         frozen=True,
+        # Only the model of the whole file is used, which contains the others: a start waits for its building.
+        defer_build=True,
         json_schema_extra={"patternProperties": {"^_": {"description": "A comment."}}},
     )
