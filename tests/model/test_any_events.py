@@ -323,7 +323,7 @@ class Events(RuleBasedStateMachine):
             elif item[STATUS] in (IN_PROGRESS, COMPLETED) and one["data_source"] in self.rules.ranks:
                 differs = any(one[name] and one[name] != item[name] for name in ("patient_id", "scheduled_start_date"))
                 assert not differs or item["id"] in told, (one, item)
-            elif item[STATUS] == SCHEDULED:
+            elif item[STATUS] in (SCHEDULED, DISCONTINUED):
                 assert one["patient_id"] == item["patient_id"] or one["data_source"] not in self.rules.ranks, (
                     one,
                     item,

@@ -136,6 +136,7 @@ def set_status(
         add_lines(connection, [note])
         working = WorkingSet(connection, rules, actor="command:set-status", now=now)
         working.load([item["patient_id"]])
+        working.open_again(item_id)
         working.free(item)
         working.touch_all()
         working.write()

@@ -166,6 +166,8 @@ def _decide_anew(
     """
     working = WorkingSet(connection, rules, actor=actor, now=now)
     working.load(change.patient_id for change in changes if change.patient_id)
+    for change in changes:
+        working.open_again(change.item_id)
     # A row of an earlier version that no record could be made of is the scanner's concern alone.
     for record in list(working.records.values()):
         working.touch(record)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from pylantir.entry import CANCELED, COMPLETED, RECORD_ID_FIELD, SCHEDULED
+from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.decide.claims import (
     REPETITIONS,
     SCANNER,
@@ -82,7 +82,7 @@ class WorkingSet:
         self.now = now
         # They come with the next answer.
         self._facts = cache(ask_facts(connection, rules.version) if facts is None else lambda: facts)
-        self._memory = Memory(connection, self._facts)
+        self._memory = Memory(connection, rules, self._facts)
         self._dirty: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
         self._corrections: list[tuple[Record, Record]] = []
@@ -235,6 +235,12 @@ class WorkingSet:
         for record in self.records.values():
             self.touch(record)
 
+    def open_again(self, item_id: int) -> None:
+        """Let an item whose exam is open again go with the first of its records, whatever patient ID that has."""
+        item = self.items().get(item_id)
+        if item is not None and item.values[STATUS] in (SCHEDULED, DISCONTINUED):
+            self._memory.give_to_first({item_id: item})
+
     def free(self, item: Mapping[Any, Any]) -> None:
         """Mark for a new decision the identifiers of an item that another patient got or that is gone."""
         self._identifiers.update((column, str(item[column])) for column in IDENTIFIERS if item[column])
@@ -372,7 +378,7 @@ class WorkingSet:
     def _settle_corrections(self) -> None:
         """Bring up to date what is told about exams whose patient ID only one of two sources has corrected."""
         stored = self._memory.corrections.values()
-        found = find_corrections(self._corrections, stored, self._memory, self.rules)
+        found = find_corrections([*self._corrections, *self._memory.corrected], stored, self._memory, self.rules)
         for patient, entries in found.items():
             self._differences.settle(patient, [one for one in stored if one.patient_id == patient], entries)
         self._memory.corrections, self._corrections = {}, []

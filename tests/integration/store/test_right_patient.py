@@ -519,6 +519,28 @@ def test_a_done_exam_is_not_listed_again_whichever_source_corrects_the_patient_i
     assert [(one["kind"], one["fields"]) for one in conflicts(store)] == [("wish", ["patient_id"])] * 2
 
 
+@pytest.mark.parametrize("first", ["ris", "csv"])
+@pytest.mark.parametrize("number", [{}, {"accession_number": "A1"}])
+@pytest.mark.parametrize("status", [SCHEDULED, DISCONTINUED])
+def test_an_exam_that_is_open_again_has_the_patient_id_that_its_first_source_gives(
+    store: Engine, first: str, number: Any, status: str
+) -> None:
+    for name in ("ris", "csv"):
+        settle(store, name, record("k", "P11", **JANE, **number), OTHER)
+    item = only_item(store, "P11")
+    report_from_scanner(store, item["id"], IN_PROGRESS)
+    settle(store, first, record("k", "P1", **JANE, **number), OTHER)
+    command(store, "set-status", item=item["id"], status=status, reason="broken off")
+    (now,) = items(store, id=item["id"])
+    mine, other = ("P1", "P11") if first == "ris" else ("P11", "P1")
+    assert (now["patient_id"], now["study_instance_uid"], now[STATUS]) == (mine, item["study_instance_uid"], status)
+    # What the other source still says is an item of its own, or, with the same number, is refused: as before the exam.
+    assert [patient for (patient,) in on_the_list(store)] == sorted([mine, "P9", *([] if number else [other])])
+    assert [one["patient_id"] for one in refused(store)] == ([other] if number else [])
+    assert [one["kind"] for one in conflicts(store)] == ([] if number else ["kept_apart"])
+    check_audit(store)
+
+
 @pytest.mark.parametrize("is_purged", [False, True])
 def test_a_done_exam_with_a_corrected_patient_id_is_not_listed_again_when_its_record_comes_back(
     store: Engine, is_purged: bool

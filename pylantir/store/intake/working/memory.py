@@ -5,12 +5,12 @@ Lives in the writer, for one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from sqlalchemy import Connection
 
 from pylantir.entry import DISCONTINUED, SCHEDULED
-from pylantir.store.decide.claims import FORMER_UIDS, STATUS, Item, Patient, Performed
+from pylantir.store.decide.claims import FORMER_UIDS, STATUS, Item, Patient, Performed, Rules
 from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.reconcile import is_frozen
 from pylantir.store.decide.records import LIVE, Record
@@ -30,6 +30,7 @@ class Memory:
 
     Args:
         connection: In a transaction.
+        rules: The order of priority.
         facts: Returns what the transaction knows of the database.
 
     Attributes:
@@ -39,10 +40,11 @@ class Memory:
         performed: Patient ID -> the steps of completed exams whose items are gone.
         differences: Patient ID -> the entries of `conflicts`.
         corrections: The entries of `conflicts` between two patients, by id.
-        gained: Patients who got an item while they were read: they need a decision.
+        gained: Patients who got or lost an item while they were read: they need a decision.
+        corrected: Pairs of records that had one item, until one of them got a corrected patient ID during the exam.
     """
 
-    def __init__(self, connection: Connection, facts: Callable[[], Facts]) -> None:
+    def __init__(self, connection: Connection, rules: Rules, facts: Callable[[], Facts]) -> None:
         self.records: dict[int, Record] = {}
         self.patients: dict[str, dict[int, Record]] = {}
         self.items_of: dict[str, list[Item]] = {}
@@ -50,7 +52,9 @@ class Memory:
         self.differences: dict[str, list[StoredDifference]] = {}
         self.corrections: dict[int, StoredDifference] = {}
         self.gained: set[str] = set()
+        self.corrected: list[tuple[Record, Record]] = []
         self._connection = connection
+        self._rules = rules
         self._facts = facts
 
     def load(self, patients: Iterable[str]) -> None:
@@ -138,11 +142,30 @@ class Memory:
             for item in self.items_of[patient]:
                 if item.values[STATUS] in (SCHEDULED, DISCONTINUED) and item.id not in claimed:
                     open_again[item.id] = item
-        for number, patient in find_claiming_patients(self._connection, open_again) if open_again else ():
-            if patient not in self.patients:
-                self.load([patient])
-            former = self.items_of[str(open_again[number].values["patient_id"])]
-            former[:] = [one for one in former if one.id != number]
-            if all(one.id != number for one in self.items_of[patient]):
-                self.items_of[patient].append(open_again[number])
-            self.gained.add(patient)
+        if open_again:
+            self.give_to_first(open_again)
+
+    def give_to_first(self, items: Mapping[int, Item]) -> None:
+        """Give each of these open items to the patient whom its first record names; the decision gives the others one.
+
+        During the exam, its sources may have corrected the patient ID, each at its own time.
+        """
+        claiming = find_claiming_patients(self._connection, items)
+        self.load(patient for _, patient in claiming)
+        for number, item in items.items():
+            patients = dict.fromkeys(patient for claimed, patient in claiming if claimed == number)
+            claims = [
+                record for patient in patients for record in self.records_of(patient)
+                if record.state == LIVE and record.item_id == number
+            ]  # fmt: skip
+            if not claims or {record.patient_id for record in claims} == {item.values["patient_id"]}:
+                continue
+            first = min(claims, key=lambda one: self._rules.rank(one.data_source, one.record_key))
+            for patient in (str(item.values["patient_id"]), *patients):
+                self.items_of[patient] = [one for one in self.items_of[patient] if one.id != number]
+            self.items_of[first.patient_id].append(item)
+            self.gained |= {record.patient_id for record in claims}
+            for other in claims:
+                if other.patient_id != first.patient_id:
+                    other.item_id, other.changed = None, True
+                    self.corrected.append((first, other))
