@@ -42,6 +42,10 @@ class RawScanner:
         assert asked is not None
         self._connection.sendall(seeds.find_request(asked))
 
+    def wait_for_answer(self) -> None:
+        """Wait until something comes, and leave it unread."""
+        assert self._connection.recv(1, socket.MSG_PEEK), "the connection has ended"
+
     def rest(self) -> bytes:
         """Whatever comes until the connection ends, which is closed."""
         with self._connection, suppress(ConnectionResetError):

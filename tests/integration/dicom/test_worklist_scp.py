@@ -373,6 +373,7 @@ def test_a_scanner_that_says_nothing_and_reads_nothing_does_not_hold_up_the_stop
     with serving(bound, endless(threading.Event())) as served:
         waiting, deaf = RawScanner(served.port), RawScanner(served.port)
         deaf.send(query())
+        deaf.wait_for_answer()
         wait_until(lambda: served.server.active_associations == 2, "both are served")
         started = time.monotonic()
         served.stop(0.1)
