@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
-from pylantir.entry import CANCELED
+from pylantir.entry import CANCELED, DISCONTINUED
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Patient, Performed, Rules, may_be_generated
@@ -226,7 +226,10 @@ def ask_holding_items(
         if touched:
             given |= {(one.item_id, one.fields.get(column)) for one in records.values() if one.state == LIVE}
         holders = {}
-        for value, item_id, patient, issuer, source, status, ended_on, scheduled_on, _ in touched:
+        # Of two exams under one number, one that was not broken off comes last and counts: it follows no corrected ID.
+        for value, item_id, patient, issuer, source, status, ended_on, scheduled_on, _ in sorted(
+            touched, key=lambda row: row[_STATUS_PLACE] != DISCONTINUED
+        ):
             is_given = (item_id, value) in given
             if keeps_identifier(
                 column, status, given=is_given, ended_on=ended_on, scheduled_on=scheduled_on, today=today
@@ -378,3 +381,4 @@ _HOLDING = (
     "id", "patient_id", ISSUER, "data_source", STATUS, "exam_ended_on", "scheduled_start_date",
     "scanner_touched",
 )  # fmt: skip
+_STATUS_PLACE = 1 + _HOLDING.index(STATUS)

@@ -541,6 +541,21 @@ def test_an_exam_that_is_open_again_has_the_patient_id_that_its_first_source_giv
     check_audit(store)
 
 
+def test_an_exam_that_was_broken_off_does_not_take_the_study_uid_of_a_done_one_to_a_corrected_patient_id(
+    store: Engine,
+) -> None:
+    one = {"patient_name": "Doe^Jane", "study_instance_uid": "1.2.2", "patient_birth_date": "19800517"}
+    other = {**one, "patient_birth_date": "19900505", "modality": "MR"}
+    Feed(store, "ris").sync(record("k", "P2", **one), OTHER)
+    Feed(store, "csv").sync(record("k", "P2", **other), OTHER)
+    done, broken_off = items(store, patient_id="P2")
+    report_from_scanner(store, done["id"], COMPLETED)
+    report_from_scanner(store, broken_off["id"], DISCONTINUED)
+    Feed(store, "csv").sync(record("k", "P1", **other), OTHER)
+    assert [patient for (patient,) in on_the_list(store)] == ["P9"]
+    assert [row["patient_id"] for row in refused(store)] == ["P1"]
+
+
 @pytest.mark.parametrize("is_purged", [False, True])
 def test_a_done_exam_with_a_corrected_patient_id_is_not_listed_again_when_its_record_comes_back(
     store: Engine, is_purged: bool
