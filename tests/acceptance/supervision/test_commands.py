@@ -8,13 +8,12 @@ import resource
 import signal
 import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from installation import COMMAND, Installation, csv_source, plugin_source, wait_until
 
-from pylantir.errors import CommandRefused
-from pylantir.ipc.control import ask_supervisor
+from pylantir.ipc.control import SOCKET_NAME
+from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
+from pylantir.ipc.sockets import connect_to
 
 
 def at_once(installation: Installation, command: str) -> subprocess.CompletedProcess[str]:
@@ -199,15 +198,15 @@ def test_a_command_that_waits_for_the_writer_hears_of_its_death(installation: In
     installation.start()
     writer = installation.process("writer")["pid"]
     os.kill(writer, signal.SIGSTOP)
-    with ThreadPoolExecutor(1) as threads:
-        request = {"command": "forget", "name": "nobody"}
-        asked = threads.submit(ask_supervisor, installation.runtime_dir, request, timeout_s=60)
-        wait_until(asked.running, "the command is on its way")
-        # The supervisor takes what comes in order.
-        wait_until(installation.status, "an answer to a later question")
-        os.kill(writer, signal.SIGKILL)
-        with pytest.raises(CommandRefused, match="ended meanwhile"):
-            asked.result(10)
+    frames = FrameSocket(connect_to(installation.runtime_dir / SOCKET_NAME), limit=4096)
+    frames.send(encode_frame({"command": "forget", "name": "nobody"}))
+    # The supervisor takes what comes in order.
+    wait_until(installation.status, "an answer to a later question")
+    os.kill(writer, signal.SIGKILL)
+    answers: list[Frame] = []
+    wait_until(lambda: answers.extend(frames.receive()) or answers, "the answer")
+    frames.close()
+    assert "ended meanwhile" in str(answers[0]["error"])
     installation.wait_for_successor("writer", writer)
 
 
