@@ -155,8 +155,9 @@ def measure_queries(base: Database, items: int) -> None:
 def new_records(rows: int, prefix: str) -> list[Record]:
     return [
         record(
-            f"R{number}", patient=f"{prefix}{number // 2}", patient_name=f"Name{number % 5000}^Given{number % 700}",
-            patient_birth_date="19700101", accession_number=f"{prefix}A{number}", modality="MR",
+            f"R{number}", patient=f"{prefix}{number // 2}",
+            patient_name=f"Name{number // 2 % 5000}^Given{number // 2 % 700}", patient_birth_date="19700101",
+            accession_number=f"{prefix}A{number}", modality="MR",
             scheduled_start_date=f"2031{1 + number // 2800 % 12:02d}{1 + number // 100 % 28:02d}",
             scheduled_station_aetitle=f"SCANNER{number % 8}", protocol_name="BRAIN_3T",
         )

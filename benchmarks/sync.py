@@ -49,17 +49,18 @@ COLUMNS = tuple(MAPPING)
 
 
 def write_rows(path: Path, rows: int, prefix: str = "", changed_every: int = 0) -> None:
-    """Write a schedule of synthetic patients, always the same one; every n-th row is moved by an hour."""
+    """Write a schedule of synthetic patients with two exams each, always the same; each n-th row is moved an hour."""
     chance = random.Random(rows)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for number in range(rows):
+            person = number // 2
             hour = 8 + number % 10 + (1 if changed_every and number % changed_every == 0 else 0)
             writer.writerow(
                 [
-                    f"{prefix}R{number}", f"{prefix}P{number // 2:06d}", f"Name{number % 5000}^Given{number % 700}",
-                    f"{1940 + number % 70}-{1 + number % 12:02d}-{1 + number % 28:02d}", "MF"[number % 2],
+                    f"{prefix}R{number}", f"{prefix}P{person:06d}", f"Name{person % 5000}^Given{person % 700}",
+                    f"{1940 + person % 70}-{1 + person % 12:02d}-{1 + person % 28:02d}", "MF"[person % 2],
                     chance.randint(90, 250), f"{prefix}A{number:07d}", ("MR", "CT", "US")[number % 3],
                     f"SCANNER{number % 8}", f"2027-{1 + number // 2800 % 12:02d}-{1 + number // 100 % 28:02d}",
                     f"{hour:02d}:{number % 60:02d}", "Physician^Some", "Brain without contrast", "BRAIN_MRI_3T",
