@@ -39,7 +39,7 @@ class TimedConnection(psycopg.Connection[Any]):
     """A connection that is closed when the server does not answer in time.
 
     Within a pipelined transaction (`begin_pipeline`) a statement that gives no rows is only collected. It is sent, and
-    fails if it fails, with the next query or with the COMMIT: however many statements that are, it is one round trip.
+    fails if it fails, with the next query or before the COMMIT: however many statements that are, it is one round trip.
 
     Attributes:
         answer_s: How long one answer may take.
@@ -73,8 +73,10 @@ class TimedConnection(psycopg.Connection[Any]):
         if self._line is None:
             super().commit()
             return
-        committed = self.ask("COMMIT")
+        # At the end of a pipeline psycopg may send a Flush, too. It must not come after the transaction: a pooler would
+        # give it a connection, and wait for an answer that a Flush does not have.
         self._end_pipeline()
+        committed = self.execute("COMMIT")
         if committed.statusmessage != "COMMIT":
             msg = f"the database server answered COMMIT with {committed.statusmessage}"
             raise psycopg.OperationalError(msg)

@@ -65,7 +65,7 @@ def test_a_batch_needs_six_round_trips_at_most(relay: Relay, far: Engine) -> Non
     feed = feed_with_lease(far, "ris")
     new = numbered(40, accession_number="A", study_instance_uid="1.2.")
     assert count_waits(relay, feed, *new) <= MOST
-    assert count_waits(relay, feed, *new) <= 2, "nothing has changed"
+    assert count_waits(relay, feed, *new) <= 3, "nothing has changed"
 
     later = [(key, {**fields, "scheduled_start_time": "100000"}) for key, fields in new]
     assert count_waits(relay, feed, *later) <= MOST
