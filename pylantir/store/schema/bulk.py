@@ -47,13 +47,8 @@ def insert_columns(
             much per row as an index.
         repeated: Column -> the column in `columns` that it repeats, as text.
     """
-    sql = _dialect(connection)
-    marks, columns = sql.values_of_row(columns, repeated)
-    names = ", ".join((*marks, *constants))
-    values = ", ".join((*marks.values(), *map(sql.literal, constants.values())))
-    rows = list(zip(*columns.values(), strict=True))
-    if rows:
-        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({values})", rows)  # noqa: S608
+    if any(columns.values()):
+        connection.exec_driver_sql(*_dialect(connection).insertion(table, columns, constants, repeated))
 
 
 def insert_copies(
@@ -206,9 +201,13 @@ class _Dialect(Protocol):
     MARK: str
 
     def literal(self, value: str) -> str: ...
-    def values_of_row(
-        self, columns: Mapping[str, Sequence[object]], repeated: Mapping[str, str]
-    ) -> tuple[dict[str, str], Mapping[str, Sequence[object]]]: ...
+    def insertion(
+        self,
+        table: Table,
+        columns: Mapping[str, Sequence[object]],
+        constants: Mapping[str, str],
+        repeated: Mapping[str, str],
+    ) -> tuple[str, Any]: ...
     def rows_beside(
         self, ids: range, columns: Mapping[str, Sequence[str | None]]
     ) -> tuple[str, tuple[object, ...]]: ...

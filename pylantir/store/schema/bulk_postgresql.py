@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy import Float, Integer, Table
+
 MARK = "%s"
 """Stands for a parameter."""
 
@@ -14,12 +16,30 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''").replace("%", "%%") + "'"
 
 
-def values_of_row(
-    columns: Mapping[str, Sequence[object]], repeated: Mapping[str, str]
-) -> tuple[dict[str, str], Mapping[str, Sequence[object]]]:
-    """Return column -> its value in SQL, and the columns that become parameters; see `bulk.insert_columns`."""
-    columns = {**columns, **{name: list(map(str, columns[first])) for name, first in repeated.items()}}
-    return dict.fromkeys(columns, MARK), columns
+def insertion(
+    table: Table, columns: Mapping[str, Sequence[object]], constants: Mapping[str, str], repeated: Mapping[str, str]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the statement that inserts all rows, and its parameters; see `bulk.insert_columns`.
+
+    A column is one parameter: by rows, the server would read and plan the statement again for each of them.
+    """
+    values = {name: _typed(table, name, f"v.{name}") for name in columns}
+    values |= {name: f"v.{first}" for name, first in repeated.items()}
+    values |= {name: literal(value) for name, value in constants.items()}
+    each = ", ".join(["json_array_elements_text(CAST(%s AS json))"] * len(columns))
+    statement = (
+        f"INSERT INTO {table.name} ({', '.join(values)}) SELECT {', '.join(values.values())} "  # noqa: S608
+        f"FROM ROWS FROM ({each}) AS v({', '.join(columns)})"
+    )
+    return statement, tuple(json.dumps(list(column), ensure_ascii=False) for column in columns.values())
+
+
+def _typed(table: Table, name: str, text: str) -> str:
+    """Write a text as a value of a column."""
+    of_column = table.columns[name].type
+    if isinstance(of_column, Integer):
+        return f"CAST({text} AS bigint)"
+    return f"CAST({text} AS double precision)" if isinstance(of_column, Float) else text
 
 
 def rows_beside(ids: range, columns: Mapping[str, Sequence[str | None]]) -> tuple[str, tuple[object, ...]]:

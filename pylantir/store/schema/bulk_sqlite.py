@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy import Table
+
 MARK = "?"
 """Stands for a parameter."""
 
@@ -14,12 +16,15 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def values_of_row(
-    columns: Mapping[str, Sequence[object]], repeated: Mapping[str, str]
-) -> tuple[dict[str, str], Mapping[str, Sequence[object]]]:
-    """Return column -> its value in SQL, and the columns that become parameters; see `bulk.insert_columns`."""
-    marks = {name: f"?{place}" for place, name in enumerate(columns, start=1)}
-    return marks | {name: f"CAST({marks[first]} AS TEXT)" for name, first in repeated.items()}, columns
+def insertion(
+    table: Table, columns: Mapping[str, Sequence[object]], constants: Mapping[str, str], repeated: Mapping[str, str]
+) -> tuple[str, list[tuple[object, ...]]]:
+    """Return the statement that inserts one row, and the parameters of each row; see `bulk.insert_columns`."""
+    values = {name: f"?{place}" for place, name in enumerate(columns, start=1)}
+    values |= {name: f"CAST({values[first]} AS TEXT)" for name, first in repeated.items()}
+    values |= {name: literal(value) for name, value in constants.items()}
+    statement = f"INSERT INTO {table.name} ({', '.join(values)}) VALUES ({', '.join(values.values())})"  # noqa: S608
+    return statement, list(zip(*columns.values(), strict=True))
 
 
 def rows_beside(ids: range, columns: Mapping[str, Sequence[str | None]]) -> tuple[str, tuple[object, ...]]:
