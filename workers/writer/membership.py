@@ -31,7 +31,8 @@ from pylantir.store.hosts.leases import (
     take_leases,
 )
 from pylantir.store.hosts.registry import forget_host, keep_only, read_sources, read_version, register_sources
-from pylantir.store.schema.engine import look_at_holder, reading, transaction
+from pylantir.store.schema.engine import reading, transaction
+from pylantir.store.schema.writers_lock import look_at_holder
 from workers.writer.settings import WriterSettings
 
 SIGNS_PER_LEASE = 3
@@ -166,7 +167,8 @@ class Membership:
 
     def is_lock_stuck(self) -> bool:
         """Whether a writer that stands still has the writers' lock; after the time of a lease its session is ended."""
-        still_s, is_ended = look_at_holder(self._engine, self._lease_s)
+        with reading(self._engine) as connection:
+            still_s, is_ended = look_at_holder(connection, self._lease_s)
         if is_ended:
             logger.warning("another host's writer stood still with the database's lock; its session is ended")
         return still_s >= STANDS_STILL_S and not is_ended

@@ -44,8 +44,8 @@ from pylantir.store.intake.working.differences import DifferenceChanges
 from pylantir.store.intake.working.items import Events, ItemChanges
 from pylantir.store.intake.working.memory import Memory
 from pylantir.store.intake.working.owners import judge_claimants
-from pylantir.store.schema.engine import LifeSigns
 from pylantir.store.schema.facts import Facts, ask_facts
+from pylantir.store.schema.writers_lock import LifeSigns
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,25 +6,19 @@ The writer process opens it for writing. Every other process opens it read-only,
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
+from pylantir.store.schema.writers_lock import IDLE_S, WRITER_TIMEOUT_MS, lock_statement
+
 BUSY_TIMEOUT_MS = 5000
-WRITER_TIMEOUT_MS = 2000
-"""The writer tries again after this; between attempts it gives a sign of life and notices a stop."""
-IDLE_S = 30.0
-"""PostgreSQL ends a writing transaction after so long without a statement: its writer is frozen or cut off."""
-LIFE_SIGN_EVERY_S = 0.5
-WRITERS_LOCK = 0x70796C616E746972
-"""The advisory lock of all writers of a PostgreSQL database: "pylantir" in ASCII."""
 _HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
 _PIPELINED, _READING = "pylantir_pipelined", "pylantir_reading"
 KEPT_READERS = 4
@@ -173,51 +167,16 @@ def host_of(connection: Connection) -> str | None:
     return host
 
 
-class LifeSigns:
-    """Keeps PostgreSQL from taking a long calculation within a transaction for a frozen writer.
-
-    Args:
-        connection: In a writing transaction.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection if connection.dialect.name == "postgresql" else None
-        self._due = time.monotonic() + LIFE_SIGN_EVERY_S
-
-    def give(self) -> None:
-        """Ask the server for nothing, if the last time is a while ago; call it often."""
-        if self._connection is not None and time.monotonic() >= self._due:
-            self._connection.exec_driver_sql("SELECT 1")
-            self._due = time.monotonic() + LIFE_SIGN_EVERY_S
-
-
 def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
-    """Return what begins every writing transaction on PostgreSQL: limits for this transaction, then the lock.
-
-    The limits are set each time, because a pooler may give every transaction another session.
-    """
-    limits = (
-        f"PERFORM set_config('statement_timeout', '{{answer_ms:.0f}}', true), "
-        f"set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true){{durable}}; "
-    )
-    # What waits for a standby in the server's own setting goes on doing so.
-    durable = (
-        ", set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') "
-        "THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
-    )
-    # A statement without rows: in a pipelined transaction the first query brings its outcome.
-    lock_writers = f"DO $$ BEGIN {limits}PERFORM pg_advisory_xact_lock({WRITERS_LOCK}); END $$"
+    """Return what begins every writing transaction on PostgreSQL with the writers' lock."""
 
     def lock(connection: Connection) -> None:
         options = connection.get_execution_options()
-        answer_s = options.get(_ANSWER, ANSWER_S)
         driver: Any = connection.connection.driver_connection
-        driver.answer_s = answer_s
+        driver.answer_s = options.get(_ANSWER, ANSWER_S)
         if options.get(_READING):
             return
-        first = durable if options.get(_DURABLE) else ""
-        statements = [_BEGIN, lock_writers.format(durable=first, answer_ms=answer_s * 1000)]
+        statements = [_BEGIN, lock_statement(driver.answer_s, idle_s, durable=options.get(_DURABLE, False))]
         if options.get(_PIPELINED):
             driver.begin_pipeline()
         else:
@@ -226,34 +185,6 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
             connection.exec_driver_sql(statement)
 
     return lock
-
-
-_LOOK_AT_HOLDER = text("""
-    SELECT still_s, still_s >= :limit_s AND pg_terminate_backend(pid) AS is_ended
-    FROM (
-        SELECT session.pid, EXTRACT(EPOCH FROM clock_timestamp() - session.state_change)::double precision AS still_s
-        FROM pg_locks AS held JOIN pg_stat_activity AS session ON session.pid = held.pid
-        WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
-            AND (held.classid::bigint << 32) + held.objid::bigint = :lock
-            AND session.datname = current_database() AND session.usename = current_user
-            AND session.wait_event IN ('ClientRead', 'ClientWrite')
-    ) AS holder
-""")
-
-
-def look_at_holder(engine: Engine, limit_s: float) -> tuple[float, bool]:
-    """Look whether the writer that holds the writers' lock lets the server wait; if so for too long, end its session.
-
-    The server waits for the next statement, or for the writer to read an answer. Its own limit for idle transactions
-    counts neither while it waits for the rest of a pipeline nor while nobody reads.
-
-    Returns:
-        For how many seconds it has let the server wait (0: it does not), and whether its session is ended.
-    """
-    with reading(engine) as connection:
-        for still_s, is_ended in connection.execute(_LOOK_AT_HOLDER, {"lock": WRITERS_LOCK, "limit_s": limit_s}):
-            return still_s, is_ended
-    return 0.0, False
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.ipc.control import ask_supervisor
-from pylantir.store.schema.engine import WRITERS_LOCK
+from pylantir.store.schema.writers_lock import WRITERS_LOCK
 
 PATIENCE_S = 40.0
 

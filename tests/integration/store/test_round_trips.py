@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from frozen_relay import Relay
@@ -120,3 +123,22 @@ def test_a_transaction_that_only_writes_is_committed(far: Engine) -> None:
     with far.connect() as connection:
         stored = connection.exec_driver_sql("SELECT name FROM store_facts WHERE name IN ('a', 'c')").all()
     assert [tuple(row) for row in stored] == [("a",)]
+
+
+def test_nothing_without_an_answer_is_sent_after_a_transaction(postgresql_url: str, tmp_path: Path) -> None:
+    """A pooler would give it a connection, and then wait for the answer."""
+    engine = open_for_writing(postgresql_url)
+    prepare_database(engine)
+    with (tmp_path / "trace").open("w+") as trace:
+        for fails in (False, True):
+            with suppress(IntegrityError), transaction(engine, dry_run=False, pipelined=True) as connection:
+                driver: Any = connection.connection.driver_connection
+                driver.pgconn.trace(trace.fileno())
+                name = None if fails else "a"
+                connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES (%s, 'b')", (name,))
+            driver.pgconn.untrace()
+            trace.seek(0)
+            # Time, F for what we send, length, name of the message.
+            sent = [line.split("\t")[3].strip() for line in trace if line.split("\t")[1] == "F"]
+            assert sent[-1] in {"Query", "Sync"}, sent
+    engine.dispose()

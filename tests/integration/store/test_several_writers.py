@@ -17,15 +17,10 @@ from worklist_store import RULES, Feed, record, rows
 
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import record_report
-from pylantir.store.schema.engine import (
-    WRITERS_LOCK,
-    durable_transaction,
-    look_at_holder,
-    open_for_writing,
-    transaction,
-)
+from pylantir.store.schema.engine import durable_transaction, open_for_writing, reading, transaction
 from pylantir.store.schema.tables import audit_log, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
+from pylantir.store.schema.writers_lock import WRITERS_LOCK, look_at_holder
 
 NOW = datetime.datetime(2030, 7, 1, 10, tzinfo=datetime.UTC)
 
@@ -223,14 +218,18 @@ def test_a_writer_that_stands_still_with_the_lock_loses_it(
         patient_id="P1", scheduled_start_date="20300101", scheduled_start_time="0900"
     )
 
+    def look(limit_s: float) -> tuple[float, bool]:
+        with reading(other) as connection:
+            return look_at_holder(connection, limit_s)
+
     def stand_still() -> None:
         pipelined = stop is within_a_pipeline
         with direct(postgresql_url) as looking, transaction(frozen, dry_run=False, pipelined=pipelined) as connection:
             connection.execute(inserted)
             stop(connection)
-            wait_until(lambda: look_at_holder(other, 60)[0] > 0.3, "it lets the server wait")
+            wait_until(lambda: look(60)[0] > 0.3, "it lets the server wait")
             assert looking.execute(held).fetchone() == (1,)
-            wait_until(lambda: look_at_holder(other, 0.3)[1], "its session is ended")
+            wait_until(lambda: look(0.3)[1], "its session is ended")
             wait_until(lambda: looking.execute(held).fetchone() == (0,), "the lock is free")
             with other.begin() as committing:
                 assert committing.scalar(select(func.count()).select_from(worklist_items)) == 0
@@ -238,6 +237,6 @@ def test_a_writer_that_stands_still_with_the_lock_loses_it(
     with pytest.raises((DBAPIError, psycopg.Error)):
         stand_still()
     assert rows(other, worklist_items) == []
-    assert look_at_holder(other, 0) == (0.0, False)
+    assert look(0) == (0.0, False)
     for engine in (frozen, other):
         engine.dispose()
