@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Engine, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Table, event, insert, select, update
 
 from pylantir.entry import SCHEDULED
 from pylantir.ipc.cycles import CycleEnd, EntryBatch, Rejection
@@ -245,3 +246,22 @@ def check_audit(engine: Engine) -> None:
 def audited_values(item: Mapping[str, Any]) -> dict[str, Any]:
     """What of an item the audit log must be able to tell."""
     return {name: value for name, value in item.items() if name not in NOT_REPLAYED and value is not None}
+
+
+@contextmanager
+def durable_commits(engine: Engine) -> Iterator[list[bool]]:
+    """Note of each COMMIT whether a power cut would leave it; the server's default is that it would not."""
+    commits: list[bool] = []
+    ask = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[engine.dialect.name]
+
+    def note(connection: Connection) -> None:
+        commits.append(connection.exec_driver_sql(ask).scalar() in (2, "on"))
+
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'ALTER DATABASE "{engine.url.database}" SET synchronous_commit = off')
+            connection.commit()
+        engine.dispose()
+    event.listen(engine, "commit", note)
+    yield commits
+    event.remove(engine, "commit", note)

@@ -41,7 +41,7 @@ from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.read.candidates import find_candidates
 from pylantir.store.read.mpps import find_instance
 from pylantir.store.schema.audit_guard import add_lines
-from pylantir.store.schema.engine import durable_transaction
+from pylantir.store.schema.engine import transaction
 from pylantir.store.schema.tables import mpps_instances, mpps_requests, worklist_items
 
 ANSWERS_KEPT = datetime.timedelta(hours=1)
@@ -80,7 +80,7 @@ def record_report(
         sqlalchemy.exc.SQLAlchemyError: The report could not be stored now; nothing has changed.
     """
     moment = now.isoformat(timespec="microseconds")
-    with durable_transaction(engine) as connection:
+    with transaction(engine, pipelined=True) as connection:
         known = connection.scalar(select(mpps_requests.c.answer).where(mpps_requests.c.request_id == request.kept_as))
         if known is not None:
             return MppsAnswer.from_json(json.loads(known))

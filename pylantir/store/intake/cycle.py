@@ -234,7 +234,7 @@ class SourceIngest:
 
     def accept_removal(self, *, dry_run: bool = False) -> str:
         """Withdraw the records that are held back now, and end the hold; return what was done."""
-        with self._transaction(dry_run=dry_run) as (connection, _):
+        with self._transaction(dry_run=dry_run, durable=True) as (connection, _):
             working = self._open(connection, actor="command:accept")
             count = withdraw_held(working, self._source, self._cycle)
             end_hold(connection, self._source, self._history.next_mark())
@@ -249,18 +249,19 @@ class SourceIngest:
 
     @contextmanager
     def _transaction(
-        self, ask: Callable[[Connection], T] | None = None, *, dry_run: bool = False
+        self, ask: Callable[[Connection], T] | None = None, *, dry_run: bool = False, durable: bool = False
     ) -> Iterator[tuple[Connection, T | None]]:
         """Begin a transaction of the source: the lease is this host's, and the database has what was committed before.
 
         Args:
             ask: What the caller asks together with that; the answer is given with the connection.
             dry_run: Roll everything back.
+            durable: As `engine.transaction`.
 
         Raises:
             LeaseLost, HistoryLost: It is not so. Nothing has changed.
         """
-        with transaction(self._engine, dry_run=dry_run, pipelined=True) as connection:
+        with transaction(self._engine, dry_run=dry_run, pipelined=True, durable=durable) as connection:
             checks = [one.ask(connection) for one in (self._tenure, self._history) if one]
             asked = ask(connection) if ask else None
             for check in checks:

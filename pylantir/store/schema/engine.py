@@ -68,7 +68,9 @@ def sqlite_uri(path: Path, mode: str) -> str:
 
 
 @contextmanager
-def transaction(engine: Engine, *, dry_run: bool, pipelined: bool = False) -> Iterator[Connection]:
+def transaction(
+    engine: Engine, *, dry_run: bool = False, pipelined: bool = False, durable: bool = True
+) -> Iterator[Connection]:
     """Begin a transaction that is committed at the end, or rolled back on a dry run.
 
     Args:
@@ -76,13 +78,31 @@ def transaction(engine: Engine, *, dry_run: bool, pipelined: bool = False) -> It
         dry_run: Roll it back.
         pipelined: A PostgreSQL server gets statements that give no rows together with the next query or the COMMIT, and
             what is wrong with them is known no earlier; see `hear`. Their `rowcount` is not known.
+        durable: The COMMIT also survives a power cut, whatever the server's default. Scanners and operators rely on
+            what they were told; what a source gives can be fetched again.
     """
     with engine.connect() as connection:
-        connection.execution_options(**{_PIPELINED: pipelined})
-        with connection.begin() as begun:
-            yield connection
-            if dry_run:
-                begun.rollback()
+        connection.execution_options(**{_DURABLE: durable, _PIPELINED: pipelined})
+        driver = connection.connection.driver_connection if durable and engine.dialect.name == "sqlite" else None
+        _set_synchronous(driver, "FULL")
+        try:
+            with connection.begin() as begun:
+                yield connection
+                if dry_run:
+                    begun.rollback()
+        finally:
+            _set_synchronous(driver, "NORMAL")
+
+
+def _set_synchronous(driver: Any, level: str) -> None:
+    """Set when SQLite waits for the disk, through the driver: SQLAlchemy would begin a transaction, where it fails."""
+    if driver is None:
+        return
+    statement = f"PRAGMA synchronous={level}"
+    try:
+        driver.execute(statement)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error
 
 
 def is_pipelined(connection: Connection) -> bool:
@@ -193,31 +213,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
     with engine.connect() as connection:
         connection.execution_options(**{_READING: True})
         yield connection
-
-
-@contextmanager
-def durable_transaction(engine: Engine) -> Iterator[Connection]:
-    """Begin a pipelined transaction whose COMMIT also survives a power cut: another system relies on the results."""
-    with engine.connect() as connection:
-        connection.execution_options(**{_DURABLE: True, _PIPELINED: True})
-        driver = connection.connection.driver_connection if engine.dialect.name == "sqlite" else None
-        _set_synchronous(driver, "FULL")
-        try:
-            with connection.begin():
-                yield connection
-        finally:
-            _set_synchronous(driver, "NORMAL")
-
-
-def _set_synchronous(driver: Any, level: str) -> None:
-    """Set when SQLite waits for the disk, through the driver: SQLAlchemy would begin a transaction, where it fails."""
-    if driver is None:
-        return
-    statement = f"PRAGMA synchronous={level}"
-    try:
-        driver.execute(statement)
-    except sqlite3.Error as error:
-        raise OperationalError(statement, None, error) from error
 
 
 def open_for_reading(

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
-from worklist_store import in_columns
+from worklist_store import durable_commits, in_columns
 
 from pylantir.errors import CommandRefused
 from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.settings import RetentionSettings
 from pylantir.store.change.commands import carry_out
+from pylantir.store.change.erasure import erase_patient
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.change.rules import apply_rules, restore_items
 from pylantir.store.clock import utc_now
@@ -418,3 +419,24 @@ def test_a_number_that_was_free_while_its_source_was_disabled_is_served_when_it_
     restore_items(engine, BOTH)
     (waiting,) = [one for one in items(engine) if one["patient_id"] == "P2"]
     assert waiting["performed_procedure_step_status"] == "SCHEDULED"
+
+
+def test_a_power_cut_takes_back_nothing_that_an_operator_was_told(engine: Engine) -> None:
+    with durable_commits(engine) as commits:
+        sync(engine, "ris", record(1), record(2))
+        assert not any(commits)
+        for act in (
+            lambda: SourceIngest(engine, "ris", BOTH).accept_removal(),
+            lambda: carry_out(
+                engine, BOTH, {"command": "set-status", "item": 1, "status": "COMPLETED", "reason": "done"}
+            ),
+            lambda: carry_out(engine, Rules(ranks={}), {"command": "forget", "name": "ris"}),
+            lambda: purge(engine, "20270101"),
+            lambda: erase_patient(engine, "P2", "asked for", BOTH),
+        ):
+            commits.clear()
+            act()
+            assert commits[0]
+        commits.clear()
+        sync(engine, "ris", record(3))
+        assert not any(commits)

@@ -125,7 +125,7 @@ def test_a_host_that_stands_still_with_the_lock_is_ended_after_the_time_of_a_lea
     south.enter()
 
     def stand_still() -> None:
-        with transaction(north.engine, dry_run=False, pipelined=True) as connection:
+        with transaction(north.engine, pipelined=True) as connection:
             connection.execute(text("SELECT 1"))
             wait_until(south.is_lock_stuck, "it stands still")
             connection.execute(text("SELECT 1"))

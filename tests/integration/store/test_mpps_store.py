@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
-from worklist_store import RULES, Feed, in_columns, items, record
+from sqlalchemy import Engine, func, insert, select
+from worklist_store import RULES, Feed, durable_commits, in_columns, items, record
 
 from pylantir.errors import WriterUnavailable
 from pylantir.ipc.cycles import CycleEnd, EntryBatch
@@ -21,7 +21,7 @@ from pylantir.store.change.reports import ANSWERS_KEPT, record_report
 from pylantir.store.change.retention import purge_items
 from pylantir.store.decide.claims import Rules
 from pylantir.store.intake.cycle import SourceIngest
-from pylantir.store.schema.engine import durable_transaction, open_for_writing
+from pylantir.store.schema.engine import open_for_writing, transaction
 from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_requests, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 
@@ -286,17 +286,16 @@ def test_no_sync_changes_what_a_scanner_has_started(engine: Engine) -> None:
     assert statuses(engine) == [("COMPLETED", 1)]
 
 
-def test_a_power_cut_does_not_take_back_what_the_scanner_was_told(tmp_path: Path) -> None:
-    engine = open_for_writing(f"sqlite:///{tmp_path / 'w.db'}")
-    with durable_transaction(engine) as connection:
-        assert connection.scalar(text("PRAGMA synchronous")) == 2
-    with engine.connect() as plain:
-        assert plain.scalar(text("PRAGMA synchronous")) == 1
-    with pytest.raises(ZeroDivisionError), durable_transaction(engine):
-        raise ZeroDivisionError
-    with engine.connect() as plain:
-        assert plain.scalar(text("PRAGMA synchronous")) == 1
-    engine.dispose()
+def test_a_power_cut_does_not_take_back_what_the_scanner_was_told(engine: Engine) -> None:
+    add_items(engine, {})
+    with durable_commits(engine) as commits:
+        begin(engine, step("1.1"))
+        end(engine)
+        assert commits == [True, True]
+        with pytest.raises(ZeroDivisionError), transaction(engine):
+            raise ZeroDivisionError
+        Feed(engine, "ris").sync(record("r1", "P9"))
+        assert not any(commits[2:])
 
 
 @pytest.mark.parametrize(

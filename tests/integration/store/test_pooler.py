@@ -20,7 +20,7 @@ from worklist_store import Feed, record
 
 from pylantir.query import WorklistQuery
 from pylantir.store.read.worklist import read_values
-from pylantir.store.schema.engine import durable_transaction, open_for_reading, open_for_writing, reading
+from pylantir.store.schema.engine import open_for_reading, open_for_writing, reading, transaction
 from pylantir.store.schema.tables import mpps_requests, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 
@@ -76,7 +76,7 @@ def test_a_pooler_in_between_changes_nothing(pooled_url: str) -> None:
         assert sorted(found) == sorted(f"P{n}" for n in range(20))
     with reader.connect() as connection, pytest.raises(SQLAlchemyError, match="read-only"):
         connection.execute(insert(worklist_items), {"patient_id": "P1"})
-    with durable_transaction(writer) as connection:
+    with transaction(writer, pipelined=True) as connection:
         connection.execute(insert(mpps_requests), {"request_id": "1", "answer": "{}", "at": "x"})
         assert connection.scalar(text("SHOW synchronous_commit")) == "on"
     # Nothing of these settings stays behind for whoever gets the pooler's connection next.

@@ -101,7 +101,7 @@ def test_a_collected_statement_that_fails_undoes_the_transaction(far: Engine) ->
     wrong = {"data_source": "ris", "field": "f", "reason": "r", "count": None, "last_seen_at": ""}
 
     def write(*, is_heard: bool) -> None:
-        with transaction(far, dry_run=False, pipelined=True) as connection:
+        with transaction(far, pipelined=True) as connection:
             connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES ('a', 'b')")
             connection.execute(source_warnings.insert().inline(), wrong)
             if is_heard:
@@ -116,7 +116,7 @@ def test_a_collected_statement_that_fails_undoes_the_transaction(far: Engine) ->
 
 
 def test_a_transaction_that_only_writes_is_committed(far: Engine) -> None:
-    with transaction(far, dry_run=False, pipelined=True) as connection:
+    with transaction(far, pipelined=True) as connection:
         connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES ('a', 'b')")
     with transaction(far, dry_run=True, pipelined=True) as connection:
         connection.exec_driver_sql("INSERT INTO store_facts (name, value) VALUES ('c', 'd')")
@@ -131,7 +131,7 @@ def test_nothing_without_an_answer_is_sent_after_a_transaction(postgresql_url: s
     prepare_database(engine)
     with (tmp_path / "trace").open("w+") as trace:
         for fails in (False, True):
-            with suppress(IntegrityError), transaction(engine, dry_run=False, pipelined=True) as connection:
+            with suppress(IntegrityError), transaction(engine, pipelined=True) as connection:
                 driver: Any = connection.connection.driver_connection
                 driver.pgconn.trace(trace.fileno())
                 name = None if fails else "a"

@@ -17,7 +17,7 @@ from worklist_store import RULES, Feed, record, rows
 
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import record_report
-from pylantir.store.schema.engine import durable_transaction, open_for_writing, reading, transaction
+from pylantir.store.schema.engine import open_for_writing, reading, transaction
 from pylantir.store.schema.tables import audit_log, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 from pylantir.store.schema.writers_lock import WRITERS_LOCK, look_at_holder
@@ -172,14 +172,14 @@ def test_the_audit_log_names_the_host(hosts: tuple[Host, Host]) -> None:
 
 
 @pytest.mark.parametrize(("default", "used"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
-def test_reports_are_durable_whatever_the_server_says(postgresql_url: str, default: str, used: str) -> None:
+def test_what_others_rely_on_is_durable_whatever_the_server_says(postgresql_url: str, default: str, used: str) -> None:
     with direct(postgresql_url) as connection:
         name = connection.info.dbname
         connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = {default}')  # type: ignore[arg-type]
     engine = open_for_writing(postgresql_url)
-    with durable_transaction(engine) as connection_:
+    with transaction(engine) as connection_:
         assert connection_.scalar(text("SHOW synchronous_commit")) == used
-    with engine.begin() as connection_:
+    with transaction(engine, durable=False) as connection_:
         assert connection_.scalar(text("SHOW synchronous_commit")) == default
     engine.dispose()
 
@@ -224,7 +224,7 @@ def test_a_writer_that_stands_still_with_the_lock_loses_it(
 
     def stand_still() -> None:
         pipelined = stop is within_a_pipeline
-        with direct(postgresql_url) as looking, transaction(frozen, dry_run=False, pipelined=pipelined) as connection:
+        with direct(postgresql_url) as looking, transaction(frozen, pipelined=pipelined) as connection:
             connection.execute(inserted)
             stop(connection)
             wait_until(lambda: look(60)[0] > 0.3, "it lets the server wait")
