@@ -11,7 +11,7 @@ import base64
 import binascii
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -20,6 +20,7 @@ from pylantir.cli.accesses.shown import note_shown
 from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json
 from pylantir.cli.supervisor import ask_instance, find_named
+from pylantir.dicom.find.elements import as_meant, settle_character_set
 from pylantir.dicom.find.explanation import Reason, explain_query
 from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
 from pylantir.errors import CommandRefused, ExitStatus, InvalidQuery
@@ -85,18 +86,20 @@ def _reason(reason: Reason) -> str:
     return f"{reason.rule} wants {reason.wanted or 'a value'}, the item has {reason.found or 'none'}"
 
 
-def _keys(level: Dataset, path: str = "") -> list[tuple[str, str]]:
+def _keys(level: Dataset, path: str = "", encodings: Sequence[str] | None = None) -> list[tuple[str, str]]:
     """List every key with its value as the scanner sent it; an empty key only asks for the attribute."""
+    encodings = settle_character_set(level, encodings)
     keys: list[tuple[str, str]] = []
     for element in level:
         name = path + (element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})")
         if element.VR == "SQ":
             keys.append((name, ""))
             for item in element.value or ():
-                keys += _keys(item, f"{name}.")
+                keys += _keys(item, f"{name}.", encodings)
         else:
             values = element.value if isinstance(element.value, list) or element.VM > 1 else [element.value]
-            keys.append((name, "\\".join("" if value is None else str(value) for value in values)))
+            text = "\\".join("" if value is None else str(value) for value in values)
+            keys.append((name, as_meant(text, is_declared=encodings is not None)))
     return keys
 
 

@@ -6,12 +6,15 @@ text means as a key, `matching` decides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from pylantir.dicom.text.declared import UNDECLARED, declared_encodings
 from pylantir.errors import InvalidQuery
 
 MAX_VALUES = 1000
@@ -32,14 +35,24 @@ def read_element(level: Dataset, tag: BaseTag) -> DataElement:
         raise InvalidQuery(int(tag), f"the element cannot be decoded ({type(error).__name__})") from None
 
 
-def declares_character_set(level: Dataset) -> bool:
-    """Return whether a level declares its character set; ASCII does not count where a value goes beyond it."""
-    if SPECIFIC_CHARACTER_SET not in level:
-        return False
-    raw = level.get_item(SPECIFIC_CHARACTER_SET)
-    value = raw.value if raw is not None else None
-    said = value if isinstance(value, bytes) else "\\".join([value] if isinstance(value, str) else value or ()).encode()
-    return said.strip(b" \0\\") not in (b"", b"ISO_IR 6")
+def settle_character_set(level: Dataset, around: Sequence[str] | None) -> Sequence[str] | None:
+    """Let a level's texts be decoded in the character sets that it declares, else in those declared around it.
+
+    Args:
+        level: A data set or an item of which no text has been read yet.
+        around: The codecs of the level around it; None: none are declared.
+
+    Returns:
+        The codecs of this level; None: none are declared.
+    """
+    raw = level.get_item(SPECIFIC_CHARACTER_SET) if SPECIFIC_CHARACTER_SET in level else None
+    value = getattr(raw, "value", None) or ""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    terms = text.split("\\") if isinstance(text, str) else list(map(str, text))
+    declared = declared_encodings(terms) or around
+    is_implicit, is_little = level.original_encoding
+    level.set_original_encoding(is_implicit, is_little, list(declared or UNDECLARED))
+    return declared
 
 
 def vr_of_unknown(level: Dataset, tag: BaseTag) -> str:
@@ -79,7 +92,7 @@ def texts_of(element: DataElement, *, is_declared: bool) -> list[str]:
             raise InvalidQuery(tag, "the value is no text")
         try:
             text = "" if one is None else str(one)
-            text = text if is_declared or text.isascii() else _as_utf_8(text)
+            text = as_meant(text, is_declared=is_declared)
             text.encode()
         except (UnicodeError, LookupError):
             raise InvalidQuery(tag, "the value does not fit its character set") from None
@@ -95,6 +108,16 @@ def texts_of(element: DataElement, *, is_declared: bool) -> list[str]:
     return [text for text in values if text]
 
 
+def as_meant(text: str, *, is_declared: bool) -> str:
+    """Read a text whose character set nobody declares as UTF-8 where it is valid; the library reads it as Latin-1."""
+    if is_declared or text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def _check_whole(level: Dataset, tag: BaseTag) -> None:
     try:
         raw = level.get_item(tag)
@@ -103,14 +126,6 @@ def _check_whole(level: Dataset, tag: BaseTag) -> None:
     if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) != raw.length:
         # pydicom accepts a value that is cut short, but half a patient ID may be another patient's.
         raise InvalidQuery(int(tag), "the element is cut short")
-
-
-def _as_utf_8(text: str) -> str:
-    """Undo the library's reading as Latin-1, which it applies where no character set is declared."""
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return text
 
 
 def _tidy_name(text: str) -> str:

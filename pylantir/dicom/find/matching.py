@@ -6,7 +6,7 @@ whatever is in it, the answer is a query or `InvalidQuery`. Nothing here knows a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -25,9 +25,9 @@ from pylantir.dicom.find.datetimes import (
 )
 from pylantir.dicom.find.elements import (
     SPECIFIC_CHARACTER_SET,
-    declares_character_set,
     is_universal,
     read_element,
+    settle_character_set,
     texts_of,
     vr_of_unknown,
 )
@@ -108,16 +108,16 @@ class _Reading:
         return WorklistQuery(equal=self.equal, like=self.like, ranges=ranges, period=period)
 
     def read_level(
-        self, level: Dataset, *, path: tuple[str, ...], is_declared: bool = False
+        self, level: Dataset, *, path: tuple[str, ...], encodings: Sequence[str] | None = None
     ) -> tuple[RequestedKey, ...]:
         """Read the keys of the identifier or of an item.
 
         Args:
             level: Their data set.
             path: Keywords of the sequences around it.
-            is_declared: A character set is declared around it.
+            encodings: The codecs of the character set that is declared around it; None: none is.
         """
-        is_declared = is_declared or declares_character_set(level)
+        encodings = settle_character_set(level, encodings)
         requested = []
         # keys() does not decode: an element that cannot be decoded is found out one by one.
         for tag in sorted(level.keys()):
@@ -137,7 +137,7 @@ class _Reading:
                 requested.append(RequestedKey(tag=int(tag), vr=attribute.vr, attribute=attribute))
             else:
                 element = read_element(level, tag)
-                requested.append(self._read_key(element, attribute, path, is_declared=is_declared))
+                requested.append(self._read_key(element, attribute, path, encodings))
         return tuple(requested)
 
     def _read_key(
@@ -145,8 +145,7 @@ class _Reading:
         element: DataElement,
         attribute: WorklistAttribute,
         path: tuple[str, ...],
-        *,
-        is_declared: bool,
+        encodings: Sequence[str] | None,
     ) -> RequestedKey:
         tag = int(element.tag)
         is_sequence = element.VR == "SQ"
@@ -154,8 +153,8 @@ class _Reading:
             expected = "a sequence" if attribute.vr == "SQ" else f"a value of VR {attribute.vr}"
             raise InvalidQuery(tag, f"{attribute.keyword} must be {expected}")
         if is_sequence:
-            return self._read_sequence(element, attribute, path, is_declared=is_declared)
-        self._read_condition(element, attribute, is_declared=is_declared)
+            return self._read_sequence(element, attribute, path, encodings)
+        self._read_condition(element, attribute, is_declared=encodings is not None)
         return RequestedKey(tag=tag, vr=attribute.vr, attribute=attribute)
 
     def _read_sequence(
@@ -163,8 +162,7 @@ class _Reading:
         element: DataElement,
         attribute: WorklistAttribute,
         path: tuple[str, ...],
-        *,
-        is_declared: bool,
+        encodings: Sequence[str] | None,
     ) -> RequestedKey:
         tag = int(element.tag)
         items = element.value or ()
@@ -174,7 +172,7 @@ class _Reading:
             # The other items select nothing.
             self.unsupported.append(tag)
         inner_path = (*path, attribute.keyword)
-        children = self.read_level(items[0], path=inner_path, is_declared=is_declared) if items else ()
+        children = self.read_level(items[0], path=inner_path, encodings=encodings) if items else ()
         return RequestedKey(tag=tag, vr="SQ", attribute=attribute, children=children or self._everything_in(inner_path))
 
     def _everything_in(self, path: tuple[str, ...]) -> tuple[RequestedKey, ...]:

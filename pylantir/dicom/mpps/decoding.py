@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_VR
 
 from pylantir.dicom.mpps.values import LONG_VRS, SHORT_VRS, OddValue, convert_value
+from pylantir.dicom.text.declared import declared_encodings
 from pylantir.errors import MppsRefused
 from pylantir.mpps.model import (
     ACCESSION_NUMBER,
@@ -112,7 +112,8 @@ class _Reader:
                 value = self._value(name, vr, self._data[start:after], form)
             start = after
             if name == SPECIFIC_CHARACTER_SET:
-                form = _Form(form.explicit_vr, self._encodings(value), form.depth)
+                terms = [term or "" for term in (value or {}).get("Value", ())]
+                form = _Form(form.explicit_vr, declared_encodings(terms), form.depth)
             elif value is not None and tag & 0xFFFF and attributes.setdefault(name, value) != value:
                 self._note_twice(name)
         return attributes, start
@@ -209,16 +210,6 @@ class _Reader:
         elif len(self._known) < _REMEMBERED_VALUES:
             self._known[key] = value
         return value
-
-    def _encodings(self, value: Mapping[str, Any] | None) -> tuple[str, ...] | None:
-        terms = [term or "" for term in (value or {}).get("Value", ())]
-        try:
-            encodings = tuple(convert_encodings(terms)) if any(terms) else ()
-        except Exception as error:  # noqa: BLE001 - a stranger's terms go into the library here
-            self.oddities.append((SPECIFIC_CHARACTER_SET, f"left out: {type(error).__name__}"))
-            return None
-        # ASCII, or a set that nobody knows: as good as undeclared.
-        return None if set(encodings) <= {default_encoding} else encodings
 
 
 @functools.cache
