@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -64,11 +64,11 @@ class Preview:
 def preview_source(settings: Settings, options: argparse.Namespace) -> int:
     """Fetch a source once and print its records."""
     source = _find_source(settings, options.source)
-    os.chdir(settings.base_dir)
     kept = None if options.json else options.limit or SHOWN_BY_DEFAULT
     output = PluginOutput(sys.stderr, source.secrets, is_shown=settings.log.level == "DEBUG")
+    # Only for the plugin: the path of the configuration may be relative to the folder before, and is needed again.
     with (
-        only_variables_of(source, settings), _progress(source.name) as show,
+        chdir(settings.base_dir), only_variables_of(source, settings), _progress(source.name) as show,
         redirect_stdout(output), redirect_stderr(output),
     ):  # fmt: skip
         found = _fetch(source, options.limit, kept, show, output)

@@ -112,7 +112,8 @@ def _find(config_path: Path, ask: Callable[[Path], T], *, wait_for_names: bool) 
                     raise ControlError(msg) from None
         holder = next(filter(None, map(find_beacon, folders)), None)
         if holder is None:
-            raise NotRunning("no supervisor is running with this configuration")
+            msg = f"not running with {config_path}; `pylantir-supervisor start` starts it, --config names another file"
+            raise NotRunning(msg)
         if time.monotonic() > deadline:
             msg = f"the supervisor runs as process {holder}, but cannot be asked: its socket is gone; see its log"
             raise SocketGone(msg, holder)

@@ -36,15 +36,29 @@ def read_document(path: Path) -> tuple[dict[str, object], list[Finding]]:
     try:
         document = _without_comments(json.loads(text, parse_constant=_refuse_constant))
     except json.JSONDecodeError as error:
-        advice = "; is there a comma too many before it?" if re.search(r",\s*$", text[: error.pos]) else ""
-        raise ConfigurationError(
-            [f"{path.name}: line {error.lineno}, column {error.colno}: {error.msg}{advice}"]
-        ) from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise ConfigurationError([f"{path.name}: {place}: {error.msg}{_advise(text, error)}"]) from None
     except (ValueError, RecursionError) as error:
         raise ConfigurationError([f"{path.name}: not usable as JSON: {error}"]) from None
     if not isinstance(document, dict):
         raise ConfigurationError([f"{path.name}: expected an object in {{ }}, got something else"])
     return document, list(_repeated_keys(text))
+
+
+def _advise(text: str, error: json.JSONDecodeError) -> str:
+    """Say what is probably wrong at the place where a text stops being JSON; nothing if that is not known."""
+    here = text[error.pos :]
+    if not text.strip():
+        return "; the file is empty: `pylantir init` writes a first one under another name"
+    if re.match(r"[“”„‟″'‘’‚`]", here):  # noqa: RUF001 - what word processors write in place of "
+        return '; only the straight quote " begins and ends a text'
+    if re.match(r"//|/\*|#", here):
+        return '; JSON has no comments: write "_comment": "…"'
+    if re.match(r"(true|false|null|none)\b", here, re.IGNORECASE):
+        return "; write true, false or null"
+    if error.msg.startswith("Invalid \\"):
+        return "; write each backslash of a text twice"
+    return "; is there a comma too many before it?" if re.search(r",\s*$", text[: error.pos]) else ""
 
 
 def _refuse_constant(name: str) -> NoReturn:

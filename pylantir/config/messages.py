@@ -130,7 +130,10 @@ def explain(error: Mapping[str, object], known_keys: Iterable[str]) -> Finding:
     kind, value = str(error["type"]), error.get("input")
     context: Mapping[str, object] = error.get("ctx") or {}  # type: ignore[assignment]
     if kind == "extra_forbidden":
-        return Finding(place=place[:-1], text=unknown_key(str(place[-1]), known_keys))
+        text = unknown_key(str(place[-1]), known_keys)
+        if place[0] == "data_sources" and len(place) == 3 and "did you mean" not in text:
+            text += '; what the source\'s type itself needs, as file_path, stands in "config"'
+        return Finding(place=place[:-1], text=text)
     if kind == "missing":
         return Finding(place=place[:-1], text=f'the key "{place[-1]}" is missing')
     if kind == RULE:

@@ -92,8 +92,11 @@ class ProgramParser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Parse a command line; on an error, print it on stderr and end the program with status 2."""
         given = sys.argv[1:] if arguments is None else list(arguments)
-        if given and not given[0].startswith("-") and given[0] not in self._commands.choices:
+        if not given:
+            self.error(f"a command is missing; `{self.prog} --help` lists them")
+        if not given[0].startswith("-") and given[0] not in self._commands.choices:
             self._complain(given[0])
+        self._refuse_options_before_command(given)
         options, unknown = self.parse_known_args(given)
         command = self.commands.get(next((word for word in given if not word.startswith("-")), ""), self)
         if unknown:
@@ -104,6 +107,13 @@ class ProgramParser(argparse.ArgumentParser):
             if isinstance(value, str) and not value.strip():
                 command.error(f"{'/'.join(action.option_strings) or action.metavar}: the value is empty")
         return options
+
+    def _refuse_options_before_command(self, given: list[str]) -> None:
+        """Say where options stand: argparse would take the value of one for the command."""
+        own = [option for action in self._actions for option in action.option_strings]
+        command = next((word for word in given if word in self._commands.choices), None)
+        if command and given[0].startswith("-") and not any(option.startswith(given[0]) for option in own):
+            self.error(f"options stand after the command: `{self.prog} {command} {given[0].partition('=')[0]} …`")
 
     def _complain(self, word: str) -> NoReturn:
         other = next(program for program in COMMANDS if program != self.prog)

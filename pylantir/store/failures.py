@@ -19,6 +19,15 @@ from pylantir.errors import PylantirError, StoreError
 # CANTOPEN, PROTOCOL, SCHEMA, AUTH, NOTADB. The upper bytes of an extended code say more about the same.
 _PASSING_IN_SQLITE = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 17, 23, 26})
 _PRIMARY_CODE = 0xFF
+_ADVICE_FOR_SQLITE = {
+    5: "another program holds the file; end it",
+    8: "give the user that runs Pylantir the right to write the file and its folder",
+    11: "put a backup in its place",
+    13: "make room on the disk",
+    14: "its folder is missing, or closed to the user that runs Pylantir",
+    26: "put a backup in its place, or set another db_path",
+}
+"""Primary code -> what to do; it stands behind SQLite's own words, which name neither file nor remedy."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, a standby takes no writes, a transaction
 # was idle for too long, authorization, no such database, deadlock, no such schema, no right to a table, insufficient
@@ -66,7 +75,9 @@ def lacks_right(error: BaseException) -> bool:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Tell what has failed, without the statement and its values, which are patient data."""
+    """Tell what has failed and what to do, without the statement and its values, which are patient data."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, PylantirError | OSError):
         return str(error)
     origin = getattr(error, "orig", None)
@@ -74,7 +85,9 @@ def describe_failure(error: BaseException) -> str:
         return type(error).__name__
     # PostgreSQL quotes the values that it did not take in the lines after the first.
     first_line = next(iter(str(origin).splitlines()), "")
-    return f"{type(origin).__name__}: {first_line}"
+    code = getattr(origin, "sqlite_errorcode", None)
+    advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else None
+    return f"{type(origin).__name__}: {first_line}" + (f"; {advice}" if advice else "")
 
 
 @contextmanager

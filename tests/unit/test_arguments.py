@@ -62,6 +62,27 @@ def test_an_unknown_command_is_answered_with_the_near_one_or_the_other_program(
 
 
 @pytest.mark.parametrize(
+    ("make", "arguments", "said"),
+    [
+        (make_supervisor, [], "a command is missing; `pylantir-supervisor --help` lists them"),
+        (make_supervisor, ["--config", "x.json", "status"], "`pylantir-supervisor status --config …`"),
+        (make_supervisor, ["--config=x.json", "status"], "`pylantir-supervisor status --config …`"),
+        (make_pylantir, ["--json", "query-db", "--all"], "`pylantir query-db --json …`"),
+        (make_pylantir, ["--pylantir_config", "x.json", "start"], "`pylantir start --pylantir_config …`"),
+    ],
+)
+def test_options_before_the_command_are_told_their_place(
+    make: Callable[[], ProgramParser], arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        make().parse(arguments)
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["query-db", "--status", "CANCELLED"], ["query-db", "--status", "x"], ["set-status", "abc", "COMPLETED", "--reason", "r"],

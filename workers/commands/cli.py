@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WrongUsage as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)
         return ExitStatus.USAGE
-    except NotRunning:
-        print("pylantir-supervisor: not running with this configuration", file=sys.stderr)
+    except NotRunning as error:
+        print(f"pylantir-supervisor: {error}", file=sys.stderr)
         return ExitStatus.NOT_RUNNING
     except ControlError as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)

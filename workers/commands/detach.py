@@ -44,9 +44,9 @@ def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path |
     for name, value in overrides.items():
         command += [_OPTIONS[name], str(value)]
     command += ["--log-file", str(log_path)]
-    process = _spawn(command, log_path)
+    process, begin = _spawn(command, log_path)
     with progress("starting"):
-        status, text, complaints = _wait_until_ready(process, path, log_path)
+        status, text, complaints = _wait_until_ready(process, path, log_path, begin)
     if text:
         print(text)
     for complaint in complaints:
@@ -54,14 +54,20 @@ def start_detached(path: Path, overrides: Mapping[str, object], log_path: Path |
     return status
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log_path: Path) -> tuple[int, str, list[str]]:
-    """Return the exit status, what to print, and what to complain about."""
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], path: Path, log_path: Path, begin: int
+) -> tuple[int, str, list[str]]:
+    """Return the exit status, what to print, and what to complain about. The process's log starts at byte `begin`."""
     running = f"running as process {process.pid}; log: {log_path}"
     began = time.monotonic()
     while time.monotonic() < began + READY_TIMEOUT_S:
         code = process.poll()
         if code is not None:
-            return code or ExitStatus.FAILURE, "", [f"it ended with status {code}; see {log_path}"]
+            return (
+                code or ExitStatus.FAILURE,
+                "",
+                [f"it ended with status {code}{_last_line(log_path, begin)}; see {log_path}"],
+            )
         children = _children(path, process.pid)
         waiting = [child for child in children if not child["ready"]]
         if children and not waiting:
@@ -70,8 +76,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log_path: Pa
         if crashing and (len(crashing) == len(waiting) or time.monotonic() > began + CRASHING_S):
             return ExitStatus.FAILURE, running, [f"{describe_crash(child)}; see {log_path}" for child in crashing]
         time.sleep(_POLL_S)
-    names = ", ".join(str(child["name"]) for child in _children(path, process.pid) if not child["ready"])
-    return ExitStatus.FAILURE, "", [f"started, but not ready: {names}; see `status` and {log_path}"]
+    late = [child for child in _children(path, process.pid) if not child["ready"]]
+    names = ", ".join(
+        f"{child['name']} ({child['problem']})" if child["problem"] else str(child["name"]) for child in late
+    )
+    return ExitStatus.FAILURE, running, [f"started, but not ready: {names}; see `status` and {log_path}"]
 
 
 def default_log_path(settings: Settings, environ: Mapping[str, str]) -> Path:
@@ -105,16 +114,31 @@ def describe_crash(child: Process) -> str:
     return f"{child['name']} does not become ready; it ended with {child['last_exit']}{last}"
 
 
-def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
+def _last_line(log_path: Path, begin: int) -> str:
+    """Return the last line that the process has written, which says why it ended."""
+    try:
+        with log_path.open("rb") as log:
+            log.seek(begin)
+            lines = log.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return f": {last.removeprefix('pylantir-supervisor: ')}" if last else ""
+
+
+def _spawn(command: list[str], log_path: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the process; return it, and how long its log file was before."""
     try:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
         raise PylantirError(f"the log file {log_path} cannot be written: {error.strerror}") from None
     with os.fdopen(log, "ab") as stream:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+        begin = os.fstat(log).st_size
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
+    return process, begin
 
 
 def _children(path: Path, pid: int) -> list[Process]:

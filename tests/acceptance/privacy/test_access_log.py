@@ -27,9 +27,11 @@ COLUMNS = "service, peer, address, asked, status, matches, item_ids, count"
 
 
 def run(installation: Installation, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command from the folder above the configuration's, which it names by a relative path."""
+    folder = installation.folder.parent
     return subprocess.run(
-        [PYLANTIR, command, "--config", installation.config_path, *arguments],
-        capture_output=True, text=True, check=False, timeout=60, env=installation.environment, cwd=installation.folder,
+        [PYLANTIR, command, "--config", installation.config_path.relative_to(folder), *arguments],
+        capture_output=True, text=True, check=False, timeout=60, env=installation.environment, cwd=folder,
     )  # fmt: skip
 
 

@@ -109,8 +109,11 @@ def test_a_port_in_use_is_a_failure_with_advice(installation: Installation) -> N
     installation.configure(csv_source("a", "a.csv"))
     with socket.create_server(("127.0.0.1", installation.port)):
         failed = installation.command("start")
-    assert failed.returncode == 1
+        detached = installation.command("start", "--detach")
+    assert failed.returncode == detached.returncode == 1
     assert f"port {installation.port}" in failed.stderr
+    # The reason itself, and not only where to look for it.
+    assert f"port {installation.port}" in detached.stderr
     assert not installation.database.exists()
     assert installation.leftovers() == []
 

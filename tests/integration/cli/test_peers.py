@@ -227,4 +227,4 @@ def test_accept_says_that_no_supervisor_runs(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "pylantir.json").write_text('{"runtime_dir": "run", "broken": ')
     assert main(["accept", "clinic", "--config", str(tmp_path / "pylantir.json")]) == ExitStatus.NOT_RUNNING
-    assert "no supervisor is running" in capsys.readouterr().err
+    assert f"not running with {tmp_path / 'pylantir.json'}; `pylantir-supervisor start`" in capsys.readouterr().err

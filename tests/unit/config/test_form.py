@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pylantir.config.form import check_form, no_source, top_level_warnings
+from pylantir.config.models.source import Source
 
 
 def test_a_right_document_gives_the_configuration() -> None:
@@ -21,6 +22,14 @@ def test_a_right_document_gives_the_configuration() -> None:
         ({"dicom": {"port": "104"}}, ("dicom", "port"), 'expected a port number 1-65535, got "104"'),
         ({"dicom": {"prot": 104}}, ("dicom",), 'unknown key "prot": did you mean "port"?'),
         ({"data_sources": [{"type": "csv"}]}, ("data_sources", 0), 'the key "name" is missing'),
+        (
+            {"data_sources": [{"name": "a", "type": "csv", "file_pth": "a.csv"}]},
+            ("data_sources", 0),
+            (
+                f'unknown key "file_pth"; known are {", ".join(Source.model_fields)}; what the source\'s type itself needs, '
+                'as file_path, stands in "config"'
+            ),
+        ),
         (
             {"data_sources": [{"name": "a", "type": "csv", "field_mapping": {"patient_id": {"fro": "mrn"}}}]},
             ("data_sources", 0, "field_mapping", "patient_id"),

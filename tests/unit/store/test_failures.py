@@ -54,6 +54,19 @@ def test_a_full_disk_passes_also_where_the_savepoint_is_gone_afterwards(database
         raise after
 
 
+def test_a_failure_is_told_with_what_to_do(database: sqlite3.Connection, tmp_path: Path) -> None:
+    database.execute("pragma max_page_count=3")
+    full = raised_by(database, *["insert into t select hex(randomblob(9000))"] * 9)
+    assert describe_failure(wrapped(full)) == "OperationalError: database or disk is full; make room on the disk"
+    (tmp_path / "b.db").write_text("no database at all, and long enough for SQLite to see that\n" * 9)
+    with closing(sqlite3.connect(tmp_path / "b.db")) as other:
+        told = describe_failure(wrapped(raised_by(other, "select * from t")))
+    assert told.startswith("DatabaseError: file is not a database; put a backup in its place, or set another db_path")
+    with pytest.raises(IsADirectoryError) as raised:
+        tmp_path.open("rb")
+    assert describe_failure(raised.value) == f"{tmp_path}: Is a directory"
+
+
 def test_a_folder_that_cannot_be_used_passes(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError) as raised:
         sqlite3.connect(tmp_path / "absent" / "a.db").execute("select 1")
