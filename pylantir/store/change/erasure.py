@@ -21,6 +21,7 @@ from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
 from pylantir.store.intake.records import find_holding_patients
+from pylantir.store.intake.working.changes import encode
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines, allow_changes, forbid_changes
 from pylantir.store.schema.bulk import chunks
@@ -130,7 +131,7 @@ def add_tombstones(
     hashes = {patient: hashed(patient) for patient in {patient for _, patient in items}}
     lines = [
         {**note, "item_id": number, "patient_id": None,
-         "changes": json.dumps({**why, "patient_hash": hashes[patient]}, ensure_ascii=False)}
+         "changes": encode({**why, "patient_hash": hashes[patient]})}
         for number, patient in items
     ]  # fmt: skip
     add_lines(connection, lines)

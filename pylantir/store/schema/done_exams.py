@@ -5,7 +5,6 @@ Lives in the writer. The patient ID is stored as a keyed hash: nobody can read i
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -105,4 +104,4 @@ def _read_key(connection: Connection) -> str | None:
 def _hash(key: str, patient_id: str | None) -> str | None:
     if patient_id is None:
         return None
-    return hmac.new(bytes.fromhex(key), patient_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return hmac.digest(bytes.fromhex(key), patient_id.encode("utf-8", "surrogatepass"), "sha256").hex()

@@ -7,21 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, delete
 
 from pylantir.store.decide.differences import HELD, KEPT_APART, Difference
 from pylantir.store.intake.working.changes import AuditTrail, encode
-from pylantir.store.schema.bulk import ask_statement, chunks, insert_rows, update_rows
+from pylantir.store.schema.bulk import chunks, insert_rows, select_among, update_rows
 from pylantir.store.schema.tables import conflicts
 
-_ROWS = conflicts.c
-_OF_PATIENTS = select(
-    _ROWS.id, _ROWS.patient_id, _ROWS.other_patient_id, _ROWS.kind, _ROWS["items"], _ROWS.sources, _ROWS.records,
-    _ROWS.fields,
-).where(
-    _ROWS.patient_id.in_(bindparam("patients", expanding=True))
-    | _ROWS.other_patient_id.in_(bindparam("patients", expanding=True))
-)  # fmt: skip
+_READ = ("id", "patient_id", "other_patient_id", "kind", "items", "sources", "records", "fields")
 
 
 class StoredDifference(NamedTuple):
@@ -34,11 +27,12 @@ class StoredDifference(NamedTuple):
 
 def ask_differences(connection: Connection, patients: Iterable[str]) -> Callable[[], list[StoredDifference]]:
     """Ask for the stored entries about these patients, including those whose other item is one of these patients'."""
-    asked = [ask_statement(connection, _OF_PATIENTS, {"patients": chunk}) for chunk in chunks(patients)]
+    named = list(patients)
+    asked = [select_among(connection, conflicts, _READ, name, named) for name in ("patient_id", "other_patient_id")]
 
     def read() -> list[StoredDifference]:
         found = []
-        for number, patient, other, kind, *parts in (row for rows in asked for row in rows):
+        for number, patient, other, kind, *parts in {row[0]: row for rows in asked for row in rows}.values():
             items, sources, records, said = map(json.loads, parts)
             fields = {name: (value, lost) for name, (value, lost) in said.items()}
             entry = Difference(
