@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ class Ports:
         find_values: The items that match, in batches: of each the values of the named fields. To be closed.
         find_items: The items that match, each with every field.
         find_item: One item, whatever its status.
+        find_givers: Item id -> the sources that give the item now, of some items.
         find_statements: What each source says about an item now: `data_source`, `record_key`, `fields`.
         find_history: The audit log of an item, the oldest row first.
         find_conflicts: The open differences between sources, and the removals that are held back.
@@ -40,6 +41,7 @@ class Ports:
     find_values: Callable[[WorklistQuery, Sequence[str]], Generator[Sequence[Row]]]
     find_items: Callable[[WorklistQuery], Iterable[Item]]
     find_item: Callable[[int], Item | None]
+    find_givers: Callable[[Sequence[int]], Mapping[Any, Collection[str]]]
     find_statements: Callable[[int], Sequence[Mapping[str, Any]]]
     find_history: Callable[[int], Sequence[Mapping[str, Any]]]
     find_conflicts: Callable[[], Sequence[Mapping[str, Any]]]

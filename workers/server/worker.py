@@ -101,6 +101,6 @@ def _obey(channel: Channel, last_queries: LastQueries, news: News) -> None:
                 channel.answer(message.get("id"), text=facts)
             else:
                 who = ", ".join(last_queries.titles) or "nobody"
-                channel.answer(
-                    message.get("id"), error=f"{title} has not asked since the server started; who has: {who}"
-                )
+                advice = "if it was refused, `pylantir-supervisor log mwl-scp` says why"
+                error = f"{title} has not asked since the server started; who has: {who}; {advice}"
+                channel.answer(message.get("id"), error=error)

@@ -6,7 +6,7 @@ Lives in the web process; called from its worker threads. The database is only r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from pylantir.ipc.control import ask_supervisor
 from pylantir.mpps.model import Attributes, MppsAnswer, MppsRequest
 from pylantir.query import WorklistQuery
 from pylantir.store.read.conflicts import count_conflicts, find_conflicts
-from pylantir.store.read.listings import find_audited, find_rejected, find_statements
+from pylantir.store.read.listings import find_audited, find_claims, find_rejected, find_statements
 from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import SERVED_FIELDS, find_item, read_values
 from pylantir.web.ports import Item, Ports, Row
@@ -61,6 +61,12 @@ class Readings:
         """Return an item, whatever its status."""
         with self._reading() as connection:
             return find_item(connection, number)
+
+    def givers(self, numbers: Sequence[int]) -> Mapping[Any, Collection[str]]:
+        """Return the sources that give each of some items."""
+        with self._reading() as connection:
+            claims = find_claims(connection, numbers)
+        return {number: {claim["data_source"] for claim in rows} for number, rows in claims.items()}
 
     def statements(self, number: int) -> Sequence[Mapping[str, Any]]:
         """Return what each source says about an item."""
@@ -147,6 +153,7 @@ def make_ports(readings: Readings, report: Callable[[MppsRequest], MppsAnswer], 
         find_values=readings.values,
         find_items=readings.items,
         find_item=readings.item,
+        find_givers=readings.givers,
         find_statements=readings.statements,
         find_history=readings.history,
         find_conflicts=readings.conflicts,

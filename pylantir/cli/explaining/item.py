@@ -60,10 +60,7 @@ def _sentence(item_id: int, caller: str, keys: Mapping[str, str], unmet: Sequenc
     scanner = "any scanner" if caller == _ANYBODY else caller
     if not unmet:
         return f"item {item_id} appears on {scanner} for {query}."
-    why = "; ".join(
-        f"{reason.rule} wants {reason.wanted or 'a value'}, the item has {reason.found or 'none'}" for reason in unmet
-    )
-    return f"item {item_id} does not appear on {scanner} for {query}: {why}."
+    return f"item {item_id} does not appear on {scanner} for {query}: {'; '.join(map(str, unmet))}."
 
 
 def read_keys(written: Sequence[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from pylantir.cli.database import reading
 from pylantir.cli.output import local_time, print_json
 from pylantir.cli.supervisor import ask_instance, find_named
 from pylantir.dicom.find.elements import as_meant, settle_character_set
-from pylantir.dicom.find.explanation import Reason, explain_query
+from pylantir.dicom.find.explanation import explain_query
 from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
 from pylantir.errors import CommandRefused, ExitStatus, InvalidQuery
 from pylantir.printing import printable
@@ -79,11 +79,7 @@ def _left_out(parsed: ParsedQuery, caller: str, settings: Settings, today: datet
             if unmet:
                 left_out.append((len(unmet), item["id"], unmet))
     left_out.sort(key=lambda one: (one[0], -int(str(one[1]))))
-    return [{"item": number, "reasons": list(map(_reason, unmet))} for _, number, unmet in left_out[:SHOWN_ITEMS]]
-
-
-def _reason(reason: Reason) -> str:
-    return f"{reason.rule} wants {reason.wanted or 'a value'}, the item has {reason.found or 'none'}"
+    return [{"item": number, "reasons": list(map(str, unmet))} for _, number, unmet in left_out[:SHOWN_ITEMS]]
 
 
 def _keys(level: Dataset, path: str = "", encodings: Sequence[str] | None = None) -> list[tuple[str, str]]:

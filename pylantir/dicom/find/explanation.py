@@ -44,6 +44,12 @@ class Reason:
     found: str
     is_met: bool
 
+    def __str__(self) -> str:
+        """Say why the item does not appear, if the rule is not met."""
+        if self.rule == "allowed_aet":
+            return f"allowed_aet admits {self.wanted}: {self.found} may not ask at all"
+        return f"{self.rule} wants {self.wanted or 'a value'}, the item has {self.found or 'none'}"
+
 
 def make_identifier(keys: Mapping[str, str]) -> Dataset:
     """Build the identifier of a query that asks for everything and matches these keys.
@@ -157,7 +163,9 @@ def _in_words(condition: WorklistQuery) -> str:
     for pattern in condition.like.values():
         return pattern
     for low, high in (*condition.ranges.values(), *((condition.period,) if condition.period else ())):
-        return f"{low or ''}-{high or ''}"
+        if low and high:
+            return low if low == high else f"{low}-{high}"
+        return f"{low} or later" if low else f"{high} or earlier"
     return ""
 
 

@@ -37,6 +37,8 @@ class Filter:
         scanner: AE title; items that are planned for no scanner in particular are shown as well.
         patient: A patient ID, or a name with wildcards.
         status: One of `STATUSES`; empty: all but cancelled ones.
+        source: One of the sources that give an item now.
+        remarks: What of the form was not understood, and what is shown instead.
     """
 
     date: datetime.date
@@ -45,17 +47,23 @@ class Filter:
     patient: str = ""
     status: str = ""
     source: str = ""
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def from_form(cls, form: Mapping[str, str], today: datetime.date) -> Filter:
-        """Read the form; a nonsensical date becomes today, any other nonsensical value no condition."""
-        try:
-            date = datetime.date.fromisoformat(form.get("date", ""))
-        except ValueError:
-            date = today
-        status = form.get("status", "").upper()
+        """Read the form; a nonsensical date becomes today, a nonsensical status no condition, each with a remark."""
         given = {name: form.get(name, "").strip() for name in ("scanner", "modality", "patient", "source")}
-        return cls(date=date, status=status if status in STATUSES else "", **given)
+        day, status = form.get("date", "").strip(), form.get("status", "").strip().upper()
+        remarks = []
+        date = today
+        try:
+            date = datetime.date.fromisoformat(day) if day else today
+        except ValueError:
+            remarks.append(f'"{day}" is no day, which is written as {today}: this is the list of today.')
+        if status and status not in STATUSES:
+            remarks.append(f'"{status}" is no status: this list has all statuses but cancelled.')
+            status = ""
+        return cls(date=date, status=status, remarks=tuple(remarks), **given)
 
     @property
     def is_narrow(self) -> bool:
@@ -72,11 +80,13 @@ class Filter:
         station = {"scheduled_station_aetitle": (self.scanner,)} if self.scanner else {}
         return WorklistQuery(equal=equal, equal_or_unknown=station, ranges={"scheduled_start_date": (day, day)})
 
-    def admits(self, item: Item) -> bool:
-        """Whether an item of the day meets the rest."""
-        if self.source and item.get("data_source") != self.source:
-            return False
-        return not self.patient or is_patient(item, self.patient)
+    def select(self, items: Iterable[Item], ports: Ports) -> list[Item]:
+        """Choose the items of the day that meet the rest."""
+        found = [item for item in items if not self.patient or is_patient(item, self.patient)]
+        if not self.source:
+            return found
+        givers = ports.find_givers([int(str(item["id"])) for item in found])
+        return [item for item in found if self.source in {item.get("data_source"), *givers.get(item["id"], ())}]
 
 
 def is_patient(item: Item, wanted: str) -> bool:
@@ -96,7 +106,7 @@ def lay_out_day(chosen: Filter, ports: Ports, today: datetime.date) -> dict[str,
     Raises:
         StoreError: The worklist cannot be read just now.
     """
-    found = [item for item in ports.find_items(chosen.query()) if chosen.admits(item)]
+    found = chosen.select(ports.find_items(chosen.query()), ports)
     disputed = {item for row in ports.find_conflicts() for item in row["items"]} if found else set()
     sections: dict[str, list[dict[str, Any]]] = {}
     for item in found[:MOST_ITEMS]:

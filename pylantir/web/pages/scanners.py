@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -104,8 +105,5 @@ def _verdict(item: Item, scanner: str, site: Site, ports: Ports, today: datetime
 
 
 def _why(reason: Reason) -> str:
-    if reason.rule == "allowed_aet":
-        return f"allowed_aet admits only {reason.wanted}: {reason.found} may not ask at all"
-    found = STATUS_WORDS.get(reason.found, reason.found)
-    wanted = ", ".join(STATUS_WORDS.get(word, word) for word in reason.wanted.split(", "))
-    return f"{reason.rule} wants {wanted or 'a value'}, the item has {found or 'none'}"
+    wanted = " or ".join(STATUS_WORDS.get(word, word) for word in reason.wanted.split(" or "))
+    return str(replace(reason, wanted=wanted, found=STATUS_WORDS.get(reason.found, reason.found)))

@@ -53,9 +53,16 @@ class Pages:
         today = self._today()
         values = lay_out_day(Filter.from_form(request.query_params, today), self._ports, today)
         request.state.notes.items += values["items"]
-        trouble = lay_out_sources(ask_status(self._ports), {})["troubled"]
+        laid_out = lay_out_sources(ask_status(self._ports), {})
+        sources = [source["name"] for source in laid_out["sources"]]
+        chosen, remarks = values["chosen"], list(values["chosen"].remarks)
+        if chosen.source and sources and chosen.source not in sources:
+            remarks.append(f'There is no source "{chosen.source}". There are: {", ".join(sources)}.')
         titles = sorted({*self._site.dicom.profiles, *self._site.dicom.allowed_aet, *values["scanners"]} - {"*"})
-        whole = {**values, "scanners": titles, "troubled": trouble, "page": "day", "refreshes": True}
+        whole = {
+            **values, "scanners": titles, "sources": sources, "remarks": remarks, "troubled": laid_out["troubled"],
+            "page": "day", "refreshes": True,
+        }  # fmt: skip
         return self._render(request, "day.html", whole)
 
     def item(self, request: Request) -> Response:

@@ -82,7 +82,10 @@ def test_what_hides_an_item_is_named(explain: Explain) -> None:
     }
     assert said.startswith("item 3 does not appear on CT1 for the query PatientID = P3: mwl.serve_statuses wants ")
     assert "modalities.modality wants CT, the item has MR" in said
+    assert " or later, the item has " in said
     assert "\n" not in said
+    _, _, said = explain("3", "--calling", "MR9", **sections)
+    assert "allowed_aet admits CT1: MR9 may not ask at all; " in said
 
 
 def test_a_key_with_a_range_of_days_and_hours_is_one_rule(explain: Explain) -> None:

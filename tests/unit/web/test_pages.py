@@ -28,9 +28,14 @@ def test_other_patients_are_not(wanted: str) -> None:
     assert not is_patient(ITEM, wanted)
 
 
-def test_a_form_that_makes_no_sense_shows_today() -> None:
-    chosen = Filter.from_form({"date": "tomorrow", "status": "nonsense", "scanner": " MR1 "}, TODAY)
+def test_a_form_that_makes_no_sense_shows_today_and_says_so() -> None:
+    chosen = Filter.from_form({"date": "01.12.2030", "status": "nonsense", "scanner": " MR1 "}, TODAY)
     assert (chosen.date, chosen.status, chosen.scanner) == (TODAY, "", "MR1")
+    assert [remark.partition(",")[0] for remark in chosen.remarks] == [
+        '"01.12.2030" is no day', '"NONSENSE" is no status: this list has all statuses but cancelled.',
+    ]  # fmt: skip
+    for form in ({}, {"date": "", "status": ""}, {"date": "2030-02-01", "status": "completed"}):
+        assert Filter.from_form(form, TODAY).remarks == ()
     assert Filter.from_form({}, TODAY).is_narrow is False
 
 
