@@ -50,7 +50,7 @@ class Changes:
     """What a look has found.
 
     Attributes:
-        gained: Sources that this host fetches from now on.
+        gained: Sources that this host fetches from now on, or again after another host did.
         lost: Sources that another host fetches from now on.
         rules: The new rules; None if they are the old ones.
         history_lost: The database has lost commits of this host.
@@ -132,27 +132,20 @@ class Membership:
             StoreError: The database is another one, or another instance has this host's name: begin anew.
         """
         mark = os.urandom(8).hex()
-        had, before = set(self._tenures), self.rules
-        with self._engine.begin() as connection:
-            hosts = self._read_hosts(connection)
-            own = hosts.get(self._host)
-            if own is None or own.instance != self._instance:
-                raise StoreError("the database does not know this host any more; it is opened anew")
-            history_lost = own.mark not in self._marks
-            self._marks.add(mark)
-            give_sign(connection, self._host, self._instance, mark)
-            hosts[self._host] = replace(own, age_s=0.0, session_ended=False)
-            if self._has_other_digests():
-                register_sources(connection, self._host, self._sources)
-            if read_version(connection) != self.rules.version:
-                self._read_rules(connection)
-            self._take_free(connection, hosts)
+        before = had, rules, _ = self._tenures, self.rules, self._said
+        try:
+            history_lost = self._look(mark)
+        except BaseException:
+            # It was not committed: the next look has to find the same changes.
+            self._tenures, self.rules, self._said = before
+            raise
         self._marks = {mark}
         self._plan_next()
-        has = set(self._tenures)
+        # A lease may have been another host's since the last look.
+        gained = {source for source, tenure in self._tenures.items() if had.get(source) != tenure}
         return Changes(
-            gained=frozenset(has - had), lost=frozenset(had - has), history_lost=history_lost,
-            rules=None if self.rules is before else self.rules,
+            gained=frozenset(gained), lost=frozenset(had.keys() - self._tenures.keys()), history_lost=history_lost,
+            rules=None if self.rules is rules else self.rules,
         )  # fmt: skip
 
     def must_look(self) -> bool:
@@ -229,6 +222,24 @@ class Membership:
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
             "differs": find_differing(self._sources, others, self._leases, self._host),
         }
+
+    def _look(self, mark: str) -> bool:
+        """Do what `look` does in one transaction; return whether the database has lost commits of this host."""
+        with self._engine.begin() as connection:
+            hosts = self._read_hosts(connection)
+            own = hosts.get(self._host)
+            if own is None or own.instance != self._instance:
+                raise StoreError("the database does not know this host any more; it is opened anew")
+            history_lost = own.mark not in self._marks
+            self._marks.add(mark)
+            give_sign(connection, self._host, self._instance, mark)
+            hosts[self._host] = replace(own, age_s=0.0, session_ended=False)
+            if self._has_other_digests():
+                register_sources(connection, self._host, self._sources)
+            if read_version(connection) != self.rules.version:
+                self._read_rules(connection)
+            self._take_free(connection, hosts)
+        return history_lost
 
     def _read_hosts(self, connection: Connection) -> dict[str, Host]:
         """Read the hosts; after an outage of the database nobody's silence counts for the time of a lease."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import Engine, delete, text, update
+from sqlalchemy import Engine, delete, event, text, update
 from sqlalchemy.exc import DBAPIError
 from waiting import wait_until
 from worklist_store import Feed, items, record, rows, served
@@ -16,7 +17,7 @@ from pylantir.errors import CommandRefused, HistoryLost, LeaseLost, RulesChanged
 from pylantir.settings import AccessSettings, RetentionSettings
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.hosts.decision import HostSource
-from pylantir.store.schema.engine import open_for_writing, transaction
+from pylantir.store.schema.engine import open_for_writing, reading, transaction
 from pylantir.store.schema.tables import source_entries, source_leases, source_states, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 from workers.writer.membership import Membership
@@ -117,6 +118,52 @@ def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing
     assert north.look().lost == {"ris"}
     assert north.describe()["hosts"] == {"north": True, "south": True}
     assert north.describe()["leases"] == {"ris": "south"}
+
+
+def test_a_source_that_another_host_had_between_two_looks_is_begun_anew(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    north.look()
+    before = north.feed("ris")
+    before.sync(record("r1", "P1"))
+    south.age("north", 31)
+    assert south.look().gained == {"ris"}
+    south.leave()
+    # North was frozen all the while: it never saw that its source was gone.
+    assert north.look().gained == {"ris"}
+    with pytest.raises(LeaseLost):
+        before.sync(record("r1", "P1"))
+    north.feed("ris").sync(record("r1", "P1"))
+    assert not north.look().gained
+
+
+def test_a_look_that_is_not_committed_finds_the_same_once_more(made: Any) -> None:
+    north, south = made("north", said("ris")), made("south", said("ris", 2), said("other", 1))
+    north.enter()
+    south.enter()
+    north.leave()
+    # North is started with another configuration, and ends again.
+    north = made("north", said("ris", 5), key=b"another run")
+    north.enter()
+    north.leave()
+    south.use_digests({"other": "b"})
+
+    def fail(_connection: object) -> None:
+        event.remove(south.engine, "commit", fail)
+        msg = "the server went down"
+        raise psycopg.OperationalError(msg)
+
+    event.listen(south.engine, "commit", fail)
+    with pytest.raises(psycopg.OperationalError):
+        south.look()
+    changes = south.look()
+    assert changes.gained == {"ris"}
+    assert changes.rules
+    assert changes.rules.ranks == {"other": 0, "ris": 1}
+    digest = "SELECT digest FROM cluster_sources WHERE host = 'south' AND data_source = 'other'"
+    with reading(south.engine) as connection:
+        assert connection.scalar(text(digest)) == "b"
 
 
 def test_a_host_that_stands_still_with_the_lock_is_ended_after_the_time_of_a_lease(made: Any) -> None:
