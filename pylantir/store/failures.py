@@ -36,6 +36,11 @@ _PASSING_IN_POSTGRESQL = (
     "08", "25006", "25P03", "28", "3D", "40", "3F", "42501", "53", "55", "57", "58", "F0", "XX001", "XX002",
 )  # fmt: skip
 
+# Of these, the ones where another connection may lead to another server, or to one that works again.
+_OVER_WITH_SESSION = ("08", "25006", "25P03", "28", "3D", "53200", "53300", "57P", "58", "XX")
+_FAILED_CONNECTIONS = frozenset({"OperationalError", "ConnectionTimeout"})
+"""psycopg's exceptions without a code of the server's."""
+
 
 def is_passing(error: BaseException) -> bool:
     """Return whether the database accepts nothing now, so that the caller may try the same again later.
@@ -65,8 +70,14 @@ def _has_passing_code(error: DBAPIError) -> bool:
         return sqlstate.startswith(_PASSING_IN_POSTGRESQL)
     # Neither gave a code: the connection failed (psycopg), or the driver did not take the values.
     return error.connection_invalidated or (
-        type(origin).__module__.startswith("psycopg") and type(origin).__name__ == "OperationalError"
+        type(origin).__module__.startswith("psycopg") and type(origin).__name__ in _FAILED_CONNECTIONS
     )
+
+
+def keeps_session(error: BaseException) -> bool:
+    """Return whether a PostgreSQL server has refused something and the connection to it goes on being of use."""
+    sqlstate = getattr(_first_cause(error).orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return isinstance(sqlstate, str) and not sqlstate.startswith(_OVER_WITH_SESSION)
 
 
 def lacks_right(error: BaseException) -> bool:

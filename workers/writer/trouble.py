@@ -53,8 +53,15 @@ class DatabaseTrouble:
             self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
             self.retry_at = time.monotonic() + self._pause_s
 
-    def note_recovery(self) -> None:
-        """Note that the database could be written."""
+    def note_recovery(self, *, frames_waiting: int = 0) -> None:
+        """Note that the database could be written.
+
+        Args:
+            frames_waiting: So many frames are to be tried: only they can show that the trouble is over, because what
+                was written is less than theirs. On a full disk, signs of life still succeed.
+        """
+        if frames_waiting:
+            return
         if self.text:
             logger.info("the database works again")
             self._report({"database": self._damage})

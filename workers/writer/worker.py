@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, StoreError, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.rules import restore_items
-from pylantir.store.failures import describe_failure, is_passing
+from pylantir.store.failures import describe_failure, is_passing, keeps_session
 from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
@@ -97,7 +97,7 @@ class Writer:
         queue = EntryQueue(self._listener, self._settings.key, self._greet)
         self._hosts = HostWatch(
             self._membership, self._frames, queue.greet_again, self._context.channel, self._note_trouble,
-            self._trouble.note_recovery,
+            lambda: self._trouble.note_recovery(frames_waiting=queue.depth),
         )  # fmt: skip
         queue.watch(self._context.stop, self._context.stop.drain)
         queue.watch(self._context.channel, self._obey)
@@ -313,7 +313,8 @@ class Writer:
         self._trouble.note(error)
         # A file that was repaired in its place must be checked again.
         self._file.forget_sides()
-        # Where only another writer has the lock, the session stays: other hosts would take its end for this one's.
         if not self._trouble.is_locked_out:
-            self._engine.dispose()
             self._membership.note_outage()
+            # Otherwise the session stays: other hosts would take its end for this one's.
+            if not keeps_session(error):
+                self._engine.dispose()

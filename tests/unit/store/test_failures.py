@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from pylantir.errors import StoreError
-from pylantir.store.failures import describe_failure, is_passing, telling_the_first_cause
+from pylantir.store.failures import describe_failure, is_passing, keeps_session, telling_the_first_cause
 
 
 def wrapped(origin: BaseException, kind: type[DBAPIError] = OperationalError) -> DBAPIError:
@@ -121,7 +121,22 @@ def test_what_does_not_pass_in_postgresql(name: str) -> None:
 
 def test_a_connection_that_fails_without_a_code_passes() -> None:
     assert is_passing(wrapped(psycopg.OperationalError("connection refused")))
+    assert is_passing(wrapped(psycopg.errors.ConnectionTimeout("connection timeout expired")))
+    assert not is_passing(wrapped(psycopg.errors.PipelineAborted("after another error")))
     assert not is_passing(wrapped(psycopg.ProgrammingError("the number of parameters is wrong")))
+
+
+@pytest.mark.parametrize("name", ["DiskFull", "InsufficientPrivilege", "QueryCanceled", "LockNotAvailable"])
+def test_a_server_that_only_refuses_keeps_the_session(name: str) -> None:
+    assert keeps_session(wrapped(getattr(psycopg.errors, name)("told")))
+
+
+@pytest.mark.parametrize("name", ["AdminShutdown", "ReadOnlySqlTransaction", "IdleInTransactionSessionTimeout"])
+def test_after_other_failures_the_server_is_looked_for_anew(name: str) -> None:
+    assert not keeps_session(wrapped(getattr(psycopg.errors, name)("told")))
+    assert not keeps_session(wrapped(psycopg.OperationalError("server closed the connection")))
+    assert not keeps_session(wrapped(sqlite3.OperationalError("database is locked")))
+    assert not keeps_session(OSError(errno.ENOSPC, "no space"))
 
 
 def test_the_systems_failures_pass_and_our_own_mistakes_do_not() -> None:
