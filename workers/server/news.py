@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.certificates import Verdict
 from pylantir.errors import StoreError
 from pylantir.ipc.tally import Tally
+from pylantir.store.read.worklist import describe_error
 from workers.child.channel import Channel
 
 logger = logging.getLogger(__name__)
@@ -103,12 +104,12 @@ class News:
         is_prepared = self._is_prepared
         try:
             yield
-        except (SQLAlchemyError, StoreError) as error:
-            reason = str(error) if isinstance(error, StoreError) else f"it cannot be read ({type(error).__name__})"
-            self._note(f"the worklist is not served: {reason}", is_prepared=is_prepared)
-            if isinstance(error, StoreError):
-                raise
-            msg = f"the worklist: {reason}"
+        except StoreError as error:
+            self._note(f"the worklist is not served: {error}", is_prepared=is_prepared)
+            raise
+        except SQLAlchemyError as error:
+            msg = f"the worklist cannot be read: {describe_error(error)}"
+            self._note(f"the worklist is not served: {msg}", is_prepared=is_prepared)
             raise StoreError(msg) from None
         else:
             self._note(None, is_prepared=is_prepared)

@@ -142,7 +142,10 @@ class _Answering:
         except InvalidQuery as error:
             # The caller that writes it to the connection logs it.
             return Ending(status=IDENTIFIER_MISMATCH, comment=str(error), tag=error.tag)
-        except (StoreError, MemoryError) as error:
+        except StoreError as error:
+            logger.error("query from %s failed: %s", caller, error)  # noqa: TRY400 - the reason says it all
+            return Ending(status=OUT_OF_RESOURCES, comment="the worklist cannot be read just now")
+        except MemoryError as error:
             _log_failure(caller, error)
             return Ending(status=OUT_OF_RESOURCES, comment="the worklist cannot be read just now")
         except Exception as error:  # noqa: BLE001 - without a failure status, the scanner would take the matches so far for all of them
