@@ -20,6 +20,7 @@ from pylantir.errors import ControlError, ExitStatus, NotRunning, SocketGone
 from pylantir.ipc.beacon import find_beacon
 from pylantir.ipc.control import ask_supervisor, find_supervisor
 from pylantir.ipc.frames import Frame
+from pylantir.printing import printable
 from pylantir.programs.progress import progress
 
 _ANSWER_TIMEOUT_S = 60.0
@@ -146,5 +147,5 @@ def change_data(options: argparse.Namespace, request: Mapping[str, object]) -> i
     timeout_s = _PURGE_MAY_TAKE_S if request["command"] == "purge" else _ANSWER_TIMEOUT_S
     with progress(f"waiting for {request['command']}"):
         answer = ask_instance(find_named(options.config), request, timeout_s=timeout_s)
-    print(answer["text"])
+    print(*map(printable, str(answer["text"]).splitlines()), sep="\n")
     return ExitStatus.OK

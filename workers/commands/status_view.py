@@ -17,6 +17,7 @@ from pylantir.cli.output import print_table
 from pylantir.cli.supervisor import ask_instance
 from pylantir.errors import ControlError, ExitStatus, NotRunning
 from pylantir.ipc.frames import Frame
+from pylantir.printing import printable
 from pylantir.web.pages.steps import next_steps
 
 _WATCH_EVERY_S = 1.0
@@ -86,18 +87,23 @@ def print_status(console: Console, status: Frame, *, problems: bool, watching: b
         _print_tables(console, processes, watching=watching)
     _print_cluster(console, cast("dict[str, dict[str, bool]]", status.get("cluster") or {}))
     for problem in cast("list[str]", status.get("reload_problems") or []):
-        console.print(f"the last reload was refused: {problem}", style="red", highlight=False, markup=False)
+        _print_line(console, f"the last reload was refused: {problem}", style="red")
     if status.get("log_dropped"):
         console.print(f"{status['log_dropped']} lines of the log are lost: whoever reads it has stalled", markup=False)
     if status.get("log"):
         console.print(f"log: {status['log']}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _print_line(console: Console, text: str, *, style: str | None = None) -> None:
+    """Print a text that others may have chosen, such as the name of a host."""
+    console.print(printable(text), style=style, highlight=False, markup=False)
+
+
 def _print_cluster(console: Console, cluster: dict[str, dict[str, bool]]) -> None:
     hosts = cluster.get("hosts") or {}
     if len(hosts) > 1:
         said = ", ".join(f"{name} {'is there' if is_alive else 'is away'}" for name, is_alive in hosts.items())
-        console.print(f"hosts: {said}; this one is {cluster['host']}", highlight=False, markup=False)
+        _print_line(console, f"hosts: {said}; this one is {cluster['host']}")
 
 
 def _print_problems(console: Console, processes: list[Process]) -> None:
@@ -105,7 +111,7 @@ def _print_problems(console: Console, processes: list[Process]) -> None:
     rows = [("NAME", "STATE", "LAST SYNC", "ENTRIES", "PROBLEM", "bold")]
     for process in worst_first(processes):
         is_source = "entries" in process
-        problem = " ".join(str(process.get("problem") or "").split())
+        problem = printable(" ".join(str(process.get("problem") or "").split()))
         rows.append(
             (
                 str(process["name"]),
@@ -164,9 +170,9 @@ def _print_tables(console: Console, processes: list[Process], *, watching: bool)
         print_table(columns, rows, right=_SOURCE_COLUMNS.keys() - {"name"}, console=console)
     for process in processes:
         if process.get("warning"):
-            console.print(f"{process['name']}: {process['warning']}", style="yellow", highlight=False, markup=False)
+            _print_line(console, f"{process['name']}: {process['warning']}", style="yellow")
         if process.get("problem"):
-            console.print(f"{process['name']}: {process['problem']}", style="red", highlight=False, markup=False)
+            _print_line(console, f"{process['name']}: {process['problem']}", style="red")
         for step in next_steps(process, held=0) if watching and process.get("role") == "source" else ():
             console.print(f"  → {step.replace('`', '')}", highlight=False, markup=False)
 

@@ -86,6 +86,21 @@ def test_the_list_of_problems_cuts_neither_a_name_nor_a_problem(width: int) -> N
     assert said.index(name) < said.index("writer")
 
 
+def test_what_others_have_named_cannot_turn_the_direction_of_a_line() -> None:
+    odd = "s\u202eouth[red]"
+    status = {
+        "health": "degraded", "config": "pylantir.json", "reload_problems": [odd],
+        "cluster": {"host": odd, "hosts": {odd: True, "north": False}, "leases": {}},
+        "processes": [{**WELL, "pid": 1, "uptime_s": 1, "cpu_percent": 0, "memory_mb": 1, "retry_in_s": None, "warning": odd, "problem": odd}],
+    }  # fmt: skip
+    for problems in (False, True):
+        console = Console(file=io.StringIO(), width=200)
+        print_status(console, status, problems=problems)
+        said = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "\u202e" not in said
+        assert "hosts: s\\u202eouth[red] is there, north is away; this one is s\\u202eouth[red]" in said
+
+
 def test_a_first_crash_may_be_an_accident_the_second_is_told() -> None:
     crashed = {**WELL, "ready": False, "state": State.STARTING, "last_exit": "status 7", "last_words": ["no licence"]}
     assert not has_crashed({**crashed, "restarts": 0})
