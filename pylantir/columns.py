@@ -16,7 +16,7 @@ from pylantir.errors import RecordRejected, SourceUnavailable
 from pylantir.settings import EMPTY_VALUES
 from pylantir.targets import find_target
 from pylantir.values.patience import LONGEST_SEARCH_S, search
-from pylantir.values.text import as_text, is_spreadsheet_error, unwrap
+from pylantir.values.text import as_text, is_nothing, is_spreadsheet_error, unwrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -267,12 +267,12 @@ def look_up(record: Mapping[str, Any], column: str) -> object:
 
 
 def _is_something(value: object, empty: frozenset[str]) -> bool:
-    return value is not None and not (isinstance(value, str | int | float) and _text(value) in empty)
+    return not is_nothing(value) and not (isinstance(value, str | int | float) and _text(value) in empty)
 
 
 def _text(value: object) -> str:
     """Write a value as the text that people see in the source."""
-    if value is _MISSING or value is None:
+    if value is _MISSING or is_nothing(value):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"

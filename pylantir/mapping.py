@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 _COMBINED_FIELDS = frozenset({WEIGHT_KG_FIELD, START_FIELD})
 """Targets that become other fields, unless the record also has those fields."""
 _CACHED_LAYOUTS = 64
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9]{0,31}(?:[_.:-][A-Za-z0-9]{1,31}){0,5}|dicom:[A-Za-z.]{1,128}")
+_TOLD_UNKNOWN = 20
 
 
 class EntryMapper:
@@ -72,6 +75,8 @@ class EntryMapper:
         self._values: dict[str, KnownValues] = {
             name: KnownValues(name, self._rules_of(name), strict=reject_unusable) for name in MAPPING_TARGETS
         }
+        self._unknown = IgnoredValues("", rules)
+        self._told_unknown: set[str] = set()
         self._layouts: dict[tuple[str, ...], tuple[KnownValues, ...]] = {}
         self._defaults, self._default_attributes = self._read_defaults(defaults or {})
 
@@ -265,19 +270,31 @@ class EntryMapper:
 
     def _add_layout(self, names: tuple[str, ...]) -> tuple[KnownValues, ...]:
         """Remember which values belong to which position: the records of a source have few layouts."""
-        for name in names:
-            if name in self._values:
-                continue
-            field = target_of(name) if isinstance(name, str) else name
-            if field in MAPPING_TARGETS:
-                self._values[name] = self._values[field]
-                continue
-            is_attribute = isinstance(name, str) and name.startswith(PREFIX) and find_target(name) is not None
-            self._values[name] = IgnoredValues(name, self._rules, is_attribute=is_attribute)
-            # A plugin may use anything as a key.
-            if not is_attribute and not str(name).startswith("_"):
-                logger.warning('the plugin gives "%s", which is no worklist field; it is ignored', name)
         if len(self._layouts) >= _CACHED_LAYOUTS:
             self._layouts.clear()
-        self._layouts[names] = columns = tuple(self._values[name] for name in names)
+        known = self._values
+        self._layouts[names] = columns = tuple(
+            known[name] if name in known else self._new_column(name) for name in names
+        )
         return columns
+
+    def _new_column(self, name: str) -> KnownValues:
+        """Find the values of another name of a worklist field, or of an attribute; those of other names are ignored."""
+        field = target_of(name) if isinstance(name, str) else name
+        if field in MAPPING_TARGETS:
+            self._values[name] = self._values[field]
+        elif isinstance(name, str) and name.startswith(PREFIX) and find_target(name) is not None:
+            self._values[name] = IgnoredValues(name, self._rules, is_attribute=True)
+        else:
+            # A plugin may use anything as a key, and another one in each record: nothing is kept of it.
+            if not str(name).startswith("_"):
+                self._tell_unknown(str(name))
+            return self._unknown
+        return self._values[name]
+
+    def _tell_unknown(self, name: str) -> None:
+        """Log once that a field is ignored. What is not written like a field's name may be a patient's."""
+        said = f'"{name}"' if _FIELD_NAME.fullmatch(name) else "a field (`pylantir preview --json` shows its name)"
+        if said not in self._told_unknown and len(self._told_unknown) < _TOLD_UNKNOWN:
+            self._told_unknown.add(said)
+            logger.warning("the plugin gives %s, which is no worklist field; it is ignored", said)

@@ -44,9 +44,33 @@ _MISREAD = (
     'the export writes, as "cp1250", "mac_roman" or "cp850"'
 )
 _LONGEST_LINE = 1 << 20
+_LONGEST_LINE_BYTES = 8 * _LONGEST_LINE
 _LINES_SEARCHED = 30
 
 Row = tuple[int, list[str]]
+
+
+class _LineTooLong(Exception):
+    """A line is longer than any that a program would write."""
+
+
+class _BoundedLines(io.BufferedIOBase):
+    """Passes on a file's bytes, and stops before a line without an end has filled the memory."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._length = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        block: bytes = self._file.read1(size)
+        end = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
+        self._length = len(block) - end if end else self._length + len(block)
+        if self._length > _LONGEST_LINE_BYTES:
+            raise _LineTooLong
+        return block
 
 
 class CsvPlugin(DataSourcePlugin):
@@ -91,7 +115,7 @@ class CsvPlugin(DataSourcePlugin):
         with self._file.open_settled() as raw:
             encoding = self._encoding or self._detect_encoding(raw)
             self._guesses = not self._encoding and encoding == _FALLBACK_ENCODING
-            text = io.TextIOWrapper(raw, encoding=encoding, newline="")
+            text = io.TextIOWrapper(_BoundedLines(raw), encoding=encoding, newline="")  # type: ignore[type-var]
             above = 0
             try:
                 first, above, delimiter = self._find_header(text, field_mapping)
@@ -101,6 +125,10 @@ class CsvPlugin(DataSourcePlugin):
                 # A quote that is never closed swallows rows: failing is better than giving half of the rows.
                 line = rows.line_num + above
                 raise self._file.unavailable(f"line {line}: {error}; check its quotes") from None
+            except _LineTooLong:
+                raise self._file.unavailable(
+                    f"a line has more than {_LONGEST_LINE_BYTES >> 20} million bytes; is it a CSV file?"
+                ) from None
             except UnicodeDecodeError:
                 # The error holds the file's bytes: it must not be chained into a log.
                 text.detach()

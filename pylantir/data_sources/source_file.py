@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import time
+import zlib
 from collections.abc import Iterator
 
 from pylantir.data_sources.formats.file_kind import GZIP, HEAD_BYTES, strange_kind
@@ -71,6 +72,8 @@ class SourceFile:
             raise self.unavailable("there is no such file; check file_path, or wait for the export") from None
         except EOFError:
             raise self.unavailable("the gzip file is cut short; let the export finish, or write it anew") from None
+        except zlib.error:
+            raise self.unavailable("the gzip file is damaged; write it anew") from None
         except PermissionError as error:
             user = f"the user that Pylantir runs as (number {os.geteuid()})"
             raise self.unavailable(f"cannot be read: {error.strerror}; give {user} the right to read it") from None

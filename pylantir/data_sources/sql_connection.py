@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -80,6 +81,9 @@ def stream_rows(
             prepare_session(connection, statement_timeout_s=access.statement_timeout_s, time_zone=access.time_zone)
             if isinstance(driver := connection.connection.driver_connection, sqlite3.Connection):
                 driver.set_progress_handler(limit.is_over, _STEPS_BETWEEN_LOOKS)
+                # Otherwise one text that is not UTF-8 ends the query, and SQLite's message quotes it. What cannot be
+                # decoded becomes surrogates, which no identifier and no name may contain.
+                driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
             text, parameters = sa.text(query), {}
             if since is not None:
                 parameters = {"since": since(session_offset(connection))}

@@ -62,8 +62,9 @@ def read_attributes(given: Mapping[str, object], rules_of: Callable[[str], Value
                     found[target.path] = values
             elif items := _items(target, value, rules, note):
                 found[target.path] = items
-        except RecordRejected as error:
-            note(error.reason)
+        except Exception as error:  # noqa: BLE001 - a plugin's objects: any method of theirs may raise
+            refused = error if isinstance(error, RecordRejected) else texts.unreadable(name, value, error)
+            note(refused.reason)
         for remark in note.remarks:
             told(name, remark)
     for path, columns in parts.items():

@@ -20,6 +20,7 @@ TIME_FIELD = "scheduled_start_time"
 LOCAL_TIME_LENGTH = 6
 """A longer time of day ends with an offset."""
 CACHED_VALUES = 2048
+CACHED_CHARS = 1 << 20
 
 
 class KnownValues(dict[str, "str | None"]):
@@ -42,6 +43,7 @@ class KnownValues(dict[str, "str | None"]):
         self._rules = rules
         self._strict = strict or field in STRICT_FIELDS
         self._refuses_lost = strict
+        self._cached_chars = 0
         self._is_clean = clean_check(field)
 
     def normalise_all(self, values: Sequence[object], warned: Warned) -> Sequence[str | None]:
@@ -74,9 +76,11 @@ class KnownValues(dict[str, "str | None"]):
         if self._is_clean(value) and value not in self._rules.empty_values:
             return value
         text, remarks = self._read(value)
-        if len(self) >= CACHED_VALUES:
+        if len(self) >= CACHED_VALUES or self._cached_chars > CACHED_CHARS:
             self.clear()
             self.remarks.clear()
+            self._cached_chars = 0
+        self._cached_chars += len(value)
         if remarks:
             self.remarks[value] = remarks
         self[value] = text

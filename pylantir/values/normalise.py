@@ -92,8 +92,19 @@ def normalise_value(
     Raises:
         RecordRejected: The value breaks its value representation, or could mean several things.
     """
-    rule, note = _RULES[name], note or Note()
-    text, is_moment = "", rule.vr in {"DA", "TM", "DT"}
+    try:
+        return _normalise(name, value, rules, note or Note())
+    except RecordRejected:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plugin's objects: any method of theirs may raise
+        raise texts.unreadable(name, value, error) from None
+
+
+def _normalise(name: str, value: object, rules: ValueRules, note: Note) -> str | None:
+    if texts.is_nothing(value):
+        return None
+    rule, text = _RULES[name], ""
+    is_moment = rule.vr in {"DA", "TM", "DT"}
     if isinstance(value, bool) and name == "pregnancy_status":
         value = str(value)
     if not (is_moment and hasattr(value, "isoformat")):

@@ -5,6 +5,7 @@ Pure. Source: DICOM PS3.5 6.2 (AE, CS, LO, PN, SH, UI).
 
 from __future__ import annotations
 
+import operator
 import re
 
 from pylantir.errors import RecordRejected
@@ -42,10 +43,13 @@ _SPREADSHEET_ERROR = re.compile(
 _SHORTENED = re.compile(r"[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]+")
 _LINE_SPACE = re.compile(r"[ ]*[\t\n\v\f\r\x85\u2028\u2029]+[ ]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNDECODED = re.compile("[\ud800-\udfff]")
+_LOST = "\ufffd"
 _UID = re.compile(r"[0-2](?:\.[0-9]+)+")
 _LEADING_ZERO = re.compile(r"(?:^|\.)0[0-9]")
 _CODE = re.compile(r"[A-Z0-9_ ]+")
 _EXACT_FLOATS = 2**53
+_NOTHING = frozenset({"NAType", "NaTType"})
 _INFINITIES = (float("inf"), float("-inf"))
 
 
@@ -54,16 +58,31 @@ def as_text(field: str, value: object) -> str:
 
     Raises:
         RecordRejected: The value is neither text nor a number, or a number that is not exact.
+        Exception: What an object of a plugin raises; see `unreadable`.
     """
     if isinstance(value, str):
         return value.strip()
-    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+    if is_nothing(value):
         return ""
-    if isinstance(value, bool) or not hasattr(value, "as_integer_ratio"):
+    if isinstance(value, bool) or not (hasattr(value, "as_integer_ratio") or hasattr(value, "__index__")):
         raise RecordRejected(field, f"expected text or a number, got a value of type {type(value).__name__}")
+    if hasattr(value, "__index__"):
+        return str(operator.index(value))
+    if value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return ""
     if (isinstance(value, float) and abs(value) >= _EXACT_FLOATS) or value in _INFINITIES:
         raise RecordRejected(field, "a number too large to be exact; let the source give it as text")
     return str(int(value) if value == int(value) else value)  # type: ignore[call-overload]
+
+
+def is_nothing(value: object) -> bool:
+    """Tell whether a value stands for "no value": None, or what pandas has for it, which equals nothing."""
+    return value is None or type(value).__name__ in _NOTHING
+
+
+def unreadable(field: str, value: object, error: Exception) -> RecordRejected:
+    """Make the exception that says that an object of a plugin cannot be read; it names only the types."""
+    return RecordRejected(field, f"a value of type {type(value).__name__} cannot be read: {type(error).__name__}")
 
 
 def unwrap(text: str) -> str:
@@ -85,7 +104,9 @@ def checked_identifier(field: str, text: str) -> str:
     """
     text = text.removeprefix("'")
     if _CONTROL.search(text) or "\\" in text:
-        raise RecordRejected(field, "contains a backslash or a control character")
+        raise RecordRejected(field, _unfit(text))
+    if _LOST in text:
+        raise RecordRejected(field, "contains the mark of a character that was lost before; two could look the same")
     if not text.isprintable() or has_invisible(text):
         raise RecordRejected(field, "contains an invisible character; two identifiers could look the same")
     if _SHORTENED.fullmatch(text):
@@ -111,10 +132,16 @@ def cleaned_line(field: str, text: str, note: Note, *, backslash: bool = False) 
     text = _LINE_SPACE.sub(" ", text)
     visible = without_invisible(text)
     if _CONTROL.search(visible) or ("\\" in visible and not backslash):
-        raise RecordRejected(field, "contains a backslash or a control character")
+        raise RecordRejected(field, _unfit(visible))
     if visible != text:
         note("an invisible character is left out of it")
     return visible.strip()
+
+
+def _unfit(text: str) -> str:
+    if _UNDECODED.search(text):
+        return "contains a byte that is no text in the source's encoding, or half a character"
+    return "contains a backslash or a control character"
 
 
 def cut_to(length: int, text: str, note: Note) -> str:

@@ -18,6 +18,7 @@ _POUNDS_PER_KG = 2.2046226218487757
 _HEAVIEST_LB = 1500.0
 _TALLEST_M = 3.0
 _MEASURE = re.compile(r"(?P<number>[0-9]{1,6}(?:[.,][0-9]*)?)\s*(?P<unit>[A-Za-z]{0,9})\.?")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")
 _AGE = re.compile(r"([0-9]{1,3})([DWMY])")
 
 
@@ -100,7 +101,7 @@ def modality(field: str, text: str, note: Note) -> str:
 def pounds(field: str, text: str, *, in_kg: bool) -> str:
     """Return a weight in pounds; a unit in the text takes precedence over the field's own."""
     factor = _POUNDS_PER_KG if in_kg else 1.0
-    number = _measured(field, text, _UNITS_OF_WEIGHT, factor)
+    number = _measured(field, text, _UNITS_OF_WEIGHT, factor, _HEAVIEST_LB)
     if not 0 < (weight := round(number, 4)) <= _HEAVIEST_LB:
         raise RecordRejected(field, f"expected a positive weight of at most {_HEAVIEST_LB:.0f} pounds")
     return f"{weight:.4f}".rstrip("0").rstrip(".")
@@ -108,7 +109,7 @@ def pounds(field: str, text: str, *, in_kg: bool) -> str:
 
 def metres(field: str, text: str) -> str:
     """Give a length in metres."""
-    number = _measured(field, text, _UNITS_OF_LENGTH, 1.0)
+    number = _measured(field, text, _UNITS_OF_LENGTH, 1.0, _TALLEST_M)
     if not 0 < (length := round(number, 4)) <= _TALLEST_M:
         raise RecordRejected(field, f"expected a length in metres of at most {_TALLEST_M:.0f}, or with its unit")
     return f"{length:.4f}".rstrip("0").rstrip(".")
@@ -122,7 +123,12 @@ def age(field: str, text: str) -> str:
     return match[1].zfill(3) + match[2]
 
 
-def _measured(field: str, text: str, units: Mapping[str, float], own: float) -> float:
+def _measured(field: str, text: str, units: Mapping[str, float], own: float, most: float) -> float:
+    """Read a number with its unit.
+
+    A point before three digits may separate thousands: "3.500 g" could be 3500 g, whereas "72.500 kg" has one meaning,
+    as nobody weighs `most` and more.
+    """
     match = _MEASURE.fullmatch(text)
     factor = None
     if match:
@@ -132,4 +138,6 @@ def _measured(field: str, text: str, units: Mapping[str, float], own: float) -> 
     number = match["number"]
     if re.fullmatch(r"[1-9][0-9]*,[0-9]{3}", number):
         raise RecordRejected(field, "the comma could separate thousands or decimals")
+    if match["unit"] and _THOUSANDS.fullmatch(number) and int(number.replace(".", "")) * factor <= most:
+        raise RecordRejected(field, "the point could separate thousands or decimals")
     return float(number.replace(",", ".")) * factor

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylantir.columns import RecordMapping
 from pylantir.entry import MAPPING_TARGETS, RECORD_ID_FIELD, record_key
 from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
@@ -92,6 +95,98 @@ def test_unknown_names_are_ignored_with_one_warning_each(caplog: pytest.LogCaptu
             entry = mapper.to_entry({**MINIMAL, "shoe_size": number, "_record": f"row {number}"})
             assert set(entry.fields) == set(MINIMAL)
     assert [record.getMessage().count("shoe_size") for record in caplog.records] == [1]
+
+
+def test_an_unknown_name_that_may_be_a_patients_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    mapper = EntryMapper()
+    for name in ("Doe^Jane", "1980-05-17", "M\xfcller", "P 17", "DOE"):
+        mapper.to_entry({**MINIMAL, name: "x"})
+        assert name not in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_other_names_in_each_record_fill_neither_the_memory_nor_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    mapper = EntryMapper()
+    for number in range(500):
+        mapper.to_entry({**MINIMAL, f"field_{number}": "x"})
+    sizes = [len(held) for held in vars(mapper).values() if isinstance(held, dict | set)]
+    assert max(sizes) < 100
+    assert len(caplog.records) == 20
+
+
+class _Unreadable:
+    """What pandas has for a missing value behaves like this, and a plugin's own classes may."""
+
+    def __ne__(self, other: object) -> bool:
+        raise TypeError("Doe^Jane")
+
+    def __int__(self) -> int:
+        raise ValueError("Doe^Jane")
+
+    def as_integer_ratio(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+
+class _Zone(datetime.tzinfo):
+    def utcoffset(self, _moment: datetime.datetime | None) -> datetime.timedelta:
+        raise RuntimeError("Doe^Jane")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        _Unreadable(),
+        Decimal("sNaN"),
+        Decimal("1E+9999"),
+        datetime.datetime(2030, 1, 1, tzinfo=_Zone()),
+        datetime.time(8, tzinfo=_Zone()),
+    ],
+)
+def test_an_object_that_raises_costs_its_own_value_or_record(value: object) -> None:
+    mapper, warned = EntryMapper(), Counter[tuple[str, str]]()
+    other = "scheduled_start_time" if hasattr(value, "isoformat") else "study_description"
+    assert other not in mapper.to_entry({**MINIMAL, other: value}, warned).fields
+    assert "Doe" not in str(warned)
+    assert list(warned) != []
+    for field in ("patient_id", "scheduled_start", "accession_number"):
+        with pytest.raises(RecordRejected) as refused:
+            mapper.to_entry({**MINIMAL, field: value})
+        assert "Doe" not in refused.value.reason
+
+
+def test_attributes_bear_an_object_that_raises() -> None:
+    warned = Counter[tuple[str, str]]()
+    entry = EntryMapper().to_entry({**MINIMAL, "dicom:PatientComments": _Unreadable()}, warned)
+    assert set(entry.fields) == set(MINIMAL)
+    assert [field for field, _ in warned] == ["dicom:PatientComments"]
+
+
+@pytest.mark.parametrize("name", ["NAType", "NaTType"])
+def test_what_pandas_has_for_a_missing_value_is_nothing(name: str) -> None:
+    nothing = type(name, (_Unreadable,), {})()
+    fields = {**MINIMAL, "accession_number": nothing, "patient_birth_date": nothing, "dicom:PatientSize": nothing}
+    warned = Counter[tuple[str, str]]()
+    assert set(EntryMapper().to_entry(fields, warned).fields) == set(MINIMAL)
+    assert not warned
+    mapping = {"patient_name": {"from": ["last", "first"]}}
+    assert RecordMapping(mapping).apply({"last": "Doe", "first": nothing}) == {"patient_name": "Doe"}
+
+
+def test_a_whole_number_of_any_kind_is_an_identifier() -> None:
+    class Int64:  # as numpy's, which has no method as_integer_ratio
+        def __index__(self) -> int:
+            return 2**62
+
+    assert EntryMapper().to_entry({**MINIMAL, "patient_id": Int64()}).fields["patient_id"] == str(2**62)
+
+
+def test_long_texts_do_not_fill_the_cache() -> None:
+    mapper = EntryMapper()
+    for number in range(200):
+        mapper.to_entry({**MINIMAL, "study_description": f"{number} " + "x" * 100_000})
+    known = mapper._values["study_description"]
+    assert sum(map(len, known)) < 2_000_000
+    assert sum(map(len, known.remarks)) < 2_000_000
 
 
 def test_a_name_may_be_anything() -> None:

@@ -26,6 +26,7 @@ except ImportError:
     from hashlib import blake2b
 
 _SHORTEST, _ENDS_ONE_IN, _LONGEST = 8, 8, 64
+_MOST_CHARS = 1 << 18
 _BETWEEN_VALUES, _BETWEEN_RECORDS, _OTHER_THAN_TEXT = "\x1f", "\x1d", "\x1e"
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _PLAIN_MODULES = frozenset({"datetime", "decimal"})
@@ -135,7 +136,7 @@ class PassageCutter:
             layout=tuple(field for field in self._layout if field != RECORD_LABEL),
             records=self._records,
             labels=self._labels,
-            size=sum(map(len, self._texts)),
+            size=self._size,
         )
         self._begin()
         return (passage,)
@@ -158,14 +159,16 @@ class PassageCutter:
             self._layout, self._label_at = layout, label_at
         if text is None:
             text, self._comparable = "", False
+            self._size += sum(len(one) for one in values if isinstance(one, str | bytes))
         elif not is_text:
             self._written_out += 1
         self._labels.append(label)
         self._records.append(values)
         self._texts.append(text)
+        self._size += len(text)
         length = len(self._records)
         ends_here = hash(text) % _ENDS_ONE_IN == 0 and length >= _SHORTEST
-        if ends_here or length >= _LONGEST or time.monotonic() > self._due:
+        if ends_here or length >= _LONGEST or self._size > _MOST_CHARS or time.monotonic() > self._due:
             return (*done, *self.finish())
         return done
 
@@ -173,7 +176,7 @@ class PassageCutter:
         self._records: list[list[object]] = []
         self._labels: list[str | int] = []
         self._texts: list[str] = []
-        self._written_out = 0
+        self._size = self._written_out = 0
         self._comparable = True
         self._due = time.monotonic() + self._within_s
 

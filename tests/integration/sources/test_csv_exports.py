@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -106,13 +107,33 @@ def test_a_spreadsheets_delimiter_line_is_understood_quoted_or_not(path: Path, h
     assert [entry[RECORD_LABEL] for entry in entries] == ["row 3", "row 4"]
 
 
+@pytest.mark.parametrize("config", [{}, {"encoding": "latin-1"}])
+def test_a_line_that_never_ends_fails_the_fetch_before_it_fills_the_memory(path: Path, config: dict[str, str]) -> None:
+    packed = gzip.compress((THREE + "P3,").encode() + b"x," * (8 << 20), compresslevel=1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceUnavailable, match="a line has more than 8 million bytes"):
+            read(path, packed, **config)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 128 << 20
+
+
 def test_gzip_is_read(path: Path) -> None:
     assert patients(read(path, gzip.compress(THREE.encode()))) == ["P1", "P2"]
 
 
-@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed[:20] + b"\0\0\0" + packed[23:]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[:-9],
+        lambda packed: packed[:20] + b"\0\0\0" + packed[23:],
+        lambda packed: packed[:30] + b"\xff" * 200,
+    ],
+)
 def test_damaged_gzip_gives_no_snapshot(path: Path, damage: Any) -> None:
-    with pytest.raises(SourceUnavailable, match=r"cut short|cannot be read"):
+    with pytest.raises(SourceUnavailable, match=r"cut short|cannot be read|is damaged"):
         read(path, damage(gzip.compress(THREE.encode() * 50)))
 
 

@@ -11,9 +11,32 @@ from waiting import wait_until
 
 from pylantir.data_sources.sql import SqlPlugin
 from pylantir.errors import SourceUnavailable
+from pylantir.testing import run_plugin
 
 SELECT = "SELECT mrn, day, hour, doctor FROM booking ORDER BY mrn"
 MAPPING = {"mrn": "patient_id", "day": "scheduled_start_date", "hour": "scheduled_start_time"}
+
+
+def test_a_text_that_is_not_utf8_costs_only_its_own_record(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE booking (id, name, day)")
+        latin = "M\xfcller^Jane".encode("latin-1").hex()
+        connection.execute(f"INSERT INTO booking VALUES ('P1', CAST(x'{latin}' AS TEXT), '2026-12-01')")
+        connection.execute("INSERT INTO booking VALUES (CAST(x'50fc' AS TEXT), 'Doe^Jane', '2026-12-01')")
+        connection.execute("INSERT INTO booking VALUES ('P3', 'M\xfcller^Jane', '2026-12-01')")
+    connection.close()
+    plugin_config = {"url": f"sqlite:///{path}", "query": "SELECT * FROM booking"}
+    mapping = {"id": "patient_id", "name": "patient_name", "day": "scheduled_start_date"}
+    result = run_plugin(SqlPlugin, config=plugin_config, field_mapping=mapping)
+    assert [(entry["patient_id"], entry.get("patient_name")) for entry in result.entries] == [
+        ("P1", None),
+        ("P3", "M\xfcller^Jane"),
+    ]
+    assert [(one.record, one.field) for one in result.rejected] == [("row 2", "patient_id")]
+    told = [result.rejected[0].reason, *(warning.reason for warning in result.warnings)]
+    assert len(told) == 2
+    assert all("byte that is no text" in reason for reason in told)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

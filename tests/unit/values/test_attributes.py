@@ -53,6 +53,7 @@ def test_a_value_takes_the_form_of_its_attribute(name: str, value: object, expec
     ("name", "value", "reason"),
     [
         ("PatientSize", "175", "in metres"),
+        ("PatientSize", "1.750 mm", "thousands"),
         ("PatientAge", "45", "with its unit"),
         ("RequestedProcedureCodeSequence", "H1^99LOCAL", "CodeMeaning missing"),
         ("RequestedProcedureCodeSequence", "^99LOCAL^Head", "CodeValue missing"),

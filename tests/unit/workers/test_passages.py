@@ -7,6 +7,7 @@ import math
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,13 @@ def test_equal_names_mean_equal_records(first: list[dict[str, Any]], second: lis
     (one, *_), (other, *_) = cut(first), cut(second)
     if one.name is not None and one.name == other.name:
         assert (one.layout, repr(one.records)) == (other.layout, repr(other.records))
+
+
+@pytest.mark.parametrize("other", ["text", 1, object()])
+def test_a_passage_of_huge_records_is_short(other: object) -> None:
+    passages = cut([{"patient_id": f"P{number}", "note": "x" * 200_000, "other": other} for number in range(20)])
+    assert [len(passage.records) for passage in passages] == [2] * 10
+    assert all(passage.size > 400_000 for passage in passages)
 
 
 def test_a_type_is_part_of_a_value() -> None:
