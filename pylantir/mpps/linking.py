@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pylantir import entry
 from pylantir.mpps.model import (
     ACCESSION_NUMBER,
+    BIRTH_DATE,
     COMPLETED,
     DISCONTINUED,
     IN_PROGRESS,
     ISSUER,
     MODALITY,
     PATIENT_ID,
+    PATIENT_NAME,
     REQUEST_SEQUENCE,
+    SEX,
     START_DATE,
     STEP_ID,
     STEP_SEQUENCE,
@@ -26,6 +29,7 @@ from pylantir.mpps.model import (
     Attributes,
     items_of,
     levels_about_steps,
+    name_of,
     text_of,
 )
 
@@ -55,7 +59,7 @@ class Clues:
 
     Attributes:
         steps: What it names; one that names nothing for an unscheduled exam.
-        issuer: Who issued the patient ID; "" if it does not say.
+        issuer: Who issued the patient ID; "" if it does not say, as for name, birth date and sex.
         day: When it began, YYYYMMDD.
     """
 
@@ -64,6 +68,9 @@ class Clues:
     modality: str
     day: str
     issuer: str = ""
+    name: str = ""
+    birth_date: str = ""
+    sex: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,7 @@ class Candidate:
     Attributes:
         former_uids: Study UIDs that it was served with earlier.
         step_id: As a worklist response gives it.
+        is_somebody_else: Its birth date, name or sex rules out the person of the report.
     """
 
     id: int
@@ -85,6 +93,7 @@ class Candidate:
     day: str
     status: str
     issuer: str = ""
+    is_somebody_else: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +101,7 @@ class Link:
     """An item, and the rule that found it.
 
     Attributes:
-        other_patient: The scanner names another patient than the item.
+        other_patient: The scanner names another patient than the item: another ID, or another person with that ID.
         former_uid: The study UID that it names, if the item had it earlier only.
     """
 
@@ -127,6 +136,9 @@ def read_clues(attributes: Attributes, today: str) -> Clues:
         modality=text_of(attributes, MODALITY),
         day=text_of(attributes, START_DATE).replace(".", "") or today,
         issuer=text_of(attributes, ISSUER),
+        name=name_of(attributes, PATIENT_NAME),
+        birth_date=text_of(attributes, BIRTH_DATE).replace(".", ""),
+        sex=text_of(attributes, SEX),
     )
 
 
@@ -143,16 +155,19 @@ class Linked:
     Attributes:
         links: The items.
         ambiguous: The items of which one is meant, where nothing says which: none of them is linked.
+        of_others: The items that would fit, but are another patient's: none of them is linked.
     """
 
     links: tuple[Link, ...]
     ambiguous: tuple[int, ...] = ()
+    of_others: tuple[int, ...] = ()
 
 
 def link_items(clues: Clues, candidates: Sequence[Candidate]) -> Linked:
     """Find the item of each step that is named: by study UID and step ID, accession number, patient.
 
-    A rule never applies where the step ID is present on both sides and differs.
+    A rule never applies where the step ID is present on both sides and differs. A report is about one patient: of the
+    items of several patients, only those of the patient that it names are linked.
     """
     links: dict[int, Link] = {}
     ambiguous: set[int] = set()
@@ -162,7 +177,16 @@ def link_items(clues: Clues, candidates: Sequence[Candidate]) -> Linked:
             links.setdefault(found.item_id, found)
         else:
             ambiguous.update(found)
-    return Linked(tuple(links.values()), tuple(sorted(ambiguous)))
+    patients = {item.id: item.patient_id for item in candidates if item.id in links}
+    strangers = [number for number, patient in patients.items() if patient != clues.patient_id]
+    if len(set(patients.values())) > 1:
+        for number in strangers:
+            del links[number]
+        return Linked(tuple(links.values()), tuple(sorted(ambiguous)), tuple(sorted(strangers)))
+    if links or ambiguous:
+        return Linked(tuple(links.values()), tuple(sorted(ambiguous)))
+    others = [item.id for item in candidates if item.is_somebody_else and _is_open_today(item, clues)]
+    return Linked((), (), tuple(sorted(others)))
 
 
 def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link | tuple[int, ...]:
@@ -193,14 +217,21 @@ def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link |
     open_today = [
         item
         for item in same_patient
-        if item.day == clues.day
-        and item.status == entry.SCHEDULED
-        and (not clues.modality or item.modality == clues.modality)
-        and not (named.accession_number and item.accession_number)
+        if _is_open_today(item, clues) and not (named.accession_number and item.accession_number)
     ]
     if len(open_today) == 1:
         return Link(item_id=open_today[0].id, rule=BY_PATIENT)
     return tuple(item.id for item in open_today or fit)
+
+
+def _is_open_today(item: Candidate, clues: Clues) -> bool:
+    """Whether an item has the patient ID and the modality of the report, and waits on the day on which that began."""
+    return (
+        item.patient_id == clues.patient_id
+        and item.day == clues.day
+        and item.status == entry.SCHEDULED
+        and (not clues.modality or item.modality == clues.modality)
+    )
 
 
 def _of_study(uid: str, clues: Clues, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -217,7 +248,7 @@ def _of_study(uid: str, clues: Clues, candidates: Sequence[Candidate]) -> list[C
 def _is_of_patient(item: Candidate, clues: Clues) -> bool:
     """Whether an item is of the patient that the scanner names; whoever names no issuer may mean either."""
     two_issuers = clues.issuer and item.issuer and clues.issuer != item.issuer
-    return item.patient_id == clues.patient_id and not two_issuers
+    return item.patient_id == clues.patient_id and not two_issuers and not item.is_somebody_else
 
 
 def _single(found: Iterable[Candidate], clues: Clues) -> Candidate | None:

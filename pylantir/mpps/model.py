@@ -20,8 +20,11 @@ Oddity = tuple[str, str]
 
 MODALITY = "00080060"
 ACCESSION_NUMBER = "00080050"
+PATIENT_NAME = "00100010"
 PATIENT_ID = "00100020"
 ISSUER = "00100021"
+BIRTH_DATE = "00100030"
+SEX = "00100040"
 STUDY_UID = "0020000D"
 STEP_SEQUENCE = "00400270"
 REQUEST_SEQUENCE = "00400275"
@@ -33,6 +36,8 @@ END_TIME = "00400251"
 STATUS = "00400252"
 SERIES_SEQUENCE = "00400340"
 SPECIFIC_CHARACTER_SET = "00080005"
+
+NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 
 IN_PROGRESS = "IN PROGRESS"
 COMPLETED = "COMPLETED"
@@ -183,6 +188,14 @@ def text_of(attributes: Attributes, tag: str) -> str:
     for value in values_of(attributes, tag):
         name = value.get("Alphabetic", "") if isinstance(value, Mapping) else value
         return str(name).strip(" \0")
+    return ""
+
+
+def name_of(attributes: Attributes, tag: str) -> str:
+    """Return the first person name as DICOM writes it, all its groups; empty where there is none."""
+    for value in values_of(attributes, tag):
+        groups = [value.get(group, "") for group in NAME_GROUPS] if isinstance(value, Mapping) else [value]
+        return "=".join(map(str, groups)).rstrip("=")
     return ""
 
 

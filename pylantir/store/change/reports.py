@@ -89,10 +89,10 @@ def record_report(
         stored = _find_stored(connection, request, strict=strict)
         decision = decide(request, stored, strict=strict)
         changes: list[_ItemChange] = []
-        unclear: Sequence[int] = ()
+        linked = Linked(())
         events = Events()
         if decision.instance:
-            changes, unclear = _store(connection, request, stored, decision, moment, today)
+            changes, linked = _store(connection, request, stored, decision, moment, today)
         if changes:
             events = _decide_anew(connection, changes, rules, actor=f"scanner:{request.scanner}", now=moment)
         kept_since = (now - ANSWERS_KEPT).isoformat(timespec="microseconds")
@@ -101,7 +101,7 @@ def record_report(
         connection.execute(insert(mpps_requests), {"request_id": request.kept_as, "answer": answer, "at": moment})
         if not is_awaited():
             raise WriterUnavailable(_TOO_LATE)
-    _log(request, decision, changes, unclear)
+    _log(request, decision, changes, linked)
     tell_events(f"MPPS of {request.scanner}", events)
     return decision.answer
 
@@ -133,11 +133,11 @@ def _store(
     decision: Decision,
     now: str,
     today: str,
-) -> tuple[list[_ItemChange], Sequence[int]]:
-    """Store an instance; return the changes to its items, and the candidates if more than one item fits."""
+) -> tuple[list[_ItemChange], Linked]:
+    """Store an instance; return the changes to its items, and what was found for it now."""
     instance = decision.instance
     if instance is None:
-        return [], ()
+        return [], Linked(())
     # An item that was missing when the exam began may have arrived meanwhile.
     linked = Linked(()) if instance.item_ids else _find_links(connection, instance, today)
     new_links = linked.links
@@ -148,12 +148,14 @@ def _store(
         said = _performed(instance)
         if linked.ambiguous:
             said["items_that_fit"] = ", ".join(map(str, linked.ambiguous))
+        if linked.of_others:
+            said["items_of_others"] = ", ".join(map(str, linked.of_others))
         _audit(connection, request, instance, _ACTIONS[instance.status], said, changes, now)
     else:
         changes = []
         said = {"attributes": ", ".join(decision.changed)}
         _audit(connection, request, instance, "updated", said, changes, now)
-    return changes, linked.ambiguous
+    return changes, linked
 
 
 def _decide_anew(
@@ -262,7 +264,7 @@ def _performed(instance: MppsInstance) -> dict[str, str]:
     return {name: value for name, value in moments.items() if value}
 
 
-def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange], unclear: Sequence[int]) -> None:
+def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange], linked: Linked) -> None:
     if decision.answer.forgiven:
         logger.warning("MPPS of %s accepted without %s", request.scanner, ", ".join(decision.answer.forgiven))
     for remark in decision.answer.remarks:
@@ -272,10 +274,13 @@ def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange
     for change in changes:
         logger.info("item %d: %s -> %s by %s", change.item_id, change.before, change.after, request.scanner)
         if change.link and change.link.other_patient:
-            logger.warning("item %d: %s reports it for another patient ID", change.item_id, request.scanner)
-    if unclear:
-        fit = ", ".join(map(str, unclear))
-        logger.warning("MPPS of %s belongs to no item: %d items fit (%s)", request.scanner, len(unclear), fit)
+            logger.warning("item %d: %s reports it for another patient ID or person", change.item_id, request.scanner)
+    if linked.of_others:
+        others = ", ".join(map(str, linked.of_others))
+        logger.warning("MPPS of %s does not count for items of other patients: %s", request.scanner, others)
+    if linked.ambiguous:
+        fit, count = ", ".join(map(str, linked.ambiguous)), len(linked.ambiguous)
+        logger.warning("MPPS of %s belongs to no item: %d items fit (%s)", request.scanner, count, fit)
     elif request.operation == "create" and not changes:
         logger.info("MPPS of %s belongs to no item: an unscheduled exam", request.scanner)
 

@@ -129,6 +129,15 @@ def person_objections(a: Description, b: Description) -> list[str]:
     return found
 
 
+def is_somebody_else(item: Description, reported: Description) -> bool:
+    """Whether a scanner reports on another person than an item's, though the patient IDs agree.
+
+    A name alone rules nobody out where the birth dates are equal: a scanner may garble a name that it cannot write.
+    """
+    objections = objections_to_one_person(item, reported, weak=True)
+    return bool(objections) and (objections != [NAME] or not _agree(item, reported, BIRTH_DATE))
+
+
 def identity_objections(a: Description, b: Description) -> list[str]:
     """Return which of name, birth date and sex differ too much for one record to complete the other's identity."""
     found = [BIRTH_DATE] if birth_dates_differ(a, b) else []

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select
 from pylantir.entry import SCHEDULED
 from pylantir.mpps.linking import Candidate, Clues
 from pylantir.store.decide.claims import STATUS, may_be_generated
-from pylantir.store.decide.evidence import ISSUER
+from pylantir.store.decide.evidence import BIRTH_DATE, ISSUER, NAME, SEX, Description, is_somebody_else
 from pylantir.store.read.study_uids import has_supplied_uid
 from pylantir.store.schema.tables import worklist_items
 
@@ -38,10 +38,11 @@ def find_candidates(connection: Connection, clues: Clues) -> Sequence[Candidate]
         known = {row["id"] for row in rows}
         everywhere = connection.execute(select(worklist_items).where(by_uid)).mappings()
         rows += [row for row in everywhere if row["id"] not in known]
-    return [_as_candidate(row) for row in rows]
+    reported = {"patient_id": clues.patient_id, NAME: clues.name, BIRTH_DATE: clues.birth_date, SEX: clues.sex}
+    return [_as_candidate(row, reported) for row in rows]
 
 
-def _as_candidate(row: RowMapping) -> Candidate:
+def _as_candidate(row: RowMapping, reported: Description) -> Candidate:
     return Candidate(
         id=row["id"],
         study_uids=frozenset(uid for uid in (row["study_instance_uid"], row["generated_study_uid"]) if uid),
@@ -53,4 +54,5 @@ def _as_candidate(row: RowMapping) -> Candidate:
         day=row["scheduled_start_date"] or "",
         status=row[STATUS] or SCHEDULED,
         issuer=row[ISSUER] or "",
+        is_somebody_else=is_somebody_else(dict(row), reported),
     )

@@ -91,8 +91,11 @@ def report(
     return record_report(engine, request, RULES, strict=strict, now=now, today=TODAY)
 
 
-def begin(engine: Engine, *steps: dict[str, Any], patient: str = "P1", **how: Any) -> MppsAnswer:
+def begin(
+    engine: Engine, *steps: dict[str, Any], patient: str = "P1", person: dict[str, Any] | None = None, **how: Any
+) -> MppsAnswer:
     attributes = {
+        **(person or {}),
         "00400270": element("SQ", *steps),
         "00100020": element("LO", patient),
         "00080060": element("CS", "MR"),
@@ -234,6 +237,30 @@ def test_an_item_that_came_after_the_scan_began_is_found_when_it_ends(engine: En
     end(engine)
     assert statuses(engine) == [("COMPLETED", 1)]
     assert audited(engine)[-1][2] == 1
+
+
+@pytest.mark.parametrize(
+    "mary",
+    [
+        {"00100030": element("DA", "1990.03.03")},
+        {"00100040": element("CS", "F")},
+        {"00100010": element("PN", {"Alphabetic": "Jones^Mary"})},
+    ],
+    ids=["birth date", "sex", "name"],
+)
+def test_an_unbooked_exam_does_not_end_another_person_s_with_the_same_patient_id(
+    engine: Engine, mary: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    add_items(engine, {"patient_name": "Smith^John", "patient_birth_date": "19700102", "patient_sex": "M"})
+    assert begin(engine, step("9.9.9"), person=mary).status == 0
+    assert end(engine).status == 0
+    assert statuses(engine) == [("SCHEDULED", 0)]
+    assert audited(engine)[0][3]["items_of_others"] == "1"
+    assert "MPPS of MR1 does not count for items of other patients: 1" in caplog.text
+    assert "Jones" not in caplog.text
+    john = {"00100010": element("PN", {"Alphabetic": "SMITH^JOHN^^^"}), "00100030": element("DA", "19700102")}
+    begin(engine, step("9.9.9"), person=john, uid="2.25.8")
+    assert statuses(engine) == [("IN_PROGRESS", 1)]
 
 
 def test_an_update_is_audited_and_leaves_the_status(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pylantir.mpps.linking import Candidate, Clues, Link, Named, link_items, next_item_status, read_clues
+from pylantir.mpps.linking import Candidate, Clues, Link, Linked, Named, link_items, next_item_status, read_clues
 
 
 def item(number: int, **values: Any) -> Candidate:
@@ -82,6 +82,39 @@ def test_a_patient_alone_is_not_enough_otherwise(candidates: list[Candidate]) ->
 def test_another_accession_number_speaks_against_the_patient_s_step() -> None:
     assert links([item(1, accession_number="A1")], Named(accession_number="A2")) == []
     assert links([item(1)], Named(accession_number="A2")) == [(1, "patient")]
+
+
+def test_a_patient_id_alone_does_not_find_another_person_s_step() -> None:
+    """Two sites use the same numbers: an exam that nobody booked ends nobody else's."""
+    stranger = item(1, is_somebody_else=True)
+    named = Named(study_uid="9.9.9")
+    clues = Clues(steps=(named,), patient_id="P1", modality="MR", day="20260105")
+    assert link_items(clues, [stranger]) == Linked((), (), (1,))
+    assert links([stranger, item(2)], named) == [(2, "patient")]
+
+
+def test_of_two_people_with_one_number_the_accession_number_finds_the_one_that_the_scanner_describes() -> None:
+    people = [item(1, accession_number="A1", is_somebody_else=True), item(2, accession_number="A1")]
+    assert links(people, Named(accession_number="A1")) == [(2, "accession number")]
+    assert links(people[:1], Named(accession_number="A1")) == [(1, "accession number")]
+
+
+def test_a_study_uid_links_another_person_with_the_patient_id_and_says_so() -> None:
+    clues = Clues(steps=(Named(study_uid="1.1"),), patient_id="P1", modality="MR", day="20260105")
+    found = link_items(clues, [item(1, is_somebody_else=True)]).links
+    assert found == (Link(item_id=1, rule="study UID", other_patient=True),)
+
+
+@pytest.mark.parametrize(("patient_id", "linked"), [("P1", [1]), ("P2", [2]), ("P3", []), ("", [])])
+def test_a_report_that_names_the_studies_of_two_patients_counts_for_its_own_only(
+    patient_id: str, linked: list[int]
+) -> None:
+    clues = Clues(
+        steps=(Named(study_uid="1.1"), Named(study_uid="1.2")), patient_id=patient_id, modality="MR", day="20260105"
+    )
+    found = link_items(clues, [item(1), item(2, patient_id="P2")])
+    assert [link.item_id for link in found.links] == linked
+    assert {*linked, *found.of_others} == {1, 2}
 
 
 def test_a_cancelled_twin_does_not_make_a_study_ambiguous() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylantir.store.decide.claims import Claim, Item, Rules
-from pylantir.store.decide.evidence import find_objections, fuller_birth_date
+from pylantir.store.decide.evidence import find_objections, fuller_birth_date, is_somebody_else
 from pylantir.store.decide.names import is_name, names_are_compatible, names_exclude_each_other
 from pylantir.store.decide.reconcile import GroupDecision, decide_group
 
@@ -207,6 +207,28 @@ def test_names_are_compared_by_their_parts(first: str, second: str, exclude: boo
 @pytest.mark.parametrize(("name", "expected"), [("Doe^Jane", True), ("P-1", False), ("p1", False), ("^^", False)])
 def test_a_name_that_repeats_the_patient_id_is_none(name: str, expected: bool) -> None:
     assert is_name(name, "P1") == expected
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({}, False),
+        ({"patient_name": "MUELLER^JOERG"}, False),
+        ({"patient_name": "100"}, False),
+        ({"patient_name": "山田^太郎"}, False),
+        ({"patient_name": "Jones^Mary"}, True),
+        ({"patient_name": "M?ller^J?rg", "patient_birth_date": "19700102"}, False),
+        ({"patient_name": "Müller^Jörg", "patient_birth_date": "19700103"}, True),
+        ({"patient_birth_date": "19700101"}, False),
+        ({"patient_sex": "F"}, True),
+        ({"patient_sex": "O"}, False),
+    ],
+)
+def test_a_report_is_on_another_person_only_if_something_in_it_says_so(
+    reported: dict[str, str], expected: bool
+) -> None:
+    item = {"patient_id": "100", "patient_name": "Müller^Jörg", "patient_birth_date": "19700102", "patient_sex": "M"}
+    assert is_somebody_else(item, {"patient_id": "100", **reported}) == expected
 
 
 WORDS = st.text(st.characters(categories=("L",)), min_size=1, max_size=6)
