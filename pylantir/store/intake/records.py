@@ -70,19 +70,13 @@ def _when_read(rows: Iterable[RowTuple]) -> Iterator[RowTuple]:
 
 def read_items_of(connection: Connection, item_ids: Iterable[int]) -> dict[int, Item]:
     """Items by their numbers, whosever they are."""
-    rows = (
-        row for chunk in chunks(item_ids)
-        for row in connection.execute(select(worklist_items).where(worklist_items.c.id.in_(chunk))).mappings()
-    )  # fmt: skip
-    return {row["id"]: Item(row["id"], dict(row)) for row in rows}
+    return {row[0]: _as_item(row) for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "id", item_ids)}
 
 
-def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> list[tuple[int, str]]:
+def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> Iterable[RowTuple]:
     """(item, patient ID) of the live records of some items."""
-    table = source_entries.c
-    found = select(table.item_id, table.patient_id).where(table.state == LIVE).distinct()
-    rows = (row for chunk in chunks(item_ids) for row in connection.execute(found.where(table.item_id.in_(chunk))))
-    return [(item, patient) for item, patient in rows]
+    named, live = ("item_id", "patient_id"), f"state = '{LIVE}'"
+    return select_among(connection, source_entries, named, "item_id", item_ids, condition=live, distinct=True)
 
 
 def ask_performed(
@@ -177,10 +171,11 @@ def find_holding_patients(
     connection: Connection, column: str, values: Sequence[str], states: Sequence[str]
 ) -> set[str]:
     """All patients under whom a stored record in one of the states claims one of the values."""
-    table = source_entries.c
-    claimed = table[column].in_(bindparam("values", expanding=True))
-    statement = select(table.patient_id).distinct().where(claimed, table.state.in_(states))
-    return {row[0] for chunk in chunks(values) for row in connection.execute(statement, {"values": chunk})}
+    among = ", ".join(f"'{state}'" for state in states)
+    found = select_among(
+        connection, source_entries, ("patient_id",), column, values, condition=f"state IN ({among})", distinct=True
+    )
+    return {patient for (patient,) in found}
 
 
 def ask_holding_items(
