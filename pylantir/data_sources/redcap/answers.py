@@ -6,6 +6,7 @@ Lives in the worker of a REDCap source. In: the pieces of a body as they arrive;
 from __future__ import annotations
 
 import codecs
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,10 @@ from pylantir.errors import SourceUnavailable
 Row = dict[str, Any]
 
 OUT_OF_MEMORY = re.compile(rb"ran out of (?:server )?memory|allowed memory size", re.IGNORECASE)
+LARGEST_ANSWER_BYTES = 64 << 20
+LARGEST_LIST_BYTES = 128 << 20
 _LONGEST_MESSAGE = 300
+_TYPES_OF_VALUES = frozenset({str, int, float, type(None)})
 _XML_ERROR = re.compile(r"<error>(.*?)</error>", re.DOTALL)
 
 
@@ -30,7 +34,7 @@ class TransientError(Exception):
 
 
 class TooMuchError(TransientError):
-    """REDCap ran out of memory during this request; a smaller request may succeed."""
+    """REDCap ran out of memory during this request, or its answer is too large; a smaller request may succeed."""
 
 
 class RedcapRefused(SourceUnavailable):
@@ -46,13 +50,26 @@ def read_rows(chunks: Iterable[bytes]) -> list[Row]:
 
     Raises:
         TransientError: It is empty, cut off or no JSON.
+        TooMuchError: It is larger than any that REDCap should give.
         RedcapError: It is an error in JSON.
     """
-    body = b"".join(chunks)
+    body = b"".join(_bounded(chunks, LARGEST_ANSWER_BYTES))
     try:
-        return _rows_or_error(json.loads(body))
-    except ValueError:
+        return _rows_or_error(json.loads(body, parse_constant=_refuse_constant))
+    except (ValueError, RecursionError):
         raise _not_json(body) from None
+
+
+def read_records(chunks: Iterable[bytes]) -> list[Row]:
+    """Read a whole answer whose rows have plain values: an object or `true` is nobody's patient ID.
+
+    Raises:
+        As `read_rows`.
+    """
+    rows = read_rows(chunks)
+    if not all(_TYPES_OF_VALUES.issuperset(map(type, row.values())) for row in rows):
+        raise TransientError("the answer has other values than texts and numbers")
+    return rows
 
 
 def iter_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
@@ -61,13 +78,13 @@ def iter_rows(chunks: Iterable[bytes]) -> Iterator[Row]:
     Raises:
         As `read_rows`; rows may have been given before.
     """
-    pieces = iter(chunks)
+    pieces = _bounded(chunks, LARGEST_LIST_BYTES)
     text_of = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     # A piece may end within a character and give an empty text, which does not mean the end.
     scanner = Scanner(lambda _size: next(filter(None, map(text_of, pieces)), ""))
     try:
         if scanner.peek() != "[":
-            yield from read_rows([scanner.rest().encode(), *pieces])
+            yield from read_rows(itertools.chain([scanner.rest().encode()], pieces))
             return
         for _ in scanner.members("[", "]"):
             yield from _rows_or_error([scanner.value()])
@@ -93,6 +110,20 @@ def _rows_or_error(answer: object) -> list[Row]:
     if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise TransientError("the answer is JSON, but no list of rows")
     return answer
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _bounded(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Pass on the pieces of a body; stop before an answer without an end has filled the memory."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise TooMuchError(f"the answer has more than {most >> 20} MiB")
+        yield chunk
 
 
 def _not_json(body: bytes) -> TransientError:

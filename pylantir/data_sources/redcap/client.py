@@ -29,6 +29,7 @@ from pylantir.data_sources.redcap.answers import (
     TransientError,
     error_text,
     iter_rows,
+    read_records,
     read_rows,
 )
 from pylantir.data_sources.redcap.ids import RecordIds
@@ -125,7 +126,7 @@ class RedcapClient:
         def collect(chunks: Iterable[bytes]) -> RecordIds:
             ids = RecordIds()
             for row in iter_rows(chunks):
-                if name not in row:
+                if row.get(name) in {None, ""}:
                     raise RedcapError(
                         f'the export lacks "{name}", the record ID; check the rights of the token\'s user'
                     )
@@ -135,7 +136,7 @@ class RedcapClient:
         return self._send(payload, collect)
 
     def rows(self, records: Sequence[str], fields: Sequence[str], *, with_groups: bool = False) -> list[Row]:
-        """Export whole records; asks for fewer at a time when REDCap runs out of memory.
+        """Export whole records; asks for fewer at a time when REDCap runs out of memory, or its answer is too large.
 
         Args:
             records: Record IDs.
@@ -146,10 +147,10 @@ class RedcapClient:
             records=list(records), fields=list(fields), export_data_access_groups=with_groups
         )
         try:
-            return self._send(payload, read_rows, divisible=len(records) > 1)
-        except TooMuchError:
+            return self._send(payload, read_records, divisible=len(records) > 1)
+        except TooMuchError as failure:
             half = len(records) // 2
-            logger.warning("REDCap: out of memory over %d records; asking for fewer", len(records))
+            logger.warning("REDCap: %s, over %d records; asking for fewer", failure, len(records))
             parts = (records[:half], records[half:])
             return [row for part in parts for row in self.rows(part, fields, with_groups=with_groups)]
 

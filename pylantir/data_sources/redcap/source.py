@@ -187,7 +187,9 @@ class RedcapPlugin(DataSourcePlugin):
                     # If this answer were believed, the cycle would succeed without these scans, or cancel all of them.
                     raise SourceUnavailable(f"REDCap gave no rows of {len(batch)} records that it had just listed")
                 for row in rows:
-                    records.setdefault(str(row[plan.record_field]), []).append(row)
+                    if (record := row.get(plan.record_field)) in {None, ""}:
+                        raise SourceUnavailable(f"REDCap gave a row without {plan.record_field}, the record ID")
+                    records.setdefault(str(record), []).append(row)
                 yield from records.values()
                 client.renew_patience()
         except RedcapRefused:

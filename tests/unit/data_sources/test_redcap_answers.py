@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pylantir.data_sources.redcap.answers import (
+    LARGEST_ANSWER_BYTES,
+    LARGEST_LIST_BYTES,
     RedcapError,
     TooMuchError,
     TransientError,
     error_text,
     iter_rows,
+    read_records,
     read_rows,
 )
 from pylantir.data_sources.redcap.ids import RecordIds, SeenIds
@@ -48,6 +53,7 @@ def test_answer_that_is_cut_off_is_never_taken_for_whole(rows: list[dict[str, st
         (b"<html>", TransientError),
         (b'"text"', TransientError),
         (b"[1]", TransientError),
+        (b"[" * 100_000, TransientError),
         (b'ERROR: REDCap ran out of server memory. {"a"', TooMuchError),
         (b'{"error": "no"}', RedcapError),
     ],
@@ -57,6 +63,37 @@ def test_what_is_no_list_of_rows_is_an_error(body: bytes, error: type[Exception]
         read_rows([body])
     with pytest.raises(error):
         list(iter_rows([body]))
+
+
+@pytest.mark.parametrize("value", ["true", "[1]", '{"a": 1}', "NaN", "Infinity"])
+def test_a_record_has_plain_values(value: str) -> None:
+    with pytest.raises(TransientError):
+        read_records([b'[{"mrn": %s}]' % value.encode()])
+    assert read_records([b'[{"mrn": "true", "age": 7, "note": null}]']) == [{"mrn": "true", "age": 7, "note": None}]
+
+
+def test_an_answer_without_an_end_is_given_up() -> None:
+    given = 0
+
+    def endless(piece: bytes) -> Iterator[bytes]:
+        nonlocal given
+        while True:
+            given += len(piece)
+            yield piece
+
+    row = b'{"record_id": "1"},' * 50_000
+    for most, read in (
+        (LARGEST_ANSWER_BYTES, lambda: read_rows(itertools.chain([b"["], endless(row)))),
+        (LARGEST_ANSWER_BYTES, lambda: list(iter_rows(endless(row)))),
+        (
+            LARGEST_LIST_BYTES,
+            lambda: sum(1 for _ in iter_rows(itertools.chain([b"[" + b" " * 99], endless(b" " * 9999)))),
+        ),
+    ):
+        given = 0
+        with pytest.raises(TooMuchError):
+            read()
+        assert given < most + 2 * len(row)
 
 
 @pytest.mark.parametrize(
