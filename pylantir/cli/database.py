@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.config.locate import source_names
+from pylantir.config.locate import fault_of, source_names
 from pylantir.errors import StoreError, WrongUsage
 from pylantir.programs.arguments import unknown_name
 from pylantir.programs.progress import progress
@@ -55,8 +55,8 @@ def reading(settings: Settings) -> Iterator[Connection]:
     """
     database = settings.database
     path = sqlite_path(database.url)
-    if path is not None and not path.is_file():
-        raise StoreError(f"{path}: no database yet; `pylantir-supervisor start` makes it")
+    if path is not None and (fault := fault_of(path, "no database yet; `pylantir-supervisor start` makes it")):
+        raise StoreError(f"{path}: {fault}")
     engine = open_for_reading(
         database.url, read_url=database.read_url, host=database.host, process="command", statement_s=STATEMENT_S
     )

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from pylantir.config.messages import OBJECT, Finding, Place, explain, nearest, suggestion
 from pylantir.config.models.configuration import Configuration
-from pylantir.config.models.source import MappedField, NotListed, OldExtract
+from pylantir.config.models.serving import Dicom
+from pylantir.config.models.source import MappedField, NotListed, OldExtract, Source
 from pylantir.config.sections import legacy
 
 
@@ -43,7 +44,12 @@ def top_level_warnings(document: Mapping[str, object], file: str, *, old: bool) 
     """Report the keys of the file that have no effect; `old`: it has the form for REDCap alone."""
     findings = []
     for key in _unknown_keys(document):
-        text = f'unknown key "{key}" is ignored{suggestion(key, Configuration.model_fields)}'
+        advice = suggestion(key, Configuration.model_fields)
+        if key in Dicom.model_fields:
+            advice = ': it stands in "dicom"'
+        elif key in Source.model_fields:
+            advice = ': it stands in a source of "data_sources"'
+        text = f'unknown key "{key}" is ignored{advice}'
         findings.append(Finding(place=(), text=text))
     used = [f'"{key}"' for key in legacy.OLD_KEYS if key in document]
     if old:

@@ -48,6 +48,14 @@ def test_an_unknown_key_of_the_file_is_ignored_with_the_key_that_was_meant() -> 
     assert finding.text == 'unknown key "data_source" is ignored: did you mean "data_sources"?'
 
 
+@pytest.mark.parametrize(
+    ("key", "place"), [("port", '"dicom"'), ("ae_title", '"dicom"'), ("field_mapping", 'a source of "data_sources"')]
+)
+def test_a_key_outside_its_section_is_told_where_it_stands(key: str, place: str) -> None:
+    (finding,) = top_level_warnings({key: 11112, "data_sources": []}, "p.json", old=False)
+    assert finding.text == f'unknown key "{key}" is ignored: it stands in {place}'
+
+
 def test_a_file_without_sources_is_told_what_to_add() -> None:
     assert no_source({}).text.startswith("is missing: add a source")
     assert no_source({"data_sorces": []}).text == 'is missing: is "data_sorces" meant?'
