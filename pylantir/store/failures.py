@@ -88,10 +88,9 @@ def lacks_right(error: BaseException) -> bool:
 def describe_failure(error: BaseException) -> str:
     """Tell what has failed and what to do, without the statement and its values, which are patient data."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        advice = (
-            "; give the user that runs Pylantir the right to write it" if isinstance(error, PermissionError) else ""
-        )
-        return f"{error.filename}: {error.strerror}{advice}"
+        told = f"{error.filename}: {error.strerror}"
+        is_closed = isinstance(error, PermissionError)
+        return f"{told}; give the user that runs Pylantir the right to write it" if is_closed else told
     if isinstance(error, PylantirError | OSError):
         return str(error)
     origin = getattr(error, "orig", None)

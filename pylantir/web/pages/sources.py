@@ -14,6 +14,8 @@ from pylantir.web.pages.day import version_of
 from pylantir.web.pages.steps import next_steps
 
 MOST_ROWS = 100
+MOST_NAMES = 5
+"""How many troubled sources a sentence names."""
 _KINDS = {
     "kept_apart": "kept apart",
     "differs": "sources differ",
@@ -37,8 +39,13 @@ def lay_out_sources(status: Mapping[str, Any] | None, held: Mapping[str, int]) -
         "health": (status or {}).get("health", "not answering"),
         "sources": sorted(sources, key=lambda source: not source["problem"]),
         "others": sorted(others, key=lambda other: not other["problem"]),
-        "troubled": troubled if status is not None else ["the supervisor"],
+        "troubled": _some(troubled) if status is not None else ["the supervisor"],
     }
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    left_out = len(names) - MOST_NAMES
+    return [*names[:MOST_NAMES], *([f"{left_out} more"] if left_out > 0 else [])]
 
 
 def lay_out_rejected(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

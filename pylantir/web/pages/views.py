@@ -57,7 +57,7 @@ class Pages:
         sources = [source["name"] for source in laid_out["sources"]]
         chosen, remarks = values["chosen"], list(values["chosen"].remarks)
         if chosen.source and sources and chosen.source not in sources:
-            remarks.append(f'There is no source "{chosen.source}". There are: {", ".join(sources)}.')
+            remarks.append(f'There is no source "{chosen.source}": the page Sources lists them.')
         titles = sorted({*self._site.dicom.profiles, *self._site.dicom.allowed_aet, *values["scanners"]} - {"*"})
         whole = {
             **values, "scanners": titles, "sources": sources, "remarks": remarks, "troubled": laid_out["troubled"],

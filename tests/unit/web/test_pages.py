@@ -90,6 +90,8 @@ def test_problems_come_first_and_a_silent_supervisor_is_one() -> None:
     assert [one["name"] for one in both["sources"]] == ["broken", "ris"]
     assert both["troubled"] == ["broken"]
     assert lay_out_sources(None, {})["troubled"] == ["the supervisor"]
+    many = lay_out_sources({"processes": [source(name=f"s{n}", problem="x") for n in range(200)]}, {})
+    assert many["troubled"] == ["s0", "s1", "s2", "s3", "s4", "195 more"]
 
 
 def test_refused_records_and_differences_are_bounded() -> None:
