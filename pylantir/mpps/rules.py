@@ -240,10 +240,10 @@ def _readable(attributes: Attributes, remarks: list[str], *, strict: bool) -> di
     Raises:
         MppsRefused: It is strict, or the patient, the study or the status depends on it.
     """
-    for about in levels_about_steps(attributes):
-        for tag in (PATIENT_ID, STUDY_UID):
-            if len(set(map(str, values_of(about, tag)))) > 1:
-                raise _wrong_value(tag, f"{keyword_of(tag)} has several values")
+    single = [(about, tag) for about in levels_about_steps(attributes) for tag in (PATIENT_ID, STUDY_UID)]
+    for about, tag in [*single, (attributes, STATUS)]:
+        if len(set(map(str, values_of(about, tag)))) > 1:
+            raise _wrong_value(tag, f"{keyword_of(tag)} has several values")
     level = _level_readable(attributes, CREATED, remarks, strict=strict)
     level.pop(SPECIFIC_CHARACTER_SET, None)
     for tag, known in ((STEP_SEQUENCE, STEP), (SERIES_SEQUENCE, SERIES)):
