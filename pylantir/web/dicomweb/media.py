@@ -88,7 +88,7 @@ def read_body(content_type: str, body: bytes) -> dict[str, dict[str, Any]]:
 
 def _read_json(body: bytes) -> dict[str, dict[str, Any]]:
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unrepeated)
     except (ValueError, RecursionError):
         raise BadRequest("the body is no JSON in UTF-8") from None
     if isinstance(value, list) and len(value) == 1:
@@ -127,6 +127,14 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object whose names all differ: of two patient IDs, the last one would count silently."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise BadRequest("a name stands twice in one object of the body")
+    return made
 
 
 def _refuse_constant(name: str) -> None:

@@ -86,7 +86,7 @@ def _write_value(node: ET.Element, vr: str, number: int, value: object) -> None:
 def _read_level(node: ET.Element, depth: int) -> dict[str, dict[str, Any]]:
     if depth > MAX_NESTING:
         raise BadRequest(f"nested deeper than {MAX_NESTING} levels")
-    attributes = {}
+    attributes: dict[str, dict[str, Any]] = {}
     for child in node:
         tag, vr = child.get("tag", "").upper(), child.get("vr", "")
         if (
@@ -95,6 +95,8 @@ def _read_level(node: ET.Element, depth: int) -> dict[str, dict[str, Any]]:
             or not re.fullmatch("[A-Z]{2}", vr)
         ):
             raise BadRequest("expected DicomAttribute elements with tag and vr")
+        if tag in attributes:
+            raise BadRequest(f"({tag[:4]},{tag[4:]}) stands twice")
         values = list(_read_values(child, vr, depth))
         attributes[tag] = {"vr": vr, "Value": values} if values else {"vr": vr}
     return attributes

@@ -136,6 +136,10 @@ HOSTILE_XML = [
 ]  # fmt: skip
 
 
+ONE_PATIENT = '<DicomAttribute tag="00100020" vr="LO"><Value number="1">P{}</Value></DicomAttribute>'
+HOSTILE_XML.append(f"<NativeDicomModel>{ONE_PATIENT.format(1)}{ONE_PATIENT.format(2)}</NativeDicomModel>".encode())
+
+
 @pytest.mark.parametrize("data", HOSTILE_XML)
 def test_hostile_xml_is_a_bad_request(data: bytes) -> None:
     with pytest.raises(BadRequest):
@@ -148,6 +152,7 @@ def test_hostile_xml_is_a_bad_request(data: bytes) -> None:
      (JSON, b'{"00100020": {"Value": [NaN]}}'), (JSON, b'{"00281050": {"vr": "DS", "Value": [1e999]}}'),
      (JSON, b'{"00100020": {"vr": "LO", "Value": {"a": 1}}}'), (JSON, b'{"00100020": {"vr": "LO", "Value": [["x"]]}}'),
      (JSON, b'{"00100020": {"vr": "LO", "Value": [true]}}'), (JSON, b'{"00100020": {"vr": 5}}'),
+     (JSON, b'{"00100020": {"vr": "LO", "Value": ["P1"]}, "00100020": {"vr": "LO", "Value": ["P2"]}}'),
      (JSON, b'{"0010002": {"vr": "LO"}}'), (JSON, b'{"00100020": {"vr": "LO", "BulkDataURI": "file:///x"}}'),
      (JSON, b'{"00400340": {"vr": "SQ", "Value": [5]}}'), (JSON, b'{"00400340": {"vr": "SQ", "Value": [{"x": {}}]}}'),
      (JSON, b'{"00100010": {"vr": "PN", "Value": [{"Alphabetic": 5}]}}'), (JSON, b"[" * 100_000), ("text/plain", b"{}"), ("", b"{}"),
