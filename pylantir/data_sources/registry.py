@@ -81,7 +81,7 @@ def load_plugin(plugin_type: PluginType) -> DataSourcePlugin:
     """
     try:
         plugin = load_class(plugin_type)()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         msg = f'plugin "{plugin_type.type_name}" ({plugin_type.origin}) cannot be loaded: {_describe(error)}'
         raise PluginError(msg) from error
     if not isinstance(plugin, DataSourcePlugin):

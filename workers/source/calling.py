@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
 from pylantir.data_sources.registry import load_source
-from pylantir.errors import ConfigurationError, PluginError
+from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
 from pylantir.schedule import look_back_s
 from pylantir.settings import SourceSettings
 from workers.child.channel import Channel
@@ -23,6 +23,8 @@ BEAT_EVERY_S = 5.0
 PROGRESS_EVERY_S = 0.5
 HANG_AFTER_S = 60.0
 _SERVICE_EVERY_S = 0.002
+MOST_RECORDS = 5_000_000
+"""How many records one fetch may give: a generator that never ends, or a join without a condition, fills the disk."""
 
 
 def prepare_plugin(channel: Channel, settings: SourceSettings) -> DataSourcePlugin:
@@ -36,7 +38,7 @@ def prepare_plugin(channel: Channel, settings: SourceSettings) -> DataSourcePlug
     plugin = load_source(settings)
     try:
         is_valid, message = plugin.validate_config(dict(settings.config))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         kind = settings.plugin
         msg = f'plugin "{kind.type_name}" ({kind.origin}): its check of the configuration raised {type(error).__name__}'
         raise PluginError(msg) from error
@@ -72,11 +74,16 @@ class PluginCalls:
         self._plugin = plugin
         self._telling = telling
         self._meanwhile = meanwhile
+        self._failure: BaseException | None = None
         self.watches = bool(settings.config.get("watch_for_changes")) and isinstance(plugin, WatchesForChanges)
 
     def gives_snapshots(self) -> bool:
-        """Whether each fetch gives everything that the source has."""
-        return not self._plugin.supports_incremental_sync()
+        """Whether each fetch gives everything that the source has; what the plugin raises, the next fetch raises."""
+        try:
+            return not self._plugin.supports_incremental_sync()
+        except BaseException as failure:  # noqa: BLE001 - a plugin's code
+            self._failure = failure
+            return False
 
     def has_changed(self) -> bool:
         """Ask whether the source has changed since the last fetch."""
@@ -84,7 +91,7 @@ class PluginCalls:
         try:
             has_changed = isinstance(self._plugin, WatchesForChanges) and bool(self._plugin.has_changed())
         # A plugin's code; the fetch shows whether the source can be read.
-        except (Exception, SystemExit) as failure:  # noqa: BLE001
+        except BaseException as failure:  # noqa: BLE001
             self._telling.tell_watch_failure(failure)
             return True
         self._telling.tell_watch_failure(None)
@@ -92,6 +99,9 @@ class PluginCalls:
 
     def fetch(self, started: datetime.datetime, last_success: datetime.datetime | None) -> Iterator[object]:
         """Yield the records of a fetch that starts now."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         settings = self._settings
         interval = look_back_s(last_success, started, settings.sync_interval_s)
         self._telling.tell_progress(0)
@@ -114,7 +124,11 @@ class PluginCalls:
         return None if record_ids is None else self._with_beats(record_ids)
 
     def _with_beats(self, given: Iterable[object]) -> Iterator[object]:
-        """Pass on what a plugin yields, with signs of life in between."""
+        """Pass on what a plugin yields, with signs of life in between.
+
+        Raises:
+            SourceUnavailable: It yields more than any source has.
+        """
         beat, timeout_s = self._channel.beat, self._settings.fetch_timeout_s
         due, progress_at = 0.0, time.monotonic() + PROGRESS_EVERY_S
         for count, one in enumerate(given, 1):
@@ -123,6 +137,8 @@ class PluginCalls:
             if now >= progress_at:
                 progress_at = now + PROGRESS_EVERY_S
                 self._telling.tell_progress(count)
+                if count > MOST_RECORDS:
+                    raise SourceUnavailable(f"gave more than {MOST_RECORDS:,} records; does what it gives ever end?")
             if now >= due:
                 due = now + _SERVICE_EVERY_S
                 self._meanwhile()

@@ -57,7 +57,7 @@ def run(context: Context, settings: SourceSettings, base_dir: str, queue_address
     finally:
         try:
             plugin.cleanup()
-        except Exception:
+        except BaseException:
             logger.exception("plugin %s: cleanup failed", settings.plugin.type_name)
 
 

@@ -147,7 +147,7 @@ class _Walk:
                 found = True
                 yield from self.stream(scanner, path[1:])
             else:
-                scanner.value()
+                scanner.skip_members()
         if not found:
             told = error_words(names)
             raise Malformed(f'records_path: there is no "{path[0]}"' + (f", but {told}" if told else ""))
@@ -203,12 +203,16 @@ def _survey(scanner: Scanner, path: Sequence[str], next_path: Sequence[str], fou
         if by_name and name == path[0]:
             _survey(scanner, path[1:], next_path[1:] if leads_on else (), found)
             continue
+        is_error = name.lower() in _NAMES_OF_ERRORS
+        if not (leads_on or is_error) and scanner.peek() in {"[", "{"}:
+            scanner.skip_members()
+            continue
         value = scanner.value()
         if leads_on:
             found.next_page = _at(value, next_path[1:])
         elif by_name:
             found.fields |= _plain_fields({name: value})
-            if value and name.lower() in _NAMES_OF_ERRORS:
+            if value and is_error:
                 found.error = name
 
 

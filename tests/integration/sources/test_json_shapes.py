@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylantir.data_sources.base import BadRecord
+from pylantir.data_sources.formats import json_stream
 from pylantir.data_sources.formats.json_records import RecordsAt, read_records, survey
 from pylantir.data_sources.formats.json_stream import Malformed
 
@@ -130,3 +131,14 @@ def test_a_record_with_a_name_twice_is_refused_by_itself(document: str, path: st
 def test_a_name_twice_on_the_way_to_the_records_fails_the_document() -> None:
     with pytest.raises(Malformed, match='"all" stands twice'):
         records('{"all": [{"id": "P1"}], "all": [{"id": "P2"}]}', "all")
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize("other", [["x" * 100] * 20_000, {str(number): "x" * 100 for number in range(20_000)}])
+def test_what_stands_beside_the_records_may_be_larger_than_a_record(
+    monkeypatch: pytest.MonkeyPatch, place: str, other: Any
+) -> None:
+    monkeypatch.setattr(json_stream, "LARGEST_RECORD_CHARS", 1 << 18)
+    document = {"patients": other, "bookings": VISITS, "site": "B"}
+    document = document if place == "before" else dict(reversed(document.items()))
+    assert records(document, "bookings") == [{**visit, "site": "B"} for visit in VISITS]
