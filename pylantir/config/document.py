@@ -50,6 +50,8 @@ def _advise(text: str, error: json.JSONDecodeError) -> str:
     here = text[error.pos :]
     if not text.strip():
         return "; the file is empty: `pylantir init` writes a first one under another name"
+    if not here.strip():
+        return "; the file ends here: a bracket is not closed"
     if re.match(r"[“”„‟″'‘’‚`]", here):  # noqa: RUF001 - what word processors write in place of "
         return '; only the straight quote " begins and ends a text'
     if re.match(r"//|/\*|#", here):

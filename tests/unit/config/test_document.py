@@ -36,6 +36,7 @@ def write(path: Path, text: str) -> Path:
         ('{"a": [1,]}', "comma"),
         ("[]", "pylantir.json: expected an object"),
         ("", "pylantir.json: line 1, column 1: Expecting value; the file is empty"),
+        ('{"a": [1,\n', "line 2, column 1: Expecting value; the file ends here"),
         ("{“a”: 1}", 'only the straight quote "'),
         ("{'a': 1}", 'only the straight quote "'),
         ('{"a": 1, // the first\n"b": 2}', "JSON has no comments"),
