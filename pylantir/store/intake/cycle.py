@@ -104,6 +104,7 @@ class SourceIngest:
         self._seldom = seldom
         self._clock = clock
         self._passages = Passages()
+        self._told_repeats = 0
         with reading(engine) as connection:
             self._cycle, self._held, mark = read_progress(connection, source)
             last_run = find_last_run(connection, source)
@@ -143,6 +144,7 @@ class SourceIngest:
         cycle.accepted += len(result.ids) + len(again.ids) + len(batch.present)
         cycle.refused += len(result.rejected)
         cycle.unreadable += sum(one.unreadable for one in batch.rejected)
+        cycle.repeats += result.repeats
         self._cycle = cycle
         tell_outcome(self._source, result)
         return unkept
@@ -227,10 +229,18 @@ class SourceIngest:
         self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._passages = cycle.passages if ending.settles else Passages()
         tell_outcome(self._source, Outcome(events=events))
+        if ending.error is None:
+            self._tell_repeats(cycle.repeats)
         return CycleSummary(
             counts=cycle.counts, entries=entries, complete=complete, error=ending.error, forgotten=cycle.forgotten,
             unreadable=cycle.unreadable, held=held,
         )  # fmt: skip
+
+    def _tell_repeats(self, count: int) -> None:
+        """Log how many records the fetch gave again, unless the last fetch gave as many."""
+        if count and count != self._told_repeats:
+            logger.warning("source %s: %d exact repeats in one fetch count once", self._source, count)
+        self._told_repeats = count
 
     def accept_removal(self, *, dry_run: bool = False) -> str:
         """Withdraw the records that are held back now, and end the hold; return what was done."""

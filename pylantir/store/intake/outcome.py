@@ -76,8 +76,6 @@ class Outcome:
 
 def tell_outcome(source: str, result: Outcome) -> None:
     """Log what a transaction did, now that it is committed: item ids and sources, never patients."""
-    if result.repeats:
-        logger.warning("source %s: %d exact repeats in one fetch count once", source, result.repeats)
     for events in result.events:
         tell_events(f"source {source}", events)
 

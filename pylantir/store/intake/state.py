@@ -42,7 +42,7 @@ class CycleState:
     """The committed part of the cycle in progress.
 
     `whole` becomes false when this writer missed a part of the cycle: it must not treat the cycle as a snapshot then.
-    `gap` becomes true when the database lacks a part of it.
+    `gap` becomes true when the database lacks a part of it. `repeats` counts the exact repeats in it.
     """
 
     cycle: str
@@ -59,6 +59,7 @@ class CycleState:
     accepted: int = 0
     refused: int = 0
     unreadable: int = 0
+    repeats: int = 0
 
     def has_seen(self, record_id: int) -> bool:
         """Whether the cycle has shown a record."""

@@ -113,6 +113,14 @@ def test_repeats_are_recognised_across_batches(store: Engine) -> None:
     assert counts(runs(store)[0]) == (2, 1, 0, 0, 0, 1)
 
 
+def test_repeats_are_told_once_until_their_number_changes(store: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    feed = Feed(store, "ris")
+    for count in (3, 3, 4, 1, 2):
+        feed.sync(*[record("1")] * count, size=1)
+    said = [line for line in caplog.messages if "exact repeats" in line]
+    assert said == [f"source ris: {count} exact repeats in one fetch count once" for count in (2, 3, 1)]
+
+
 def test_what_follows_nothing_but_news_is_looked_at_all_the_same(store: Engine) -> None:
     feed = Feed(store, "ris")
     old = [record(str(n), patient=f"P{n}") for n in range(3)]
