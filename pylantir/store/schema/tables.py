@@ -7,6 +7,7 @@ default. Times of events are ISO 8601 text in UTC with microseconds; clinical da
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -26,6 +27,8 @@ from sqlalchemy import (
 
 from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, WORKLIST_FIELDS
 
+_COUNTED = BigInteger().with_variant(Integer, "sqlite")
+"""Numbers of rows that come with each fetch or answer, for ever: PostgreSQL's INTEGER may end after some years."""
 NOT_LIVE = text("state <> 'live'")
 """The condition of the index of claims that are not settled; a query must use exactly this text."""
 
@@ -122,7 +125,7 @@ source_entries = Table(
 rejected_entries = Table(
     "rejected_entries",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _COUNTED, primary_key=True),
     Column("data_source", Text, nullable=False),
     Column("record_key", Text, nullable=False),
     Column("field", Text, nullable=False),
@@ -141,7 +144,7 @@ rejected_entries = Table(
 source_warnings = Table(
     "source_warnings",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _COUNTED, primary_key=True),
     Column("data_source", Text, nullable=False),
     Column("field", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -154,7 +157,7 @@ source_warnings = Table(
 sync_runs = Table(
     "sync_runs",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _COUNTED, primary_key=True),
     Column("data_source", Text, nullable=False),
     Column("started_at", Text, nullable=False),
     Column("finished_at", Text, nullable=False, comment="the moment of the last COMMIT"),
@@ -173,7 +176,7 @@ sync_runs = Table(
 conflicts = Table(
     "conflicts",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _COUNTED, primary_key=True),
     Column("patient_id", Text, nullable=False),
     Column("kind", Text, nullable=False, comment="kept_apart, differs or wish"),
     Column("items", Text, nullable=False, comment="JSON: numbers of the items"),
@@ -249,7 +252,7 @@ store_facts = Table(
 audit_log = Table(
     "audit_log",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _COUNTED, primary_key=True),
     Column("at", Text, nullable=False),
     Column("actor", Text, nullable=False, comment="source:NAME, scanner:AE or command:NAME"),
     Column("action", Text, nullable=False),
@@ -302,7 +305,7 @@ mpps_requests = Table(
 access_log = Table(
     "access_log",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _COUNTED, primary_key=True),
     Column("at", Text, nullable=False),
     Column("last_at", Text, nullable=False),
     Column("count", Integer, nullable=False),
