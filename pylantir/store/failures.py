@@ -96,8 +96,8 @@ def describe_failure(error: BaseException) -> str:
     origin = getattr(error, "orig", None)
     if origin is None:
         return type(error).__name__
-    # PostgreSQL quotes the values that it did not take in the lines after the first.
-    first_line = next(iter(str(origin).splitlines()), "")
+    # PostgreSQL quotes the values that it did not take in the lines after the first, SQLite a text that is no UTF-8.
+    first_line = next(iter(str(origin).splitlines()), "").partition(" with text ")[0]
     code = getattr(origin, "sqlite_errorcode", None)
     advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else None
     return f"{type(origin).__name__}: {first_line}" + (f"; {advice}" if advice else "")

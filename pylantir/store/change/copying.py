@@ -111,6 +111,8 @@ def _copy_table(
     for rows in _rows_of(source, columns):
         for row in rows:
             read.add(row)
+        if target.dialect.name == "postgresql":
+            _refuse_nul(table, rows)
         insert_columns(
             target, table, dict(zip((column.name for column in columns), zip(*rows, strict=True), strict=True))
         )
@@ -128,21 +130,70 @@ def _copy_table(
 
 def _rows_of(connection: Connection, columns: Sequence[Column[Any]]) -> Iterator[list[tuple[object, ...]]]:
     """Yield rows in portions, each value in the type of its column: older files hold numbers where text belongs."""
-    numbers = [isinstance(column.type, Integer) for column in columns]
+    readers = [_whole_number if isinstance(column.type, Integer) else _text for column in columns]
     names = ", ".join(column.name for column in columns)
     # In plain SQL: SQLAlchemy would read a column of text as text, whatever is there.
     statement = text(f"SELECT {names} FROM {columns[0].table.name}")  # noqa: S608 - names of our own
     with connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE}) as result:
         for rows in result.partitions():
-            yield [tuple(map(_as_stored, row, numbers)) for row in rows]
+            try:
+                yield [tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in rows]
+            except _OtherType:
+                raise StoreError(_describe_other_type(columns, readers, rows)) from None
 
 
-def _as_stored(value: Any, is_number: bool) -> object:
-    if value is None:
-        return None
-    if is_number:
-        return int(value)
-    return value if isinstance(value, str) else str(value)
+class _OtherType(Exception):
+    """A value that cannot become one of its column's type without a change of its meaning."""
+
+
+def _whole_number(value: Any) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
+    try:
+        number = int(value)
+    except (ValueError, OverflowError, TypeError):
+        raise _OtherType from None
+    if isinstance(value, float) and number != value:
+        raise _OtherType
+    return number
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        raise _OtherType
+    return str(value)
+
+
+def _describe_other_type(
+    columns: Sequence[Column[Any]], readers: Sequence[Callable[[Any], object]], rows: Sequence[Sequence[Any]]
+) -> str:
+    """Name the column and the row, without the value."""
+    for row in rows:
+        for column, read, value in zip(columns, readers, row, strict=True):
+            try:
+                read(value)
+            except _OtherType:
+                wanted = "whole number" if read is _whole_number else "text"
+                which = f"the row whose {columns[0].name} is {row[0]}"
+                return f"{column.table.name}.{column.name}: {which} has no {wanted} there; nothing is copied"
+    return "a value is of another type than its column; nothing is copied"
+
+
+def _refuse_nul(table: Table, rows: Sequence[Sequence[object]]) -> None:
+    """Name the row of a text that PostgreSQL does not take.
+
+    Raises:
+        StoreError: There is one.
+    """
+    for row in rows:
+        if any(isinstance(value, str) and "\0" in value for value in row):
+            msg = (
+                f"{table.name}: the row that begins with {row[0]} holds the character NUL (U+0000), which PostgreSQL "
+                "cannot store; nothing is copied"
+            )
+            raise StoreError(msg)
 
 
 def _set_sequences(connection: Connection) -> None:

@@ -118,3 +118,29 @@ def test_a_copy_that_fails_leaves_nothing_and_no_password(tmp_path: Path, postgr
         )
     status, out, err = copy(f"sqlite:///{tmp_path}/none.db", f"sqlite:///{tmp_path}/made.db")
     assert (status, (tmp_path / "made.db").exists()) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("scanner_touched = 'yes'", "worklist_items.scanner_touched: the row whose id is 2 has no whole number"),
+        ("scanner_touched = 0.5", "worklist_items.scanner_touched: the row whose id is 2 has no whole number"),
+        ("patient_id = x'05000000'", "worklist_items.patient_id: the row whose id is 2 has no text"),
+        ("patient_name = 'Secret' || char(0)", "worklist_items: the row that begins with 2 holds the character NUL"),
+        ("patient_name = CAST(x'536563726574ff' AS TEXT)", "Could not decode to UTF-8 column 'patient_name'"),
+    ],
+)
+def test_a_value_that_cannot_be_copied_as_it_is_is_named_and_not_shown(
+    tmp_path: Path, postgresql_url: str, copy: Copy, change: str, said: str
+) -> None:
+    source = f"sqlite:///{tmp_path}/one.db"
+    engine = open_for_writing(source)
+    prepare_database(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(worklist_items), [{"patient_id": "P1"}, {"patient_id": "P2"}])
+    engine.dispose()
+    with sqlite3.connect(tmp_path / "one.db") as file:
+        file.execute(f"UPDATE worklist_items SET {change} WHERE id = 2")
+    status, out, err = copy(source, postgresql_url)
+    assert (status, out, "Traceback" in err, "Secret" in err) == (1, "", False, False)
+    assert said in err

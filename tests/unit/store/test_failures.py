@@ -149,5 +149,7 @@ def test_the_systems_failures_pass_and_our_own_mistakes_do_not() -> None:
 def test_a_failure_is_told_without_values() -> None:
     error = psycopg.errors.UniqueViolation("duplicate key value\nDETAIL:  Key (patient_id)=(P1) already exists.")
     assert describe_failure(wrapped(error, IntegrityError)) == "UniqueViolation: duplicate key value"
+    undecodable = sqlite3.OperationalError("Could not decode to UTF-8 column 'patient_name' with text 'P1'")
+    assert describe_failure(wrapped(undecodable)).endswith("column 'patient_name'")
     assert describe_failure(ValueError("P1")) == "ValueError"
     assert describe_failure(StoreError("full")) == "full"
