@@ -111,15 +111,19 @@ class Context:
     stop: StopFlag
 
 
+def leave_signals_to_the_supervisor() -> None:
+    """Ignore what reaches the whole group, such as a terminal's Ctrl-C: the supervisor stops its children in order."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def run_child(spec: ChildSpec, sock: socket.socket, output: PassedDescriptor, arguments: tuple[object, ...]) -> None:
     """Run a body in this process and end it; the target of every spawned child."""
     # Garbage collection during the imports would take a sixth of the server's start.
     gc.disable()
     restore_import_path()
     log_fd = _redirect_output(output.fd)
-    # A terminal's Ctrl-C goes to the whole group; the supervisor stops its children in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    leave_signals_to_the_supervisor()
     stop = StopFlag()
     die_with_parent(spec.parent_pid)
     if spec.source:

@@ -28,7 +28,7 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
     # The imports here create no garbage worth collecting.
     gc.disable()
     # A signal that comes while modules are loaded waits for its handler instead of ending us with another status.
-    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    asking = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
     signal.pthread_sigmask(signal.SIG_BLOCK, asking)
     # Must come before the first import of setproctitle, which overwrites the environment that /proc shows.
     os.environ.setdefault("SPT_NOENV", "1")
@@ -42,11 +42,12 @@ def start(path: Path, overrides: Mapping[str, object], log_path: Path | None) ->
     from workers.supervisor.signals import Signals
 
     signals = Signals()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     environ = dict(os.environ)
     set_names("supervisor")
     wipe_initial_environment()
+    # It keeps the signals blocked, so that none that reaches the whole group ends it.
     start_resource_tracker()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, asking)
     check = ConfigurationCheck(path, environ, overrides)
     # Load this while the child checks, because a scanner is waiting.
     from workers.supervisor.instance import supervise

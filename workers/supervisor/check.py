@@ -11,7 +11,6 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import signal
 import socket
 import sys
 import time
@@ -26,7 +25,7 @@ from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor, printable
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
 from pylantir.settings import Settings, SourceSettings
-from workers.child.bootstrap import die_with_parent, restore_import_path
+from workers.child.bootstrap import die_with_parent, leave_signals_to_the_supervisor, restore_import_path
 from workers.child.names import set_names
 from workers.supervisor.children.output import PRINTED, ChildOutput, Heard
 
@@ -54,7 +53,7 @@ def check_in_child(
     connection: Connection, parent_pid: int, path: str, environ: Mapping[str, str], overrides: Mapping[str, object]
 ) -> None:
     """The target of the supervisor's short-lived child: send back one `Checked`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_the_supervisor()
     die_with_parent(parent_pid)
     set_names("check")
     forbid_inspection()
@@ -232,7 +231,7 @@ def _validate_in_child(
     messages: bool,
 ) -> None:
     """The target of a plugin's check: what the plugin prints, and its exceptions' messages, are for DEBUG only."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_the_supervisor()
     die_with_parent(parent_pid)
     set_names("check")
     restore_import_path()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylantir.errors import ConfigurationError
-from workers.supervisor.signals import Signals
+from workers.supervisor.signals import STOPPING, Signals
 
 if TYPE_CHECKING:
     from pylantir.settings import Settings
@@ -99,7 +99,7 @@ def wait_for_settings(check: ConfigurationCheck, signals: Signals) -> Settings |
     while True:
         wait([check.connection, signals.waitable], CHECK_TIMEOUT_S)
         received = set(signals.take())
-        if received & {signal.SIGTERM, signal.SIGINT}:
+        if received & STOPPING:
             check.abandon()
             return None
         if signal.SIGHUP in received:

@@ -34,7 +34,7 @@ from workers.supervisor.names import LOOK_EVERY_S, Names
 from workers.supervisor.notify import Notifier
 from workers.supervisor.probe import ServerWatch, probe_title
 from workers.supervisor.reloading import Reloads
-from workers.supervisor.signals import Signals
+from workers.supervisor.signals import MEANINGLESS, Signals
 from workers.supervisor.status import StatusReporter
 
 _LONGEST_PAUSE_S = 3600.0
@@ -197,6 +197,8 @@ class Supervisor:
             self._reopen_log()
             if not self._children.is_stopping:
                 self._reloads.begin()
+        elif number in MEANINGLESS:
+            logger.info("%s: means nothing here; SIGHUP reopens the log and reloads", signal.Signals(number).name)
         elif not self._children.is_stopping:
             logger.info("%s: stopping", signal.Signals(number).name)
             self._notifier.stopping()

@@ -6,9 +6,14 @@ import signal
 import socket
 from types import FrameType
 
+STOPPING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""From service managers, and from Ctrl-C and Ctrl-\\ in a terminal."""
+MEANINGLESS = frozenset({signal.SIGUSR1, signal.SIGUSR2})
+"""Scripts that rotate logs send them to programs that reopen their log so; their default action would end us."""
+
 
 class Signals:
-    """SIGTERM, SIGINT and SIGHUP, recorded by the handler and read by the loop."""
+    """The signals that mean something, and those that are not to end us, recorded by the handler for the loop."""
 
     def __init__(self) -> None:
         self._received: list[int] = []
@@ -16,7 +21,7 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (*STOPPING, *MEANINGLESS, signal.SIGHUP):
             signal.signal(number, self._record)
 
     @property

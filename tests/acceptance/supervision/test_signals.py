@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -57,12 +58,19 @@ def assert_stopped(installation: Installation, *, writer_was_last: bool = True) 
     assert installation.leftovers(writer_was_last=writer_was_last) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_everything_in_order(installation: Installation, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGQUIT)], ids=["service manager", "terminal"]
+)
+def test_a_signal_stops_everything_in_order_and_one_without_a_meaning_stops_nothing(
+    installation: Installation, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
     installation.write_csv("a.csv", ["P1"])
     installation.configure(csv_source("a", "a.csv"))
     supervisor = installation.start()
-    supervisor.send_signal(number)
+    for meaningless in (signal.SIGUSR1, signal.SIGUSR2):
+        os.killpg(supervisor.pid, meaningless)
+        installation.wait_for_log(f"{meaningless.name}: means nothing here")
+    send(supervisor.pid, number)
     assert supervisor.wait(60) == 0
     assert_stopped(installation)
     endings = [line for line in installation.log().splitlines() if "has ended (status 0)" in line]
