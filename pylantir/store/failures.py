@@ -30,10 +30,11 @@ _ADVICE_FOR_SQLITE = {
 """Primary code -> what to do; it stands behind SQLite's own words, which name neither file nor remedy."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, a standby takes no writes, a transaction
-# was idle for too long, authorization, no such database, deadlock, no such schema, no right to a table, insufficient
-# resources, locks, shutdown or a time limit, system, configuration, broken pages.
+# was idle for too long, authorization, no such database, deadlock, no such schema, no right to a table, no such table
+# or column, insufficient resources, locks, shutdown or a time limit, system, configuration, broken pages.
 _PASSING_IN_POSTGRESQL = (
-    "08", "25006", "25P03", "28", "3D", "40", "3F", "42501", "53", "55", "57", "58", "F0", "XX001", "XX002",
+    "08", "25006", "25P03", "28", "3D", "40", "3F", "42501", "42P01", "42703", "53", "55", "57", "58", "F0", "XX001",
+    "XX002",
 )  # fmt: skip
 
 # Of these, the ones where another connection may lead to another server, or to one that works again.
@@ -83,6 +84,15 @@ def keeps_session(error: BaseException) -> bool:
 def lacks_right(error: BaseException) -> bool:
     """Return whether a PostgreSQL role may not do something, or has no schema to make tables in."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) in {"42501", "3F000"}
+
+
+def lacks_tables(error: BaseException) -> bool:
+    """Return whether a table or a column is missing in PostgreSQL: the database is another, such as an older backup.
+
+    Nothing helps but to prepare the database once more.
+    """
+    sqlstate = getattr(_first_cause(error).orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return sqlstate in {"42P01", "42703"}
 
 
 def describe_failure(error: BaseException) -> str:

@@ -62,7 +62,6 @@ class HostWatch:
             if self._membership.must_look():
                 self._look()
         except SQLAlchemyError as error:
-            # Otherwise the tables are gone, say: the next writer makes them.
             if not is_passing(error):
                 raise
             self._note_trouble(error)

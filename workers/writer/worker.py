@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, StoreError, frames_of
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.rules import restore_items
-from pylantir.store.failures import describe_failure, is_passing, keeps_session
+from pylantir.store.failures import describe_failure, is_passing, keeps_session, lacks_tables
 from pylantir.store.schema.engine import open_for_writing, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
@@ -309,7 +309,15 @@ class Writer:
             self._context.channel.answer(command.get("id"), error=f"{change}; give the command again")
 
     def _note_trouble(self, error: Exception) -> None:
-        """Note that the database cannot be written; everything waits until it can."""
+        """Note that the database cannot be written; everything waits until it can.
+
+        Raises:
+            StoreError: Tables or columns are missing; the next writer makes them.
+        """
+        if self._is_prepared and lacks_tables(error):
+            msg = f"the database is not as this writer made it ({describe_failure(error)}); it is opened anew"
+            self._context.channel.report({"database": msg})
+            raise StoreError(msg) from None
         self._trouble.note(error)
         # A file that was repaired in its place must be checked again.
         self._file.forget_sides()

@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from pylantir.errors import SchemaMismatch, StoreError
 from pylantir.store.clock import utc_now
-from pylantir.store.failures import describe_failure, is_passing, lacks_right
+from pylantir.store.failures import describe_failure, is_passing, lacks_right, lacks_tables
 from pylantir.store.schema.adoption import claim_old_items
 from pylantir.store.schema.audit_guard import forbid_changes
 from pylantir.store.schema.engine import sqlite_file, sqlite_uri, with_patience
@@ -89,7 +89,7 @@ def _blaming(table: str, engine: Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        if is_passing(error) and not lacks_right(error):
+        if is_passing(error) and not (lacks_right(error) or lacks_tables(error)):
             raise
         raise _mismatch(table, describe_failure(error), engine) from None
 

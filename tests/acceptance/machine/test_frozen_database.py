@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, ModalityWorklistInformationFind
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url, text
 
 PATIENCE_S = 60.0
 
@@ -57,7 +57,9 @@ def report(port: int) -> int | None:
     return status.get("Status")  # type: ignore[no-any-return]
 
 
-def test_a_frozen_database_is_told_and_forgiven(installation: Installation, relay: Relay, postgresql_url: str) -> None:
+def test_a_frozen_database_is_told_and_forgiven_and_one_of_an_earlier_version_completed(
+    installation: Installation, relay: Relay, postgresql_url: str
+) -> None:
     installation.write_csv("a.csv", ["P1"])
     database = make_url(postgresql_url).database
     url = f"postgresql://pylantir@127.0.0.1:{relay.port}/{database}"
@@ -78,3 +80,14 @@ def test_a_frozen_database_is_told_and_forgiven(installation: Installation, rela
     wait_until(lambda: ask(installation.port) == (0, ["P1"]), installation.log, PATIENCE_S)
     wait_until(lambda: report(installation.port) == 0, installation.log, PATIENCE_S)
     installation.wait_for_health("healthy", PATIENCE_S)
+
+    # As after the restore of an old backup: the writer has to make what is missing.
+    engine = create_engine(postgresql_url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE worklist_items DROP COLUMN special_needs; DROP TABLE mpps_requests"))
+    wait_until(lambda: report(installation.port) == 0, installation.log, PATIENCE_S)
+    installation.wait_for_health("healthy", PATIENCE_S)
+    assert "the database is not as this writer made it" in installation.log()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT special_needs FROM worklist_items")).all() == [(None,)]
+    engine.dispose()

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from pylantir.errors import StoreError
-from pylantir.store.failures import describe_failure, is_passing, keeps_session, telling_the_first_cause
+from pylantir.store.failures import describe_failure, is_passing, keeps_session, lacks_tables, telling_the_first_cause
 
 
 def wrapped(origin: BaseException, kind: type[DBAPIError] = OperationalError) -> DBAPIError:
@@ -102,6 +102,7 @@ def test_too_many_parameters_do_not_pass(database: sqlite3.Connection) -> None:
         "DiskFull", "DeadlockDetected", "SerializationFailure", "LockNotAvailable", "AdminShutdown", "QueryCanceled",
         "CannotConnectNow", "TooManyConnections", "ReadOnlySqlTransaction", "InsufficientPrivilege", "IoError",
         "IdleInTransactionSessionTimeout", "InvalidCatalogName", "DataCorrupted",
+        "UndefinedTable", "UndefinedColumn",
     ],
 )  # fmt: skip
 def test_what_passes_in_postgresql(name: str) -> None:
@@ -111,8 +112,7 @@ def test_what_passes_in_postgresql(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "UniqueViolation", "NotNullViolation", "StringDataRightTruncation", "UndefinedTable", "UndefinedColumn",
-        "InvalidTextRepresentation", "ProgramLimitExceeded", "InFailedSqlTransaction", "DuplicateColumn",
+        "UniqueViolation", "NotNullViolation", "StringDataRightTruncation", "InvalidTextRepresentation", "ProgramLimitExceeded", "InFailedSqlTransaction", "DuplicateColumn",
     ],
 )  # fmt: skip
 def test_what_does_not_pass_in_postgresql(name: str) -> None:
@@ -124,6 +124,12 @@ def test_a_connection_that_fails_without_a_code_passes() -> None:
     assert is_passing(wrapped(psycopg.errors.ConnectionTimeout("connection timeout expired")))
     assert not is_passing(wrapped(psycopg.errors.PipelineAborted("after another error")))
     assert not is_passing(wrapped(psycopg.ProgrammingError("the number of parameters is wrong")))
+
+
+def test_a_database_without_our_tables_has_to_be_prepared_again() -> None:
+    assert lacks_tables(wrapped(psycopg.errors.UndefinedColumn("no such column")))
+    assert not lacks_tables(wrapped(psycopg.errors.InvalidSchemaName("no such schema")))
+    assert not lacks_tables(StoreError("no such table"))
 
 
 @pytest.mark.parametrize("name", ["DiskFull", "InsufficientPrivilege", "QueryCanceled", "LockNotAvailable"])
