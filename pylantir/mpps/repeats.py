@@ -14,6 +14,7 @@ from pylantir.errors import MppsRefused
 from pylantir.mpps.meaning import has_value, same_meaning
 from pylantir.mpps.model import (
     PATIENT_ID,
+    STATUS,
     STEP_ID,
     STEP_SEQUENCE,
     STUDY_UID,
@@ -30,7 +31,7 @@ from pylantir.mpps.requirements import UNCHANGEABLE, keyword_of
 def without_contradictions(
     changes: Mapping[str, Mapping[str, Any]], stored: Attributes, remarks: list[str]
 ) -> dict[str, Mapping[str, Any]]:
-    """Keep the created values where the N-SET contradicts them, and fill the empty ones.
+    """Keep the created values where the N-SET contradicts them, and all that it would empty; fill the empty ones.
 
     Raises:
         MppsRefused: The change is about another patient or another study.
@@ -43,6 +44,11 @@ def without_contradictions(
         elif has_value(stored[tag]):
             if has_value(changes[tag]) and not same_meaning(changes[tag], stored[tag]):
                 remarks.append(f"{keyword_of(tag)} stays as it was created")
+            del accepted[tag]
+    for tag in accepted.keys() & stored.keys() - UNCHANGEABLE - {STATUS}:
+        # A scanner that ends an exam may repeat its series or its dose as an empty sequence.
+        if has_value(stored[tag]) and not has_value(accepted[tag]):
+            remarks.append(f"{keyword_of(tag)} has no value: what was reported before stays")
             del accepted[tag]
     return accepted
 

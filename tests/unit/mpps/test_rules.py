@@ -304,6 +304,21 @@ def test_a_different_value_that_stays_as_created_is_remarked_without_either() ->
     assert code(ask("set", {"00100010": name("Roe^John")}, begun())) == (0x0106, 6)
 
 
+def test_an_empty_value_deletes_neither_series_nor_dose() -> None:
+    dose = text("SQ", {"00180060": text("DS", 120)})
+    said = ask("set", {"00400340": ended()["00400340"], "0040030E": dose}, begun(), strict=False).instance
+    last = ask("set", ended() | {"00400340": text("SQ"), "0040030E": text("SQ", {})}, said, strict=False)
+    assert last.instance is not None
+    assert last.instance.attributes["00400340"] == ended()["00400340"]
+    assert last.instance.attributes["0040030E"] == dose
+    assert last.answer.forgiven == ()
+    assert sorted(last.answer.remarks) == [
+        "(0040,030E) has no value: what was reported before stays",
+        "PerformedSeriesSequence has no value: what was reported before stays",
+    ]
+    assert code(ask("set", ended() | {"00400340": text("SQ")}, said)) == (0x0121, 2)
+
+
 def test_an_empty_value_of_a_step_is_filled() -> None:
     more = with_step(t00080050=text("SH", "A1"), t0020000D=text("UI", "1.2.3"))
     decision = ask("set", more, begun(), strict=False)
