@@ -86,6 +86,9 @@ def print_status(console: Console, status: Frame, *, problems: bool, watching: b
     else:
         _print_tables(console, processes, watching=watching)
     _print_cluster(console, cast("dict[str, dict[str, bool]]", status.get("cluster") or {}))
+    for process in processes:
+        if process.get("database_role") == "standby":
+            _print_line(console, "scanners are answered from a standby server of the database, which may be behind")
     for problem in cast("list[str]", status.get("reload_problems") or []):
         _print_line(console, f"the last reload was refused: {problem}", style="red")
     if status.get("log_dropped"):

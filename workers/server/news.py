@@ -41,6 +41,7 @@ class News:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.trouble: str | None = None
         self._shown: str | None = None
+        self._role: str | None = None
         self._is_prepared = False
         self._certificate = Verdict()
         self._clock = clock
@@ -80,10 +81,16 @@ class News:
             warning = verdict.text if verdict.text and not verdict.is_unusable else None
             report: dict[str, object] = {
                 "database": self._shown or tls, "warning": warning, "refusals": dict(refusals),
-                "associations": associations,
+                "associations": associations, "database_role": self._role,
             }  # fmt: skip
             counted = tally.take_news()
             channel.report({**report, "tally": counted} if counted else report)
+
+    def note_role(self, role: str | None) -> None:
+        """Note which kind of server answers: the "primary", or a "standby", which may be behind."""
+        if role != self._role:
+            self._role = role
+            self.ring()
 
     def note_prepared(self) -> None:
         """Note that the writer is done with the tables: from now on a failure to read is reported."""

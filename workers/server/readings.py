@@ -16,6 +16,7 @@ from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
 from pylantir.store.read.mpps import find_creator, find_instance
 from pylantir.store.read.worklist import find_item, read_values
+from pylantir.store.schema.engine import role_of
 from workers.server.news import News
 
 
@@ -51,3 +52,4 @@ class Readings:
         """Find out whether the database can be read."""
         with self._news.watched(), self._engine.connect() as connection:
             find_item(connection, 0)
+            self._news.note_role(role_of(connection))

@@ -23,7 +23,7 @@ OVERDUE_AT_LEAST_S = 10.0
 
 _TOLD_BY: Mapping[str, Sequence[tuple[str, object]]] = {
     "writer": (("warning", None), ("audit_lost", 0), ("queue_depth", 0)),
-    "mwl-scp": (("warning", None), ("refusals", {}), ("associations", 0)),
+    "mwl-scp": (("warning", None), ("refusals", {}), ("associations", 0), ("database_role", None)),
 }
 """Role -> what its process tells besides, and what stands for it before."""
 

@@ -111,6 +111,14 @@ def is_pipelined(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql" and bool(driver.is_pipelined)
 
 
+def role_of(connection: Connection) -> str | None:
+    """Return whether a PostgreSQL server is the "primary" or a "standby"; None for SQLite. Asks nothing."""
+    if connection.dialect.name != "postgresql":
+        return None
+    driver: Any = connection.connection.driver_connection
+    return "standby" if driver.info.parameter_status("in_hot_standby") == "on" else "primary"
+
+
 def hear(connection: Connection) -> None:
     """Make sure that all statements of a pipelined transaction so far have succeeded.
 

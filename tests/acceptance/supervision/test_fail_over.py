@@ -120,12 +120,15 @@ def test_nothing_that_counts_is_lost_whatever_becomes_of_network_and_servers(sit
         assert create(association, "2.25.7", beginning("9.9", PatientID="walk-in")).Status == 0
     crash_server(site.first, search_path())
     site.wait_for_answers(findscu, "P1", "P2")
+    for host in site.hosts:
+        wait_until(lambda host=host: host.process("mwl-scp")["database_role"] == "standby", site.logs, PATIENCE_S)
     promote_server(site.second, search_path())
     site.write("P1", "P2", "P3")
     site.wait_for(site.second, "P1", "P2", "P3")
     assert site.ask(site.second, "select sop_instance_uid from mpps_instances") == ["2.25.7"]
     for host in site.hosts:
         host.wait_for_health("healthy", PATIENCE_S)
+        wait_until(lambda host=host: host.process("mwl-scp")["database_role"] == "primary", site.logs, PATIENCE_S)
 
     # The old primary comes back, and the new one dies: what only the new one had comes back from the source.
     with Path(site.first, "data", "postgresql.auto.conf").open("a") as settings:

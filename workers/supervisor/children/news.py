@@ -16,6 +16,7 @@ REPORTED_BY_SOURCES = (
 )  # fmt: skip
 _PASSING = (
     "database", "queue_depth", "refusals", "warning", "left_behind", "progress", "log_dropped", "standby", "cluster",
+    "database_role",
 )  # fmt: skip
 """The values that say nothing of the next incarnation."""
 _REPORTED = {*REPORTED_BY_SOURCES, *_PASSING, "associations", "access_lost", "audit_lost", "tally"}
