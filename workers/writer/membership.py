@@ -91,6 +91,7 @@ class Membership:
         self._leases: dict[str, Lease] = {}
         self._tenures: dict[str, Tenure] = {}
         self._said: list[tuple[str, HostSource]] = []
+        self._differing: dict[str, str] = {}
         self._sign_at = self._watch_at = math.inf
         self._was_away = False
         self._patient_until = 0.0
@@ -215,12 +216,11 @@ class Membership:
 
     def describe(self) -> dict[str, object]:
         """Describe the hosts and leases for `status`."""
-        others = {(host, one.name): one.digest for host, one in self._said}
         return {
             "host": self._host,
             "hosts": {name: host.is_alive for name, host in sorted(self._hosts.items())},
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
-            "differs": find_differing(self._sources, others, self._leases, self._host),
+            "differs": self._differing,
         }
 
     def _look(self, mark: str) -> bool:
@@ -296,6 +296,17 @@ class Membership:
                 for name, one in taken.items()
             },
         }
+        self._compare()
+
+    def _compare(self) -> None:
+        """Find the sources that the hosts that fetch them have configured otherwise, and tell of new ones."""
+        others = {(host, one.name): one.digest for host, one in self._said}
+        differing = find_differing(self._sources, others, self._leases, self._host)
+        for source, holder in sorted(differing.items() - self._differing.items()):
+            logger.warning(
+                "source %s: its configuration here differs from that on host %s, which fetches it", source, holder
+            )
+        self._differing = differing
 
     def _tell(
         self,

@@ -282,14 +282,20 @@ def test_a_host_that_is_forgotten_has_no_word_any_more(made: Any) -> None:
         north.look()
 
 
-def test_a_source_configured_otherwise_is_told(made: Any) -> None:
+def test_a_source_configured_otherwise_is_told(made: Any, caplog: pytest.LogCaptureFixture) -> None:
     north, south = made("north", said("ris")), made("south", said("ris", digest="b"))
     north.enter()
     south.enter()
+    south.look()
     assert south.describe()["differs"] == {"ris": "north"}
+    text = "source ris: its configuration here differs from that on host north, which fetches it"
+    assert caplog.messages.count(text) == 1
     south.use_digests({"ris": "a"})
     south.look()
     assert south.describe()["differs"] == {}
+    south.use_digests({"ris": "c"})
+    south.look()
+    assert caplog.messages.count(text) == 2
 
 
 def test_signs_of_life_that_the_database_has_lost_are_noticed(made: Any) -> None:
