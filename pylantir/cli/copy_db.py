@@ -19,7 +19,6 @@ from pylantir.errors import ExitStatus, StoreError, WrongUsage
 from pylantir.settings import Settings
 from pylantir.store.change.copying import Copy, copy_database
 from pylantir.store.failures import describe_failure
-from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, open_for_writing, sqlite_path
 from pylantir.store.schema.upgrade import create_private_file, refuse_encoding
 
@@ -38,8 +37,7 @@ def copy_worklist(settings: Settings, options: argparse.Namespace) -> int:
         with _target(target_url) as target, source.connect() as connection:
             copy = copy_database(connection, target, _tell_progress)
     except SQLAlchemyError as error:
-        said = describe_failure(error) if getattr(error, "orig", None) else describe_error(error)
-        msg = f"nothing is copied: {said}"
+        msg = f"nothing is copied: {describe_failure(error)}"
         raise StoreError(msg) from None
     finally:
         source.dispose()

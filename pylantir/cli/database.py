@@ -14,8 +14,8 @@ from pylantir.errors import StoreError, WrongUsage
 from pylantir.programs.arguments import unknown_name
 from pylantir.programs.progress import progress
 from pylantir.settings import Settings
+from pylantir.store.failures import describe_error
 from pylantir.store.read.listings import find_hosts, find_sources
-from pylantir.store.read.worklist import describe_error
 from pylantir.store.schema.engine import open_for_reading, sqlite_path
 
 STATEMENT_S = 300.0

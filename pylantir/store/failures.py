@@ -106,11 +106,16 @@ def describe_failure(error: BaseException) -> str:
     origin = getattr(error, "orig", None)
     if origin is None:
         return type(error).__name__
-    # PostgreSQL quotes the values that it did not take in the lines after the first, SQLite a text that is no UTF-8.
-    first_line = next(iter(str(origin).splitlines()), "").partition(" with text ")[0]
     code = getattr(origin, "sqlite_errorcode", None)
     advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else None
-    return f"{type(origin).__name__}: {first_line}" + (f"; {advice}" if advice else "")
+    return f"{type(origin).__name__}: {describe_error(error)}" + (f"; {advice}" if advice else "")
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the driver's message without parameters and stored text, which are patient data."""
+    said = str(getattr(error, "orig", None) or type(error).__name__)
+    # PostgreSQL quotes the values that it did not take in the lines after the first, SQLite what it cannot decode.
+    return said.partition("\n")[0].partition(" with text ")[0]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.certificates import Verdict
 from pylantir.errors import StoreError
 from pylantir.ipc.tally import Tally
-from pylantir.store.read.worklist import describe_error
+from pylantir.store.failures import describe_error
 from workers.child.channel import Channel
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from pylantir.store.change.striking import mentions, stored_forms, strike_all, s
 from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
-from pylantir.store.intake.records import find_holding_patients
+from pylantir.store.intake.holders import find_holding_patients
 from pylantir.store.intake.working.changes import encode
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import add_lines, allow_changes, forbid_changes

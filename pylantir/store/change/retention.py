@@ -18,7 +18,7 @@ from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, REFUSED, WITHDRAWN
-from pylantir.store.intake.records import find_holding_patients
+from pylantir.store.intake.holders import find_holding_patients
 from pylantir.store.intake.working.differences import forget_differences
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.audit_guard import allow_deletion, forbid_changes

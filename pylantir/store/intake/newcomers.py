@@ -18,7 +18,7 @@ from pylantir.ipc.records import Column, RecordColumns
 from pylantir.store.decide.claims import STATUS, STUDY_UID, make_study_uids
 from pylantir.store.decide.evidence import IDENTITY, ISSUER
 from pylantir.store.decide.records import IDENTIFIERS, LIVE
-from pylantir.store.intake.records import ask_holding_items, ask_moved, ask_supplied
+from pylantir.store.intake.holders import ask_holding_items, ask_moved, ask_supplied
 from pylantir.store.schema.adoption import OLD_KEY
 from pylantir.store.schema.bulk import insert_columns, insert_copies, select_among_new
 from pylantir.store.schema.done_exams import find_done_exams

@@ -6,8 +6,8 @@ item goes through the same decision. Nothing is logged before the COMMIT: see `e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,16 +15,13 @@ from sqlalchemy import Connection
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, RECORD_ID_FIELD, SCHEDULED
 from pylantir.store.decide.claims import (
-    REPETITIONS,
     SCANNER,
     STATUS,
-    STUDY_UID,
     Claim,
     Conflict,
     Item,
     Patient,
     Rules,
-    make_study_uid,
 )
 from pylantir.store.decide.differences import find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
@@ -32,35 +29,17 @@ from pylantir.store.decide.identifiers import Holder, is_idle
 from pylantir.store.decide.reconcile import decide_group, is_frozen
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.standing import drop_abandoned
+from pylantir.store.intake.holders import find_refused_identifiers
 from pylantir.store.intake.quarantine import Refusal, name_obstacles, refuse_record, remove_rejections
-from pylantir.store.intake.records import (
-    ask_moved,
-    ask_supplied,
-    find_refused_identifiers,
-)
 from pylantir.store.intake.working.changes import AuditTrail
 from pylantir.store.intake.working.corrections import find_corrections
 from pylantir.store.intake.working.differences import DifferenceChanges
 from pylantir.store.intake.working.items import Events, ItemChanges
 from pylantir.store.intake.working.memory import Memory
 from pylantir.store.intake.working.owners import judge_claimants
+from pylantir.store.intake.working.taken_uids import TakenUids, ask_taken_uids
 from pylantir.store.schema.facts import Facts, ask_facts
 from pylantir.store.schema.writers_lock import LifeSigns
-
-
-@dataclass(frozen=True, slots=True)
-class SuppliedUids:
-    """Which generated study UIDs are in use already.
-
-    Attributes:
-        made: Patient ID -> the UIDs that would be generated.
-        read: Reads UID -> the patients who have it.
-        moved: UID, number, patient ID and issuer of items that have moved to another patient ID.
-    """
-
-    made: Mapping[str, Set[str]]
-    read: Callable[[], Mapping[str, Set[Patient]]]
-    moved: Iterable[tuple[Any, ...]]
 
 
 class WorkingSet:
@@ -257,7 +236,7 @@ class WorkingSet:
 
     def write(self) -> None:
         """Decide about all marked patients and write the changes."""
-        asked = self._ask_supplied()
+        asked = self._ask_taken_uids()
         verdicts = judge_claimants(
             self.connection, self._memory, self.rules, self._identifiers, self.now[:10].replace("-", "")
         )
@@ -267,10 +246,13 @@ class WorkingSet:
             self.enter(one.record, one.state)
         self._dirty.update(one.record.patient_id for one in verdicts)
         self._dirty |= self._memory.gained
-        supplied = self._find_supplied_uids(asked)
+        if asked is None or not asked.covers(self._dirty):
+            # More patients have come in since.
+            asked = self._ask_taken_uids()
+        taken = asked.find(self._memory) if asked else {}
         for patient in sorted(self._dirty):
             self._life.give()
-            self._decide(patient, supplied.get(patient, {}))
+            self._decide(patient, taken.get(patient, {}))
         self._settle_corrections()
         self._differences.write(self.connection)
         self.events.differences += self._differences.new
@@ -312,47 +294,11 @@ class WorkingSet:
                     item, Conflict(STATUS, SCANNER, record.data_source, CANCELED), item.values[STATUS]
                 )
 
-    def _ask_supplied(self) -> SuppliedUids | None:
-        """Ask which study UIDs that would be generated for the marked patients are in use; None: surely none."""
-        items = self._memory.items_of
-        is_supplied = any(STUDY_UID in one.fields for one in self.records.values())
-        if not (self._facts().has_supplied_uids or is_supplied or self._memory.moved()):
-            return None
-        made = {
-            patient: {
-                *(
-                    make_study_uid(one.data_source, one.record_key, patient, repetition)
-                    for one in self.records_of(patient) for repetition in range(REPETITIONS)
-                ),
-                *(str(item.values["generated_study_uid"]) for item in items[patient] if not item.touched),
-            }
-            for patient in self._dirty
-        }  # fmt: skip
-        uids = {uid for uids in made.values() for uid in uids}
-        supplied, moved = ask_supplied(self.connection, uids, self.records), ask_moved(self.connection, uids)
-        return SuppliedUids(made, supplied, moved)
+    def _ask_taken_uids(self) -> TakenUids | None:
+        has_supplied = self._facts().has_supplied_uids
+        return ask_taken_uids(self.connection, self._memory, self._dirty, has_supplied=has_supplied)
 
-    def _find_supplied_uids(self, asked: SuppliedUids | None) -> Mapping[str, Mapping[str, Set[Patient]]]:
-        """For each marked patient: the study UIDs that would be generated but that somebody has already, and who."""
-        if asked is None or not self._dirty <= asked.made.keys():
-            # More patients have come in since.
-            asked = self._ask_supplied()
-        if asked is None:
-            return {}
-        supplied, loaded = asked.read(), self._memory.items()
-        moved = [(uid, Patient(*owner)) for uid, number, *owner in asked.moved if number not in loaded]
-        moved += self._memory.moved()
-        found = {}
-        for patient, uids in asked.made.items():
-            owners = {uid: supplied[uid] for uid in uids & supplied.keys()}
-            for uid, owner in moved:
-                if uid in uids and owner.patient_id != patient:
-                    owners[uid] = owners.get(uid, frozenset()) | {owner}
-            if owners:
-                found[patient] = owners
-        return found
-
-    def _decide(self, patient: str, supplied: Mapping[str, Set[Patient]]) -> None:
+    def _decide(self, patient: str, taken: Mapping[str, Set[Patient]]) -> None:
         records = self.records_of(patient)
         claims = [
             Claim(record.id, record.data_source, record.record_key, record.fields, record.item_id)
@@ -364,7 +310,7 @@ class WorkingSet:
             if record.state == WITHDRAWN and record.item_id is not None:
                 former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
         performed = self._memory.performed.get(patient, ())
-        decided = decide_group(claims, self._memory.items_of[patient], former, self.rules, performed, supplied)
+        decided = decide_group(claims, self._memory.items_of[patient], former, self.rules, performed, taken)
         standing, abandoned = drop_abandoned(decided.items, self.rules)
         decided = decided.only(standing)
         for item in (*decided.cancelled, *abandoned):

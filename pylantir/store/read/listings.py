@@ -16,7 +16,8 @@ from pylantir.errors import StoreError
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.decide.identifiers import advise_on_obstacle
 from pylantir.store.decide.records import LIVE
-from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
+from pylantir.store.failures import describe_error
+from pylantir.store.read.worklist import ROWS_PER_FETCH
 from pylantir.store.schema.tables import (
     audit_log,
     cluster_hosts,

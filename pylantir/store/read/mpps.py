@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import StoreError
 from pylantir.mpps.model import MppsInstance
-from pylantir.store.read.worklist import ROWS_PER_FETCH, describe_error
+from pylantir.store.failures import describe_error
+from pylantir.store.read.worklist import ROWS_PER_FETCH
 from pylantir.store.schema.tables import mpps_instances
 
 _COLUMNS = mpps_instances.c

@@ -38,6 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pylantir.entry import RECORD_FIELDS, WORKLIST_FIELDS
 from pylantir.errors import StoreError
 from pylantir.query import PERSON_NAME_FIELDS, WorklistQuery, fold_name, pattern_test
+from pylantir.store.failures import describe_error
 from pylantir.store.read.study_uids import has_study_uid
 from pylantir.store.schema.tables import SPECIAL_NAME, SPECIAL_NAME_POSTGRESQL, worklist_items
 
@@ -161,12 +162,6 @@ def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | No
     except SQLAlchemyError as error:
         raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
     return None if row is None else dict(row)
-
-
-def describe_error(error: SQLAlchemyError) -> str:
-    """Return the driver's message without parameters and stored text, which are patient data."""
-    said = str(getattr(error, "orig", None) or type(error).__name__)
-    return said.partition("\n")[0].partition(" with text ")[0]
 
 
 def _passes(values: Sequence[Any], tests: Sequence[tuple[str, Callable[[str], bool]]]) -> bool:

@@ -15,7 +15,7 @@ from pylantir.store.decide.claims import Rules
 from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle, find_owners, index_claims
 from pylantir.store.decide.reconcile import is_frozen
 from pylantir.store.decide.records import LIVE, REFUSED, Record
-from pylantir.store.intake.records import load_claimants
+from pylantir.store.intake.holders import load_claimants
 from pylantir.store.intake.working.memory import Memory
 
 
