@@ -37,6 +37,7 @@ _DRIVERS = {
 _CANCELLED_BY_TIMEOUT = "57014"
 _MYSQL_TIMEOUTS = (1969, 3024)
 _CLASS_OF_DATA_ERRORS = "22"
+_RAISED_BY_ROUTINES = ("P0001", 1644)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +177,8 @@ def _describe(error: SQLAlchemyError, url: sa.URL, access: SqlAccess) -> str:
     interrupted = isinstance(cause, sqlite3.Error) and text == "interrupted"
     if state == _CANCELLED_BY_TIMEOUT or interrupted or (numbered and code in _MYSQL_TIMEOUTS):
         return f"no rows within {access.statement_timeout_s:g} s; speed the query up or raise statement_timeout"
+    if state in _RAISED_BY_ROUTINES or (numbered and code in _RAISED_BY_ROUTINES):
+        return "a routine of the database refuses the query; its message is not shown, as it may name a patient"
     if state.startswith(_CLASS_OF_DATA_ERRORS) or isinstance(error, DataError):
         return f"a value in the data breaks the query ({type(cause).__name__})"
     return text.replace(url.password, "***") if url.password else text

@@ -9,6 +9,7 @@ import csv
 import gzip
 import itertools
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -50,10 +51,14 @@ def read_sample(path: Path) -> Sample:
     Raises:
         PylantirError: The file is neither CSV nor JSON; the message says what it is.
     """
+    if path.exists() and not path.is_file():
+        raise PylantirError(f"{path}: cannot be read: it is no regular file")
     try:
-        content = path.read_bytes()[:MOST_BYTES]
-        content = gzip.decompress(content) if content.startswith(GZIP) else content
-    except (OSError, EOFError) as error:
+        with path.open("rb") as file:
+            is_packed = file.read(len(GZIP)) == GZIP
+            file.seek(0)
+            content = (gzip.GzipFile(fileobj=file) if is_packed else file).read(MOST_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
         raise PylantirError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'damaged gzip'}") from None
     if strange := strange_kind(content[:HEAD_BYTES]):
         raise PylantirError(f"{path}: {strange}")
@@ -92,8 +97,11 @@ def _read_csv(path: Path, text: str, options: dict[str, Any]) -> Sample:
     if delimiter != ",":
         options["delimiter"] = "tab" if delimiter == "\t" else delimiter
     rows = csv.reader(lines[-negative:], delimiter=delimiter)
-    header = [name.strip(BLANK) for name in next(rows)]
-    records = [row for row in itertools.islice(rows, MOST_ROWS) if not is_blank(row)]
+    try:
+        header = [name.strip(BLANK) for name in next(rows)]
+        records = [row for row in itertools.islice(rows, MOST_ROWS) if not is_blank(row)]
+    except csv.Error as error:
+        raise PylantirError(f"{path}: line {rows.line_num - negative}: {error}; check its quotes") from None
     sample = Sample("csv", {}, options)
     if (
         len(header) > 2
@@ -115,10 +123,10 @@ def _read_csv(path: Path, text: str, options: dict[str, Any]) -> Sample:
 def _read_json(path: Path, text: str) -> Sample:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             document = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PylantirError(f"{path}: is no JSON: {getattr(error, 'msg', 'unreadable')}") from None
     found = max(_places(document, ()), key=lambda one: (one[0], one[1].count("*")), default=None)
     if found is None or not found[0]:

@@ -105,10 +105,12 @@ def sample_bookings(today: datetime.date) -> str:
 
 def is_configuration(path: Path) -> bool:
     """Say whether a file is a configuration, old or new, rather than an export of bookings."""
+    if not path.is_file():
+        return False
     try:
         text = "" if path.stat().st_size > _LARGEST_CONFIGURATION else path.read_text(encoding="utf-8-sig")
         document = json.loads(text)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, RecursionError):
         return False
     except ValueError:
         # A configuration with a syntax error is reported as one, rather than treated as an export.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pylantir.cli.proposal.sample import read_sample
+from pylantir.cli.starters.init import is_configuration
+from pylantir.errors import PylantirError
 
 GERMAN = """Terminliste MRT;;;;;;;;
 Patientennr.;Name;Vorname;Geb.-Datum;Geschlecht (m/w);Untersuchungsdatum;Uhrzeit;Untersuchung;Gewicht (kg)
@@ -180,6 +185,29 @@ def test_what_cannot_be_read_is_called_by_its_name(tmp_path: Path, name: str, co
     assert done.returncode != 0
     assert told in done.stderr
     assert not (tmp_path / "pylantir.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"id,date\nP1," + b"x" * 200_000, "line 2: field larger"),
+        (b"[" * 100_000, "is no JSON"),
+        (gzip.compress(b"id,date\n" * 500)[:20] + b"\xff" * 200, "damaged gzip"),
+        (None, "is no regular file"),
+    ],
+    ids=["long field", "deep", "damaged", "pipe"],
+)
+def test_no_file_makes_the_proposal_hang_or_end_in_a_traceback(
+    tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    path = tmp_path / "a.csv"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    assert not is_configuration(path)
+    with pytest.raises(PylantirError, match=told):
+        read_sample(path)
 
 
 def test_a_spreadsheets_numbers_of_days_and_hours(tmp_path: Path) -> None:

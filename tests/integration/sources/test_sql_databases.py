@@ -174,3 +174,15 @@ def test_mariadb_that_refuses_the_user_is_told_without_the_password(mariadb_url:
         fetch(mariadb_url.replace("root@", "nobody:hunter22@"), "SELECT 1")
     assert "hunter22" not in str(caught.value)
     assert "nobody" in str(caught.value)
+
+
+def test_the_message_of_a_databases_own_routine_is_not_repeated(mariadb_url: str) -> None:
+    run(
+        mariadb_url,
+        "CREATE FUNCTION checked() RETURNS INT DETERMINISTIC"
+        " BEGIN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'Doe^Jane'; RETURN 1; END",
+    )
+    with pytest.raises(SourceUnavailable) as failed:
+        fetch(mariadb_url, "SELECT checked() AS mrn, '2030-01-01' AS begins")
+    assert "a routine of the database" in str(failed.value)
+    assert "Doe" not in str(failed.value)
