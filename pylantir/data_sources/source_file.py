@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SETTLED_AFTER_S = 2.0
 LOOK_AGAIN_AFTER_S = 0.3
 LONGEST_WAIT_S = 5.0
+_TAIL_BYTES = 4
+_WHOLE_ENDS = (b"\n", b"\r", b"]", b"}", b"\x1a")
+"""The last bytes of a line, a JSON document, or a text with an end mark; zeros behind them belong to UTF-16."""
 
 Signature = tuple[int, int, int, int]
 
@@ -103,15 +106,29 @@ class SourceFile:
         if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
             raise self.unavailable(f"is {kind}; file_path has to name the file itself")
+        quiet_since = time.monotonic()
         while time.time() - found.st_mtime < SETTLED_AFTER_S:
             time.sleep(LOOK_AGAIN_AFTER_S)
             before, found = found, os.stat(self.path)
             self._last_tried = _signature(found)
-            if _signature(found) == _signature(before):
+            now = time.monotonic()
+            if _signature(found) != _signature(before):
+                quiet_since = now
+            elif self._ends_whole() or now - quiet_since >= SETTLED_AFTER_S:
                 break
-            if time.monotonic() > deadline:
+            if now > deadline:
                 raise self.unavailable("is still being written; it is tried again later")
         return self.path
+
+    def _ends_whole(self) -> bool:
+        """Whether the file ends as a finished one does: programs write in blocks, which end anywhere, in an ID too."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+                tail = file.read(_TAIL_BYTES).rstrip(b"\0")
+        except OSError:
+            return True  # opening it will tell
+        return not tail or tail.endswith(_WHOLE_ENDS)
 
     def _unpacked(self, file: BinaryIO) -> BinaryIO:
         """Return a stream of the file's text; refuse a file that cannot hold text."""

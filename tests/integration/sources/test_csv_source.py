@@ -233,6 +233,36 @@ def test_a_young_file_is_read_once_it_is_at_rest(path: Path, monkeypatch: pytest
     assert len(waits) == 3
 
 
+def test_a_young_file_that_ends_within_a_line_is_not_taken_for_whole(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text("date,id\n2026-12-01,P1")
+    looks: list[float] = []
+
+    def write_on_at_last(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 4:
+            with path.open("a") as file:
+                file.write("7\n")
+
+    monkeypatch.setattr(time, "sleep", write_on_at_last)
+    (entry,) = fetch(path)
+    assert entry["patient_id"] == "P17"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_file_from_a_clock_that_is_ahead_is_read_once_nobody_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, end: str
+) -> None:
+    path.write_bytes(f"id,date\nP1,2026-12-01{end}".encode(encoding))
+    ahead = time.time() + 3600
+    os.utime(path, (ahead, ahead))
+    monkeypatch.setattr("pylantir.data_sources.source_file.LOOK_AGAIN_AFTER_S", 0.001)
+    monkeypatch.setattr("pylantir.data_sources.source_file.SETTLED_AFTER_S", 0.02)
+    assert fetch(path) == [ROW]
+
+
 def test_a_file_that_never_comes_to_rest_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("id,date\n")
 
