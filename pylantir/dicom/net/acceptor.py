@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -63,6 +64,7 @@ class DicomServer:
         )
         self._admission = Admission(settings)
         self._associations: list[Association] = []
+        self._large_report_turn = threading.Lock()
         self._refusals = Refusals(logger, on_change=on_refusal, on_told=on_told)
         self._tls = ServerTls(settings.tls) if settings.tls else None
         self._reception = Reception(
@@ -144,6 +146,7 @@ class DicomServer:
             services=self._services,
             refusals=self._refusals,
             idle_timeout_s=self._settings.idle_timeout_s,
+            large_report_turn=self._large_report_turn,
             is_known=arrival.is_known,
         )
         association.start()

@@ -42,6 +42,7 @@ from pylantir.dicom.net.services import (
     FindExchange,
     ReportRequest,
     Services,
+    busy_refusal,
     excess_refusal,
     refusal_of,
 )
@@ -52,6 +53,10 @@ logger = logging.getLogger(__name__)
 SEND_FROM_BYTES = 64 * 1024
 """Responses are gathered up to this size, then sent in one write: few writes, and bounded memory."""
 PDUS_PER_LOOK = 32
+LARGE_REPORT_BYTES = 1024 * 1024
+"""Larger ones are read and stored one at a time: many at once would need gigabytes, and everybody else would wait."""
+LARGE_REPORT_WAIT_S = 30.0
+"""How long a large report waits for its turn."""
 _REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION})
 """Statuses that say that the peer has asked for what it cannot have; a refused report has an error ID besides."""
 
@@ -77,6 +82,7 @@ class Association(threading.Thread):
         services: Services,
         refusals: Refusals,
         idle_timeout_s: float,
+        large_report_turn: threading.Lock,
         is_known: bool = False,
     ) -> None:
         """Prepare.
@@ -89,6 +95,7 @@ class Association(threading.Thread):
             services: What answers its messages.
             refusals: Gets to know why it is aborted.
             idle_timeout_s: It is aborted when nothing has happened for so long.
+            large_report_turn: Held by the association that reads a large report.
             is_known: It is a scanner with `host` in `modalities`.
         """
         super().__init__(name=f"association with {peer.host}")
@@ -102,6 +109,7 @@ class Association(threading.Thread):
         self._services = services
         self._refusals = refusals
         self._idle_timeout_s = idle_timeout_s
+        self._large_report_turn = large_report_turn
         self._inbox = Inbox()
         self._release_requested = False
         self._is_finished = False
@@ -202,7 +210,22 @@ class Association(threading.Thread):
         context, command = self.contexts[message.context_id], message.command
         for oddity in command.oddities:
             self._refusals.tolerate(self.peer, oddity)
-        refusal = refusal_of(command, context.abstract_syntax) or excess_refusal(message, context)
+        refusal = refusal_of(command, context.abstract_syntax)
+        if refusal is not None:
+            self._conclude(message, refusal)
+        elif len(message.data) <= LARGE_REPORT_BYTES:
+            self._answer(message, context)
+        elif not self._large_report_turn.acquire(timeout=LARGE_REPORT_WAIT_S):
+            self._conclude(message, busy_refusal(command))
+        else:
+            try:
+                self._answer(message, context)
+            finally:
+                self._large_report_turn.release()
+
+    def _answer(self, message: Message, context: AcceptedContext) -> None:
+        command = message.command
+        refusal = excess_refusal(message, context)
         if refusal is not None:
             self._conclude(message, refusal)
         elif command.operation is Operation.C_ECHO:

@@ -32,7 +32,8 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNISED_OPERATION = 0x0211
 IDENTIFIER_MISMATCH = 0xA900
 PROCESSING_FAILURE = 0x0110
-_WRONG_CLASS_ID, _WRONG_OPERATION_ID = 10, 11
+RESOURCE_LIMITATION = 0x0213
+_WRONG_CLASS_ID, _WRONG_OPERATION_ID, _UNAVAILABLE_ID = 10, 11, 13
 _TOO_LARGE_ID = 15
 """The Error ID of a report that is larger than can be stored."""
 _OPERATIONS = {
@@ -157,6 +158,11 @@ def excess_refusal(message: Message, context: AcceptedContext) -> Ending | None:
     return Ending(
         status=PROCESSING_FAILURE, comment=comment, error_id=_TOO_LARGE_ID, instance_uid=message.command.instance_uid
     )
+
+
+def busy_refusal(command: Command) -> Ending:
+    """Put off a large report, because others take their time."""
+    return _refused(RESOURCE_LIMITATION, _UNAVAILABLE_ID, "other large reports are being stored; try again", command)
 
 
 def _refused(status: int, error_id: int, comment: str, command: Command) -> Ending:

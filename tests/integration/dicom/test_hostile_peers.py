@@ -15,10 +15,15 @@ import psutil
 import pytest
 from dicom_server import Served, association, serving
 from fuzz.seeds import associate_request, echo_request, element, find_request, release_request
+from pydicom.dataset import Dataset
+from scanner import beginning, connected, create
 from waiting import wait_until
 
+from pylantir.dicom.mpps.service import MppsPorts
+from pylantir.dicom.net import association as associations
 from pylantir.dicom.net import connection as bounds
 from pylantir.dicom.net import messages, reception
+from pylantir.mpps.model import MppsAnswer, MppsRequest
 
 pytestmark = pytest.mark.usefixtures("quiet_dicom_libraries")
 
@@ -313,3 +318,38 @@ def test_half_a_connection_is_enough_to_be_answered(served: Served) -> None:
         listener.sendall(find_request(element(0x0010, 0x0020, b"")))
         listener.shutdown(socket.SHUT_WR)
         assert b"\x00\x00\x00\x09\x02\x00\x00\x00\x00\x00" in received_until_the_end(listener)
+
+
+def test_large_reports_are_read_one_at_a_time_and_hold_up_nobody_else(
+    bound: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, let_go = threading.Event(), threading.Event()
+
+    def report(request: MppsRequest) -> MppsAnswer:
+        if "00400280" in request.attributes and not entered.is_set():
+            entered.set()
+            assert let_go.wait(60)
+        return MppsAnswer(status=0, sop_instance_uid=request.sop_instance_uid)
+
+    small = beginning("1.2.3")
+    large = beginning("1.2.3", CommentsOnThePerformedProcedureStep="x" * 1_100_000)
+    served = Served(bound, lambda _query: (), MppsPorts(report=report, retrieve=lambda _uid: None))
+    statuses: list[int] = []
+
+    def send(uid: str, attributes: Dataset) -> None:
+        with connected(served.port) as opened:
+            statuses.append(create(opened, uid, attributes).Status)
+
+    first = threading.Thread(target=send, args=("1.2.1", large))
+    first.start()
+    try:
+        assert entered.wait(60)
+        monkeypatch.setattr(associations, "LARGE_REPORT_WAIT_S", 0.01)
+        send("1.2.2", large)
+        send("1.2.3", small)
+    finally:
+        let_go.set()
+        first.join()
+        send("1.2.4", large)
+        served.stop()
+    assert statuses == [0x0213, 0x0000, 0x0000, 0x0000]
