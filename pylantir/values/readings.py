@@ -94,10 +94,8 @@ def read_moment(field: str, value: object, text: str, rules: MomentRules) -> Rea
     if isinstance(value, datetime.date):
         return Reading(datetime.datetime(value.year, value.month, value.day), False)  # noqa: DTZ001
     dicom = _DATE.fullmatch(text)
-    for name in rules.moment_formats:
-        read = read_count(name, text, dicom) if name in SPECIAL else read_format(field, name, text)
-        if read is not None and read.moment.year in YEARS:
-            return read
+    if (read := _read_by_formats(field, text, dicom, rules)) is not None:
+        return read
     if dicom is None and (split := _DAY_AND_CLOCK.fullmatch(text)) is not None:
         return _read_split(field, split, rules)
     if dicom is None or has_lost_a_digit(text, rules.moment_formats):
@@ -117,6 +115,28 @@ def read_moment(field: str, value: object, text: str, rules: MomentRules) -> Rea
     return Reading(
         datetime.datetime.combine(moment, clock), True, read_offset(field, dicom["zone"]) if dicom["zone"] else None
     )
+
+
+def _read_by_formats(field: str, text: str, dicom: re.Match[str] | None, rules: MomentRules) -> Reading | None:
+    """Read a text by the source's formats: a count by the first that fits, a date only if no other format contradicts.
+
+    Raises:
+        RecordRejected: 01/02/2026 where the source has both %d/%m/%Y and %m/%d/%Y.
+    """
+    found: Reading | None = None
+    for name in rules.moment_formats:
+        if name in SPECIAL:
+            read = read_count(name, text, dicom) if found is None else None
+        else:
+            read = read_format(field, name, text)
+        if read is None or read.moment.year not in YEARS:
+            continue
+        if name in SPECIAL:
+            return read
+        if found is not None and read.moment != found.moment:
+            raise RecordRejected(field, "two formats of its source read it as different days")
+        found = found or read
+    return found
 
 
 def _read_split(field: str, split: re.Match[str], rules: MomentRules) -> Reading:

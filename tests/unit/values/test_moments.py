@@ -51,6 +51,32 @@ def test_a_time_is_read_by_its_format_as_that_format_writes_it(moment: datetime.
     assert read("scheduled_start_time", moment.strftime(form), times=(form,)) == f"{moment:%H%M}{second}"
 
 
+@pytest.mark.parametrize(
+    ("formats", "text", "day"),
+    [
+        (("%d/%m/%Y", "%m/%d/%Y"), "13/02/2026", "20260213"),
+        (("%d/%m/%Y", "%m/%d/%Y"), "02/13/2026", "20260213"),
+        (("%d/%m/%Y", "%m/%d/%Y"), "02/02/2026", "20260202"),
+        (("%d.%m.%Y", "%d.%m.%y", "excel"), "01.02.26", "20260201"),
+        (("epoch", "epoch_ms"), "1796112600", "20261201"),
+        (("epoch", "epoch_ms"), "1796112600000", "20261201"),
+        (("excel", "%d%m%y"), "45992", "20251201"),
+    ],
+)
+def test_each_of_several_formats_is_understood(formats: tuple[str, ...], text: str, day: str) -> None:
+    assert read("scheduled_start_date", text, dates=formats, zone="Europe/Berlin") == day
+
+
+@pytest.mark.parametrize("clock", ["", " 09:30"])
+@pytest.mark.parametrize(
+    ("formats", "day"), [(("%d/%m/%Y", "%m/%d/%Y"), "01/02/2026"), (("%d.%m.%y", "%y.%m.%d"), "01.02.03")]
+)
+def test_a_day_that_two_formats_read_differently_is_not_guessed(formats: tuple[str, ...], day: str, clock: str) -> None:
+    for one in (formats, formats[::-1]):
+        assert "as different days" in refused("scheduled_start", day + clock, dates=one, times=("%H:%M",))
+        assert "as different days" in refused("patient_birth_date", day, dates=one)
+
+
 @given(text=DIGITS, form=st.sampled_from(("%m%d%Y", "%d%m%Y", "%Y%m%d", "%y%m%d", "%d%m%y")))
 def test_digits_that_are_read_as_a_date_have_the_whole_width_of_their_format(text: str, form: str) -> None:
     try:
