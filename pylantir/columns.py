@@ -218,6 +218,9 @@ class RecordMapping:
             return None
         if rule.alternatives or (len(kept) == 1 and rule.extract is None and rule.values is None):
             return kept[0]
+        if (whole := next((value for value in kept if isinstance(value, Mapping | list | tuple)), None)) is not None:
+            # An object or a list is no text: the host refuses it or leaves it out, or takes it as several values.
+            return whole
         texts = [_text(value) for value in kept]
         if error := next(filter(is_spreadsheet_error, texts), None):
             # Within a longer joined text nobody would notice it; alone, the host refuses it or leaves it out.

@@ -128,6 +128,16 @@ def test_a_spreadsheets_error_in_one_column_is_not_hidden_by_the_others(form: di
     assert mapping.apply({"site": "S1", "number": "#REF!"}) == {"patient_id": "#REF!"}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [{"from": ["last", "first"]}, {"from": "first", "extract": "P[0-9]+"}, {"from": "first", "values": {"x": "y"}}],
+)
+@pytest.mark.parametrize("value", [["P5", "P7"], {"id": "P5"}, ("P5",)])
+def test_a_list_or_an_object_is_not_taken_for_its_text(form: dict[str, Any], value: object) -> None:
+    entry = RecordMapping({"patient_id": form}).apply({"last": "Doe", "first": value})
+    assert entry == {"patient_id": value}
+
+
 def test_an_expression_that_never_ends_is_given_up_and_named() -> None:
     mapping = RecordMapping({"patient_id": {"from": "title", "extract": "(a+)+$"}})
     assert mapping.apply({"title": "aaa"}) == {"patient_id": "aaa"}
