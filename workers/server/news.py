@@ -26,6 +26,12 @@ from workers.child.channel import Channel
 logger = logging.getLogger(__name__)
 
 TELL_EVERY_S = 0.5
+BEHIND_S = 60.0
+"""A server that is only read lacks the latest commits if no host has given a sign of life there for so long."""
+BEHIND = (
+    f"more than {BEHIND_S:.0f} s old: the server that is read (db_read_url, or a standby) does not follow the one that "
+    "is written, or that one is down"
+)
 
 
 class News:
@@ -42,6 +48,7 @@ class News:
         self.trouble: str | None = None
         self._shown: str | None = None
         self._role: str | None = None
+        self._behind: str | None = None
         self._is_prepared = False
         self._certificate = Verdict()
         self._clock = clock
@@ -78,7 +85,8 @@ class News:
             self._is_due, self._told_at = False, self._clock()
             verdict = self._certificate
             tls = verdict.text if verdict.is_unusable else None
-            warning = verdict.text if verdict.text and not verdict.is_unusable else None
+            warned = [verdict.text if not verdict.is_unusable else None, self._behind]
+            warning = "; ".join(filter(None, warned)) or None
             report: dict[str, object] = {
                 "database": self._shown or tls, "warning": warning, "refusals": dict(refusals),
                 "associations": associations, "database_role": self._role,
@@ -86,10 +94,13 @@ class News:
             counted = tally.take_news()
             channel.report({**report, "tally": counted} if counted else report)
 
-    def note_role(self, role: str | None) -> None:
-        """Note which kind of server answers: the "primary", or a "standby", which may be behind."""
-        if role != self._role:
-            self._role = role
+    def note_role(self, role: str | None, *, is_behind: bool) -> None:
+        """Note which kind of server answers, the "primary" or a "standby", and whether it lacks the latest commits."""
+        behind = f"what scanners get is {BEHIND}" if is_behind else None
+        if behind and not self._behind:
+            logger.warning("what scanners get is %s", BEHIND)
+        if (role, behind) != (self._role, self._behind):
+            self._role, self._behind = role, behind
             self.ring()
 
     def note_prepared(self) -> None:
@@ -105,12 +116,16 @@ class News:
             self.ring()
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Note whether a read succeeds; a failure becomes a StoreError, which quotes no values."""
+    def watched(self) -> Iterator[bool]:
+        """Note whether a read succeeds; a failure becomes a StoreError, which quotes no values.
+
+        Yields:
+            Whether the writer is done with the tables, and has given its first sign of life.
+        """
         # A read that began earlier may not have found the tables.
         is_prepared = self._is_prepared
         try:
-            yield
+            yield is_prepared
         except StoreError as error:
             self._note(f"the worklist is not served: {error}", is_prepared=is_prepared)
             raise

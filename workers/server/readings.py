@@ -15,9 +15,9 @@ from pylantir.dicom.find.encode_responses import Row
 from pylantir.mpps.model import Attributes
 from pylantir.query import WorklistQuery
 from pylantir.store.read.mpps import find_creator, find_instance
-from pylantir.store.read.worklist import find_item, read_values
+from pylantir.store.read.worklist import find_age_s, find_item, read_values
 from pylantir.store.schema.engine import role_of
-from workers.server.news import News
+from workers.server.news import BEHIND_S, News
 
 
 class Readings:
@@ -26,10 +26,12 @@ class Readings:
     Args:
         engine: The database, opened for reading.
         news: Hears whether it can be read.
+        may_lag: It may be read from a server that is only good for reading.
     """
 
-    def __init__(self, engine: Engine, news: News) -> None:
+    def __init__(self, engine: Engine, news: News, *, may_lag: bool) -> None:
         self._engine = engine
+        self._may_lag = may_lag
         self._news = news
 
     def find(self, query: WorklistQuery, fields: Sequence[str]) -> Generator[Sequence[Row]]:
@@ -50,6 +52,8 @@ class Readings:
 
     def look(self) -> None:
         """Find out whether the database can be read."""
-        with self._news.watched(), self._engine.connect() as connection:
+        with self._news.watched() as is_prepared, self._engine.connect() as connection:
             find_item(connection, 0)
-            self._news.note_role(role_of(connection))
+            role = role_of(connection)
+            age_s = find_age_s(connection) if self._may_lag or role == "standby" else 0.0
+            self._news.note_role(role, is_behind=is_prepared and (age_s is None or age_s > BEHIND_S))

@@ -47,7 +47,7 @@ def run(
     configure_dicom_libraries()
     engine = open_for_reading(database.url, read_url=database.read_url, host=database.host, process="mwl-scp")
     news = News()
-    readings = Readings(engine, news)
+    readings = Readings(engine, news, may_lag=database.read_url is not None)
     spec = context.spec
     hello = {"role": spec.role, "source": None, "generation": spec.generation, "token": spec.token}
     accesses = AccessBuffer(access)

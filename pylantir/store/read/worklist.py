@@ -127,6 +127,9 @@ def _read(connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
     return connection.execute(statement, execution_options=options)
 
 
+_READ_AGE = text("SELECT EXTRACT(EPOCH FROM clock_timestamp())::double precision - MAX(alive_at) FROM cluster_hosts")
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
     try:
@@ -162,6 +165,12 @@ def find_item(connection: Connection, item_id: int) -> Mapping[str, object] | No
     except SQLAlchemyError as error:
         raise StoreError(f"the worklist cannot be read: {describe_error(error)}") from None
     return None if row is None else dict(row)
+
+
+def find_age_s(connection: Connection) -> float | None:
+    """Return for how long no host has given a sign of life in this PostgreSQL database; None: no host runs with it."""
+    age_s: float | None = connection.scalar(_READ_AGE)
+    return age_s
 
 
 def _passes(values: Sequence[Any], tests: Sequence[tuple[str, Callable[[str], bool]]]) -> bool:

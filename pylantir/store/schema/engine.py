@@ -239,7 +239,8 @@ def open_for_reading(
     Args:
         db_url: The database.
         read_url: Another address of it that is only good for reading.
-        host: This host's name, for the server's administrator.
+        host: This host's name, for the server's administrator; a database that does not know it is not read at
+            `read_url`.
         process: The process, likewise.
         statement_s: The longest time for a statement, and between two of them, on PostgreSQL.
     """
@@ -251,7 +252,7 @@ def open_for_reading(
             f"SET LOCAL idle_in_transaction_session_timeout = {statement_s * 1000:.0f}"
         )
         engine = _open_server(
-            db_url, _name(host, process), statement_s + 1, read_url=read_url, is_reader=True,
+            db_url, _name(host, process), statement_s + 1, read_url=read_url, host=host, is_reader=True,
             pool_size=KEPT_READERS, max_overflow=MOST_READERS - KEPT_READERS, pool_timeout=WAIT_FOR_READER_S,
         )  # fmt: skip
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -295,8 +296,8 @@ _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": Fal
 
 
 def _open_server(
-    db_url: str, application: str, answer_s: float, *, read_url: str | None = None, is_reader: bool = False,
-    **options: Any,
+    db_url: str, application: str, answer_s: float, *, read_url: str | None = None, host: str | None = None,
+    is_reader: bool = False, **options: Any,
 ) -> Engine:  # fmt: skip
     """Open a PostgreSQL database without connecting; each use connects as `pylantir.store.schema.server` says."""
     from pylantir.store.schema import server
@@ -304,8 +305,10 @@ def _open_server(
     arguments = server.read_arguments(_with_driver(db_url), application)
     attempts = [arguments]
     is_one = "," not in str(arguments.get("host", ""))
+    replica = None
     if is_reader:
-        preferred = [server.read_arguments(_with_driver(read_url), application)] if read_url else []
+        if read_url:
+            replica = server.Replica(server.read_arguments(_with_driver(read_url), application), answer_s, host)
         attempts = server.each_host({**arguments, "target_session_attrs": "any"})
         # A reader soon looks again which of several servers is the primary.
         options["pool_recycle"] = -1 if is_one and not read_url else LOOK_AGAIN_S
@@ -319,7 +322,7 @@ def _open_server(
     def connect(*_arguments: object) -> Any:
         if not is_reader:
             return server.connect(attempts, answer_s)
-        return server.connect_to_replica(preferred, answer_s) or server.connect(attempts, answer_s)
+        return (replica.connect() if replica else None) or server.connect(attempts, answer_s)
 
     event.listen(engine, "checkout", server.refuse_broken)
     return engine

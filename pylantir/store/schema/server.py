@@ -6,6 +6,7 @@ the waiting. Imported only where the database is PostgreSQL, because it needs ps
 
 from __future__ import annotations
 
+import logging
 import select
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 _GIVES_ROWS = ("SELECT", "WITH", "SHOW")
@@ -219,12 +221,41 @@ def connect(attempts: Sequence[Mapping[str, Any]], answer_s: float) -> TimedConn
     return standby
 
 
-def connect_to_replica(attempts: Sequence[Mapping[str, Any]], answer_s: float) -> TimedConnection | None:
-    """Connect to the address that is good for reading; None if there is none, or it cannot be reached."""
-    try:
-        return connect(attempts, answer_s) if attempts else None
-    except psycopg.Error:
-        return None
+class Replica:
+    """The address that is only good for reading, such as a standby's.
+
+    Args:
+        arguments: What psycopg is to connect with.
+        answer_s: How long each answer may take.
+        host: This host's name: a database that has never seen this host is another one, and its patients are others.
+            None: this is not checked.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], answer_s: float, host: str | None) -> None:
+        self._arguments, self._answer_s, self._host = arguments, answer_s, host
+        self._told: str | None = None
+
+    def connect(self) -> TimedConnection | None:
+        """Connect; return None, and log why, if that cannot be done or leads to another database."""
+        connection: TimedConnection | None = None
+        try:
+            connection = connect([self._arguments], self._answer_s)
+            fault = None if self._knows_host(connection) else f'it does not know the host "{self._host}"'
+        except psycopg.Error as error:
+            fault = str(error).partition("\n")[0]
+        if fault != self._told:
+            self._told = fault
+            if fault:
+                logger.warning("db_read_url is not used, the worklist is read from db_url: %s", fault)
+            else:
+                logger.info("db_read_url is used again")
+        if fault and connection:
+            connection.close()
+        return None if fault else connection
+
+    def _knows_host(self, connection: TimedConnection) -> bool:
+        statement = "SELECT 1 FROM cluster_hosts WHERE host = %s"
+        return self._host is None or connection.execute(statement, [self._host]).fetchone() is not None
 
 
 def refuse_broken(connection: TimedConnection, _record: object, _proxy: object) -> None:

@@ -8,17 +8,21 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, func, insert, make_url, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pylantir.errors import SchemaMismatch
 from pylantir.query import WorklistQuery
+from pylantir.store.hosts.leases import enter_host, give_sign
 from pylantir.store.read.worklist import read_values
 from pylantir.store.schema.engine import open_for_reading, open_for_writing
 from pylantir.store.schema.server import TimedConnection
 from pylantir.store.schema.tables import metadata, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
+from workers.server.news import BEHIND, News
+from workers.server.readings import Readings
 
 
 @pytest.fixture
@@ -117,6 +121,54 @@ def test_a_reader_takes_any_host_whatever_the_writer_asks_for(writer: Engine, po
         with engine.connect() as connection:
             assert connection.scalar(select(func.count()).select_from(worklist_items)) == 2
         engine.dispose()
+
+
+def test_a_database_that_does_not_know_this_host_is_not_read(
+    writer: Engine, postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its patients are others."""
+    book(writer, 2)
+    with writer.begin() as connection:
+        enter_host(connection, "host-a", "run", 5)
+    # PostgreSQL copies only what nobody is connected to.
+    writer.dispose()
+    server = make_url(postgresql_url)
+    name = f"{server.database}_copy"
+    with psycopg.connect(host=server.query["host"], user="pylantir", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{server.database}"')
+    copy_url = server.set(database=name).render_as_string(hide_password=False)
+    copy = open_for_writing(copy_url)
+    book(copy, 3)
+    for host, expected in (("host-a", 5), ("host-b", 2)):
+        engine = open_for_reading(postgresql_url, read_url=copy_url, host=host)
+        assert len(read_all(engine)) == expected
+        engine.dispose()
+    assert caplog.messages == [
+        'db_read_url is not used, the worklist is read from db_url: it does not know the host "host-b"'
+    ]
+    copy.dispose()
+    with psycopg.connect(host=server.query["host"], user="pylantir", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_what_is_read_from_a_copy_that_no_host_writes_to_is_told(
+    writer: Engine, postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    news = News()
+    news.note_prepared()
+    engine = open_for_reading(postgresql_url, read_url=postgresql_url)
+    readings = Readings(engine, news, may_lag=True)
+    with writer.begin() as connection:
+        enter_host(connection, "host-a", "run", 5)
+        give_sign(connection, "host-a", "run", "mark")
+    readings.look()
+    assert not caplog.messages
+    with writer.begin() as connection:
+        connection.execute(text("UPDATE cluster_hosts SET alive_at = alive_at - 100"))
+    readings.look()
+    readings.look()
+    assert caplog.messages == [f"what scanners get is {BEHIND}"]
+    engine.dispose()
 
 
 def test_a_server_that_stops_while_it_is_asked_is_given_up(writer: Engine, reader: Engine, hasty: Engine) -> None:
