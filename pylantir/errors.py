@@ -86,6 +86,11 @@ def traceback_of(error: BaseException) -> str:
     return "\n\nthen, because of this or while it was handled:\n\n".join(lines)
 
 
+def describe_os_error(error: OSError) -> str:
+    """Say which file the system refused and why, without the number of the error."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
 def kind_of(error: BaseException) -> str:
     """Say in a line what kind of error it is, without a message that may quote a patient."""
     return f"{type(error).__name__}{_safe_message(error)}"

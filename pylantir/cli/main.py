@@ -7,7 +7,15 @@ import sys
 from collections.abc import Sequence
 
 from pylantir.cli.program.options import Run, make_parser
-from pylantir.errors import ConfigurationError, ControlError, ExitStatus, NotRunning, PylantirError, WrongUsage
+from pylantir.errors import (
+    ConfigurationError,
+    ControlError,
+    ExitStatus,
+    NotRunning,
+    PylantirError,
+    WrongUsage,
+    describe_os_error,
+)
 from pylantir.programs.streams import complete_standard_streams
 
 _STATUSES = {
@@ -40,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`head`, say) has closed the pipe; the interpreter's own flush at its end would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILURE
-    except (PylantirError, OSError) as error:
+    except OSError as error:
+        print(f"pylantir: {describe_os_error(error)}", file=sys.stderr)
+        return ExitStatus.FAILURE
+    except PylantirError as error:
         print(f"pylantir: {error}", file=sys.stderr)
         return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), ExitStatus.FAILURE)
     except KeyboardInterrupt:

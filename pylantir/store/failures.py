@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from pylantir.errors import PylantirError, StoreError
+from pylantir.errors import PylantirError, StoreError, describe_os_error
 
 # https://www.sqlite.org/rescode.html: PERM, ABORT, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL,
 # CANTOPEN, PROTOCOL, SCHEMA, AUTH, NOTADB. The upper bytes of an extended code say more about the same.
@@ -98,7 +98,7 @@ def lacks_tables(error: BaseException) -> bool:
 def describe_failure(error: BaseException) -> str:
     """Tell what has failed and what to do, without the statement and its values, which are patient data."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        told = f"{error.filename}: {error.strerror}"
+        told = describe_os_error(error)
         is_closed = isinstance(error, PermissionError)
         return f"{told}; give the user that runs Pylantir the right to write it" if is_closed else told
     if isinstance(error, PylantirError | OSError):

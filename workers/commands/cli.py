@@ -21,6 +21,7 @@ from pylantir.errors import (
     PylantirError,
     SocketGone,
     WrongUsage,
+    describe_os_error,
 )
 from pylantir.programs.arguments import ProgramParser, completion, read_port
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
@@ -60,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ControlError as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)
         return ExitStatus.UNREACHABLE
-    except (PylantirError, OSError) as error:
+    except OSError as error:
+        print(f"pylantir-supervisor: {describe_os_error(error)}", file=sys.stderr)
+        return ExitStatus.FAILURE
+    except PylantirError as error:
         print(f"pylantir-supervisor: {error}", file=sys.stderr)
         return ExitStatus.FAILURE
     except KeyboardInterrupt:

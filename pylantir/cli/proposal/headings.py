@@ -79,7 +79,7 @@ _WEAK = {
 _FILLERS = re.compile(
     r"\b(?:the|of|patient'?s?|pat\.?|patienten|paciente|der|des|die|du|de|la|le|del|el)\b", re.IGNORECASE
 )
-_LAST_BESIDE_FIRST = frozenset({"name", "nom"})
+_LAST_BESIDE_FIRST = frozenset({"name", "nom", "family"})
 _FIRST_BESIDE_LAST = frozenset({"nombre", "name"})
 
 
@@ -110,7 +110,8 @@ def meanings(headings: list[str]) -> dict[str, str]:
     has_first, has_last = FIRST_NAME in found.values(), LAST_NAME in found.values()
     for heading in headings:
         name = bare(heading)
-        if has_first and not has_last and name in _LAST_BESIDE_FIRST:
+        is_family = bare(heading.rpartition(".")[2]) == "family"
+        if has_first and not has_last and (name in _LAST_BESIDE_FIRST or is_family):
             found[heading] = LAST_NAME
         elif has_last and not has_first and name in _FIRST_BESIDE_LAST:
             found[heading] = FIRST_NAME
