@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import datetime
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
 from pylantir.cli.accesses.shown import note_shown
@@ -23,6 +23,7 @@ from pylantir.cli.supervisor import ask_instance, find_named
 from pylantir.dicom.find.elements import as_meant, settle_character_set
 from pylantir.dicom.find.explanation import explain_query
 from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
+from pylantir.dicom.net.bridge import configure_dicom_libraries
 from pylantir.errors import CommandRefused, ExitStatus, InvalidQuery
 from pylantir.printing import printable
 from pylantir.query import WorklistQuery
@@ -30,10 +31,13 @@ from pylantir.settings import Settings
 from pylantir.store.read.worklist import find_matching
 
 SHOWN_ITEMS = 20
+UNREADABLE = "(cannot be read)"
 
 
 def explain_last(settings: Settings, options: argparse.Namespace) -> int:
     """Print what is known of a scanner's last query; the exit status is 1 if the scanner has sent none."""
+    # As in the server: a value that breaks the rules is read as it is, and no library says so on the terminal.
+    configure_dicom_libraries()
     request = {"command": "last-query", "title": options.last}
     try:
         facts = json.loads(str(ask_instance(find_named(options.config), request)["text"]))
@@ -53,12 +57,14 @@ def describe(facts: Mapping[str, Any], settings: Settings, today: datetime.date)
     """Add the query's keys, and their result on the present worklist, to what the server remembers."""
     told = {name: value for name, value in facts.items() if name not in ("identifier", "explicit_vr")}
     told |= {"keys": {}, "not_matched": [], "left_out": []}
+    if facts.get("identifier") is None:
+        return {**told, "error": str(facts.get("comment") or "the query was too long to be kept")}
     try:
         told["keys"] = dict(_keys(_decoded(facts)))
         parsed = parse_query(_decoded(facts))
     except InvalidQuery as error:
         return {**told, "error": str(error)}
-    except (ValueError, KeyError, NotImplementedError, EOFError, OSError, binascii.Error) as error:
+    except Exception as error:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
         return {**told, "error": f"the query cannot be decoded ({type(error).__name__})"}
     told["not_matched"] = [f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in parsed.unsupported]
     told["left_out"] = _left_out(parsed, str(facts["calling"]), settings, today)
@@ -86,16 +92,20 @@ def _keys(level: Dataset, path: str = "", encodings: Sequence[str] | None = None
     """List every key with its value as the scanner sent it; an empty key only asks for the attribute."""
     encodings = settle_character_set(level, encodings)
     keys: list[tuple[str, str]] = []
-    for element in level:
-        name = path + (element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})")
-        if element.VR == "SQ":
-            keys.append((name, ""))
-            for item in element.value or ():
-                keys += _keys(item, f"{name}.", encodings)
-        else:
-            values = element.value if isinstance(element.value, list) or element.VM > 1 else [element.value]
-            text = "\\".join("" if value is None else str(value) for value in values)
-            keys.append((name, as_meant(text, is_declared=encodings is not None)))
+    for tag in sorted(level.keys()):
+        name = path + (keyword_for_tag(tag) or f"({tag.group:04X},{tag.element:04X})")
+        try:
+            element = level[tag]
+            if element.VR == "SQ":
+                keys.append((name, ""))
+                for item in element.value or ():
+                    keys += _keys(item, f"{name}.", encodings)
+            else:
+                values = element.value if isinstance(element.value, list) or element.VM > 1 else [element.value]
+                text = "\\".join("" if value is None else str(value) for value in values)
+                keys.append((name, as_meant(text, is_declared=encodings is not None)))
+        except Exception:  # noqa: BLE001 - pydicom decodes here, and a stranger's bytes raise anything
+            keys.append((name, UNREADABLE))
     return keys
 
 

@@ -35,6 +35,9 @@ from pylantir.errors import InvalidQuery
 from pylantir.query import WorklistQuery, pattern_test
 
 TIMEZONE_OFFSET = 0x00080201
+_GROUP_LENGTH, _CHARACTER_SET = b"\x08\x00\x00\x00", b"\x08\x00\x05\x00"
+"""The only elements at the beginning of an identifier that matter here, as they are written."""
+_GROUP_LENGTH_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,18 @@ class ParsedQuery:
 
 def decode_identifier(data: bytes, *, explicit_vr: bool) -> Dataset:
     """Decode the identifier of a query; the server accepts little endian only. Odd bytes may raise anything."""
+    data = _with_readable_terms(data, explicit_vr=explicit_vr)
     return read_dataset(BytesIO(data), not explicit_vr, is_little_endian=True)
+
+
+def _with_readable_terms(data: bytes, *, explicit_vr: bool) -> bytes:
+    """Replace NUL by space in the character set's terms: with a NUL in one of them, the library reads nothing."""
+    start = _GROUP_LENGTH_BYTES if data.startswith(_GROUP_LENGTH) else 0
+    if not data.startswith(_CHARACTER_SET, start):
+        return data
+    length = data[start + 6 : start + 8] if explicit_vr else data[start + 4 : start + 8]
+    begin, end = start + 8, start + 8 + int.from_bytes(length, "little")
+    return data[:begin] + data[begin:end].replace(b"\0", b" ") + data[end:]
 
 
 def parse_query(identifier: Dataset) -> ParsedQuery:

@@ -65,3 +65,17 @@ def test_keys_with_values_and_what_was_left_out_are_told(settings: Settings) -> 
 @pytest.mark.parametrize("identifier", [b"", b"\x10\x00\x20\x00\xff\xff\xff\x7fP1", b"\x08\x00"])
 def test_a_query_that_could_not_be_read_is_said_to_be(settings: Settings, identifier: bytes) -> None:
     assert describe(facts(identifier), settings, TODAY)["error"]
+
+
+def test_a_key_that_cannot_be_read_hides_neither_the_others_nor_the_answer(settings: Settings) -> None:
+    asked = b"\x10\x00\x20\x00\x02\x00\x00\x00P1" + b"\x10\x00\xc0\x21\x03\x00\x00\x00abc"
+    told = describe(facts(asked), settings, TODAY)
+    assert told["keys"] == {"PatientID": "P1", "PregnancyStatus": "(cannot be read)"}
+    assert (told["not_matched"], len(told["left_out"])) == (["(0010,21C0)"], 1)
+    assert "error" not in told
+
+
+def test_of_a_query_that_was_not_kept_the_servers_comment_is_told(settings: Settings) -> None:
+    refused = {**facts(b""), "identifier": None, "status": 0xA900, "comment": "the value is too long"}
+    assert describe(refused, settings, TODAY)["error"] == "the value is too long"
+    assert "too long to be kept" in describe({**refused, "comment": ""}, settings, TODAY)["error"]

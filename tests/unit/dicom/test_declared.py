@@ -12,7 +12,7 @@ import pytest
 from pydicom.charset import python_encoding
 from pynetdicom.dsutils import decode
 
-from pylantir.dicom.find.matching import parse_query
+from pylantir.dicom.find.matching import decode_identifier, parse_query
 from pylantir.dicom.mpps.decoding import read_attributes
 from pylantir.dicom.text.declared import declared_encodings
 
@@ -68,6 +68,22 @@ def test_queries_and_reports_read_a_name_alike_whatever_is_declared(declared: st
     assert parse_query(decode(BytesIO(data), True, True)).query.like == {"patient_name": "Müller"}
     report = read_attributes(data, explicit_vr=False).attributes
     assert report["00100010"]["Value"] == [{"Alphabetic": "Müller"}]
+
+
+@pytest.mark.parametrize("explicit_vr", [False, True])
+@pytest.mark.parametrize("group_length", [b"", b"\x08\x00\x00\x00UL\x04\x00\0\0\0\0"])
+@pytest.mark.parametrize("declared", [b"ISO_IR 100\0\\ISO_IR 144\0", b"\0ISO_IR 100\0", b"ISO_IR 100\0\\\0"])
+def test_terms_padded_with_nul_are_read(declared: bytes, group_length: bytes, explicit_vr: bool) -> None:
+    def element(tag: bytes, vr: bytes, value: bytes) -> bytes:
+        length = len(value).to_bytes(2 if explicit_vr else 4, "little")
+        return tag + (vr if explicit_vr else b"") + length + value
+
+    if group_length and not explicit_vr:
+        group_length = b"\x08\x00\x00\x00\x04\x00\x00\x00\0\0\0\0"
+    data = group_length + element(b"\x08\x00\x05\x00", b"CS", declared)
+    data += element(b"\x10\x00\x10\x00", b"PN", "Müller".encode("latin-1"))
+    identifier = decode_identifier(data, explicit_vr=explicit_vr)
+    assert parse_query(identifier).query.like == {"patient_name": "Müller"}
 
 
 def test_a_step_declares_a_character_set_of_its_own() -> None:
