@@ -51,7 +51,7 @@ class Changes:
 
     Attributes:
         gained: Sources that this host fetches from now on, or again after another host did.
-        lost: Sources that another host fetches from now on.
+        lost: Sources that another host fetches from now on, instead of this one or of a third one.
         rules: The new rules; None if they are the old ones.
         history_lost: The database has lost commits of this host.
     """
@@ -133,19 +133,21 @@ class Membership:
             StoreError: The database is another one, or another instance has this host's name: begin anew.
         """
         mark = os.urandom(8).hex()
-        before = had, rules, _ = self._tenures, self.rules, self._said
+        before = had, rules, *_ = self._tenures, self.rules, self._said, self._leases
+        holders = {source: self.standby_of(source) for source in self._wanted}
         try:
             history_lost = self._look(mark)
         except BaseException:
             # It was not committed: the next look has to find the same changes.
-            self._tenures, self.rules, self._said = before
+            self._tenures, self.rules, self._said, self._leases = before
             raise
         self._marks = {mark}
         self._plan_next()
         # A lease may have been another host's since the last look.
         gained = {source for source, tenure in self._tenures.items() if had.get(source) != tenure}
+        lost = {source for source, holder in holders.items() if self.standby_of(source) not in {None, holder}}
         return Changes(
-            gained=frozenset(gained), lost=frozenset(had.keys() - self._tenures.keys()), history_lost=history_lost,
+            gained=frozenset(gained), lost=frozenset(lost), history_lost=history_lost,
             rules=None if self.rules is rules else self.rules,
         )  # fmt: skip
 

@@ -98,6 +98,17 @@ def test_a_killed_host_is_noticed_by_its_ended_session(made: Any) -> None:
     wait_until(lambda: south.look().gained == {"ris"}, "its source is taken")
 
 
+def test_a_third_host_hears_that_its_source_has_another_holder(made: Any) -> None:
+    north, south, east = (made(name, said("ris")) for name in ("north", "south", "east"))
+    for host in (north, south, east):
+        host.enter()
+    assert not east.look().lost
+    north.leave()
+    assert south.look().gained == {"ris"}
+    assert (east.look().lost, east.standby_of("ris")) == ({"ris"}, "south")
+    assert not east.look().lost
+
+
 def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing_more(made: Any) -> None:
     north, south = made("north", said("ris")), made("south", said("ris"))
     north.enter()
