@@ -76,7 +76,8 @@ class Record:
 
     def hold(self, now: str) -> None:
         """Note that a complete snapshot did not show the record and that it is kept for now."""
-        self.held_since = self.held_since or now
+        # The clock by which it was held before may have been ahead of this one.
+        self.held_since = min(self.held_since or now, now)
         self.held_times += 1
         self.changed = True
 

@@ -57,6 +57,15 @@ def test_few_go_and_many_are_held() -> None:
     )
 
 
+@pytest.mark.parametrize(("ago", "since"), [(timedelta(hours=1), NOW - timedelta(hours=1)), (-timedelta(days=1), NOW)])
+def test_a_hold_that_began_by_a_clock_ahead_of_ours_lasts_no_longer_than_one_that_begins_now(
+    ago: timedelta, since: datetime
+) -> None:
+    record = made(1, held=(ago, 1))
+    record.hold(NOW.isoformat())
+    assert (record.held_since, record.held_times) == (since.isoformat(), 2)
+
+
 def test_past_days_go_whatever_is_held() -> None:
     past = [made(number, scheduled_start_date="20300630") for number in range(5)]
     today = [made(number) for number in range(10, 15)]
