@@ -44,7 +44,10 @@ def _check_form(rest: str) -> str | None:
     if "," in address and ":" in address.partition(",")[0]:
         return 'several hosts are written "postgresql+psycopg://USER@/NAME?host=HOST1:5432&host=HOST2:5432"'
     ports = [address.rpartition("]")[2].partition(":")[2]] if ":" in address.rpartition("]")[2] else []
-    for name, _, value in (option.partition("=") for option in options.split("&")):
+    for name, _, value in (option.partition("=") for option in options.split("&") if option):
+        if not value:
+            # SQLAlchemy would leave it out without a word, and `sslmode` with it.
+            return 'a connection option has no value: write "NAME=VALUE" behind the "?"'
         if name == "port":
             ports += value.split(",")
         elif name == "host" and not value.startswith(("/", "%2F", "%2f")):

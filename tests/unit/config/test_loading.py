@@ -396,6 +396,8 @@ def test_secret_in_the_wrong_place_is_not_shown(load: Load, change: dict[str, ob
         (f"sqlite+aiosqlite:///{SECRET}.db", 'the driver "aiosqlite" is not supported'),
         (f"postgresql://u:{SECRET}@h/d?sslmod=require", 'unknown connection option "sslmod": did you mean "sslmode"?'),
         (f"postgresql://u:{SECRET}@h/d?sslmode=verify", "sslmode: expected one of disable, allow"),
+        (f"postgresql://u:{SECRET}@h/d?sslmode", "a connection option has no value"),
+        (f"postgresql://u:{SECRET}@h/d?connect_timeout=2&sslmode=", "a connection option has no value"),
         (f"postgresql://u:{SECRET}@h/d?connect_timeout=soon", "connect_timeout: expected a whole number"),
         (f"postgresql://u:{SECRET}@h/d?keepalives_idle=1.5", "keepalives_idle: expected a whole number"),
         (f"postgresql://u:{SECRET}@h/d?channel_binding=yes", "channel_binding: expected one of disable, prefer"),
