@@ -27,6 +27,7 @@ from pylantir.mpps.model import (
     STEP_SEQUENCE,
     STUDY_UID,
     Attributes,
+    day_of,
     items_of,
     levels_about_steps,
     name_of,
@@ -134,10 +135,10 @@ def read_clues(attributes: Attributes, today: str) -> Clues:
         steps=steps or (whole,),
         patient_id=text_of(attributes, PATIENT_ID) or (patients.pop() if len(patients) == 1 else ""),
         modality=text_of(attributes, MODALITY),
-        day=text_of(attributes, START_DATE).replace(".", "") or today,
+        day=day_of(attributes, START_DATE) or today,
         issuer=text_of(attributes, ISSUER),
         name=name_of(attributes, PATIENT_NAME),
-        birth_date=text_of(attributes, BIRTH_DATE).replace(".", ""),
+        birth_date=day_of(attributes, BIRTH_DATE),
         sex=text_of(attributes, SEX),
     )
 

@@ -8,6 +8,7 @@ Source: DICOM PS3.18 Annex F (the JSON model), PS3.4 F.7 (Modality Performed Pro
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -197,6 +198,15 @@ def name_of(attributes: Attributes, tag: str) -> str:
         groups = [value.get(group, "") for group in NAME_GROUPS] if isinstance(value, Mapping) else [value]
         return "=".join(map(str, groups)).rstrip("=")
     return ""
+
+
+def day_of(attributes: Attributes, tag: str) -> str:
+    """Return a date as YYYYMMDD, whichever way it is written; empty if it is no day."""
+    digits = text_of(attributes, tag).replace(".", "").replace("-", "")
+    try:
+        return f"{datetime.datetime.strptime(digits, '%Y%m%d'):%Y%m%d}" if len(digits) == 8 else ""  # noqa: DTZ007
+    except ValueError:
+        return ""
 
 
 def items_of(attributes: Attributes, tag: str) -> list[Attributes]:

@@ -30,6 +30,7 @@ from pylantir.mpps.model import (
     MppsAnswer,
     MppsInstance,
     MppsRequest,
+    day_of,
     items_of,
     text_of,
 )
@@ -214,7 +215,7 @@ def _set_statuses(
         _ItemChange(number, patient, status, next_item_status(status, instance.status), links.get(number), uid)
         for number, patient, status, uid in rows
     ]
-    ended_on = _day(text_of(instance.attributes, END_DATE)) or today
+    ended_on = day_of(instance.attributes, END_DATE) or today
     for change in changes:
         values: dict[str, object] = {STATUS: change.after, "scanner_touched": 1, "updated_at": now}
         if instance.status == COMPLETED:
@@ -283,12 +284,3 @@ def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange
         logger.warning("MPPS of %s belongs to no item: %d items fit (%s)", request.scanner, count, fit)
     elif request.operation == "create" and not changes:
         logger.info("MPPS of %s belongs to no item: an unscheduled exam", request.scanner)
-
-
-def _day(text: str) -> str | None:
-    """Return a reported date as YYYYMMDD; None if it is no day."""
-    digits = text.replace(".", "")
-    try:
-        return f"{datetime.datetime.strptime(digits, '%Y%m%d'):%Y%m%d}" if len(digits) == 8 else None  # noqa: DTZ007
-    except ValueError:
-        return None

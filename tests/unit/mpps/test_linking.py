@@ -136,6 +136,16 @@ def test_clues_are_read_from_the_attributes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "meant"),
+    [("19700102", "19700102"), ("1970.01.02", "19700102"), ("1970-01-02", "19700102"), ("19700000", ""), ("1970", "")],
+)
+def test_a_date_that_cannot_be_read_contradicts_nothing(said: str, meant: str) -> None:
+    reported = {tag: {"vr": "DA", "Value": [said]} for tag in ("00100030", "00400244")}
+    clues = read_clues(reported, "20300101")
+    assert (clues.birth_date, clues.day) == (meant, meant or "20300101")
+
+
+@pytest.mark.parametrize(
     ("current", "reported", "expected"),
     [
         ("SCHEDULED", "IN PROGRESS", "IN_PROGRESS"),
