@@ -206,8 +206,12 @@ class CsvPlugin(DataSourcePlugin):
         kept: deque[Row] = deque()
         blank = 0
         for number, row in rows:
+            empty = is_blank(row)
+            if empty and blank >= self._skip_footer:
+                # More of them would change nothing, and a spreadsheet may export a million empty rows.
+                continue
             kept.append((number, row))
-            blank = blank + 1 if is_blank(row) else 0
+            blank = blank + 1 if empty else 0
             while len(kept) - blank > self._skip_footer:
                 yield kept.popleft()
         for number, row in itertools.islice(kept, max(0, len(kept) - self._skip_footer)):

@@ -107,6 +107,18 @@ def test_a_spreadsheets_delimiter_line_is_understood_quoted_or_not(path: Path, h
     assert [entry[RECORD_LABEL] for entry in entries] == ["row 3", "row 4"]
 
 
+@pytest.mark.parametrize("footer", [1, 3])
+def test_empty_rows_of_a_whole_spreadsheet_behind_a_footer_take_no_memory(path: Path, footer: int) -> None:
+    ends = "\n".join(["", *(f"{number} records" for number in range(footer)), *[",,"] * 20_000, ""])
+    tracemalloc.start()
+    try:
+        assert patients(read(path, THREE.rstrip() + ends, skip_footer=footer)) == ["P1", "P2"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 << 20
+
+
 @pytest.mark.parametrize("config", [{}, {"encoding": "latin-1"}])
 def test_a_line_that_never_ends_fails_the_fetch_before_it_fills_the_memory(path: Path, config: dict[str, str]) -> None:
     packed = gzip.compress((THREE + "P3,").encode() + b"x," * (8 << 20), compresslevel=1)
