@@ -129,7 +129,7 @@ class CsvPlugin(DataSourcePlugin):
                 raise self._file.unavailable(
                     f"a line has more than {_LONGEST_LINE_BYTES >> 20} million bytes; is it a CSV file?"
                 ) from None
-            except UnicodeDecodeError:
+            except UnicodeError:
                 # The error holds the file's bytes: it must not be chained into a log.
                 text.detach()
                 raise self._file.unavailable(_told_encoding(raw, encoding)) from None
@@ -260,7 +260,10 @@ MAPPING_NAMES = tuple(sorted(MAPPING_TARGETS))
 def _told_encoding(raw: BinaryIO, encoding: str) -> str:
     """Say where a file does not follow the encoding that was tried."""
     raw.seek(0)
-    strange = find_undecodable(raw, encoding) or "a byte"
+    try:
+        strange = find_undecodable(raw, encoding) or "a byte"
+    except UnicodeError:
+        strange = "its beginning"  # without the mark that UTF-16 and UTF-32 begin with
     tried = f"neither UTF-8 nor {encoding}" if encoding == _FALLBACK_ENCODING else f"not {encoding}"
     return f'{strange} is {tried}; set "encoding" to what the export writes, as "latin-1" or "cp850"'
 

@@ -39,7 +39,8 @@ class Options:
         value = self._config.get(key)
         if value is None:
             return self._expected(key, "the path of a file, found none", "")
-        return value if isinstance(value, str) and value else self._expected(key, "text, the path of a file", "")
+        is_path = isinstance(value, str) and value and "\0" not in value
+        return str(value) if is_path else self._expected(key, "text, the path of a file", "")
 
     def count(self, key: str) -> int:
         """Read a whole number from 0; 0 if there is none."""

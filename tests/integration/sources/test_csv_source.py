@@ -209,6 +209,12 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> No
             fetch(path)
 
 
+def test_a_configured_encoding_that_the_file_lacks_the_mark_of_is_named(path: Path) -> None:
+    write(path, "id,date\nP1,2026-12-01\n")
+    with pytest.raises(SourceUnavailable, match=r'its beginning is not utf-16; set "encoding"'):
+        fetch(path, encoding="utf-16")
+
+
 def test_a_locked_file_is_left_alone(path: Path) -> None:
     write(path, "id,date\nP1,2026-12-01\n")
     with path.open("rb+") as writer:
