@@ -16,6 +16,7 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
+from pylantir.dicom.client import leave_answers_to_requests
 from pylantir.dicom.find.answers import Find, QueryService
 from pylantir.dicom.find.encode_responses import Row
 from pylantir.dicom.mpps.service import MppsPorts, MppsService
@@ -106,6 +107,8 @@ def association(served: Served, *, calling: str = "MR1", syntax: str = ExplicitV
     entity.add_requested_context(Verification, syntax)
     entity.add_requested_context(ModalityWorklistInformationFind, syntax)
     opened = entity.associate("127.0.0.1", served.port)
+    if opened.is_established:
+        leave_answers_to_requests(opened)
     try:
         yield opened
     finally:

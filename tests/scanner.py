@@ -14,6 +14,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ModalityPerformedProcedureStepRetrieve,
 )
 
+from pylantir.dicom.client import leave_answers_to_requests
+
 
 @contextmanager
 def connected(port: int, *, calling: str = "MR1") -> Iterator[Association]:
@@ -22,6 +24,7 @@ def connected(port: int, *, calling: str = "MR1") -> Iterator[Association]:
         entity.add_requested_context(sop_class)
     association = entity.associate("127.0.0.1", port)
     assert association.is_established
+    leave_answers_to_requests(association)
     try:
         yield association
     finally:

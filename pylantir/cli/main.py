@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     complete_standard_streams()
     options = make_parser().parse(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
+    # Its warnings about the form of a value answer no command.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
     command: Run = options.run
     try:
         status = command(options)

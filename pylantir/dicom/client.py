@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -150,10 +151,25 @@ def open_association(peer: Peer, *sop_classes: str) -> Iterator[Association]:
         raise DicomPeerError(_describe_unreachable(peer)) from None
     if not association.is_established:
         raise DicomPeerError(_describe_refusal(peer, association) if connected else _describe_unreachable(peer))
+    leave_answers_to_requests(association)
     try:
         yield association
     finally:
         association.release()
+
+
+def leave_answers_to_requests(association: Association) -> None:
+    """Let nobody take an answer but the request that waits for it.
+
+    pynetdicom's own thread takes messages of the peer between our requests. It is released after an answer; on a busy
+    machine it may wake only during the next request, take that answer, and drop it. A scanner gets no requests.
+    """
+    take = association.dimse.get_msg
+
+    def take_if_awaited(block: bool = False) -> Any:
+        return take(block=True) if block else (None, None)
+
+    association.dimse.get_msg = take_if_awaited  # type: ignore[method-assign]
 
 
 def _describe_refusal(peer: Peer, association: Association) -> str:

@@ -165,6 +165,14 @@ def read_port(text: str) -> int:
     return int(text)
 
 
+def read_ae_title(text: str) -> str:
+    """Read the value of an option that takes an AE title; argparse turns the exception into exit status 2."""
+    title = text.strip()
+    if not (title.isascii() and title.isprintable() and 1 <= len(title) <= 16) or "\\" in title:
+        raise argparse.ArgumentTypeError(f'expected an AE title, 1-16 ASCII characters without backslash, got "{text}"')
+    return title
+
+
 def nearest(word: str, names: Iterable[str]) -> str | None:
     """Find the name that somebody who typed `word` may have meant."""
     from difflib import get_close_matches

@@ -87,7 +87,8 @@ def test_options_before_the_command_are_told_their_place(
     [
         ["query-db", "--status", "CANCELLED"], ["query-db", "--status", "x"], ["set-status", "abc", "COMPLETED", "--reason", "r"],
         ["set-status", "1", "DONE", "--reason", "r"], ["audit", "--entry", "-1"], ["explain", "²"], ["explain", "1.5"],
-        ["test-client", "--port", "70000"], ["preview", "a", "--limit", "0"], ["query-db", "--patient", ""],
+        ["test-client", "--port", "70000"], ["test-client", "--calling", "A_SCANNER_WITH_A_LONG_NAME"],
+        ["test-mpps", "--AEtitle", "a\\b"], ["test-client", "--calling", "Müller"], ["preview", "a", "--limit", "0"], ["query-db", "--patient", ""],
         ["access", "--scanner", " "], ["set-status", "1", "COMPLETED", "--reason", ""], ["preview", ""],
         ["query-db", "--config", ""], ["query-db", "today"],
     ],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pylantir.cli.program import commands
 from pylantir.entry import STATUSES
 from pylantir.errors import ExitStatus
-from pylantir.programs.arguments import ProgramParser, completion, nearest, read_port
+from pylantir.programs.arguments import ProgramParser, completion, nearest, read_ae_title, read_port
 
 _DESCRIPTION = """\
 Show and check the worklist: what is on it, which source gives it, what happened to it. Another program,
@@ -109,11 +109,16 @@ def _add_peer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", "--ip", metavar="A", help="the server's address, instead of dicom.host")
     command.add_argument("--port", metavar="N", type=read_port, help="the server's port, instead of dicom.port")
     command.add_argument(
-        "--AEtitle", metavar="T", dest="ae_title", help="the server's AE title, instead of dicom.ae_title"
+        "--AEtitle",
+        metavar="T",
+        dest="ae_title",
+        type=read_ae_title,
+        help="the server's AE title, instead of dicom.ae_title",
     )
     command.add_argument(
         "--calling",
         "--callingAEtitle",
+        type=read_ae_title,
         metavar="T",
         help="the scanner's AE title; default: the first of allowed_aet, else PYLANTIR_TEST",
     )
