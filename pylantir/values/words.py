@@ -66,6 +66,8 @@ _UNITS_OF_LENGTH: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in"
 def sex(field: str, text: str, _note: Note) -> str:
     """Return M, F or O, or "" if the source does not know the sex."""
     word = _SEXES.get(text.upper())
+    if text in {"H", "h"}:
+        raise RecordRejected(field, 'H may be a man: map it with "values", and M too if it is a woman (mujer) here')
     if word is None:
         raise RecordRejected(field, "expected M, F, O, male, female, other or unknown")
     return word

@@ -164,6 +164,7 @@ def test_a_value_takes_its_dicom_form(field: str, value: object, expected: str |
         ("patient_weight_lb", "70 stone", "with a unit"),
         ("patient_weight_lb", "0", "positive"),
         (WEIGHT_KG_FIELD, "1,500", "thousands"),
+        ("patient_sex", "H", "M too if it is a woman"),
         (WEIGHT_KG_FIELD, "3.500 g", "thousands"),
         ("patient_weight_lb", "1.050 lb", "thousands"),
         ("patient_id", "#REF!", "spreadsheet's error"),
