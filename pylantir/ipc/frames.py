@@ -1,5 +1,6 @@
-"""Frames on local sockets: four bytes of length (big endian), then one JSON object. Never pickle: see `entry_queue`.
+"""Frames on local sockets: four bytes of length (big endian), then one JSON object.
 
+Never pickle: unpickling runs code of the sender, and a source's process runs a plugin, which is somebody else's code.
 Used between a source and the writer, between a child and the supervisor, and by the control commands. In: bytes as they
 come; out: whole objects. A frame that is too long, or is not an object, raises a ProtocolError.
 """
