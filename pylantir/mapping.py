@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 _COMBINED_FIELDS = frozenset({WEIGHT_KG_FIELD, START_FIELD})
 """Targets that become other fields, unless the record also has those fields."""
 _CACHED_LAYOUTS = 64
+_LONGEST_CACHED_LAYOUT = 1 << 16
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9]{0,31}(?:[_.:-][A-Za-z0-9]{1,31}){0,5}|dicom:[A-Za-z.]{1,128}")
 _TOLD_UNKNOWN = 20
 
@@ -273,9 +274,9 @@ class EntryMapper:
         if len(self._layouts) >= _CACHED_LAYOUTS:
             self._layouts.clear()
         known = self._values
-        self._layouts[names] = columns = tuple(
-            known[name] if name in known else self._new_column(name) for name in names
-        )
+        columns = tuple(known[name] if name in known else self._new_column(name) for name in names)
+        if sum(len(str(name)) for name in names) <= _LONGEST_CACHED_LAYOUT:
+            self._layouts[names] = columns
         return columns
 
     def _new_column(self, name: str) -> KnownValues:

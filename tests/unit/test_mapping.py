@@ -189,6 +189,14 @@ def test_long_texts_do_not_fill_the_cache() -> None:
     assert sum(map(len, known.remarks)) < 2_000_000
 
 
+def test_huge_names_are_not_kept() -> None:
+    mapper = EntryMapper()
+    for number in range(10):
+        entry = mapper.to_entry({**MINIMAL, f"{number}" + "x" * 100_000: "y"})
+        assert set(entry.fields) == set(MINIMAL)
+    assert mapper._layouts == {}
+
+
 def test_a_name_may_be_anything() -> None:
     strange: dict[object, object] = {3: "x", None: "y", ("a",): "z"}
     assert EntryMapper().to_entry({**strange, **MINIMAL}) == EntryMapper().to_entry(MINIMAL)  # type: ignore[dict-item]
