@@ -28,6 +28,7 @@ _NEVER_CUT = frozenset({
     "LocalNamespaceEntityID", "UniversalEntityID", "CodeValue", "LongCodeValue", "CodingSchemeDesignator",
     "CodingSchemeVersion", "PatientTelephoneNumbers", "ReferringPhysicianTelephoneNumbers", "OrderCallbackPhoneNumber",
 })  # fmt: skip
+MOST_VALUES = 100
 _LONGEST_CODE = LONGEST["SH"]
 _FUTURE_IS_WRONG = frozenset({"LastMenstrualDate"})
 
@@ -106,7 +107,14 @@ def _values(keyword: str, vr: str, value: object, rules: ValueRules, note: Note,
         several = value.split("\\")
     if len(several) > 1 and not many:
         raise RecordRejected(keyword, "has several values where DICOM allows one")
+    _check_number(keyword, several)
     return [text for one in several if (text := _value(keyword, vr, one, rules, note))]
+
+
+def _check_number(keyword: str, several: Sequence[object]) -> None:
+    """Refuse more values than any patient has: a scanner would have to take them all."""
+    if len(several) > MOST_VALUES:
+        raise RecordRejected(keyword, f"has more than {MOST_VALUES} values")
 
 
 def _value(keyword: str, vr: str, value: object, rules: ValueRules, note: Note) -> str:
@@ -149,6 +157,7 @@ _CHECKED: Mapping[str, Callable[[str, str, Note], str]] = {
 def _items(target: Target, value: object, rules: ValueRules, note: Note) -> list[dict[str, str]]:
     """Read a whole sequence: items as `part^part^part`, several of them separated by a backslash or in a list."""
     several = value if isinstance(value, list | tuple) else str("" if value is None else value).split("\\")
+    _check_number(target.path, several)
     order = [part for part in target.parts if part not in {"LongCodeValue", "CodingSchemeVersion"}]
     items = []
     for one in several:

@@ -27,6 +27,7 @@ except ImportError:
 
 _SHORTEST, _ENDS_ONE_IN, _LONGEST = 8, 8, 64
 _MOST_CHARS = 1 << 18
+_LONGEST_LABEL = 2000
 _BETWEEN_VALUES, _BETWEEN_RECORDS, _OTHER_THAN_TEXT = "\x1f", "\x1d", "\x1e"
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 _PLAIN_MODULES = frozenset({"datetime", "decimal"})
@@ -147,7 +148,7 @@ class PassageCutter:
         is_new = layout != self._layout
         label_at = _label_place(layout) if is_new else self._label_at
         values = list(entry.values())
-        label = self._position if label_at is None else str(values.pop(label_at))
+        label = self._position if label_at is None else str(values.pop(label_at))[:_LONGEST_LABEL]
         is_text = True
         try:
             text: str | None = _BETWEEN_VALUES.join(values)  # type: ignore[arg-type]  # a TypeError says if they are not

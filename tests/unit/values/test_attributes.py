@@ -66,6 +66,9 @@ def test_a_value_takes_the_form_of_its_attribute(name: str, value: object, expec
         ("Occupation", "#REF!", "spreadsheet"),
         ("ReasonForTheRequestedProcedure", ["a", "b"], "several values"),
         ("PatientComments", {"a": 1}, "dict"),
+        ("OtherPatientIDs", [str(number) for number in range(101)], "more than 100 values"),
+        ("OtherPatientIDs", "\\".join(map(str, range(101))), "more than 100 values"),
+        ("ScheduledProtocolCodeSequence", ["H1^99LOCAL^Head"] * 101, "more than 100 values"),
     ],
 )
 def test_what_is_unusable_or_incomplete_is_left_out_and_told(name: str, value: object, reason: str) -> None:
