@@ -19,7 +19,7 @@ from typing import Any
 
 from pydicom.datadict import dictionary_VR
 
-from pylantir.dicom.mpps.values import LONG_VRS, SHORT_VRS, OddValue, convert_value
+from pylantir.dicom.mpps.values import IN_CHARACTER_SET, LONG_VRS, SHORT_VRS, OddValue, convert_value
 from pylantir.dicom.text.declared import declared_encodings
 from pylantir.errors import MppsRefused
 from pylantir.mpps.model import (
@@ -35,6 +35,8 @@ from pylantir.mpps.model import (
 )
 
 MAX_NESTING = 16
+MAX_ESCAPES = 20_000
+"""How many escape sequences of its texts are decoded in one report: each may cost the library twenty microseconds."""
 _REMEMBERED_VALUES = 4096
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -84,6 +86,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.oddities: list[Oddity] = []
         self._data = data
+        self._escapes = 0
         self._names: dict[int, str] = {}
         self._known: dict[tuple[str, bytes, object], Mapping[str, Any]] = {}
 
@@ -199,6 +202,8 @@ class _Reader:
         if known is not None:
             return known
         try:
+            if form.encodings and vr in IN_CHARACTER_SET:
+                self._count_escapes(raw)
             value = convert_value(vr, raw, form.encodings)
         except OddValue as odd:
             if name in _VITAL:
@@ -210,6 +215,11 @@ class _Reader:
         elif len(self._known) < _REMEMBERED_VALUES:
             self._known[key] = value
         return value
+
+    def _count_escapes(self, raw: bytes) -> None:
+        self._escapes += raw.count(b"\x1b")
+        if self._escapes > MAX_ESCAPES:
+            raise OddValue("too many escape sequences")
 
 
 @functools.cache

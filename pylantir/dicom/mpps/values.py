@@ -31,7 +31,7 @@ _NUMBERS: Mapping[str, str] = MappingProxyType(
     {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
 )
 _LONG_TEXTS = frozenset({"LT", "ST", "UR", "UT"})
-_IN_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+IN_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[Ee][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _ONE_UID = re.compile(rb"[0-9.]+[ \0]?")
@@ -94,7 +94,7 @@ def _binary_numbers(vr: str, raw: bytes) -> Mapping[str, Any]:
 def _text(vr: str, raw: bytes, encodings: Sequence[str] | None) -> str:
     if raw.isascii() and b"\x1b" not in raw:
         return raw.decode("ascii")
-    if encodings is None or vr not in _IN_CHARACTER_SET:
+    if encodings is None or vr not in IN_CHARACTER_SET:
         return _undeclared_text(raw)
     try:
         delimiters = PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS

@@ -15,6 +15,7 @@ from pynetdicom.dsutils import decode
 from pylantir.dicom.find.matching import decode_identifier, parse_query
 from pylantir.dicom.mpps.decoding import read_attributes
 from pylantir.dicom.text.declared import declared_encodings
+from pylantir.errors import InvalidQuery
 
 UTF_8, LATIN_1 = "utf-8", "iso8859-1"
 
@@ -84,6 +85,18 @@ def test_terms_padded_with_nul_are_read(declared: bytes, group_length: bytes, ex
     data += element(b"\x10\x00\x10\x00", b"PN", "Müller".encode("latin-1"))
     identifier = decode_identifier(data, explicit_vr=explicit_vr)
     assert parse_query(identifier).query.like == {"patient_name": "Müller"}
+
+
+def test_a_flood_of_escape_sequences_is_not_decoded() -> None:
+    declared = element(b"\x08\x00\x05\x00", b"\\ISO 2022 IR 87")
+    name = element(b"\x10\x00\x10\x00", b"\x1b$B;3ED\x1b(B")
+    flood = element(b"\x40\x00\x54\x02", b"\x1b" * 2_000_000)
+    reading = read_attributes(declared + name + flood, explicit_vr=False)
+    assert reading.attributes == {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "山田"}]}}
+    assert reading.oddities == (("00400254", "left out: too many escape sequences"),)
+    asked = declared + element(b"\x10\x00\x20\x00", b"\x1b" * 200_000)
+    with pytest.raises(InvalidQuery, match="escape"):
+        parse_query(decode_identifier(asked, explicit_vr=False))
 
 
 def test_a_step_declares_a_character_set_of_its_own() -> None:
