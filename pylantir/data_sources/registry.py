@@ -114,6 +114,25 @@ def load_source(source: SourceSettings) -> DataSourcePlugin:
     return plugin
 
 
+def ask_validity(plugin: DataSourcePlugin, source: SourceSettings) -> tuple[bool, str]:
+    """Let a plugin check its source's `config`.
+
+    Returns:
+        Whether it can be used, and if not, the plugin's message.
+
+    Raises:
+        PluginError: The answer has another form.
+        Exception: Whatever the plugin raises.
+    """
+    answer = plugin.validate_config(dict(source.config))
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        kind = source.plugin
+        msg = f'plugin "{kind.type_name}" ({kind.origin}): validate_config has to return (True or False, message)'
+        raise PluginError(msg)
+    is_valid, message = answer
+    return bool(is_valid), str(message)
+
+
 def pass_settings(plugin: DataSourcePlugin, source: SourceSettings) -> None:
     """Set the attributes that `map_record` needs."""
     plugin.empty_values, plugin.where = source.empty_values, source.where

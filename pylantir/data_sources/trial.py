@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pylantir.columns import without_left_out
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
+from pylantir.data_sources.registry import ask_validity
 from pylantir.entry import WorklistEntry
 from pylantir.errors import ConfigurationError, RecordRejected
 from pylantir.mapping import EntryMapper
@@ -40,8 +41,9 @@ def validate(plugin: DataSourcePlugin, source: SourceSettings) -> None:
 
     Raises:
         ConfigurationError: It refuses; the message is the plugin's.
+        PluginError: Its answer has another form.
     """
-    is_valid, message = plugin.validate_config(dict(source.config))
+    is_valid, message = ask_validity(plugin, source)
     if not is_valid:
         raise ConfigurationError([f"source {source.name}: config: {message}"])
 

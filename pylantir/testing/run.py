@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pylantir.config.loading import check_source_alone
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin
-from pylantir.data_sources.registry import BUILTIN_TYPES, pass_settings
+from pylantir.data_sources.registry import BUILTIN_TYPES, ask_validity, pass_settings
 from pylantir.data_sources.trial import MappedRecord, map_records
 from pylantir.entry import RECORD_ID_FIELD
 from pylantir.errors import ConfigurationError
@@ -65,7 +65,7 @@ def run_plugin(
     pass_settings(plugin, source)
     warned: Warned = Counter()
     try:
-        is_valid, message = plugin.validate_config(dict(source.config))
+        is_valid, message = ask_validity(plugin, source)
         if not is_valid:
             raise ConfigurationError([message])
         name = plugin.get_source_name()

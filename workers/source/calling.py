@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pylantir.columns import without_left_out
 from pylantir.data_sources.base import ComparesWhenAsked, DataSourcePlugin, ReportsRecordIds, WatchesForChanges
-from pylantir.data_sources.registry import load_source
+from pylantir.data_sources.registry import ask_validity, load_source
 from pylantir.errors import ConfigurationError, PluginError, SourceUnavailable
 from pylantir.schedule import look_back_s
 from pylantir.settings import SourceSettings
@@ -37,7 +37,9 @@ def prepare_plugin(channel: Channel, settings: SourceSettings) -> DataSourcePlug
     channel.beat(settings.fetch_timeout_s)
     plugin = load_source(settings)
     try:
-        is_valid, message = plugin.validate_config(dict(settings.config))
+        is_valid, message = ask_validity(plugin, settings)
+    except PluginError:
+        raise
     except BaseException as error:
         kind = settings.plugin
         msg = f'plugin "{kind.type_name}" ({kind.origin}): its check of the configuration raised {type(error).__name__}'

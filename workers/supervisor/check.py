@@ -124,10 +124,10 @@ def _validate_here(source: SourceSettings) -> tuple[bool, str]:
 
 
 def _validate(source: SourceSettings) -> tuple[bool, str]:
-    from pylantir.data_sources.registry import load_source
+    from pylantir.data_sources.registry import ask_validity, load_source
 
-    is_valid, message = load_source(source).validate_config(dict(source.config))
-    return bool(is_valid), make_redactor(source.secrets)(str(message))
+    is_valid, message = ask_validity(load_source(source), source)
+    return is_valid, make_redactor(source.secrets)(message)
 
 
 class _PluginCheck:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pylantir.data_sources.base import DataSourcePlugin
-from pylantir.data_sources.registry import discover, load_plugin
+from pylantir.data_sources.registry import ask_validity, discover, load_plugin
 from pylantir.errors import PluginError
-from pylantir.settings import Catalogue, PluginType
+from pylantir.settings import Catalogue, PluginType, SourceSettings
 
 IMPORT = "from pylantir.data_sources.base import DataSourcePlugin\n"
 METHODS = """
@@ -202,3 +202,17 @@ def test_an_installed_package_may_offer_a_type(tmp_path: Path, monkeypatch: pyte
     found = discover([]).types["booking"]
     assert (found.module, found.class_name) == ("installed_plugin", "Plugin")
     assert isinstance(load_plugin(found), DataSourcePlugin)
+
+
+@pytest.mark.parametrize("answer", ["True", "None", '"ok"', '(True, "", "")', "{}"])
+def test_a_check_that_answers_in_another_form_is_told_the_right_one(tmp_path: Path, answer: str) -> None:
+    find(tmp_path, booking=PLUGIN.replace('return True, ""', f"return {answer}"))
+    kind = PluginType(type_name="booking", path=str(tmp_path / "booking.py"))
+    with pytest.raises(PluginError, match=r"booking\.py\): validate_config has to return \(True or False, message\)"):
+        ask_validity(load_plugin(kind), SourceSettings(name="a", plugin=kind))
+
+
+def test_a_check_may_answer_with_a_list(tmp_path: Path) -> None:
+    find(tmp_path, booking=PLUGIN.replace('return True, ""', 'return [0, "no host"]'))
+    kind = PluginType(type_name="booking", path=str(tmp_path / "booking.py"))
+    assert ask_validity(load_plugin(kind), SourceSettings(name="a", plugin=kind)) == (False, "no host")
