@@ -21,6 +21,9 @@ from pylantir.store.schema.engine import with_patience
 from pylantir.store.schema.tables import metadata
 
 ROWS_AT_ONCE = 2000
+TEXT_AT_ONCE = 8_000_000
+"""A portion ends with the row with which it has so many characters: a scanner's report may have millions."""
+READ_AT_ONCE = 100
 
 
 @dataclass(slots=True)
@@ -134,12 +137,21 @@ def _rows_of(connection: Connection, columns: Sequence[Column[Any]]) -> Iterator
     names = ", ".join(column.name for column in columns)
     # In plain SQL: SQLAlchemy would read a column of text as text, whatever is there.
     statement = text(f"SELECT {names} FROM {columns[0].table.name}")  # noqa: S608 - names of our own
-    with connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE}) as result:
-        for rows in result.partitions():
+    portion: list[tuple[object, ...]] = []
+    size = 0
+    with connection.execute(statement, execution_options={"yield_per": READ_AT_ONCE}) as result:
+        for row in result:
             try:
-                yield [tuple(read(value) for read, value in zip(readers, row, strict=True)) for row in rows]
+                values = tuple(read(value) for read, value in zip(readers, row, strict=True))
             except _OtherType:
-                raise StoreError(_describe_other_type(columns, readers, rows)) from None
+                raise StoreError(_describe_other_type(columns, readers, row)) from None
+            portion.append(values)
+            size += sum(len(value) for value in values if isinstance(value, str))
+            if len(portion) == ROWS_AT_ONCE or size >= TEXT_AT_ONCE:
+                yield portion
+                portion, size = [], 0
+    if portion:
+        yield portion
 
 
 class _OtherType(Exception):
@@ -167,17 +179,16 @@ def _text(value: Any) -> str | None:
 
 
 def _describe_other_type(
-    columns: Sequence[Column[Any]], readers: Sequence[Callable[[Any], object]], rows: Sequence[Sequence[Any]]
+    columns: Sequence[Column[Any]], readers: Sequence[Callable[[Any], object]], row: Sequence[Any]
 ) -> str:
     """Name the column and the row, without the value."""
-    for row in rows:
-        for column, read, value in zip(columns, readers, row, strict=True):
-            try:
-                read(value)
-            except _OtherType:
-                wanted = "whole number" if read is _whole_number else "text"
-                which = f"the row whose {columns[0].name} is {row[0]}"
-                return f"{column.table.name}.{column.name}: {which} has no {wanted} there; nothing is copied"
+    for column, read, value in zip(columns, readers, row, strict=True):
+        try:
+            read(value)
+        except _OtherType:
+            wanted = "whole number" if read is _whole_number else "text"
+            which = f"the row whose {columns[0].name} is {row[0]}"
+            return f"{column.table.name}.{column.name}: {which} has no {wanted} there; nothing is copied"
     return "a value is of another type than its column; nothing is copied"
 
 

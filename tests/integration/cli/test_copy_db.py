@@ -13,7 +13,8 @@ from sqlalchemy import Engine, create_engine, insert, make_url, select, text
 from worklist_store import Feed, record
 
 from pylantir.cli.main import main
-from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.change.copying import ROWS_AT_ONCE, copy_database
+from pylantir.store.schema.engine import open_for_reading, open_for_writing
 from pylantir.store.schema.tables import metadata, mpps_instances, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
 
@@ -144,3 +145,22 @@ def test_a_value_that_cannot_be_copied_as_it_is_is_named_and_not_shown(
     status, out, err = copy(source, postgresql_url)
     assert (status, out, "Traceback" in err, "Secret" in err) == (1, "", False, False)
     assert said in err
+
+
+@pytest.mark.parametrize("is_server", [False, True])
+def test_rows_are_copied_in_portions(tmp_path: Path, postgresql_url: str, is_server: bool) -> None:
+    url = postgresql_url if is_server else f"sqlite:///{tmp_path}/one.db"
+    writer, target = open_for_writing(url), open_for_writing(f"sqlite:///{tmp_path}/two.db")
+    prepare_database(writer)
+    count = ROWS_AT_ONCE + 1
+    with writer.begin() as connection:
+        connection.execute(insert(worklist_items), [{"patient_id": f"P{n}"} for n in range(count)])
+    told: list[int] = []
+    source = open_for_reading(url)
+    with source.connect() as connection:
+        copy_database(
+            connection, target, lambda table, done, _: told.append(done) if table == "worklist_items" else None
+        )
+    assert told == [0, ROWS_AT_ONCE, count]
+    for engine in (writer, source, target):
+        engine.dispose()
