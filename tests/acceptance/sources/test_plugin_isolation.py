@@ -71,7 +71,7 @@ def test_plugins_whose_own_check_fails_disturb_nobody(installation: Installation
         "sysexits": ("sys.exit(3)", "SystemExit"),
         "exits": ("os._exit(5)", "status 5"),
         "aborts": ("os.abort()", "signal SIGABRT"),
-        "nonsense": ("return 17", "TypeError"),
+        "nonsense": ("return 17", "validate_config has to return"),
     }
     for name, (check, _) in checks.items():
         installation.write_plugin(name, check=check)
