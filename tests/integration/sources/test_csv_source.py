@@ -235,6 +235,9 @@ def test_a_young_file_is_read_once_it_is_at_rest(path: Path, monkeypatch: pytest
                 file.write("P1,2026-12-01\n")
 
     monkeypatch.setattr(time, "sleep", write_while_waiting)
+    # However long this machine is busy with something else.
+    monkeypatch.setattr("pylantir.data_sources.source_file.SETTLED_AFTER_S", 3600.0)
+    monkeypatch.setattr("pylantir.data_sources.source_file.LONGEST_WAIT_S", 3600.0)
     assert len(fetch(path)) == 2
     assert len(waits) == 3
 
@@ -252,6 +255,9 @@ def test_a_young_file_that_ends_within_a_line_is_not_taken_for_whole(
                 file.write("7\n")
 
     monkeypatch.setattr(time, "sleep", write_on_at_last)
+    # However long this machine is busy with something else.
+    monkeypatch.setattr("pylantir.data_sources.source_file.SETTLED_AFTER_S", 3600.0)
+    monkeypatch.setattr("pylantir.data_sources.source_file.LONGEST_WAIT_S", 3600.0)
     (entry,) = fetch(path)
     assert entry["patient_id"] == "P17"
 
@@ -266,6 +272,7 @@ def test_a_file_from_a_clock_that_is_ahead_is_read_once_nobody_writes(
     os.utime(path, (ahead, ahead))
     monkeypatch.setattr("pylantir.data_sources.source_file.LOOK_AGAIN_AFTER_S", 0.001)
     monkeypatch.setattr("pylantir.data_sources.source_file.SETTLED_AFTER_S", 0.02)
+    monkeypatch.setattr("pylantir.data_sources.source_file.LONGEST_WAIT_S", 3600.0)
     assert fetch(path) == [ROW]
 
 
