@@ -80,7 +80,9 @@ def print_status(console: Console, status: Frame, *, problems: bool, watching: b
         watching: Add each source's recent cycles, and what to do next.
     """
     processes = cast("list[Process]", status["processes"])
-    console.print(f"Pylantir is [bold]{status['health']}[/bold]  ({status['config']})", highlight=False)
+    # As Text, because a path may look like rich's markup.
+    head = Text.assemble("Pylantir is ", (str(status["health"]), "bold"), f"  ({printable(status['config'])})")
+    console.print(head, soft_wrap=True)
     if problems:
         _print_problems(console, processes)
     else:

@@ -89,7 +89,7 @@ def test_the_list_of_problems_cuts_neither_a_name_nor_a_problem(width: int) -> N
 def test_what_others_have_named_cannot_turn_the_direction_of_a_line() -> None:
     odd = "s\u202eouth[red]"
     status = {
-        "health": "degraded", "config": "pylantir.json", "reload_problems": [odd],
+        "health": "degraded", "config": f"/etc/{odd}/pylantir.json", "reload_problems": [odd],
         "cluster": {"host": odd, "hosts": {odd: True, "north": False}, "leases": {}},
         "processes": [{**WELL, "pid": 1, "uptime_s": 1, "cpu_percent": 0, "memory_mb": 1, "retry_in_s": None, "warning": odd, "problem": odd}],
     }  # fmt: skip
@@ -98,6 +98,7 @@ def test_what_others_have_named_cannot_turn_the_direction_of_a_line() -> None:
         print_status(console, status, problems=problems)
         said = console.file.getvalue()  # type: ignore[attr-defined]
         assert "\u202e" not in said
+        assert "Pylantir is degraded  (/etc/s\\u202eouth[red]/pylantir.json)" in said
         assert "hosts: s\\u202eouth[red] is there, north is away; this one is s\\u202eouth[red]" in said
 
 
