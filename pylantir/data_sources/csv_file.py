@@ -263,7 +263,7 @@ def _told_encoding(raw: BinaryIO, encoding: str) -> str:
     try:
         strange = find_undecodable(raw, encoding) or "a byte"
     except UnicodeError:
-        strange = "its beginning"  # without the mark that UTF-16 and UTF-32 begin with
+        strange = "its beginning"  # without the mark of UTF-16 and UTF-32; from Python 3.13 on, they name a byte
     tried = f"neither UTF-8 nor {encoding}" if encoding == _FALLBACK_ENCODING else f"not {encoding}"
     return f'{strange} is {tried}; set "encoding" to what the export writes, as "latin-1" or "cp850"'
 

@@ -211,7 +211,7 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> No
 
 def test_a_configured_encoding_that_the_file_lacks_the_mark_of_is_named(path: Path) -> None:
     write(path, "id,date\nP1,2026-12-01\n")
-    with pytest.raises(SourceUnavailable, match=r'its beginning is not utf-16; set "encoding"'):
+    with pytest.raises(SourceUnavailable, match=r'is not utf-16; set "encoding"'):
         fetch(path, encoding="utf-16")
 
 
