@@ -16,7 +16,7 @@ from pylantir.store.intake.cycle import SourceIngest
 
 MOST_PARAMETERS = 2000
 """Far below what SQLite (32 766) and PostgreSQL (65 535) take."""
-MANY = 5000
+MANY = 2500
 
 
 @pytest.fixture

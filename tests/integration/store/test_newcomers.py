@@ -80,7 +80,7 @@ def contents(engine: Engine) -> list[Any]:
     return sorted(stored, key=str)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(newcomers(100, least=0), newcomers())
 def test_together_they_become_what_each_becomes_by_itself(stored: list[Record], said: list[Record]) -> None:
     now = utc_now()
