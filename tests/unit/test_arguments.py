@@ -27,6 +27,16 @@ def run(*command: str | Path, folder: Path | None = None, **environ: str) -> sub
     )
 
 
+def refusal(parser: ProgramParser, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a program says of arguments that it does not take."""
+    with pytest.raises(SystemExit) as ended:
+        parser.parse(arguments)
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
 @PROGRAMS
 def test_what_a_program_can_do_is_known_to_the_other(make: Callable[[], ProgramParser]) -> None:
     parser = make()
@@ -53,12 +63,7 @@ def test_the_supervisors_program_has_all_that_the_other_one_names() -> None:
 def test_an_unknown_command_is_answered_with_the_near_one_or_the_other_program(
     make: Callable[[], ProgramParser], word: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        make().parse([word])
-    assert ended.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert said in captured.err
+    assert said in refusal(make(), [word], capsys)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +79,7 @@ def test_an_unknown_command_is_answered_with_the_near_one_or_the_other_program(
 def test_options_before_the_command_are_told_their_place(
     make: Callable[[], ProgramParser], arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        make().parse(arguments)
-    assert ended.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert said in captured.err
+    assert said in refusal(make(), arguments, capsys)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,7 @@ def test_options_before_the_command_are_told_their_place(
 def test_a_value_that_cannot_be_meant_is_refused_in_words(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        make_pylantir().parse(arguments)
-    assert ended.value.code == 2
-    said = capsys.readouterr().err
+    said = refusal(make_pylantir(), arguments, capsys)
     assert "invalid _" not in said
     if "CANCELLED" in arguments:
         assert "did you mean CANCELED" in said
@@ -118,12 +115,7 @@ def test_a_value_that_cannot_be_meant_is_refused_in_words(
 def test_an_unknown_option_is_answered_with_the_near_one(
     make: Callable[[], ProgramParser], arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        make().parse(arguments)
-    assert ended.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert said in captured.err
+    assert said in refusal(make(), arguments, capsys)
 
 
 @pytest.mark.parametrize("command", [["pylantir"], ["pylantir-supervisor"], ["python", "-m", "pylantir"]])
