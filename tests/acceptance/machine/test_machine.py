@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,18 @@ def running(installation: Installation) -> Installation:
     return installation
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Installation]:
+    """An installation in a folder that every user may enter: pytest closes its own whenever a run of it begins."""
+    with tempfile.TemporaryDirectory(prefix="pyl-") as folder:
+        Path(folder).chmod(0o755)
+        made = Installation(Path(folder))
+        yield made
+        made.close()
+
+
 def as_nobody(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a user who may read the configuration, but belongs to nothing of it."""
-    for folder in [installation.folder, *installation.folder.parents]:
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o005)
     return subprocess.run(
         [sys.executable, "-P", "-c", AS_NOBODY, *arguments, "--config", installation.config_path],
         capture_output=True, text=True, env=installation.environment, cwd="/", timeout=60, check=False,
@@ -93,28 +102,29 @@ def test_stop_ends_who_answers_whatever_process_the_answer_names(installation: I
 
 @AS_ROOT
 @pytest.mark.parametrize("is_named", [True, False])
-def test_another_user_is_told_whose_the_instance_is(installation: Installation, is_named: bool) -> None:
-    installation.write_csv("a.csv", ["P1"])
+def test_another_user_is_told_whose_the_instance_is(open_to_all: Installation, is_named: bool) -> None:
+    open_to_all.write_csv("a.csv", ["P1"])
     if is_named:
-        installation.configure(csv_source("a", "a.csv"))
+        open_to_all.configure(csv_source("a", "a.csv"))
     else:
-        installation.configure(csv_source("a", "a.csv"), runtime_dir=None)
-        installation.runtime_dir = default_runtime_dir(installation.config_path, installation.environment)
-    installation.start()
+        open_to_all.configure(csv_source("a", "a.csv"), runtime_dir=None)
+        open_to_all.runtime_dir = default_runtime_dir(open_to_all.config_path, open_to_all.environment)
+    open_to_all.start()
     for command in (["status"], ["stop"], ["reload"], ["sync", "a"], ["log"]):
-        refused = as_nobody(installation, *command)
+        refused = as_nobody(open_to_all, *command)
         assert refused.returncode == 4, refused.stderr
         assert "belongs to root; use sudo" in refused.stderr
-    assert installation.status()
+    assert open_to_all.status()
 
 
 @AS_ROOT
-def test_an_old_folder_of_another_user_is_no_instance(running: Installation) -> None:
-    assert running.terminate() == 0
-    running.runtime_dir.mkdir(mode=0o700, exist_ok=True)
+def test_an_old_folder_of_another_user_is_no_instance(open_to_all: Installation) -> None:
+    open_to_all.configure(csv_source("a", "a.csv"))
+    open_to_all.runtime_dir.mkdir(mode=0o700)
     # Of a user who runs nothing here.
-    os.chown(running.runtime_dir, 54321, 54321)
-    assert as_nobody(running, "status").returncode == 3
+    os.chown(open_to_all.runtime_dir, 54321, 54321)
+    told = as_nobody(open_to_all, "status")
+    assert told.returncode == 3, told.stderr
 
 
 @AS_ROOT
