@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pylantir.data_sources.connection_trouble import describe_trouble, place_of, proxy_of
 from pylantir.data_sources.formats.file_kind import GZIP, HEAD_BYTES, strange_kind
 from pylantir.errors import SourceUnavailable
 
@@ -106,7 +107,7 @@ class HttpPages:
             raise self.unavailable(page, 'what "next" leads to is no http or https address') from None
         if elsewhere:
             raise self.unavailable(
-                page, f"the next page is on another server ({_place(address)}); nothing is asked there"
+                page, f"the next page is on another server ({place_of(address)}); nothing is asked there"
             )
         if address in self._seen:
             raise self.unavailable(page, "the next page is one that was fetched already: the pages go in a circle")
@@ -129,7 +130,8 @@ class HttpPages:
                 with error:
                     raise self._refused(address, error) from None
             except (OSError, http.client.HTTPException, ValueError) as error:
-                raise self.unavailable(address, _trouble(error, self._access.timeout_s)) from None
+                trouble = describe_trouble(error, address, self._access.timeout_s)
+                raise self.unavailable(address, trouble.text) from None
             with contextlib.closing(self._unpacked(address, spooled)) as page:
                 head = page.read(HEAD_BYTES)
                 page.seek(0)
@@ -139,7 +141,7 @@ class HttpPages:
 
     def unavailable(self, address: str, reason: str) -> SourceUnavailable:
         """Make the exception that says why the fetch failed."""
-        return SourceUnavailable(f"{_place(address)}: {reason}")
+        return SourceUnavailable(f"{place_of(address)}: {reason}")
 
     def _download(self, address: str, into: BinaryIO) -> None:
         deadline = self._monotonic() + self._access.timeout_s * _LONGEST_PAGE_FACTOR
@@ -205,18 +207,28 @@ class HttpPages:
             rest_s = min(_seconds(error.headers.get("Retry-After"), self._clock()), LONGEST_REST_S)
             self._rest_until = self._monotonic() + rest_s
             advice = f"asks for a pause of {rest_s:.0f} s" if rest_s else "cannot answer now; it is asked again later"
-        elif status in {401, 403, 407} and is_page and status != 401:
+        elif status == 407:
+            advice = f"the proxy {proxy_of(address)} wants a user and a password"
+        elif status == 403 and is_page:
             advice = "an HTML page refuses the request: a firewall or proxy perhaps, before the server is reached"
         elif status in {401, 403}:
             advice = "refuses the request; check headers: are the variables that they name current?"
         elif status in {404, 410}:
             advice = "does not know this address; check url"
         elif 300 <= status < 400:
-            target = error.headers.get("Location", "")
-            advice = f"redirects elsewhere ({_place(target) or 'nowhere'}); set url to where the data are"
+            advice = self._describe_redirect(address, error.headers.get("Location", ""))
         else:
             advice = "refuses the request; check url and headers"
         return self.unavailable(address, f"{advice} (HTTP {status})")
+
+    def _describe_redirect(self, address: str, target: str) -> str:
+        try:
+            within = origin_of(urllib.parse.urljoin(address, target)) == origin_of(self._access.url)
+        except ValueError:
+            within = False
+        if target and within:
+            return "redirects in a circle; is url the address of the data, or of a page to log in?"
+        return f"redirects elsewhere ({place_of(target) or 'nowhere'}); set url to where the data are"
 
 
 class _SameOriginRedirects(urllib.request.HTTPRedirectHandler):
@@ -257,16 +269,6 @@ def origin_of(address: str) -> Origin:
     return parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme]
 
 
-def _place(address: str) -> str:
-    """Name an address without what may be secret in it: user, password, query."""
-    try:
-        parts = urllib.parse.urlsplit(address)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "an address that cannot be read"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}" if parts.scheme else parts.path
-
-
 def _without_fragment(address: str) -> str:
     return urllib.parse.urldefrag(address).url
 
@@ -280,19 +282,3 @@ def _seconds(retry_after: str | None, now: float) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
     except ValueError:
         return 0.0
-
-
-def _trouble(error: Exception, timeout_s: float) -> str:
-    """Say why an answer did not come."""
-    cause = getattr(error, "reason", error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({cause.verify_message}); name the issuing CA's file in ca_bundle"
-    if isinstance(cause, ssl.SSLError):
-        return f"the TLS connection failed ({cause.reason or 'no reason given'})"
-    if isinstance(cause, TimeoutError):
-        return f"no whole answer in time (timeout: {timeout_s:g} s)"
-    if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected):
-        return "the answer is cut short"
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"no connection: {cause.strerror}"
-    return f"the connection failed ({type(cause).__name__})"

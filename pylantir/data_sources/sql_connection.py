@@ -122,8 +122,9 @@ class _SqliteLimit:
 def _parse_url(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
-    except ArgumentError:
-        msg = "not a database address; expected one such as postgresql+psycopg://user:password@host/database"
+    except (ArgumentError, ValueError):
+        # ValueError: a port that is no number.
+        msg = "not a database address; expected one such as postgresql+psycopg://user:password@host:5432/database"
         raise SourceUnavailable(msg) from None
     # The driver that comes with Pylantir's extra, whichever SQLAlchemy takes for the usual one.
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url

@@ -12,6 +12,7 @@ import datetime
 import email.utils
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ import requests
 import urllib3
 from redcap.project import Project
 
+from pylantir.data_sources.connection_trouble import describe_trouble, place_of, proxy_of
 from pylantir.data_sources.redcap.answers import (
     OUT_OF_MEMORY,
     RedcapError,
@@ -45,6 +47,7 @@ _RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
 _LONGEST_REST_S = 3600.0
 _CHUNK_BYTES = 65536
+_USER_INFO = re.compile(r"//[^/\s]*@")
 _METADATA_KEYS = ("field_name", "form_name", "field_type", "select_choices_or_calculations", VALIDATION)
 
 
@@ -202,18 +205,17 @@ class RedcapClient:
                     return read(chunks)
                 except RedcapError as error:
                     raise RedcapRefused(self._message(f"refuses: {error}")) from None
-        except requests.exceptions.SSLError as error:
-            if "certificate verify failed" in str(error).lower():
-                advice = "certificate is not trusted; name the file of the issuing CA in ca_bundle"
-                raise RedcapRefused(self._message(f"the server's {advice}")) from None
-            raise TransientError("the TLS handshake failed") from None
         except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
             raise TransientError(f"no answer for {timeout_s:.0f} s") from None
         except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError) as error:
-            raise TransientError(_connection_trouble(error)) from None
-        except (requests.exceptions.RequestException, OSError) as error:
-            # OSError: the file of ca_bundle does not exist.
-            raise SourceUnavailable(self._message(f"cannot be asked: {error}")) from None
+            trouble = describe_trouble(error, self._access.url, timeout_s)
+            if trouble.lasts:
+                raise RedcapRefused(self._message(trouble.text)) from None
+            raise TransientError(trouble.text) from None
+        except (requests.exceptions.RequestException, OSError, ValueError) as error:
+            # OSError: the file of ca_bundle does not exist. ValueError: a redirect, or a proxy, to no address.
+            said = _USER_INFO.sub("//", str(error))
+            raise SourceUnavailable(self._message(f"cannot be asked: {said}")) from None
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
@@ -238,11 +240,14 @@ class RedcapClient:
         if status in _RETRIED_STATUSES:
             raise TransientError(told, _seconds(response.headers.get("Retry-After")))
         if response.is_redirect:
-            advice = "redirects elsewhere; set api_url to the address that it redirects to"
+            target = place_of(response.headers.get("Location", ""))
+            advice = f"redirects elsewhere ({target}); set api_url to the address of REDCap's API"
         elif status in {401, 403} and text:
             advice = (
                 f"refuses the token in {self._access.token_env}; check that it is current and has API Export rights"
             )
+        elif status == 407:
+            advice = f"is not reached: the proxy {proxy_of(self._access.url)} wants a user and a password"
         elif status in {401, 403}:
             # REDCap gives its reasons in JSON or XML; a page comes from something else, such as a proxy.
             advice = "is not reached: a page that is not REDCap's refuses the request (a firewall, a proxy, a login?)"
@@ -263,13 +268,3 @@ def retry_delay_s(attempt: int) -> float:
 
 def _seconds(retry_after: str | None) -> float:
     return float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-
-
-def _connection_trouble(error: BaseException) -> str:
-    """Name the root cause of a connection error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
-            return f"no connection: {cause.strerror}"
-        cause = cause.__cause__ or cause.__context__
-    return f"the connection failed ({type(error).__name__})"

@@ -297,8 +297,15 @@ def test_a_certificate_is_checked_against_the_machine_or_the_bundle(tmp_path: Pa
         assert patients(fetch(server.url + "/", ca_bundle=str(certificate))) == ["P1"]
         with pytest.raises(SourceUnavailable, match=r"certificate is not trusted.*ca_bundle"):
             fetch(server.url + "/")
+        with pytest.raises(SourceUnavailable, match=r"certificate is not trusted: it is for another host"):
+            fetch(f"https://localhost:{server.port}/", ca_bundle=str(certificate))
         with pytest.raises(SourceUnavailable, match="ca_bundle"):
             fetch(server.url + "/", ca_bundle=str(tmp_path / "absent.pem"))
+
+
+def test_a_server_without_tls_is_told_from_a_certificate(server: HttpServer) -> None:
+    with pytest.raises(SourceUnavailable, match=r"does not speak TLS; is the address right: http or https"):
+        fetch(f"https://127.0.0.1:{server.port}/")
 
 
 def test_no_secret_is_in_any_message(server: HttpServer, caplog: pytest.LogCaptureFixture) -> None:

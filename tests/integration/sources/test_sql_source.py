@@ -240,6 +240,12 @@ def test_server_that_is_down_is_named_without_its_password() -> None:
     assert "hunter22" not in str(caught.value)
 
 
+def test_an_address_whose_port_is_no_number_is_no_address() -> None:
+    with pytest.raises(SourceUnavailable, match="not a database address") as caught:
+        fetch(make_plugin("mysql+pymysql://me:hunter22@host:33o6/bookings"))
+    assert "hunter22" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
