@@ -180,7 +180,8 @@ LESSONS = {
         {
             "pylantir explain 12 --calling MRI_1": "does the scanner MRI_1 get item 12?",
             "pylantir explain 12 --key Modality=CT": "… if it asks for CT?",
-            "pylantir explain --last MRI_1": "what has MRI_1 asked last, and got?",
+            "pylantir explain --last MRI_1": "what has MRI_1 asked last, and got? Why was it refused?",
+            "pylantir explain --last": "which scanners have asked, and which were refused?",
         },
     ),
     "pylantir conflicts": Lesson(

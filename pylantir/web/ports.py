@@ -32,7 +32,8 @@ class Ports:
         report: Gives a report to the writer and waits for its answer. May raise WriterUnavailable.
         retrieve: The attributes of a stored performed procedure step, and the numbers of its items, or None.
         status: What `pylantir-supervisor status --json` prints. May raise OSError or ControlError.
-        last_queries: AE title -> what that scanner asked last, since the server started. May raise as `status`.
+        find_scanners: `asked`: AE title -> what that scanner asked last, since the server started; `refused`: who was
+            refused lately, and why. May raise as `status`.
         find_creator: Who created a step (AE title or user), or None; no function: anybody may use any step.
         note_shown: Told of each answer that may have shown patients. Must not block or raise.
         note_refused_login: Told the address of a failed login, and the user's name if there is such a user. As before.
@@ -50,7 +51,7 @@ class Ports:
     report: Callable[[MppsRequest], MppsAnswer]
     retrieve: Callable[[str], tuple[Attributes, Sequence[int]] | None]
     status: Callable[[], Mapping[str, Any]]
-    last_queries: Callable[[], Mapping[str, Mapping[str, Any]]]
+    find_scanners: Callable[[], Mapping[str, Any]]
     find_creator: Callable[[str], str | None] | None = None
     note_shown: Callable[[Shown], None] = lambda _: None
     note_refused_login: Callable[[str, str | None], None] = lambda _address, _user: None

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import base64
 import datetime
-import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pylantir.dicom.net.commands import Ending
 from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest
@@ -58,31 +57,23 @@ class LastQueries:
                 if len(self._last) > MAX_TITLES:
                     self._last.popitem(last=False)
 
-    def tell(self, title: object) -> str | None:
-        """Return a title's last query as JSON; None: the title has not asked since the server started."""
+    def of(self, title: str) -> Mapping[str, object] | None:
+        """Return a title's last query; None: the title has not asked since the server started."""
         with self._lock:
-            facts = self._last.get(title) if isinstance(title, str) else None
-        return None if facts is None else json.dumps(facts)
+            return self._last.get(title)
 
-    def tell_all(self) -> str:
-        """Return the last query of every title as JSON, without its contents."""
+    def overview(self) -> Mapping[str, Mapping[str, object]]:
+        """Return the last query of every title without its contents, the most recent one last."""
         with self._lock:
-            overview = {
+            return {
                 title: {name: facts[name] for name in ("at", "address", "matches", "status")}
                 for title, facts in self._last.items()
             }
-        return json.dumps(overview)
 
     def forget(self) -> None:
         """Forget all queries: one of them may name a patient who was erased."""
         with self._lock:
             self._last.clear()
-
-    @property
-    def titles(self) -> list[str]:
-        """Return the titles that have asked, the most recent one last."""
-        with self._lock:
-            return list(self._last)
 
 
 class _Observed(FindExchange):

@@ -7,14 +7,17 @@ It starts even without a database and answers failure until one exists; it notic
 from __future__ import annotations
 
 import datetime
+import json
 import selectors
 import socket
+from functools import partial
 from pathlib import Path
 
 from pylantir.dicom.find.answers import QueryService
 from pylantir.dicom.mpps.service import MppsPorts, MppsService
 from pylantir.dicom.net.acceptor import DicomServer
 from pylantir.dicom.net.bridge import configure_dicom_libraries
+from pylantir.dicom.net.refusals import Peer, Reason
 from pylantir.ipc.tally import Tally
 from pylantir.settings import AccessSettings, DatabaseSettings, DicomSettings, MppsSettings
 from pylantir.store.schema.engine import open_for_reading
@@ -25,6 +28,7 @@ from workers.child.report_client import ReportClient
 from workers.server.counting import counting
 from workers.server.database_watch import DatabaseWatch
 from workers.server.last_queries import LastQueries
+from workers.server.last_refusals import LastRefusals
 from workers.server.news import News
 from workers.server.readings import Readings
 from workers.server.shown import Shown
@@ -58,14 +62,21 @@ def run(
     creator = readings.creator if mpps.own_only else None
     ports = MppsPorts(report=reports.report, retrieve=readings.retrieve, creator=creator)
     services = counting(last_queries.answer, shown.noting(MppsService(ports).answer), tally, news.ring)
-    server = DicomServer(listener, settings, services, on_refusal=news.ring, on_told=shown.note_refusal)
+    last_refusals = LastRefusals()
+
+    def note_refusal(reason: Reason, peer: Peer, text: str) -> None:
+        last_refusals.note(reason, peer, text)
+        news.ring()
+
+    server = DicomServer(listener, settings, services, on_refusal=note_refusal, on_told=shown.note_refusal)
 
     watch = DatabaseWatch(readings.look, lambda: news.trouble is not None)
     watch.start()
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ, server.accept_pending)
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
-        selector.register(context.channel, selectors.EVENT_READ, lambda: _obey(context.channel, last_queries, news))
+        obey = partial(_obey, context.channel, last_queries, last_refusals, news)
+        selector.register(context.channel, selectors.EVENT_READ, obey)
         selector.register(news, selectors.EVENT_READ, news.notice)
         context.channel.ready()
         while not (context.stop.is_set or context.channel.supervisor_gone):
@@ -84,7 +95,7 @@ def run(
     engine.dispose()
 
 
-def _obey(channel: Channel, last_queries: LastQueries, news: News) -> None:
+def _obey(channel: Channel, last_queries: LastQueries, last_refusals: LastRefusals, news: News) -> None:
     """Answer commands from the supervisor about the scanners' last queries."""
     for message in channel.receive():
         if message.get("kind") == "prepared":
@@ -92,15 +103,9 @@ def _obey(channel: Channel, last_queries: LastQueries, news: News) -> None:
         if message.get("kind") == "erased":
             last_queries.forget()
         if message.get("kind") == "command":
-            if message.get("command") == "last-queries":
-                channel.answer(message.get("id"), text=last_queries.tell_all())
-                continue
             title = message.get("title")
-            facts = last_queries.tell(title)
-            if facts is not None:
-                channel.answer(message.get("id"), text=facts)
+            if message.get("command") == "last-query" and isinstance(title, str):
+                told: dict[str, object] = {"query": last_queries.of(title), "refused": last_refusals.tell(title)}
             else:
-                who = ", ".join(last_queries.titles) or "nobody"
-                advice = "if it was refused, `pylantir-supervisor log mwl-scp` says why"
-                error = f"{title} has not asked since the server started; who has: {who}; {advice}"
-                channel.answer(message.get("id"), error=error)
+                told = {"asked": last_queries.overview(), "refused": last_refusals.tell()}
+            channel.answer(message.get("id"), text=json.dumps(told))

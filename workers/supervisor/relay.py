@@ -10,7 +10,7 @@ from workers.supervisor.children.child import Child
 from workers.supervisor.control import Reply
 
 WRITER_COMMANDS = frozenset({"accept", "forget", "forget-host", "set-status", "purge", "note-access"})
-SERVER_COMMANDS = frozenset({"last-query", "last-queries"})
+SERVER_COMMANDS = frozenset({"last-query", "scanners"})
 
 
 class Relay:

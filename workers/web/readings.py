@@ -108,11 +108,11 @@ class Readings:
         """Ask the supervisor for the state of the processes."""
         return ask_supervisor(self._runtime_dir, {"command": "status"}, _STATUS_TIMEOUT_S)
 
-    def last_queries(self) -> Mapping[str, Mapping[str, Any]]:
-        """Ask the server, through the supervisor, for each scanner's last query."""
-        answer = ask_supervisor(self._runtime_dir, {"command": "last-queries"}, _STATUS_TIMEOUT_S)
-        queries = json.loads(str(answer.get("text", "{}")))
-        return queries if isinstance(queries, dict) else {}
+    def scanners(self) -> Mapping[str, Any]:
+        """Ask the server, through the supervisor, which scanner asked last, and which was refused."""
+        answer = ask_supervisor(self._runtime_dir, {"command": "scanners"}, _STATUS_TIMEOUT_S)
+        told = json.loads(str(answer.get("text", "{}")))
+        return told if isinstance(told, dict) else {}
 
     def note_shown(self, shown: Shown) -> None:
         """Pass on for the access log what was shown."""
@@ -162,7 +162,7 @@ def make_ports(readings: Readings, report: Callable[[MppsRequest], MppsAnswer], 
         report=report,
         retrieve=readings.retrieve,
         status=readings.status,
-        last_queries=readings.last_queries,
+        find_scanners=readings.scanners,
         find_creator=readings.creator if own_only else None,
         note_shown=readings.note_shown,
         note_refused_login=readings.note_refused_login,

@@ -1,6 +1,7 @@
-"""`pylantir explain --last AE`: shows a scanner's last query, its answer, and which items were left out and why.
+"""`pylantir explain --last`: shows a scanner's last query, its answer, and which items were left out and why.
 
-The server keeps each scanner's last query in memory; the command asks for it through the running supervisor. It reads
+It also shows why a scanner was refused, and of all scanners who asked and who was refused. The server keeps each
+scanner's last query and the last refusals in memory; the command asks for it through the running supervisor. It reads
 the query as the server did, and applies it to the worklist as it is now.
 """
 
@@ -24,7 +25,7 @@ from pylantir.dicom.find.elements import as_meant, settle_character_set
 from pylantir.dicom.find.explanation import explain_query
 from pylantir.dicom.find.matching import ParsedQuery, decode_identifier, parse_query
 from pylantir.dicom.net.bridge import configure_dicom_libraries
-from pylantir.errors import CommandRefused, ExitStatus, InvalidQuery
+from pylantir.errors import ExitStatus, InvalidQuery
 from pylantir.printing import printable
 from pylantir.query import WorklistQuery
 from pylantir.settings import Settings
@@ -32,25 +33,66 @@ from pylantir.store.read.worklist import find_matching
 
 SHOWN_ITEMS = 20
 UNREADABLE = "(cannot be read)"
+NOT_EVEN_REFUSED = ", and was not refused: its requests do not arrive, or it uses another title; see explain --last"
 
 
 def explain_last(settings: Settings, options: argparse.Namespace) -> int:
-    """Print what is known of a scanner's last query; the exit status is 1 if the scanner has sent none."""
+    """Print what a scanner asked last, and why it was refused; the exit status is 1 if it has asked nothing."""
     # As in the server: a value that breaks the rules is read as it is, and no library says so on the terminal.
     configure_dicom_libraries()
-    request = {"command": "last-query", "title": options.last}
-    try:
-        facts = json.loads(str(ask_instance(find_named(options.config), request)["text"]))
-    except CommandRefused as refusal:
-        print_json({"error": str(refusal)}) if options.json else print(printable(str(refusal)))
+    answer = _ask(options, {"command": "last-query", "title": options.last})
+    refused = answer.get("refused", [])
+    if not answer.get("query"):
+        error = f"{options.last} has not asked since the server started"
+        if options.json:
+            print_json({"error": error, "refused": refused})
+        else:
+            print(printable(error) + ("" if refused else NOT_EVEN_REFUSED))
+            _print_refused(refused)
         return ExitStatus.FAILURE
-    told = describe(facts, settings, datetime.date.today())  # noqa: DTZ011 - the site's day
+    told = describe(answer["query"], settings, datetime.date.today())  # noqa: DTZ011 - the site's day
+    told["refused"] = refused
     note_shown(options, len(told["left_out"]), (row["item"] for row in told["left_out"]))
     if options.json:
         print_json(told)
     else:
         _print(told)
+        _print_refused(refused)
     return ExitStatus.OK
+
+
+def explain_all(options: argparse.Namespace) -> int:
+    """Print who has asked and who was refused; the exit status is 1 if there is nobody."""
+    answer = _ask(options, {"command": "scanners"})
+    asked, refused = answer.get("asked", {}), answer.get("refused", [])
+    if options.json:
+        print_json({"asked": asked, "refused": refused})
+    else:
+        for title, facts in reversed(asked.items()):
+            answered = f"answered with {facts['matches']} items, {_status(facts['status'])}"
+            print(f"{printable(title)} at {facts['address']} asked {local_time(facts['at'])}, {answered}")
+        _print_refused(refused)
+        if not asked and not refused:
+            print("no scanner has asked since the server started, and none was refused")
+    return ExitStatus.OK if asked or refused else ExitStatus.FAILURE
+
+
+def _ask(options: argparse.Namespace, request: Mapping[str, str]) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = json.loads(str(ask_instance(find_named(options.config), request)["text"]))
+    return answer
+
+
+def _print_refused(refused: Sequence[Mapping[str, Any]]) -> None:
+    """Print a refusal on a line, and on the next one what to do about it."""
+    for row in refused:
+        who = row["address"] if row["calling"] is None else f"{row['calling']} at {row['address']}"
+        times = f" ({row['times']} times)" if row["times"] > 1 else ""
+        print(f"not served, {local_time(row['at'])}{times}: {printable(who)}: {printable(row['text'])}")
+        print(f"  {row['what_to_do']}")
+
+
+def _status(status: int | None) -> str:
+    return "no end" if status is None else f"status 0x{status:04X}"
 
 
 def describe(facts: Mapping[str, Any], settings: Settings, today: datetime.date) -> dict[str, Any]:
@@ -119,8 +161,9 @@ def _print(told: Mapping[str, Any]) -> None:
         print(f"  {name} = {printable(value)}" if value else f"  {name}")
     if told["not_matched"]:
         print(f"keys that are not matched: {', '.join(told['not_matched'])}")
-    status = "no end" if told["status"] is None else f"status 0x{told['status']:04X}"
     said = told.get("error") or told.get("comment") or ""
-    print(f"answered with {told['matches']} items, {status}" + (f": {printable(said)}" if said else ""))
+    print(
+        f"answered with {told['matches']} items, {_status(told['status'])}" + (f": {printable(said)}" if said else "")
+    )
     for one in told["left_out"]:
         print(f"item {one['item']} left out: {printable('; '.join(one['reasons']))}")

@@ -13,6 +13,9 @@ from pathlib import Path
 from pylantir.errors import ConfigurationError, StoreError, WrongUsage
 from pylantir.settings import DicomSettings, Settings
 
+EVERYBODY = "*"
+"""Stands for all scanners in `explain --last`."""
+
 
 def start(options: argparse.Namespace) -> int:
     """Become the supervisor."""
@@ -123,11 +126,12 @@ def plugins(options: argparse.Namespace) -> int:
 def explain(options: argparse.Namespace) -> int:
     """Show why a scanner does or does not get an item."""
     if (options.item is None) == (options.last is None):
-        raise WrongUsage("explain takes an ITEM, or --last AE")
+        raise WrongUsage("explain takes an ITEM, or --last")
     if options.last is not None:
-        from pylantir.cli.explaining.last import explain_last
+        from pylantir.cli.explaining.last import explain_all, explain_last
 
-        return explain_last(_load(options), options)
+        settings = _load(options)
+        return explain_all(options) if options.last == EVERYBODY else explain_last(settings, options)
     from pylantir.cli.explaining.item import explain
 
     return explain(_load(options), options)

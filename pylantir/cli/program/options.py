@@ -141,7 +141,14 @@ def _add_sources(add: Add) -> None:
     explain.add_argument(
         "item", metavar="ITEM", type=_item, nargs="?", help="the item, by the number that query-db shows"
     )
-    explain.add_argument("--last", metavar="AE", help="instead of an item: what this scanner asked last, and got")
+    explain.add_argument(
+        "--last",
+        metavar="AE",
+        nargs="?",
+        const=commands.EVERYBODY,
+        help="instead of an item: what this scanner asked last, what it got, and why it was refused; "
+        "without an AE title: who asked and who was refused",
+    )
     explain.add_argument("--calling", metavar="T", help="the scanner's AE title; default: the first of allowed_aet")
     explain.add_argument(
         "--key",

@@ -38,7 +38,7 @@ class DicomServer:
         settings: DicomSettings,
         services: Services,
         *,
-        on_refusal: Callable[[], None] = lambda: None,
+        on_refusal: Callable[[Reason, Peer, str], None] = lambda _reason, _peer, _text: None,
         on_told: Callable[[Reason, Peer, str], None] = lambda _reason, _peer, _text: None,
     ) -> None:
         """Prepare to serve; nothing is accepted before `accept_pending`.
@@ -48,7 +48,7 @@ class DicomServer:
                 that holds a copy goes on queueing connections.
             settings: The server's own AE title and the clients that it serves.
             services: They answer the requests. Called from association threads, several at once.
-            on_refusal: Called, from any thread, when `refusals` has changed.
+            on_refusal: Called, from any thread, with each refusal, when it is counted in `refusals`.
             on_told: Called, from any thread, with a refusal that is logged; one of the same kind from the same
                 address comes at most once a minute.
 
@@ -65,7 +65,7 @@ class DicomServer:
         self._admission = Admission(settings)
         self._associations: list[Association] = []
         self._large_report_turn = threading.Lock()
-        self._refusals = Refusals(logger, on_change=on_refusal, on_told=on_told)
+        self._refusals = Refusals(logger, on_refusal=on_refusal, on_told=on_told)
         self._tls = ServerTls(settings.tls) if settings.tls else None
         self._reception = Reception(
             listener,

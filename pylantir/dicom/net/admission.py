@@ -26,6 +26,8 @@ _CALLING_TITLE_UNKNOWN = (1, 1, 3)
 _CALLED_TITLE_UNKNOWN = (1, 1, 7)
 _PROTOCOL_VERSION_UNKNOWN = (1, 2, 2)
 _LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
+_TLS_HANDSHAKE = b"\x16\x03"
+"""The beginning of a TLS record with a handshake message (RFC 8446 5.1)."""
 _SHOWN_CHARACTERS = 64
 
 
@@ -97,6 +99,9 @@ class Admission:
         if kind == ABORT:
             text = "it broke off before asking for an association"
             return Refusal(reply=b"", reason=Reason.ABORTED_BY_PEER, text=text)
+        if header.startswith(_TLS_HANDSHAKE):
+            text = "TLS refused: it speaks TLS, and dicom.tls is not configured"
+            return Refusal(reply=abort(0), reason=Reason.TLS, text=text)
         if kind != ASSOCIATE_RQ:
             text = "what it sends is no DICOM association request"
             return Refusal(reply=abort(0), reason=Reason.NO_DICOM, text=text)

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from pylantir.dicom.net.commands import Command, Ending, Operation, ResponseWriter
 from pylantir.dicom.net.connection import Connection, ConnectionEnded
 from pylantir.dicom.net.messages import Inbox, Message
-from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest, Offer, accept
+from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest, Offer, accept, lack_of_contexts
 from pylantir.dicom.net.pdus import ABORT, P_DATA, RELEASE_REPLY, RELEASE_RQ, abort, presentation_values
 from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
 from pylantir.dicom.net.services import (
@@ -104,6 +104,7 @@ class Association(threading.Thread):
         self.is_known = is_known
         self._heard_at = time.monotonic()
         self._is_busy = False
+        self._offer = offer
         self.contexts, self._acceptance = accept(request, offer)
         self._connection = Connection(connection)
         self._services = services
@@ -138,6 +139,8 @@ class Association(threading.Thread):
         """Serve one message after the other until the peer releases, aborts or falls silent."""
         try:
             self._connection.send(self._acceptance)
+            if not self.contexts:
+                self._refusals.add(Reason.CONTEXTS, self.peer, lack_of_contexts(self.request, self._offer))
             while (message := self._next_message()) is not None:
                 self._is_busy = True
                 self._serve(message)

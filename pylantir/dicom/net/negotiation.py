@@ -12,9 +12,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+
+from pydicom.config import IGNORE
+from pydicom.uid import UID
 
 from pylantir.dicom.net.pdus import ASSOCIATE_AC, HEADER_BYTES, item
-from pylantir.dicom.net.refusals import ProtocolError, Reason
+from pylantir.dicom.net.refusals import ProtocolError, Reason, shown
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 OFFERED_PDU_BYTES = 16382
@@ -26,6 +30,7 @@ _ITEM_HEADER_BYTES = 4
 _APPLICATION_CONTEXT, _USER_INFORMATION = 0x10, 0x50
 _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT_SYNTAX, _TRANSFER_SYNTAX = 0x20, 0x21, 0x30, 0x40
 _MAXIMUM_LENGTH, _IMPLEMENTATION_CLASS, _IMPLEMENTATION_VERSION = 0x51, 0x52, 0x55
+_SHOWN_CLASSES, _SHOWN_CHARACTERS = 3, 64
 _ACCEPTED, _NO_ABSTRACT_SYNTAX, _NO_TRANSFER_SYNTAX = 0, 3, 4
 _DEFAULT_TRANSFER_SYNTAX = b"1.2.840.10008.1.2"
 
@@ -155,6 +160,19 @@ def accept(request: AssociationRequest, offer: Offer) -> tuple[dict[int, Accepte
     body += item(_APPLICATION_CONTEXT, APPLICATION_CONTEXT.encode()) + b"".join(answers.values())
     body += item(_USER_INFORMATION, user)
     return accepted, struct.pack(">BBI", ASSOCIATE_AC, 0, len(body)) + body
+
+
+def lack_of_contexts(request: AssociationRequest, offer: Offer) -> str:
+    """Say in words why an association was accepted without any of its presentation contexts."""
+    named = dict.fromkeys(_text(proposed.abstract_syntax) for proposed in request.contexts)
+    asked = [shown(UID(name, IGNORE).name[:_SHOWN_CHARACTERS]) for name in islice(named, _SHOWN_CLASSES)]
+    more = f" and {len(named) - len(asked)} more" if len(named) > len(asked) else ""
+    if not asked:
+        return "nothing is offered to it: it proposes no presentation context"
+    what = f"{', '.join(asked)}{more}"
+    if any(name in offer.syntaxes for name in named):
+        return f"nothing is offered to it: it asks for {what}, and not in Implicit or Explicit VR Little Endian"
+    return f"nothing is offered to it: it asks for {what}, and this server has the worklist and MPPS only"
 
 
 def _judge(proposed: ProposedContext, offer: Offer) -> tuple[int, bytes]:

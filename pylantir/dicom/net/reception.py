@@ -37,6 +37,9 @@ NO_RESOURCES_PAUSE_S = 0.2
 _TITLES_READ_BYTES = HEADER_BYTES + 36
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+_NO_TLS_RECORD = "WRONG_VERSION_NUMBER"
+"""OpenSSL's reason where the first bytes, a version among them, are not those of TLS."""
+
 Secure = Callable[[socket.socket], ssl.SSLSocket]
 Decide = Callable[[AssociationRequest, str, PeerCertificate | None], Place | Refusal]
 
@@ -230,7 +233,9 @@ class Reception:
             # A peer that hangs up during the handshake is a health check.
             if not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 reason = getattr(error, "verify_message", "") or error.reason or "not understood"
-                self._refusals.add(Reason.TLS, guest.peer, f"TLS refused: {reason.lower().replace('_', ' ')}")
+                words = reason.lower().replace("_", " ")
+                plain = ": it speaks no TLS" if error.reason == _NO_TLS_RECORD else ""
+                self._refusals.add(Reason.TLS, guest.peer, f"TLS refused: {words}{plain}")
             self._dismiss(guest)
         except OSError:
             self._dismiss(guest)

@@ -39,6 +39,7 @@ class Reason(enum.StrEnum):
     APPLICATION_CONTEXT = "application context"
     CALLING_TITLE = "calling AE title"
     CALLED_TITLE = "called AE title"
+    CONTEXTS = "presentation contexts"
     NO_PLACE = "no place"
     GAVE_WAY = "gave way to a configured scanner"
     PROTOCOL = "protocol"
@@ -51,8 +52,29 @@ class Reason(enum.StrEnum):
     INTERNAL = "internal error"
 
 
-_ORDINARY = frozenset({Reason.IDLE, Reason.ABORTED_BY_PEER, Reason.CONNECTION_LOST, Reason.STOPPING})
+ORDINARY = frozenset({Reason.IDLE, Reason.ABORTED_BY_PEER, Reason.CONNECTION_LOST, Reason.STOPPING})
 """What happens every day in a hospital: INFO, not WARNING."""
+_AT_THE_SCANNER = "this is a fault of the device: ask its maker, with the line of `pylantir-supervisor log mwl-scp`"
+ADVICE: Mapping[Reason, str] = {
+    Reason.HOST: "add the address to dicom.allowed_hosts if it may ask, then `pylantir-supervisor reload`",
+    Reason.NO_DICOM: "look at the port that the device is set to: it is no DICOM worklist that it looks for",
+    Reason.UNREADABLE_REQUEST: _AT_THE_SCANNER,
+    Reason.TOO_SLOW: "look at the network between the two; a connection is given 10 s to ask for an association",
+    Reason.TLS: "switch TLS on, or off, on both sides, and compare the certificates: see the guide DICOM over TLS",
+    Reason.CERTIFICATE: "correct modalities[].certificate, or give the scanner the certificate that stands there",
+    Reason.PROTOCOL_VERSION: _AT_THE_SCANNER,
+    Reason.APPLICATION_CONTEXT: _AT_THE_SCANNER,
+    Reason.CALLING_TITLE: "correct the scanner's own AE title there, or allowed_aet and modalities here; then reload",
+    Reason.CALLED_TITLE: "correct the server's AE title at the scanner, or dicom.ae_title here; then reload",
+    Reason.CONTEXTS: "point the scanner's worklist or MPPS at this server, and its other services at another one",
+    Reason.NO_PLACE: "give the scanner a host in modalities: then it always gets a place",
+    Reason.GAVE_WAY: "give the scanner a host in modalities: then it keeps its place",
+    Reason.PROTOCOL: _AT_THE_SCANNER,
+    Reason.LIMIT: _AT_THE_SCANNER,
+    Reason.MESSAGE: "the status and its comment say what was wrong with the request; the association went on",
+    Reason.INTERNAL: "this is a fault of Pylantir: `pylantir-supervisor log mwl-scp` has the place in the program",
+}
+"""What a technician can do about a refusal. What happens every day needs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +117,12 @@ class Refusals:
         logger: logging.Logger,
         *,
         clock: Callable[[], float] = time.monotonic,
-        on_change: Callable[[], None] = lambda: None,
+        on_refusal: Callable[[Reason, Peer, str], None] = lambda _reason, _peer, _text: None,
         on_told: Callable[[Reason, Peer, str], None] = lambda _reason, _peer, _text: None,
     ) -> None:
         self._logger = logger
         self._on_told = on_told
-        self._on_change = on_change
+        self._on_refusal = on_refusal
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -124,9 +146,9 @@ class Refusals:
         """
         with self._lock:
             self._counts[reason.value] += 1
-        self._on_change()
+        self._on_refusal(reason, peer, text)
         if not is_told:
-            level = logging.INFO if reason in _ORDINARY else logging.WARNING
+            level = logging.INFO if reason in ORDINARY else logging.WARNING
             if self._tell((peer.host, reason, _GIVEN.sub("", text)), level, peer, text):
                 self._on_told(reason, peer, text)
 

@@ -1,4 +1,4 @@
-"""The scanners: who asked what, and why a patient does or does not appear on one.
+"""The scanners: who asked what, who was refused, and why a patient does or does not appear on one.
 
 The rules are those that the server follows, and that `pylantir explain` tells. Pure but for what it asks of its ports.
 """
@@ -6,7 +6,7 @@ The rules are those that the server follows, and that `pylantir explain` tells. 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -65,6 +65,21 @@ def lay_out_scanners(queries: Mapping[str, Mapping[str, Any]], dicom: DicomSetti
         for aet in sorted(titles - set(queries))
     ]
     return asked + silent
+
+
+def lay_out_refused(refused: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give a row per scanner and reason, the most recent refusal first."""
+    return [
+        {
+            "aet": row.get("calling") or "not told",
+            "address": row.get("address"),
+            "when": ago(row.get("at")),
+            "times": row.get("times"),
+            "text": row.get("text"),
+            "what_to_do": row.get("what_to_do"),
+        }
+        for row in refused
+    ]
 
 
 def _outcome(status: object) -> str:

@@ -89,17 +89,19 @@ class Pages:
         return self._render(request, "sources.html", {**values, "page": "sources", "refreshes": True})
 
     def scanners(self, request: Request) -> Response:
-        """Show which scanner asked, and why a patient does not appear on one."""
+        """Show which scanner asked, which was refused, and why a patient does not appear on one."""
         # As in `DicomWeb`: what speaks DICOM is loaded by who needs it.
-        from pylantir.web.pages.scanners import judge, lay_out_scanners
+        from pylantir.web.pages.scanners import judge, lay_out_refused, lay_out_scanners
 
         request.state.notes.service = PAGE
         asked = {name: request.query_params.get(name, "").strip() for name in ("scanner", "patient", "item")}
         is_asked = bool(asked["scanner"] and (asked["patient"] or asked["item"]))
         verdict = judge(asked, self._site, self._ports, self._today()) if is_asked else None
         request.state.notes.items += [one["id"] for one in verdict["items"]] if verdict else []
-        rows = lay_out_scanners(self._ask_queries(), self._site.dicom)
-        values = {**asked, "verdict": verdict, "rows": rows, "page": "scanners"}
+        told = self._ask_scanners()
+        rows = lay_out_scanners(told.get("asked", {}), self._site.dicom)
+        refused = lay_out_refused(told.get("refused", ()))
+        values = {**asked, "verdict": verdict, "rows": rows, "refused": refused, "page": "scanners"}
         return self._render(request, "scanners.html", values)
 
     def login_form(self, request: Request) -> Response:
@@ -162,9 +164,9 @@ class Pages:
         response.headers.update(headers)
         return response
 
-    def _ask_queries(self) -> Mapping[str, Mapping[str, Any]]:
+    def _ask_scanners(self) -> Mapping[str, Any]:
         with suppress(OSError, ControlError, PylantirError):
-            return self._ports.last_queries()
+            return self._ports.find_scanners()
         return {}
 
     def _render(self, request: Request, template: str, values: Mapping[str, Any], *, status: int = 200) -> Response:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 from typing import Any
 
 import httpx
 from foreign.servers import needed
-from installation import wait_until
+from fuzz.seeds import associate_request
+from installation import COMMAND, Installation, wait_until
+
+
+def explain_last(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [COMMAND.with_name("pylantir"), "explain", "--config", installation.config_path, "--last", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=installation.environment
+    )
 
 
 def test_the_day_the_item_the_sources_and_the_scanners(site: Any) -> None:
@@ -28,6 +38,21 @@ def test_the_day_the_item_the_sources_and_the_scanners(site: Any) -> None:
     answer = site.client.get("/scanners", params={"scanner": "MR1", "patient": "P1"}).text
     assert f"Item {number}" in answer
     assert "appears on MR1" in answer
+    # A scanner that nothing is offered to is refused as well: it finds out why it shows nothing.
+    assert "Who was refused" not in answer
+    with socket.create_connection(("127.0.0.1", site.installation.port), timeout=10) as scanner:
+        scanner.sendall(associate_request(calling="<b>MR9", syntax="1.2.840.10008.1.2.2"))
+        assert scanner.recv(1) == b"\x02"
+    wait_until(lambda: "Who was refused" in site.client.get("/scanners").text, "it is listed")
+    refused = site.client.get("/scanners").text
+    assert "&lt;b&gt;MR9" in refused
+    assert "not in Implicit or Explicit VR Little Endian" in refused
+    asked = explain_last(site.installation, "<b>MR9", "--json")
+    assert (asked.returncode, json.loads(asked.stdout)["refused"][0]["reason"]) == (1, "presentation contexts")
+    everybody = explain_last(site.installation)
+    assert everybody.returncode == 0
+    assert "not served, " in everybody.stdout
+    assert "<b>MR9 at 127.0.0.1: nothing is offered to it" in everybody.stdout
     for path in ("/nothing", "/items/999999", "/items/x", "/items/99999999999999999999", "/sources/", "/login/"):
         assert site.client.get(path).status_code == 404
     assert site.client.post("/").status_code == 405

@@ -123,12 +123,13 @@ def test_a_scanner_without_a_good_certificate_is_refused(
     assert ask(served, certificate="scanner").returncode == 0
 
 
-def test_a_scanner_without_tls_is_refused(served: Served) -> None:
+def test_a_scanner_without_tls_is_refused(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as plain:
         plain.sendall(associate_request())
         # An alert, the end, or both so fast that it is a reset: no A-ASSOCIATE-AC.
         with suppress(ConnectionResetError):
             assert plain.recv(1) in {b"", b"\x15"}
+    wait_until(lambda: "TLS refused: wrong version number: it speaks no TLS" in caplog.text, "the log says why")
     assert served.server.active_associations == 0
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dicom_server import ask, association, query, serving
@@ -99,11 +100,11 @@ def test_the_last_query_of_each_title_is_kept_with_its_association(bound: socket
     ) as served:
         last = LastQueries(served.server._services.query, Tally())
         served.server._services = Services(query=last.answer)
-        assert last.tell("MR1") is None
+        assert last.of("MR1") is None
         for wanted in ("P0", "P1"):
             with association(served) as opened:
                 ask(opened, query(PatientID=wanted))
-        facts = json.loads(last.tell("MR1") or "")
+        facts: Any = last.of("MR1")
     assert facts["address"] == "127.0.0.1"
     assert (facts["calling"], facts["called"]) == ("MR1", "ANY-SCP")
     assert (facts["matches"], facts["status"]) == (1, 0)
@@ -119,9 +120,9 @@ def test_no_more_titles_are_kept_than_a_hospital_has(bound: socket.socket) -> No
         for number in range(MAX_TITLES + 3):
             with association(served, calling=f"CT{number}") as opened:
                 ask(opened, query())
-        assert len(last.titles) == MAX_TITLES
-        assert last.tell("CT0") is None
-        assert last.tell(f"CT{MAX_TITLES + 2}") is not None
+        assert len(last.overview()) == MAX_TITLES
+        assert last.of("CT0") is None
+        assert last.of(f"CT{MAX_TITLES + 2}") is not None
 
 
 def test_an_exception_in_one_association_ends_that_one_alone(

@@ -129,13 +129,15 @@ def test_only_allowed_hosts_may_connect_and_this_machine_always() -> None:
         (b"\x01\x00\xff\xff\xff\xff", b"\x07"),
         (b"\x01\x00\x00\x00\x00\x04", b"\x07"),
         (b"\x07\x00\x00\x00\x00\x04", b""),
+        (b"\x16\x03\x01\x02\x00\x01", b"\x07"),
     ],
-    ids=["no DICOM", "data first", "4 GB", "too short", "abort"],
+    ids=["no DICOM", "data first", "4 GB", "too short", "abort", "TLS"],
 )
 def test_what_is_no_association_request_is_aborted(header: bytes, reply: bytes) -> None:
     verdict = Admission(DicomSettings()).announced_bytes(header)
     assert isinstance(verdict, Refusal)
     assert verdict.reply[:1] == reply
+    assert (verdict.reason is Reason.TLS) == header.startswith(b"\x16")
 
 
 @given(header=st.binary(min_size=6, max_size=6), body=st.binary(min_size=68, max_size=200))

@@ -19,10 +19,10 @@ from pylantir.dicom.net.messages import (
     Inbox,
     MessageAssembler,
 )
-from pylantir.dicom.net.negotiation import Offer, accept, read_request
-from pylantir.dicom.net.pdus import IS_COMMAND, IS_LAST, presentation_values
+from pylantir.dicom.net.negotiation import Offer, accept, lack_of_contexts, read_request
+from pylantir.dicom.net.pdus import IS_COMMAND, IS_LAST, item, presentation_values
 from pylantir.dicom.net.refusals import ProtocolError
-from pylantir.dicom.net.services import VERIFICATION, refusal_of
+from pylantir.dicom.net.services import IMPLICIT_VR, VERIFICATION, refusal_of
 
 CUTS = st.lists(st.integers(1, 40), max_size=40)
 
@@ -66,6 +66,31 @@ def test_any_bytes_are_a_command_a_pdu_and_a_request_or_a_broken_rule(data: byte
     with contextlib.suppress(ProtocolError):
         offer = Offer(syntaxes={}, implementation_class="1.2", implementation_version="X")
         accept(read_request(bytes(6 + 68) + data), offer)
+
+
+@pytest.mark.parametrize(
+    ("classes", "syntax", "words"),
+    [
+        ((), "1.2", "it proposes no presentation context"),
+        ((WORKLIST,), "1.2.840.10008.1.2.2", "and not in Implicit or Explicit VR Little Endian"),
+        (
+            ("1.2.840.10008.5.1.4.1.2.2.1",),
+            "1.2",
+            "Study Root Query/Retrieve Information Model - FIND, and this server",
+        ),
+        (("1.2.3", "1.2.4", "1.2.5", "1.2.6", "\x1b[31m"), "1.2", "1.2.3, 1.2.4, 1.2.5 and 2 more, and this server"),
+        (("\x1b[31m" + 300 * "x",), "1.2", "\N{REPLACEMENT CHARACTER}[31m" + 59 * "x" + ", and this server"),
+    ],
+)
+def test_why_a_scanner_is_offered_nothing_is_said_in_words(classes: tuple[str, ...], syntax: str, words: str) -> None:
+    contexts = b"".join(
+        item(0x20, bytes((2 * number + 1, 0, 0, 0)) + item(0x30, name.encode()) + item(0x40, syntax.encode()))
+        for number, name in enumerate(classes)
+    )
+    request = read_request(bytes(6 + 68) + contexts)
+    offer = Offer(syntaxes={WORKLIST: (IMPLICIT_VR,)}, implementation_class="1.2", implementation_version="X")
+    assert accept(request, offer)[0] == {}
+    assert words in lack_of_contexts(request, offer)
 
 
 @given(
