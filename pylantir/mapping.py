@@ -80,6 +80,7 @@ class EntryMapper:
         self._told_unknown: set[str] = set()
         self._layouts: dict[tuple[str, ...], tuple[KnownValues, ...]] = {}
         self._defaults, self._default_attributes = self._read_defaults(defaults or {})
+        self._day = rules.moments.today()
 
     @classmethod
     def of_source(cls, source: SourceSettings) -> EntryMapper:
@@ -98,6 +99,20 @@ class EntryMapper:
             reject_unusable=source.unusable_values == "reject",
             patient_id_prefix=source.patient_id_prefix,
         )
+
+    def notice_new_day(self) -> bool:
+        """Return whether it is another day than at the last call; then no value is known any more.
+
+        The day decides whether a birth date lies in the future, and in which century it is if its year has two digits.
+        It may also be another one because the clock was wrong when the machine started.
+        """
+        today = self._rules.moments.today()
+        if today == self._day:
+            return False
+        self._day = today
+        for known in self._values.values():
+            known.forget()
+        return True
 
     def to_entry(self, fields: Mapping[str, object], warned: Warned | None = None) -> WorklistEntry:
         """Normalise one record, complete it with the defaults, and name it.

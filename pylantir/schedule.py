@@ -79,6 +79,11 @@ def look_back_s(last_success: datetime.datetime | None, now: datetime.datetime, 
     return max((now - last_success).total_seconds(), interval_s, 0.0) + OVERLAP_S
 
 
+def is_ahead(moment: datetime.datetime, now: datetime.datetime) -> bool:
+    """Say whether a past moment lies in the future, by more than clocks commonly differ: a clock is or was wrong."""
+    return (moment - now).total_seconds() > OVERLAP_S
+
+
 def backoff_delay(failures: int, cap_s: float, jitter: float = 0.0) -> float:
     """Say how long to wait after so many failures in a row: 0, 1, 2, 4 … seconds.
 

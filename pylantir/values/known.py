@@ -77,14 +77,18 @@ class KnownValues(dict[str, "str | None"]):
             return value
         text, remarks = self._read(value)
         if len(self) >= CACHED_VALUES or self._cached_chars > CACHED_CHARS:
-            self.clear()
-            self.remarks.clear()
-            self._cached_chars = 0
+            self.forget()
         self._cached_chars += len(value)
         if remarks:
             self.remarks[value] = remarks
         self[value] = text
         return text
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        self.clear()
+        self.remarks.clear()
+        self._cached_chars = 0
 
     def normalise(self, value: object, warned: Warned) -> str | None:
         """Normalise a value that is not text."""

@@ -127,7 +127,7 @@ def move_to_zone(date: str, time: str, rules: MomentRules) -> tuple[str, str]:
 
 
 def _birth_date(value: object, text: str, rules: MomentRules) -> str:
-    latest = max(datetime.date.today(), datetime.datetime.now(rules.zone).date())  # noqa: DTZ011 - on the wall
+    latest = rules.today()
     if len(text) == 4 and text.isascii() and text.isdecimal():
         if "excel" in rules.date_formats:
             raise RecordRejected(BIRTH_DATE, "could be a year or a spreadsheet's number of a day")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -37,11 +37,17 @@ class MomentRules:
         date_formats: Formats of dates, `excel`, `epoch` or `epoch_ms`; tried before ISO and DICOM forms.
         time_formats: The same for times.
         zone: The zone to which values with an offset are converted; None: this machine's zone.
+        now: Returns the time in a zone; None: this machine's zone.
     """
 
     date_formats: tuple[str, ...] = ()
     time_formats: tuple[str, ...] = ()
     zone: datetime.tzinfo | None = None
+    now: Callable[[datetime.tzinfo | None], datetime.datetime] = datetime.datetime.now
+
+    def today(self) -> datetime.date:
+        """Return today's date here or in the source's zone, whichever is later."""
+        return max(self.now(None).date(), self.now(self.zone).date())
 
     def local(self, moment: datetime.datetime) -> datetime.datetime:
         """Convert an aware moment to the source's wall clock."""

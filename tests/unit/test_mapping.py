@@ -18,7 +18,8 @@ from pylantir.errors import RecordRejected
 from pylantir.mapping import EntryMapper
 from pylantir.settings import PluginType, SourceSettings
 from pylantir.values.known import Warned
-from pylantir.values.normalise import clean_check, normalise_value
+from pylantir.values.normalise import ValueRules, clean_check, normalise_value
+from pylantir.values.readings import MomentRules
 
 MINIMAL = {"patient_id": "P1", "scheduled_start_date": "2026-12-01"}
 
@@ -418,3 +419,23 @@ def test_no_warning_is_lost_where_there_are_very_many_different_values() -> None
     warned: Warned = Counter()
     EntryMapper().to_columns(("patient_id", "scheduled_start_date", "patient_sex"), rows, warned)
     assert sum(warned.values()) == 5000
+
+
+def test_after_a_wrong_clock_is_set_every_birth_date_is_read_anew() -> None:
+    clock = [datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)]
+    moments = MomentRules(date_formats=("%d/%m/%y",), now=lambda _zone: clock[0])
+    mapper = EntryMapper(rules=ValueRules(moments=moments))
+    names = ("patient_id", "scheduled_start_date", "patient_birth_date")
+    records = [("P1", "2026-11-27", "02/01/10"), ("P2", "2026-11-27", "2010-01-02")]
+
+    def birth_dates() -> Any:
+        columns = mapper.to_columns(names, records)
+        assert columns is not None
+        return list(columns.values["patient_birth_date"])
+
+    assert not mapper.notice_new_day()
+    assert birth_dates() == ["19100102", None]
+    clock[0] = datetime.datetime(2026, 11, 27, tzinfo=datetime.UTC)
+    assert mapper.notice_new_day()
+    assert birth_dates() == ["20100102", "20100102"]
+    assert not mapper.notice_new_day()

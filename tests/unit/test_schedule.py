@@ -13,6 +13,7 @@ from pylantir.schedule import (
     OVERLAP_S,
     TEN_YEARS_S,
     backoff_delay,
+    is_ahead,
     look_back_s,
     next_start,
     seconds_until_open,
@@ -120,6 +121,12 @@ def test_the_look_back_covers_the_gap_and_the_interval(gap: int, interval: int) 
     now = at("2026-12-01T12:00:00", datetime.UTC)
     seconds = look_back_s(now - datetime.timedelta(seconds=gap), now, interval)
     assert seconds == max(gap, interval) + OVERLAP_S
+
+
+@given(ahead=st.integers(-(10**9), 10**9))
+def test_a_moment_of_the_past_that_lies_minutes_ahead_was_noted_by_a_wrong_clock(ahead: int) -> None:
+    now = at("2026-12-01T12:00:00", datetime.UTC)
+    assert is_ahead(now + datetime.timedelta(seconds=ahead), now) is (ahead > OVERLAP_S)
 
 
 def test_a_clock_that_was_set_back_still_looks_back_an_interval() -> None:

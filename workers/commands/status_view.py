@@ -121,7 +121,7 @@ def _print_problems(console: Console, processes: list[Process]) -> None:
             (
                 str(process["name"]),
                 str(_describe_state(process)),
-                str(_ago(process["last_success"])) if is_source else "",
+                _last_sync(process) if is_source else "",
                 str(_or_dash(process["entries"])) if is_source else "",
                 problem,
                 "red" if problem else "",
@@ -162,7 +162,7 @@ def _print_tables(console: Console, processes: list[Process], *, watching: bool)
         rows = [
             {
                 "name": source["name"],
-                "last_sync": _fetching(source) or _ago(source["last_success"]),
+                "last_sync": _fetching(source) or _last_sync(source),
                 "lag": _duration(source["lag_s"]),
                 "entries": _or_dash(source["entries"]),
                 "rejected": _or_dash(source["rejected"]),
@@ -218,10 +218,16 @@ def _duration(seconds: object) -> str:
     return f"{seconds:.0f} s"
 
 
+def _last_sync(source: Process) -> str:
+    """Say how long ago a source was fetched; another host that fetches it does not tell this one each time."""
+    return "-" if str(source["state"]).startswith("STANDBY") else _ago(source["last_success"])
+
+
 def _ago(moment: object) -> str:
     if not isinstance(moment, str):
         return "never"
-    return f"{_duration((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())} ago"
+    # The clock may have been set back since.
+    return f"{_duration(max(0.0, (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()))} ago"
 
 
 def _ahead(moment: object) -> str:

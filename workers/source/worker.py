@@ -22,6 +22,7 @@ from pylantir.ipc.cycles import CycleResult, ValueWarning
 from pylantir.ipc.frames import Frame
 from pylantir.mapping import EntryMapper
 from pylantir.printing import make_redactor
+from pylantir.schedule import is_ahead
 from pylantir.settings import SourceSettings
 from workers.child.bootstrap import Context
 from workers.child.producer import WriterConnection
@@ -204,6 +205,7 @@ class SourceWorker:
         snapshot = self._plugin.gives_snapshots()
         cycle = _Cycle(os.urandom(8).hex(), started.isoformat(timespec="microseconds"), snapshot)
         logger.debug("cycle %s begins", cycle.name)
+        self._check_clock(started)
         known, first = self._known.begin(self._standing), self._last_success is None
         batches = Batches(
             self._mapper, self._rejections, snapshot=snapshot, known=known, first=first, strike_out=self._strike_out
@@ -223,6 +225,17 @@ class SourceWorker:
             self._telling.tell_warnings(warnings, snapshot=snapshot)
         self._telling.tell_cycle(cycle.started_at, result, error, time.monotonic() - began)
         return error is None, again
+
+    def _check_clock(self, now: datetime.datetime) -> None:
+        """Forget what depends on the day if it is another one, and a last fetch that a wrong clock has dated."""
+        if self._mapper.notice_new_day():
+            self._known = KnownPassages()
+        if self._last_success and is_ahead(self._last_success, now):
+            logger.warning(
+                "the last fetch is dated %s, later than this machine's time: a clock is wrong, or was; everything is "
+                "fetched again", self._last_success.isoformat(timespec="seconds"),
+            )  # fmt: skip
+            self._last_success = None
 
     def _send_records(
         self, cycle: _Cycle, batches: Batches, started: datetime.datetime, *, asked: bool

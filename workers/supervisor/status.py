@@ -79,7 +79,7 @@ class StatusReporter:
         told = next((child.news.values for child in children if child.role.role == "writer"), {})
         left, cluster = _mapping(told, "left_behind"), _mapping(told, "cluster")
         silent = _describe_left_behind(disabled, left)
-        _tell_leases(processes, cluster)
+        tell_leases(processes, cluster)
         dropped = [child.news.values.get("log_dropped") for child in children]
         return {
             "health": judge([own, *processes], stopping=stopping),
@@ -156,8 +156,8 @@ def _mapping(told: Mapping[str, object], name: str) -> Mapping[str, object]:
     return value if isinstance(value := told.get(name), dict) else {}
 
 
-def _tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]) -> None:
-    """Add to each source which host fetches it, and a warning where that host has it configured otherwise."""
+def tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]) -> None:
+    """Add to each source which host fetches it, and warnings about another configuration there and about the clock."""
     leases, differs = _mapping(cluster, "leases"), _mapping(cluster, "differs")
     for process in processes:
         name = str(process["name"])
@@ -165,6 +165,9 @@ def _tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]
             process["lease_host"] = leases.get(name)
             if holder := differs.get(name):
                 process["warning"] = f"its configuration differs from that on {holder}, which fetches it"
+        elif process["role"] == "writer":
+            told = [one for one in (process.get("warning"), cluster.get("clock")) if isinstance(one, str)]
+            process["warning"] = "; ".join(told) or None
 
 
 def _describe_service(child: Child) -> Description:

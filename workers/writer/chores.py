@@ -209,6 +209,8 @@ class Chores:
         self._steps.append((None, self._prune()))
 
     def _prune(self) -> Iterator[None]:
-        for _ in prune_history(self._engine, self._membership.rules, self._settings.retention):
+        for _ in prune_history(
+            self._engine, self._membership.rules, self._settings.retention, clock=self._membership.clocks.earlier
+        ):
             yield
         yield from clean_files(self._engine, lambda: False)

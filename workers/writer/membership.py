@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 from pylantir.errors import CommandRefused, StoreError
 from pylantir.store.change.rules import Applied, follow_rules
 from pylantir.store.decide.claims import Rules
+from pylantir.store.hosts.clocks import ClockComparison
 from pylantir.store.hosts.decision import Host, HostSource, Lease, find_differing, find_free, rank_sources
 from pylantir.store.hosts.leases import (
     Tenure,
@@ -71,6 +72,7 @@ class Membership:
 
     Attributes:
         rules: Priorities over all hosts, and the matching rule.
+        clocks: This machine's clock, and the database server's.
     """
 
     def __init__(self, engine: Engine, settings: WriterSettings) -> None:
@@ -78,6 +80,7 @@ class Membership:
             match_on=settings.match_on, max_minutes=settings.max_minutes,
             max_minutes_touched=settings.max_minutes_touched,
         )  # fmt: skip
+        self.clocks = ClockComparison()
         self._engine = engine
         self._is_shared = engine.dialect.name == "postgresql"
         self._host = settings.host
@@ -223,6 +226,7 @@ class Membership:
             "hosts": {name: host.is_alive for name, host in sorted(self._hosts.items())},
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
             "differs": self._differing,
+            "clock": self.clocks.told,
         }
 
     def _look(self, mark: str) -> bool:
@@ -234,7 +238,7 @@ class Membership:
                 raise StoreError("the database does not know this host any more; it is opened anew")
             history_lost = own.mark not in self._marks
             self._marks.add(mark)
-            give_sign(connection, self._host, self._instance, mark)
+            self.clocks.ask(lambda: give_sign(connection, self._host, self._instance, mark))
             hosts[self._host] = replace(own, age_s=0.0, session_ended=False)
             if self._has_other_digests():
                 register_sources(connection, self._host, self._sources)
@@ -266,7 +270,7 @@ class Membership:
                 f'another instance that runs now is called "{self._host}"; give each host its own cluster.host'
             )
         enter_host(connection, self._host, self._instance, self._lease_s)
-        give_sign(connection, self._host, self._instance, mark)
+        self.clocks.ask(lambda: give_sign(connection, self._host, self._instance, mark))
 
     def _read_rules(self, connection: Connection) -> None:
         self._said = read_sources(connection)

@@ -147,7 +147,7 @@ def find_cancelling(
     everyone: Iterable[Record],
     items: Mapping[int, Item],
     ranked: Collection[str],
-    before: str,
+    cycle: tuple[str, str],
 ) -> set[int]:
     """Find the records whose withdrawal would cancel an item that existed before the cycle.
 
@@ -156,8 +156,10 @@ def find_cancelling(
         everyone: All records of the same patients.
         items: Those patients' items by id.
         ranked: Enabled sources; claims of other sources do not keep an item.
-        before: When the cycle began.
+        cycle: When the cycle began, and the present moment. What was first seen later than now, was seen before the
+            cycle by a clock that was ahead.
     """
+    began, now = cycle
     ids = {record.id for record in leaving}
     kept = {
         record.item_id
@@ -167,7 +169,7 @@ def find_cancelling(
     cancelling = set()
     for record in leaving:
         item = items.get(record.item_id) if record.item_id is not None else None
-        was_there = record.state == LIVE and record.first_seen_at < before
+        was_there = record.state == LIVE and not began <= record.first_seen_at <= now
         if item and was_there and item.id not in kept and item.values[STATUS] == SCHEDULED and not item.touched:
             cancelling.add(record.id)
     return cancelling

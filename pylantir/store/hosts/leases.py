@@ -32,7 +32,7 @@ _READ_HOSTS = text(
 _GIVE_SIGN = text(
     f"UPDATE cluster_hosts SET alive_at = {_NOW}, mark = :mark, "  # noqa: S608 - constants
     f"session = CASE WHEN pg_backend_pid() = :session THEN :session END, server = {_SERVER} "
-    "WHERE host = :host AND instance = :instance"
+    "WHERE host = :host AND instance = :instance RETURNING alive_at"
 )
 _STAY = text(f"UPDATE cluster_hosts SET alive_at = {_NOW} WHERE host = :host AND instance = :instance")  # noqa: S608
 
@@ -95,12 +95,13 @@ def enter_host(connection: Connection, host: str, instance: str, lease_s: float)
     connection.execute(insert(cluster_hosts), {"host": host, "instance": instance, "lease_s": lease_s, "mark": ""})
 
 
-def give_sign(connection: Connection, host: str, instance: str, mark: str) -> None:
-    """Give this host's sign of life, with the session that others can see end."""
+def give_sign(connection: Connection, host: str, instance: str, mark: str) -> float:
+    """Give this host's sign of life, with the session that others can see end; return the server's time (epoch)."""
     driver: Any = connection.connection.driver_connection
     # A pooler tells its clients other numbers than those of the server's sessions.
     session = driver.info.backend_pid
-    connection.execute(_GIVE_SIGN, {"host": host, "instance": instance, "mark": mark, "session": session})
+    values = {"host": host, "instance": instance, "mark": mark, "session": session}
+    return float(connection.execute(_GIVE_SIGN, values).scalar_one())
 
 
 def take_leases(connection: Connection, sources: Iterable[str], host: str, instance: str) -> dict[str, Tenure]:

@@ -218,7 +218,7 @@ class SourceIngest:
                 freed.write()
             if ending.settles:
                 self._note_refused(connection, cycle, working.now)
-                remove_unseen(connection, self._source, cycle.started_at)
+                remove_unseen(connection, self._source, cycle.started_at, utc_now(self._clock))
             cycle.counts["cancelled"] += len(working.events.cancelled)
             complete = ending.settles and held is None and not cycle.unreadable
             save_run(connection, self._source, cycle, complete=complete, error=ending.error, now=utc_now(self._clock))

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_, select, update
 
 from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.identifiers import Holder
@@ -139,13 +139,13 @@ def note_sightings(connection: Connection, source: str, record_keys: Sequence[st
 
 def note_missed_sightings(connection: Connection, source: str, record_keys: Sequence[str], since: str, now: str) -> int:
     """Do what `note_sightings` does for the records not noted since a moment; return how many they are."""
-    missed = update(rejected_entries).where(*_OF_KEYS, _TABLE.last_seen_at < bindparam("since"))
+    missed = update(rejected_entries).where(*_OF_KEYS, _seen_before(since, now))
     missed = missed.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1).returning(_TABLE.id)
-    values = {"source": source, "since": since}
+    values = {"source": source}
     return sum(len(connection.execute(missed, {**values, "keys": keys}).all()) for keys in chunks(record_keys))
 
 
-def remove_unseen(connection: Connection, source: str, since: str) -> None:
+def remove_unseen(connection: Connection, source: str, since: str, now: str) -> None:
     """Remove the records that a complete snapshot, begun at `since`, did not show.
 
     A refused record whose removal is held back stays, with the reason.
@@ -154,7 +154,13 @@ def remove_unseen(connection: Connection, source: str, since: str) -> None:
         source_entries.c.data_source == source, NOT_LIVE, source_entries.c.state == REFUSED,
         source_entries.c.record_key == _TABLE.record_key,
     )  # fmt: skip
-    connection.execute(delete(rejected_entries).where(_TABLE.data_source == source, _TABLE.last_seen_at < since, ~held))
+    unseen = (_TABLE.data_source == source, _seen_before(since, now), ~held)
+    connection.execute(delete(rejected_entries).where(*unseen))
+
+
+def _seen_before(since: str, now: str) -> ColumnElement[bool]:
+    """Whether a record was last seen before a cycle; if later than now, by a clock that was ahead."""
+    return or_(_TABLE.last_seen_at < since, _TABLE.last_seen_at > now)
 
 
 def _may_have_any(connection: Connection, source: str) -> bool:

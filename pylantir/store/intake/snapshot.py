@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, or_, select
 
 from pylantir.entry import SCHEDULED
 from pylantir.store.decide.claims import STATUS
@@ -56,7 +56,7 @@ def settle_snapshot(
         return None
     records = _load_unsettled(working, source, cycle)
     missing = [one for one in records if not cycle.has_seen(one.id) and one.patient_id not in cycle.spared_patients]
-    before = {"source": source, "before": cycle.started_at, "today": today}
+    before = {"source": source, "before": cycle.started_at, "now": working.now, "today": today}
     guard = Guard(
         of=connection.scalar(_COUNT_OPEN, before) or 0 if missing else 0,
         held=held,
@@ -72,7 +72,7 @@ def settle_snapshot(
         missing=missing,
         shown_again=[one for one in records if one.held_since is not None and (keep_missing or cycle.has_seen(one.id))],
         keep_missing=not removes,
-        cancels=find_cancelling(missing, working.records.values(), items, ranked, cycle.started_at),
+        cancels=find_cancelling(missing, working.records.values(), items, ranked, (cycle.started_at, working.now)),
         begun=find_begun(missing, items),
         rules=working.rules,
         guard=guard,
@@ -162,7 +162,8 @@ _COUNT_OPEN = (
     .where(
         _ENTRIES.data_source == bindparam("source"),
         _ENTRIES.state == LIVE,
-        _ENTRIES.first_seen_at < bindparam("before"),
+        # Or by a clock that was ahead of this one.
+        or_(_ENTRIES.first_seen_at < bindparam("before"), _ENTRIES.first_seen_at > bindparam("now")),
         _ENTRIES.scheduled_start_date >= bindparam("today"),
         worklist_items.c[STATUS] == SCHEDULED,
         worklist_items.c.scanner_touched == 0,

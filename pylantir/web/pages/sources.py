@@ -94,9 +94,11 @@ def _source(process: Mapping[str, Any], held: int) -> dict[str, Any]:
         "advice": next_steps(process, held),
         "warning": process.get("warning") or "",
     }
+    stands_by = str(process.get("state")).startswith("STANDBY (")
     version = version_of((process.get("state"), shown["entries"], rejected, held, problem))
     moments = {
-        "last": ago(process.get("last_success") or process.get("last_sync")),
+        # Another host that fetches the source does not tell this one each time.
+        "last": "" if stands_by else ago(process.get("last_success") or process.get("last_sync")),
         "next": _ahead(process.get("next_sync")),
     }
     return {**shown, **moments, "version": version}

@@ -11,7 +11,7 @@ from worklist_store import Feed, Record, check_audit, claims, items, record, rep
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
 from pylantir.ipc.cycles import Rejection
 from pylantir.store.decide.claims import STATUS
-from pylantir.store.schema.tables import audit_log, source_entries
+from pylantir.store.schema.tables import audit_log, rejected_entries, source_entries
 
 NOON = datetime(2030, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -98,6 +98,21 @@ def test_an_empty_or_shrunken_snapshot_is_held_back(store: Engine, feed: Feed, k
     feed.sync(*day(24))
     assert feed.ingest.finish_cycle(feed.end([], error="down")).held is None
     assert {one["held_since"] for one in rows(store, source_entries)} == {None}
+
+
+def test_what_a_clock_ahead_of_ours_has_dated_is_guarded_and_rejected_no_longer_than_the_rest(
+    store: Engine, feed: Feed, clock: Clock
+) -> None:
+    clock.advance(timedelta(days=2))
+    feed.sync(*day(30), rejected=[Rejection("row 31", "patient_id", "missing", None)])
+    clock.advance(timedelta(days=-2))
+    assert feed.sync(*day(30)).counts["rejected"] == 0
+    assert rows(store, rejected_entries) == []
+    summary = feed.sync(*day(30, start=24))
+    assert summary.held is not None
+    assert (summary.held.would_cancel, summary.held.of) == (24, 30)
+    feed.sync(*day(30))
+    assert feed.sync(*day(24)).counts["cancelled"] == 6
 
 
 def test_half_is_believed(store: Engine, feed: Feed) -> None:

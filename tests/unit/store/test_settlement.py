@@ -150,8 +150,11 @@ def test_a_withdrawal_cancels_what_is_scheduled_and_nobody_else_gives() -> None:
         number: Item(number, {STATUS: COMPLETED if number == 3 else SCHEDULED, "scanner_touched": int(number == 3)})
         for number in (1, 2, 3, 4)
     }
-    assert find_cancelling(records, [*records, other], items, {"ris", "csv"}, LATER) == {1}
-    assert find_cancelling(records, [*records, other], items, {"ris"}, LATER) == {1, 2}
+    cycle = (LATER, NOW.isoformat())
+    assert find_cancelling(records, [*records, other], items, {"ris", "csv"}, cycle) == {1}
+    assert find_cancelling(records, [*records, other], items, {"ris"}, cycle) == {1, 2}
+    records[3].first_seen_at = "2030-07-02T00:00:00+00:00"
+    assert find_cancelling(records, [*records, other], items, {"ris"}, cycle) == {1, 2, 4}
 
 
 @given(

@@ -15,7 +15,7 @@ from workers.commands.log_view import wanted_lines
 from workers.commands.status_view import draw_cycles, print_status, worst_first
 from workers.supervisor.children.lifecycle import State
 from workers.supervisor.children.resources import PER_CHILD, RESERVED, describe_shortage
-from workers.supervisor.status import find_problem, judge, overdue_s
+from workers.supervisor.status import find_problem, judge, overdue_s, tell_leases
 
 WELL: dict[str, Any] = {
     "name": "a", "state": State.RUNNING, "ready": True, "last_error": None, "heartbeat_age_s": 1.0, "last_exit": None,
@@ -50,6 +50,17 @@ def health(**changes: Any) -> str:
 )
 def test_health_follows_the_work_not_the_state(changes: dict[str, Any], expected: str) -> None:
     assert health(**changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "clock", "told"),
+    [(None, None, None), ("audit waits", None, "audit waits"), (None, "a day ahead", "a day ahead"),
+     ("audit waits", "a day ahead", "audit waits; a day ahead")],
+)  # fmt: skip
+def test_a_clock_that_is_wrong_is_a_warning_of_the_writer(own: str | None, clock: str | None, told: str | None) -> None:
+    writer, source = {**WELL, "name": "writer", "role": "writer", "warning": own}, {**WELL, "role": "source"}
+    tell_leases([writer, source], {"clock": clock, "leases": {"a": "north"}})
+    assert (writer["warning"], source.get("warning"), source["lease_host"]) == (told, None, "north")
 
 
 @given(st.floats(1, 100_000), st.floats(0, 1_000_000))
@@ -100,6 +111,31 @@ def test_what_others_have_named_cannot_turn_the_direction_of_a_line() -> None:
         assert "\u202e" not in said
         assert "Pylantir is degraded  (/etc/s\\u202eouth[red]/pylantir.json)" in said
         assert "hosts: s\\u202eouth[red] is there, north is away; this one is s\\u202eouth[red]" in said
+
+
+@pytest.mark.parametrize(
+    ("state", "last_success", "said"),
+    [
+        (State.RUNNING, "9999-01-01T00:00:00+00:00", "0 s ago"),
+        (State.RUNNING, None, "never"),
+        ("STANDBY (north)", "2026-01-01T00:00:00+00:00", "-"),
+    ],
+)
+def test_the_last_sync_is_never_in_the_future_and_on_a_host_that_stands_by_it_is_not_told(
+    state: str, last_success: str | None, said: str
+) -> None:
+    source = {
+        **WELL, "state": state, "pid": 1, "uptime_s": 1, "cpu_percent": 0, "memory_mb": 1, "problem": None, "lag_s": 77,
+        "entries": 3, "rejected": 0, "next_sync": None, "last_success": last_success,
+    }  # fmt: skip
+    for problems in (False, True):
+        console = Console(file=io.StringIO(), width=200)
+        print_status(console, {"health": "healthy", "config": "x", "processes": [source]}, problems=problems)
+        (line,) = [
+            line for line in console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+            if line.startswith("a ") and ("1.3 min" in line or problems)
+        ]  # fmt: skip
+        assert f" {said} " in line.removeprefix(f"a  {state}")
 
 
 def test_a_first_crash_may_be_an_accident_the_second_is_told() -> None:
