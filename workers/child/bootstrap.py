@@ -127,6 +127,7 @@ def run_child(spec: ChildSpec, sock: socket.socket, output: PassedDescriptor, ar
     stop = StopFlag()
     die_with_parent(spec.parent_pid)
     if spec.source:
+        lead_group()
         # A service manager may forbid it.
         with contextlib.suppress(OSError):
             os.nice(SOURCE_NICENESS)
@@ -204,6 +205,14 @@ def restore_import_path() -> None:
     """Let a plugin's own child processes find modules as usual; only ours ignore the working directory."""
     if os.environ.get(SAFE_PATH) == SET_BY_US:
         del os.environ[SAFE_PATH]
+
+
+def lead_group() -> None:
+    """Lead a process group of its own: the processes that a plugin starts are in it, and are ended with this one."""
+    # From outside the terminal's group, a line of the log would stop the process under `stty tostop`.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
 
 
 def die_with_parent(parent_pid: int) -> None:

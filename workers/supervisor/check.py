@@ -11,6 +11,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -25,7 +26,12 @@ from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor, printable
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
 from pylantir.settings import Settings, SourceSettings
-from workers.child.bootstrap import die_with_parent, leave_signals_to_the_supervisor, restore_import_path
+from workers.child.bootstrap import (
+    die_with_parent,
+    lead_group,
+    leave_signals_to_the_supervisor,
+    restore_import_path,
+)
 from workers.child.names import set_names
 from workers.supervisor.children.output import PRINTED, ChildOutput, Heard
 
@@ -191,6 +197,10 @@ class _PluginCheck:
     def finish(self) -> tuple[bool | None, str]:
         """End the child; return (valid, message), or (None, what went wrong) if the plugin gave no answer."""
         hangs = not self._frames.closed
+        if self._process.pid:
+            # With what the plugin has started. Before `join`, which gives the number of the group away.
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
         self._frames.close()
@@ -233,6 +243,7 @@ def _validate_in_child(
     """The target of a plugin's check: what the plugin prints, and its exceptions' messages, are for DEBUG only."""
     leave_signals_to_the_supervisor()
     die_with_parent(parent_pid)
+    lead_group()
     set_names("check")
     restore_import_path()
     os.environ.update(source.env_values)

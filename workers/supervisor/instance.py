@@ -16,7 +16,7 @@ from pylantir.errors import ExitStatus
 from pylantir.settings import Settings
 from workers.child.log_file import LogFile
 from workers.child.logs import configure_logging
-from workers.supervisor.children.orphans import hear_of_deaths
+from workers.supervisor.children.orphans import hear_of_deaths, inherit_orphans
 from workers.supervisor.children.resources import raise_descriptor_limit
 from workers.supervisor.listening import listen_for_browsers, listen_for_scanners
 from workers.supervisor.loop import Supervisor
@@ -62,6 +62,7 @@ def supervise(
         notifier = Notifier(os.environ, os.getpid())
         cleaning.callback(notifier.close)
         hear_of_deaths()
+        inherit_orphans()
         supervisor = Supervisor(
             settings, environ, overrides, signals,
             names=names, log_file=log_file, dicom=dicom, http=http, notifier=notifier,

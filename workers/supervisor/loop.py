@@ -24,7 +24,7 @@ from workers.child.log_file import LogFile, log_of
 from workers.child.log_output import dropped_lines
 from workers.supervisor.children.group import STOP_GRACE_S, Group
 from workers.supervisor.children.lifecycle import State
-from workers.supervisor.children.orphans import end_all_children, reap_orphans
+from workers.supervisor.children.orphans import Orphans, end_all_children
 from workers.supervisor.children.resources import describe_shortage
 from workers.supervisor.children.roles import Changes, Role, digests_in, plan_roles
 from workers.supervisor.commands import Commands
@@ -76,6 +76,7 @@ class Supervisor:
         self._reloads = Reloads(Path(settings.config_path), environ, overrides, self._take_over, notifier)
         self._watch = self._watch_server()
         self._children = Group(self._key, settings.log, str(log_file.path) if log_file else None)
+        self._orphans = Orphans()
         self._commands = Commands(self._children, self._describe, self._reloads.begin)
         self._control = ControlServer(names.control.listener, self._commands.obey)
         _hide(settings.secret_env)
@@ -91,7 +92,9 @@ class Supervisor:
             # status, systemd or the container runtime starts everything again.
             logger.exception("an unexpected error in the supervisor; every process is ended")
             end_all_children(STOP_GRACE_S)
+            self._orphans.end_all()
             return ExitStatus.FAILURE
+        self._orphans.end_all()
         self._control.close()
         self._watch.close()
         return ExitStatus.OK
@@ -129,10 +132,12 @@ class Supervisor:
         now = time.monotonic()
         for number in self._signals.take():
             self._receive(number, now)
+        ended: dict[str, int] = {}
         for child in self._children.everybody():
             child.listen(now)
-            jitter = random.uniform(-_JITTER, _JITTER)  # noqa: S311 - not a secret
-            child.reap(now, jitter, stopping=self._children.is_stopping)
+            pid, jitter = child.pid, random.uniform(-_JITTER, _JITTER)  # noqa: S311 - not a secret
+            if child.reap(now, jitter, stopping=self._children.is_stopping) and child.role.source and pid:
+                ended[child.role.source] = pid
             child.check_deadlines(now, may_restart=not self._children.is_stopping)
         self._commands.deliver()
         self._children.start_waiting(now)
@@ -140,7 +145,7 @@ class Supervisor:
         self._probe_server(now)
         self._look_at_names(now)
         self._control.service()
-        reap_orphans()
+        self._orphans.service(ended, self._children.plugin_groups, now)
         self._reloads.service()
         if self._children.is_stopping:
             self._children.stop_writer_last(now)
@@ -185,7 +190,7 @@ class Supervisor:
         deadlines = [moment for child in everybody for moment in child.deadlines(now, may_restart=may_restart)]
         others = (
             self._look_at, self._watch.deadline(), self._notifier.deadline(), self._reloads.deadline(),
-            self._control.deadline(),
+            self._control.deadline(), self._orphans.deadline(),
         )  # fmt: skip
         deadlines += [moment for moment in others if moment is not None]
         if self._children.are_waiting:

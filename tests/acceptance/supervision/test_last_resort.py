@@ -69,7 +69,7 @@ def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_star
 ) -> None:
     program, faults = prepare_faults(
         installation,
-        ("workers.supervisor.loop:reap_orphans", DEFECT),
+        ("workers.supervisor.loop:Orphans.service", DEFECT),
         ("workers.supervisor.loop:wait", EMFILE),
         ("workers.supervisor.children.child:Child.check_deadlines", DEFECT),
         ("workers.supervisor.loop:Notifier.tell", EMFILE),

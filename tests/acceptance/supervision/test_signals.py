@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,55 @@ class Plugin(DataSourcePlugin):
         for number in range(100_000):
             os.pwrite(given, b"%06d" % number, 0)
             yield {"patient_id": f"P{number:06d}", "scheduled_start_date": "2030-01-01"}
+"""
+
+STARTS_PROCESSES = """\
+import os, subprocess, time
+from pylantir.data_sources.base import DataSourcePlugin
+
+def daemon():
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if (pid := os.fork()) == 0:
+            time.sleep(3600)
+        os.write(writer, str(pid).encode())
+        os._exit(0)
+    pid = int(os.read(reader, 99))
+    os.wait()
+    return pid
+
+def forked():
+    if (pid := os.fork()) == 0:
+        time.sleep(3600)
+    return pid
+
+class Plugin(DataSourcePlugin):
+    has_started = False
+
+    def validate_config(self, config):
+        with open("checked", "a") as file:
+            print(forked(), file=file)
+        return True, ""
+
+    def get_source_name(self):
+        return "starts processes, and ends none"
+
+    def fetch_entries(self, field_mapping, interval):
+        if not self.has_started:
+            self.has_started = True
+            stubborn = "trap '' TERM; sleep 3600; sleep 3600"
+            pids = [
+                subprocess.Popen(["sleep", "3600"]).pid,
+                subprocess.Popen(["sleep", "3600"], start_new_session=True).pid,
+                subprocess.Popen(["sh", "-c", stubborn], start_new_session=True).pid,
+                forked(),
+                daemon(),
+            ]
+            with open("started.part", "w") as file:
+                file.write(" ".join(map(str, pids)))
+            os.rename("started.part", f"started.{os.getpid()}")
+        return [{"patient_id": "X1", "scheduled_start_date": "2030-01-01"}]
 """
 
 
@@ -309,3 +359,37 @@ def test_many_restarts_leave_nothing_behind_in_the_supervisor(installation: Inst
         replace()
     wait_until(lambda: supervisor.num_fds() <= before, lambda: f"{before} descriptors: {supervisor.num_fds()}")
     assert [one.pid for one in supervisor.children() if one.status() == psutil.STATUS_ZOMBIE] == []
+
+
+def alive(pids: list[int]) -> list[int]:
+    found = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def test_what_a_plugin_starts_ends_with_its_worker_and_at_the_stop(installation: Installation) -> None:
+    path = installation.folder / "plugins" / "starts.py"
+    path.parent.mkdir()
+    path.write_text(STARTS_PROCESSES, encoding="utf-8")
+    installation.configure(plugin_source("starts"))
+    installation.start()
+
+    def started_by(worker: int) -> list[int]:
+        note = installation.folder / f"started.{worker}"
+        wait_until(note.exists, "the plugin has started its processes")
+        return [int(pid) for pid in note.read_text(encoding="ascii").split()]
+
+    worker = installation.process("starts")["pid"]
+    *children, daemon = started_by(worker)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: not alive(children), lambda: f"ended with their worker: {alive(children)} of {children}")
+    installation.wait_for_log(r"starts has left \d+ processes of its plugin behind; they are ended")
+    second = started_by(installation.wait_for_successor("starts", worker))
+    assert installation.terminate() == 0
+    assert_stopped(installation)
+    checked = [int(pid) for pid in (installation.folder / "checked").read_text(encoding="ascii").split()]
+    everybody = [*children, daemon, *second, *checked]
+    wait_until(lambda: not alive(everybody), lambda: f"ended: {alive(everybody)} of {everybody}")

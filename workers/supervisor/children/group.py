@@ -73,6 +73,11 @@ class Group:
         """Return the children that are to run, and those that are about to end."""
         return [*self._children.values(), *self._leaving]
 
+    @property
+    def plugin_groups(self) -> set[int]:
+        """The process groups of the source workers that run: each leads one, named by its process id."""
+        return {child.pid for child in self.everybody() if child.role.source and child.pid}
+
     def find(self, name: object) -> Child | None:
         """Return the child of this name; a request may have any value as a name."""
         return self._children.get(name) if isinstance(name, str) else None
