@@ -11,6 +11,7 @@ import selectors
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -24,14 +25,17 @@ from pylantir.web.ports import Site
 from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.child.report_client import ReportClient
-from workers.web.connections import ImpatientProtocol
+from workers.web.connections import ImpatientProtocol, Listener
 from workers.web.readings import Readings, make_ports
 
 BEAT_EVERY_S = 5.0
 HANG_AFTER_S = 20.0
 STOP_WITHIN_S = 2.0
 KEEP_ALIVE_S = 30
-MOST_CONNECTIONS = 500
+BACKLOG = 128
+"""Also how many connections are accepted before those that had to make room are closed."""
+MOST_REQUESTS = 500
+"""More connections than `MOST_CONNECTIONS` are there only when so many requests are being answered."""
 
 
 def run(
@@ -54,7 +58,8 @@ def run(
     readings = Readings(engine, Path(runtime_dir), accesses)
     ports = make_ports(readings, reports.report, own_only=mpps.own_only)
     application = make_application(Site(http=http, dicom=dicom, machine=database.host or socket.gethostname()), ports)
-    server = _Server(_configure(application, http), listener)
+    guarded = Listener(listener)
+    server = _Server(_configure(application, http, guarded), guarded)
     server.start()
     with selectors.DefaultSelector() as selector:
         selector.register(context.stop, selectors.EVENT_READ, context.stop.drain)
@@ -78,11 +83,11 @@ def run(
     engine.dispose()
 
 
-def _configure(application: ASGIApp, http: HttpSettings) -> uvicorn.Config:
+def _configure(application: ASGIApp, http: HttpSettings, listener: Listener) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         loop="asyncio",
-        http=ImpatientProtocol,
+        http=partial(ImpatientProtocol, listener),  # type: ignore[arg-type] # uvicorn only calls it
         ws="none",
         lifespan="off",
         log_config=None,
@@ -91,7 +96,8 @@ def _configure(application: ASGIApp, http: HttpSettings) -> uvicorn.Config:
         proxy_headers=http.behind_proxy,
         forwarded_allow_ips="*" if http.behind_proxy else None,
         timeout_keep_alive=KEEP_ALIVE_S,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MOST_REQUESTS,
+        backlog=BACKLOG,
         ssl_certfile=http.tls.certificate if http.tls else None,
         ssl_keyfile=http.tls.key if http.tls else None,
     )

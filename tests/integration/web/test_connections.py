@@ -6,7 +6,8 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -35,14 +36,44 @@ async def application(_scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.05)
-    config = uvicorn.Config(application, http=connections.ImpatientProtocol, lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    yield from serve()
+
+
+@pytest.fixture
+def patient_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 8)
+    yield from serve(limit_concurrency=12)
+
+
+def serve(**options: Any) -> Iterator[tuple[str, int]]:
+    listener = connections.Listener(socket.create_server(("127.0.0.1", 0)))
+    protocol: Any = partial(connections.ImpatientProtocol, listener)
+    server = uvicorn.Server(uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, **options))
+    with listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()
         yield listener.getsockname()
         server.should_exit = True
         thread.join(60)
+
+
+def test_of_unfinished_handshakes_the_oldest_of_the_most_crowded_address_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_HANDSHAKES", 3)
+    with connections.Listener(socket.create_server(("127.0.0.1", 0))) as listener, ExitStack() as opened:
+
+        def arrive(source: str) -> tuple[socket.socket, socket.socket]:
+            client = socket.create_connection(listener.getsockname(), timeout=60, source_address=(source, 0))
+            return opened.enter_context(client), opened.enter_context(listener.accept()[0])
+
+        finished, there = arrive("127.0.0.3")
+        listener.note_opened(there.fileno())
+        quiet, _ = arrive("127.0.0.2")
+        crowd = [arrive("127.0.0.1")[0] for _ in range(9)]
+        assert [client.recv(1) for client in crowd[:7]] == 7 * [b""]
+        for client in (finished, quiet, *crowd[7:]):
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD, HEAD + b"123"])
@@ -57,6 +88,25 @@ def test_a_client_that_waits_for_the_server_is_answered(address: tuple[str, int]
     with socket.create_connection(address, timeout=60) as client:
         client.sendall(HEAD + b"12345")
         assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_when_all_places_are_taken_who_waited_longest_at_the_most_crowded_address_gives_way(
+    patient_address: tuple[str, int],
+) -> None:
+    host, port = patient_address
+    quiet = socket.create_connection((host, port), timeout=60, source_address=("127.0.0.2", 0))
+    crowd = [socket.create_connection((host, port), timeout=60) for _ in range(9)]
+    with quiet:
+        for _ in range(2):
+            with socket.create_connection((host, port), timeout=60) as client:
+                client.sendall(HEAD + b"12345")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+        # The crowd's oldest one has gone; the quiet one, which is older, has not.
+        assert crowd[0].recv(100) == b""
+        quiet.sendall(HEAD + b"12345")
+        assert quiet.recv(100).startswith(b"HTTP/1.1 200")
+    for one in crowd:
+        one.close()
 
 
 def test_a_client_that_goes_away_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
