@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -20,18 +20,43 @@ PROGRAM_PATHS = ("/dicomweb/", "/metrics")
 logger = logging.getLogger(__name__)
 
 
-async def read_body_of(request: Request, most: int) -> bytes:
-    """Read a request's body.
+class Bodies:
+    """Reads the bodies of requests, which together take a limited amount of memory. For one event loop.
 
-    Raises:
-        HTTPException: 413, it has more bytes than that.
+    Args:
+        most: Bytes of one body.
+        most_together: Bytes of all bodies that are held at a time.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise HTTPException(413, f"a body has at most {most} bytes")
-    return bytes(body)
+
+    def __init__(self, most: int, most_together: int) -> None:
+        self._most = most
+        self._most_together = most_together
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """Read a body; it counts until the context ends.
+
+        Raises:
+            HTTPException: 413, it is too long; 503, too many others are long just now.
+        """
+        body = bytearray()
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                self._held += len(chunk)
+                if len(body) > self._most:
+                    raise HTTPException(413, f"a body has at most {self._most} bytes")
+                if self._held > self._most_together:
+                    raise busy("too many large requests at a time")
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+
+def busy(text: str) -> HTTPException:
+    """Make the answer to a request that has to be repeated."""
+    return HTTPException(503, f"{text}; try again", {"Retry-After": "5"})
 
 
 def address_of(request: Request) -> str:

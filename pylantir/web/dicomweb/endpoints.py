@@ -6,20 +6,28 @@ alone do not pay for.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from pylantir.web.answers import read_body_of
+from pylantir.mpps.model import Operation
+from pylantir.web.answers import Bodies, busy
 from pylantir.web.dicomweb.media import choose_form, read_body, write_result, write_results
 from pylantir.web.ports import Ports, Site
 from pylantir.web.shown import DICOMWEB
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+MOST_BODY_BYTES = 64 * 1024 * 1024
+"""All bodies together that have come and are not stored yet."""
+LARGE_BODY_BYTES = 1024 * 1024
+"""Larger ones are decoded and stored one at a time: decoded, they take many times their length."""
+LARGE_BODY_WAIT_S = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +39,8 @@ class DicomWeb:
         self._site = site
         self._ports = ports
         self._today = today
+        self._bodies = Bodies(MAX_BODY_BYTES, MOST_BODY_BYTES)
+        self._large_turn = asyncio.Lock()
 
     def search(self, request: Request) -> Response:
         """Search the scheduled procedure steps."""
@@ -74,22 +84,40 @@ class DicomWeb:
 
     async def report(self, request: Request) -> Response:
         """Take in a performed procedure step."""
+        async with self._bodies.read(request) as body, self._turn(len(body)):
+            return await run_in_threadpool(self._take_in, request, body)
+
+    def _take_in(self, request: Request, body: bytes) -> Response:
         from pylantir.web.dicomweb.services import may_use, prepare_dicom_library, remark, take_report
 
         prepare_dicom_library()
-        operation = "set" if "update" in request.query_params else "create"
-        body = await read_body_of(request, MAX_BODY_BYTES)
-        content_type = request.headers.get("content-type", "")
-        attributes = await run_in_threadpool(read_body, content_type, body)
+        operation: Operation = "set" if "update" in request.query_params else "create"
+        attributes = read_body(request.headers.get("content-type", ""), body)
         user, uid = request.state.user, request.path_params["uid"]
-        if operation == "set" and not await run_in_threadpool(may_use, self._site, self._ports, user, uid):
+        if operation == "set" and not may_use(self._site, self._ports, user, uid):
             return _not_yours()
-        status, answer = await run_in_threadpool(take_report, self._ports, user, uid, operation, attributes)  # type: ignore[arg-type]
+        status, answer = take_report(self._ports, user, uid, operation, attributes)
         logger.info("MPPS %s over HTTP: status %d (0x%04X)", operation, status, answer.status)
         headers = dict(remark(answer)) if answer.status else {}
         if status == 201:
             headers["Location"] = request.url.path
         return Response(b"", status, headers)
+
+    @asynccontextmanager
+    async def _turn(self, length: int) -> AsyncIterator[None]:
+        """Let large reports be decoded and stored one at a time, without a thread that waits."""
+        if length <= LARGE_BODY_BYTES:
+            yield
+            return
+        try:
+            async with asyncio.timeout(LARGE_BODY_WAIT_S):
+                await self._large_turn.acquire()
+        except TimeoutError:
+            raise busy("other large reports are being stored") from None
+        try:
+            yield
+        finally:
+            self._large_turn.release()
 
 
 def _not_acceptable() -> Response:

@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from pylantir.errors import ControlError, PylantirError
 from pylantir.web.access import COOKIE, NOBODY, SESSION_S, Gate, Locked, is_same_origin
-from pylantir.web.answers import PROGRAM_PATHS, address_of, answer_unavailable, ask_status, read_body_of
+from pylantir.web.answers import PROGRAM_PATHS, Bodies, address_of, answer_unavailable, ask_status
 from pylantir.web.pages.day import Filter, lay_out_day
 from pylantir.web.pages.item import lay_out_item
 from pylantir.web.pages.sources import lay_out_differences, lay_out_rejected, lay_out_sources
@@ -42,6 +42,7 @@ class Pages:
         self._ports = ports
         self._gate = gate
         self._today = today
+        self._forms = Bodies(MAX_FORM_BYTES, 64 * MAX_FORM_BYTES)
         loader = FileSystemLoader(FOLDER / "templates")
         self._templates = Environment(
             loader=loader, autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True, auto_reload=False
@@ -112,7 +113,8 @@ class Pages:
         """Begin a session."""
         if not is_same_origin(request.headers):
             return PlainTextResponse("the form was sent from another site\n", 403)
-        form = parse_qs((await read_body_of(request, MAX_FORM_BYTES)).decode("utf-8", "replace"))
+        async with self._forms.read(request) as body:
+            form = parse_qs(body.decode("utf-8", "replace"))
         user, password, target = (form.get(name, [""])[0] for name in ("user", "password", "next"))
         session = await run_in_threadpool(self._gate.log_in, user, password)
         if isinstance(session, Locked):
