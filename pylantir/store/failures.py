@@ -30,15 +30,15 @@ _ADVICE_FOR_SQLITE = {
 """Primary code -> what to do; it stands behind SQLite's own words, which name neither file nor remedy."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, a standby takes no writes, a transaction
-# was idle for too long, authorization, no such database, deadlock, no such schema, no right to a table, no such table
-# or column, insufficient resources, locks, shutdown or a time limit, system, configuration, broken pages.
+# was idle or lasted for too long, authorization, no such database, deadlock, no such schema, no right to a table, no
+# such table or column, insufficient resources, locks, shutdown or a time limit, system, configuration, broken pages.
 _PASSING_IN_POSTGRESQL = (
-    "08", "25006", "25P03", "28", "3D", "40", "3F", "42501", "42P01", "42703", "53", "55", "57", "58", "F0", "XX001",
-    "XX002",
+    "08", "25006", "25P03", "25P04", "28", "3D", "40", "3F", "42501", "42P01", "42703", "53", "55", "57", "58", "F0",
+    "XX001", "XX002",
 )  # fmt: skip
 
 # Of these, the ones where another connection may lead to another server, or to one that works again.
-_OVER_WITH_SESSION = ("08", "25006", "25P03", "28", "3D", "53200", "53300", "57P", "58", "XX")
+_OVER_WITH_SESSION = ("08", "25006", "25P03", "25P04", "28", "3D", "53200", "53300", "57P", "58", "XX")
 _FAILED_CONNECTIONS = frozenset({"OperationalError", "ConnectionTimeout"})
 """psycopg's exceptions without a code of the server's."""
 

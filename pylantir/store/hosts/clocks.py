@@ -42,7 +42,7 @@ class ClockComparison:
     def __init__(self, clock: Clock = system_time) -> None:
         self.told: str | None = None
         self._clock = clock
-        self._ahead_s = 0.0
+        self._ahead_s = self._told_ahead_s = 0.0
 
     def ask(self, read_server_time: Callable[[], float]) -> None:
         """Ask the server for its time (seconds since 1970), and compare."""
@@ -53,7 +53,8 @@ class ClockComparison:
             if self.told:
                 logger.info("this machine's clock agrees with the database server's again")
             self.told = None
-        elif not self.told:
+        elif not self.told or abs(self._ahead_s - self._told_ahead_s) > CLOCKS_DIFFER_S:
+            self._told_ahead_s = self._ahead_s
             by = f"{timedelta(seconds=round(abs(self._ahead_s)))} {'ahead of' if self._ahead_s > 0 else 'behind'}"
             self.told = f"this machine's clock is {by} the database server's; set both by NTP"
             logger.warning(

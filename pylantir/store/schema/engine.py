@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from pylantir.store.schema.writers_lock import IDLE_S, WRITER_TIMEOUT_MS, lock_statement
+from pylantir.store.schema.writers_lock import IDLE_S, WRITER_TIMEOUT_MS, lock_statements
 
 BUSY_TIMEOUT_MS = 5000
 _HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
@@ -153,6 +153,7 @@ def open_for_writing(
             pool_size=1, max_overflow=0,
         )  # fmt: skip
         event.listen(engine, "begin", _lock_out_writers(idle_s))
+        event.listen(engine, "connect", _prepare_session)
         return engine
     engine = create_engine(
         db_url, echo=echo, **_QUIET, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS,
@@ -204,7 +205,7 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
         driver.answer_s = options.get(_ANSWER, ANSWER_S)
         if options.get(_READING):
             return
-        statements = [_BEGIN, lock_statement(driver.answer_s, idle_s, durable=options.get(_DURABLE, False))]
+        statements = [_BEGIN, *lock_statements(driver.answer_s, idle_s, durable=options.get(_DURABLE, False))]
         if options.get(_PIPELINED):
             driver.begin_pipeline()
         else:
@@ -213,6 +214,18 @@ def _lock_out_writers(idle_s: float) -> Callable[[Connection], None]:
             connection.exec_driver_sql(statement)
 
     return lock
+
+
+def _prepare_session(driver: Any, _record: object) -> None:
+    """Replace the role's defaults that would end the writer's idle session, as if it were dead, or a look at the hosts.
+
+    Only where the session is the writer's own: a pooler tells its clients other numbers, and ends its own sessions.
+    """
+    settings = {"statement_timeout": f"{ANSWER_S * 1000:.0f}"}
+    if driver.info.server_version >= _KNOWS_IDLE_SESSIONS:
+        settings["idle_session_timeout"] = "0"
+    said = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    driver.execute(f"SELECT {said} WHERE pg_backend_pid() = {driver.info.backend_pid}")
 
 
 @contextmanager
@@ -247,7 +260,7 @@ def open_for_reading(
     path = sqlite_path(db_url)
     if path is None:
         begin = (
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {statement_s * 1000:.0f}; "
+            f"{_BEGIN} READ ONLY; SET LOCAL statement_timeout = {statement_s * 1000:.0f}; "
             f"SET LOCAL lock_timeout = {statement_s * 1000:.0f}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {statement_s * 1000:.0f}"
         )
@@ -292,6 +305,7 @@ def open_for_reading(
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """After the lock, each statement has to see what the others have committed before."""
+_KNOWS_IDLE_SESSIONS = 140000
 _SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
 
 

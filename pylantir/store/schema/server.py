@@ -24,6 +24,8 @@ CONNECT_S = 8
 _DEFAULTS: Mapping[str, Any] = {
     # Nothing stays prepared in a session, because a pooler gives each transaction another one.
     "prepare_threshold": None,
+    # Whatever the role's own default: no other encoding holds every name.
+    "client_encoding": "utf8",
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 2,

@@ -34,11 +34,12 @@ _LOOK_AT_HOLDER = text("""
 """)
 
 
-def lock_statement(answer_s: float, idle_s: float, *, durable: bool) -> str:
-    """Return the statement that sets limits for this transaction and then takes the lock.
+def lock_statements(answer_s: float, idle_s: float, *, durable: bool) -> tuple[str, str]:
+    """Return the statement that sets limits for this transaction, and the one that takes the lock.
 
-    The limits are set each time, because a pooler may give every transaction another session. The statement gives no
-    rows: in a pipelined transaction the first query brings its outcome.
+    The limits are set each time, because a pooler may give every transaction another session. They are two statements,
+    because the server goes on counting its default time for a statement that has begun. Neither gives rows: in a
+    pipelined transaction the first query brings their outcome.
 
     Args:
         answer_s: The longest time for a statement.
@@ -48,9 +49,13 @@ def lock_statement(answer_s: float, idle_s: float, *, durable: bool) -> str:
     limits = (
         f"set_config('statement_timeout', '{answer_s * 1000:.0f}', true), "
         f"set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true){_DURABLE if durable else ''}"
+        f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true), "
+        f"set_config('extra_float_digits', '1', true){_DURABLE if durable else ''}"
     )
-    return f"DO $$ BEGIN PERFORM {limits}; PERFORM pg_advisory_xact_lock({WRITERS_LOCK}); END $$"
+    return (
+        f"DO $$ BEGIN PERFORM {limits}; END $$",
+        f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({WRITERS_LOCK}); END $$",
+    )
 
 
 class LifeSigns:

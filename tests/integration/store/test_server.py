@@ -10,14 +10,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, func, insert, make_url, select, text
+from sqlalchemy import Connection, Engine, func, insert, make_url, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pylantir.errors import SchemaMismatch
 from pylantir.query import WorklistQuery
 from pylantir.store.hosts.leases import enter_host, give_sign
 from pylantir.store.read.worklist import read_values
-from pylantir.store.schema.engine import open_for_reading, open_for_writing
+from pylantir.store.schema.engine import open_for_reading, open_for_writing, reading, transaction
 from pylantir.store.schema.server import TimedConnection
 from pylantir.store.schema.tables import metadata, worklist_items
 from pylantir.store.schema.upgrade import prepare_database
@@ -169,6 +169,47 @@ def test_what_is_read_from_a_copy_that_no_host_writes_to_is_told(
     readings.look()
     assert caplog.messages == [f"what scanners get is {BEHIND}"]
     engine.dispose()
+
+
+def test_nothing_depends_on_the_defaults_that_an_administrator_has_set(
+    postgresql_server: str, postgresql_url: str
+) -> None:
+    name = make_url(postgresql_url).database
+    hostile = {
+        "statement_timeout": "1min", "lock_timeout": "1ms", "idle_session_timeout": "1min", "client_encoding": "LATIN1",
+        "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on", "DateStyle": "SQL,DMY",
+        "TimeZone": "Pacific/Apia", "standard_conforming_strings": "off", "synchronous_commit": "off",
+        "extra_float_digits": "-15", "bytea_output": "escape",
+    }  # fmt: skip
+    with psycopg.connect(host=postgresql_server, user="pylantir", dbname="postgres", autocommit=True) as connection:
+        for setting, value in hostile.items():
+            connection.execute(f"ALTER DATABASE \"{name}\" SET {setting} = '{value}'".encode())
+    writer, reader = open_for_writing(postgresql_url, host="host-a"), open_for_reading(postgresql_url)
+    prepare_database(writer)
+    with writer.begin() as connection:
+        before = connection.scalar(text("SELECT EXTRACT(EPOCH FROM now())::bigint"))
+        enter_host(connection, "host-a", "run", 5)
+        assert before - 1 <= give_sign(connection, "host-a", "run", "mark") <= before + 100
+        rows = {"patient_id": "P\\1", "patient_name": "Ōta^Ł", "scheduled_start_date": "20300101"}
+        connection.execute(insert(worklist_items), rows)
+        assert shown(connection, "statement_timeout", "lock_timeout") == ["15s", "2s"]
+        assert shown(connection, "transaction_isolation") == ["read committed"]
+    with reading(writer) as connection:
+        assert shown(connection, "statement_timeout", "idle_session_timeout") == ["15s", "0"]
+    with transaction(writer, pipelined=True) as connection:
+        assert shown(connection, "synchronous_commit", "lock_timeout") == ["on", "2s"]
+    with reader.connect() as connection:
+        assert shown(connection, "statement_timeout", "lock_timeout", "client_encoding") == ["5s", "5s", "UTF8"]
+        assert shown(connection, "transaction_isolation", "transaction_read_only") == ["read committed", "on"]
+    query = WorklistQuery(equal={"patient_id": ("P\\1",)})
+    found = [row for rows in read_values(reader, query, ["patient_name"]) for row in rows]
+    assert [value for row in found for value in row] == ["Ōta^Ł"]
+    writer.dispose()
+    reader.dispose()
+
+
+def shown(connection: Connection, *settings: str) -> list[str]:
+    return [str(connection.scalar(text(f"SHOW {name}"))) for name in settings]
 
 
 def test_a_server_that_stops_while_it_is_asked_is_given_up(writer: Engine, reader: Engine, hasty: Engine) -> None:

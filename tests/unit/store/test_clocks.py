@@ -43,6 +43,11 @@ def test_a_difference_is_told_once_and_its_end_too(
         [said.partition(" the database")[0]] if said else []
     )
     caplog.clear()
+    now[0] -= 2 * ahead
+    clocks.ask(SERVER.timestamp)
+    assert len(caplog.messages) == bool(said)
+    assert (clocks.told != said) is bool(said)
+    caplog.clear()
     now[0] = SERVER
     clocks.ask(SERVER.timestamp)
     assert clocks.told is None
