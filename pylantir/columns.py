@@ -30,6 +30,9 @@ LEFT_OUT = "_left_out"
 """Reserved key of an entry that `where` leaves out; the host skips the entry. Its value is the first column of `where`
 that the record lacks, or ""."""
 
+SOURCE_VALUES = "_source_values"
+"""Reserved key of an entry, for `pylantir preview`: worklist field -> what the record has, where more is done to it."""
+
 LONGEST_SEARCHED = 1000
 """How many characters of a value `extract` searches: with some expressions the time grows fast with the text."""
 
@@ -201,6 +204,14 @@ class RecordMapping:
             if value is not _MISSING:
                 entry[rule.target] = value
         return entry
+
+    def source_values(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Return, for people, what a record itself has for the fields that are joined, searched or replaced."""
+        return {
+            rule.target: " + ".join(text for column in rule.columns if (text := _text(look_up(record, column))))
+            for rule in self.rules
+            if not rule.is_plain and not rule.alternatives
+        }
 
     def _note_lacking(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a mark if the record lacks a field of `where` that no record has had so far."""

@@ -45,7 +45,8 @@ class Preview:
     """The result of one fetch.
 
     Attributes:
-        entries: Mapped records: `record`, `key`, `given` (as the plugin gave it), `fields` (worklist form).
+        entries: Mapped records: `record`, `key`, `source` (what the source has, where that was joined, searched or
+            replaced), `given` (as the plugin gave it), `fields` (worklist form).
         rejected: Rejected records: `record`, `field`, `reason`.
         warned: Values that were left out or changed in the mapped records.
         fetched: Number of all records; it may be more than are kept here.
@@ -151,6 +152,7 @@ def _fetch(
     try:
         plugin = load_source(source)
         try:
+            plugin.shows_source_values = True
             validate(plugin, source)
             _map_all(plugin, source, found, limit, kept, show)
             if isinstance(plugin, NamesSourceFields):
@@ -184,8 +186,8 @@ def _map_all(
             told = {"record": one.record, "field": one.field, "reason": one.reason}
             found.rejected.append({name: strike_out(text) for name, text in told.items()})
         elif kept is None or len(found.entries) < kept:
-            said = {"key": one.entry.record_key, "given": dict(one.given), "fields": dict(one.entry.fields)}
-            found.entries.append({"record": one.record, **said})
+            said = {"source": dict(one.source), "given": dict(one.given), "fields": dict(one.entry.fields)}
+            found.entries.append({"record": one.record, "key": one.entry.record_key, **said})
         if found.fetched % _PROGRESS_EVERY == 0:
             show(found.fetched)
         if found.fetched == limit:
@@ -238,7 +240,8 @@ def _print_preview(source: SourceSettings, found: Preview) -> None:
 def lay_side_by_side(
     entry: Mapping[str, object], source: SourceSettings, source_fields: Mapping[str, str]
 ) -> Iterator[dict[str, object]]:
-    """Yield a row per field: its name in the source, the plugin's value, and the value on the worklist."""
+    """Yield a row per field: its name and value in the source, and the value on the worklist."""
+    source_values: Mapping[str, object] = entry["source"]  # type: ignore[assignment]
     given: Mapping[str, object] = entry["given"]  # type: ignore[assignment]
     fields: Mapping[str, object] = entry["fields"]  # type: ignore[assignment]
     record = f"{entry['record']}: {entry['key']}"
@@ -247,7 +250,7 @@ def lay_side_by_side(
         yield {
             "record": record,
             "source_field": "(default)" if is_default else source_fields.get(name),
-            "source_value": given.get(name),
+            "source_value": source_values.get(name, given.get(name)),
             "field": name,
             "value": fields.get(name),
         }

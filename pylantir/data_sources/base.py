@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pylantir.columns import RecordMapping
+from pylantir.columns import SOURCE_VALUES, RecordMapping
 from pylantir.settings import EMPTY_VALUES
 
 TYPE_CHECKING = False  # understood by type checkers; `typing` itself would cost every worker a megabyte
@@ -52,6 +52,7 @@ class DataSourcePlugin(ABC):
         empty_values: Words that mean nothing.
         timezone: Name of the source's time zone; empty: this machine's.
         where: Column -> the texts of which a record has to have one, or {"not": [...]}.
+        shows_source_values: `pylantir preview` asks; `map_record` then tells beside an entry what it was made of.
     """
 
     type_name: str = ""
@@ -60,6 +61,7 @@ class DataSourcePlugin(ABC):
     where: Mapping[str, Any] = {}
     _compiled: tuple[Mapping[str, Any], RecordMapping] | None = None
     timezone: str = ""
+    shows_source_values: bool = False
 
     @abstractmethod
     def validate_config(self, config: dict[str, Any]) -> tuple[bool, str]:
@@ -111,7 +113,11 @@ class DataSourcePlugin(ABC):
             Worklist field -> value, without the fields that the record lacks. A record that the source's `where`
             leaves out is an entry that the host passes over; yield it like any other.
         """
-        return self.record_mapping(field_mapping).apply(record)
+        mapping = self.record_mapping(field_mapping)
+        entry = mapping.apply(record)
+        if self.shows_source_values:
+            entry[SOURCE_VALUES] = mapping.source_values(record)
+        return entry
 
     def record_mapping(self, field_mapping: Mapping[str, Any]) -> RecordMapping:
         """Compile a `field_mapping` with the source's other keys about its records; the last result is cached."""

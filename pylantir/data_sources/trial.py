@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pylantir.columns import without_left_out
+from pylantir.columns import SOURCE_VALUES, without_left_out
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
 from pylantir.data_sources.registry import ask_validity
 from pylantir.entry import WorklistEntry
@@ -28,11 +28,13 @@ class MappedRecord:
     Attributes:
         record: Where it stands in the source, for messages.
         given: Worklist field -> value as the plugin gave it.
+        source: Worklist field -> what the source itself has, if `map_record` did more than pass it on, and tells.
         entry: The entry, in DICOM form.
     """
 
     record: str
     given: Mapping[str, object]
+    source: Mapping[str, object]
     entry: WorklistEntry
 
 
@@ -74,4 +76,5 @@ def _map_record(mapper: EntryMapper, given: object, label: str, warned: Warned) 
     except RecordRejected as error:
         return BadRecord(record=label, field=error.field, reason=error.reason)
     shown = {name: value for name, value in given.items() if not str(name).startswith("_")}
-    return MappedRecord(record=label, given=shown, entry=entry)
+    source = given.get(SOURCE_VALUES)
+    return MappedRecord(record=label, given=shown, source=source if isinstance(source, Mapping) else {}, entry=entry)

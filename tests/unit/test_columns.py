@@ -75,6 +75,19 @@ def test_the_steps_follow_one_another() -> None:
     assert apply(mapping, {"a": '="1"', "b": "x"}) == {"patient_sex": None}
 
 
+def test_a_preview_can_show_what_a_record_itself_has() -> None:
+    mapping = {
+        "patient_sex": {"from": "sex", "values": {"w": "F"}},
+        "patient_name": {"from": ["last", "first"]},
+        "modality": {"from": "kind", "extract": "^[A-Z]+"},
+        "id": "patient_id",
+        "old id": "patient_id",
+    }
+    record = {"sex": "w", "last": "Doe", "first": "Jane", "kind": "MR head", "id": "P1"}
+    shown = RecordMapping(mapping).source_values(record)
+    assert shown == {"patient_sex": "w", "patient_name": "Doe + Jane", "modality": "MR head"}
+
+
 def test_words_for_nothing_count_before_columns_are_joined() -> None:
     mapping = {"patient_name": {"from": ["last", "first"]}}
     assert apply(mapping, {"last": "Doe", "first": "NASK"}, empty_values=["NASK"]) == {"patient_name": "Doe"}

@@ -102,13 +102,26 @@ def _made_value(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str],
     by_label = target in plan.labelled
     reader = plan.readers.get(target)
     if reader is not None:
-        record = {source: _answer(plan, source, scan, by_label=by_label) for source in plan.sources[target]}
-        made = reader.apply(record).get(target)
+        made = reader.apply(_record_for(plan, target, scan)).get(target)
         return "" if made is None else str(made)
     for source in plan.sources[target]:
         if answer := _answer(plan, source, scan, by_label=by_label):
             return _sex(plan, source, answer, note) if target == "patient_sex" else answer
     return ""
+
+
+def source_values(plan: RecordPlan, scan: Scan) -> dict[str, str]:
+    """Return, for people, what the project has for the fields that are joined, searched or replaced."""
+    found: dict[str, str] = {}
+    for target, reader in plan.readers.items():
+        found |= reader.source_values(_record_for(plan, target, scan))
+    return found
+
+
+def _record_for(plan: RecordPlan, target: str, scan: Scan) -> dict[str, str]:
+    """Return the answers that a target is made of, by field."""
+    by_label = target in plan.labelled
+    return {source: _answer(plan, source, scan, by_label=by_label) for source in plan.sources[target]}
 
 
 def _answer(plan: RecordPlan, source: str, scan: Scan, *, by_label: bool) -> str:

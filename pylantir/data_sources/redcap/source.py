@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pylantir.columns import RecordMapping
+from pylantir.columns import SOURCE_VALUES, RecordMapping
 from pylantir.data_sources.base import BadRecord, DataSourcePlugin
 from pylantir.data_sources.redcap.answers import RedcapRefused
 from pylantir.data_sources.redcap.ids import SeenIds
 from pylantir.data_sources.redcap.naming import ROLES_OF_ID, ROLES_OF_NAME
 from pylantir.data_sources.redcap.options import RedcapOptions, read_options
 from pylantir.data_sources.redcap.plan import RecordPlan, Row, plan_records
-from pylantir.data_sources.redcap.records import find_scans, possible_ids, scan_id, to_fields
+from pylantir.data_sources.redcap.records import find_scans, possible_ids, scan_id, source_values, to_fields
 from pylantir.data_sources.wall_clock import wall_clock_before
 from pylantir.errors import SourceUnavailable
 
@@ -94,7 +94,11 @@ class RedcapPlugin(DataSourcePlugin):
             for name in names:
                 self._given.add(name)
             for scan in scans:
-                yield to_fields(plan, scan, self._note)
+                fields = to_fields(plan, scan, self._note)
+                if self.shows_source_values and not isinstance(fields, BadRecord):
+                    yield {**fields, SOURCE_VALUES: source_values(plan, scan)}
+                else:
+                    yield fields
         if complete:
             self._compared_at = started
 

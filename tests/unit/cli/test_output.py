@@ -121,13 +121,16 @@ def test_preview_says_where_each_value_comes_from() -> None:
     entry = {
         "record": "row 2",
         "key": "id:1",
-        "given": {"patient_id": " P1 ", "modality": ""},
-        "fields": {"modality": "MR", "patient_id": "P1"},
+        "source": {"patient_sex": "w", "modality": "?"},
+        "given": {"patient_id": " P1 ", "modality": "", "patient_sex": "F"},
+        "fields": {"modality": "MR", "patient_id": "P1", "patient_sex": "F"},
     }
-    rows = [tuple(row.values()) for row in lay_side_by_side(entry, source, {"patient_id": "pid", "modality": "kind"})]
+    names = {"patient_id": "pid", "modality": "kind", "patient_sex": "gender"}
+    rows = [tuple(row.values()) for row in lay_side_by_side(entry, source, names)]
     assert rows == [
         ("row 2: id:1", "pid", " P1 ", "patient_id", "P1"),
-        ("", "(default)", "", "modality", "MR"),
+        ("", "(default)", "?", "modality", "MR"),
+        ("", "gender", "w", "patient_sex", "F"),
     ]
 
 
