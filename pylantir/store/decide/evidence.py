@@ -229,6 +229,11 @@ def _minutes_apart(a: Description, b: Description) -> float | None:
     return None if first is None or second is None else abs(first - second)
 
 
+def have_other_procedures(a: Description, b: Description) -> bool:
+    """Whether both give a procedure and these differ."""
+    return _compare_procedures(a, b) is False
+
+
 def _compare_procedures(a: Description, b: Description) -> bool | None:
     """Whether the procedures agree; None if they cannot be compared."""
     ours, theirs = ({_words(values.get(name)) for name in PROCEDURES} - {()} for values in (a, b))

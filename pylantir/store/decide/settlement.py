@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pylantir.entry import COMPLETED, IN_PROGRESS, SCHEDULED
-from pylantir.store.decide.claims import STATUS, Item, Rules
+from pylantir.store.decide.claims import STATUS, STUDY_UID, Item, Rules
 from pylantir.store.decide.evidence import (
     ACCESSION,
     BIRTH_DATE,
+    STEP_ID,
     Description,
     find_objections,
     find_sign,
+    have_other_procedures,
     is_another_patient,
     is_correction,
     is_long_over,
     objections_to_one_person,
+    start_minutes,
 )
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, STEP_KEY, Record
 from pylantir.store.decide.removal import HeldRemoval, is_due, is_suspicious
@@ -212,7 +215,8 @@ def pair_moves(
     if date, time, modality and station agree, else, if neither has an identifier of its own, if the modality agrees.
     An exam that has begun is not moved any more: the new record is its booking only if the rule for records of two
     sources says so, else it is another exam. It is also another exam if it has the accession number of an exam that was
-    completed long before. Two people who share the patient ID are never the same booking.
+    completed long before, or if little says that it is the same one (`_is_other_exam`). Two people who share the
+    patient ID are never the same booking.
     """
     gone = {record.id: record for record in missing if record.state == LIVE}
     waiting = {record.id: record for record in pending}
@@ -227,6 +231,8 @@ def pair_moves(
         for former, new in by_key.values():
             if rung == _RUNGS - 1 and len(new) == 1:
                 former[:] = [one for one in former if one.id not in begun or _is_same_step(one, new[0], rules)]
+            if rung == _STEP_RUNG and len(new) == 1:
+                former[:] = [one for one in former if one.id not in begun or not _is_other_exam(one, new[0])]
             if rung == _ACCESSION_RUNG and len(new) == 1:
                 day = new[0].fields["scheduled_start_date"]
                 former[:] = [one for one in former if not is_long_over(begun.get(one.id, {}), day)]
@@ -240,6 +246,16 @@ def _is_same_step(former: Record, new: Record, rules: Rules) -> bool:
     """Whether two records would be one step if they came from two sources and a scanner had the one."""
     sign = find_sign(former.fields, new.fields, rules, rules.max_minutes_touched)
     return sign is not None and not find_objections(former.fields, new.fields, weak=True)
+
+
+def _is_other_exam(begun: Record, new: Record) -> bool:
+    """Whether a booking of the day, time, modality and station of an exam that has begun is another exam.
+
+    Two of three say so: no time is given, the numbers differ, the procedures differ.
+    """
+    objections = find_objections(begun.fields, new.fields, weak=True)
+    other_number = not {ACCESSION, STUDY_UID, STEP_ID}.isdisjoint(objections)
+    return (start_minutes(new.fields) is None) + other_number + have_other_procedures(begun.fields, new.fields) > 1
 
 
 def pair_corrections(arrived: Sequence[Record], missing: Sequence[Record]) -> list[Move]:
@@ -264,6 +280,7 @@ def pair_corrections(arrived: Sequence[Record], missing: Sequence[Record]) -> li
 
 
 _RUNGS = 4
+_STEP_RUNG = len(IDENTIFIERS)
 _ACCESSION_RUNG = IDENTIFIERS.index(ACCESSION)
 
 

@@ -17,6 +17,7 @@ from pylantir.ipc.cycles import Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import STUDY_UID, Rules
 from pylantir.store.decide.classify import Existing, classify, why_same_key
+from pylantir.store.decide.evidence import is_another_patient
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.settlement import may_have_become
 from pylantir.store.failures import is_passing
@@ -159,18 +160,19 @@ class BatchIntake:
         touched: list[tuple[Record, str]] = []
         for key, fields in said.items():
             known = records.get(key)
-            arrives = known is None or known.state == WITHDRAWN
+            arrives = known is None or known.state == WITHDRAWN or is_another_patient(known.fields, fields)
             state = self._state_of_newcomer(working, seen, key, fields) if arrives else LIVE
+            is_new = known is None or known.state == WITHDRAWN or state == PENDING
             if known is None:
                 record = working.add(self._source, key, fields, state)
             else:
                 record = known
                 record.data_source, record.record_key = self._source, key
                 working.change(record, fields)
-                if arrives:
+                if is_new:
                     working.enter(record, state)
             seen.add(record.id)
-            touched.append((record, "inserted" if arrives else "updated"))
+            touched.append((record, "inserted" if is_new else "updated"))
         working.write()
         result = Outcome(events=[working.events])
         for record, counted_as in touched:
@@ -184,7 +186,7 @@ class BatchIntake:
         return not self._snapshot or record_id in self._again or self._cycle.has_seen(record_id)
 
     def _state_of_newcomer(self, working: WorkingSet, seen: Set[int], key: str, fields: Mapping[str, str]) -> str:
-        """Return PENDING if the new record may replace one that the snapshot has not shown yet, else LIVE."""
+        """Return PENDING if a patient's new record may replace one that the snapshot has not shown yet, else LIVE."""
         if not self._snapshot:
             return LIVE
         for record in working.records_of(fields["patient_id"]):

@@ -27,7 +27,8 @@ from pylantir.store.decide.differences import find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
 from pylantir.store.decide.identifiers import Holder, is_idle
 from pylantir.store.decide.reconcile import decide_group, is_frozen
-from pylantir.store.decide.records import IDENTIFIERS, LIVE, REFUSED, WITHDRAWN, Record
+from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, REFUSED, WITHDRAWN, Record
+from pylantir.store.decide.settlement import find_begun, pair_moves
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.holders import find_refused_identifiers
 from pylantir.store.intake.quarantine import Refusal, name_obstacles, refuse_record, remove_rejections
@@ -65,6 +66,8 @@ class WorkingSet:
         self._dirty: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
         self._corrections: list[tuple[Record, Record]] = []
+        self._left: list[Record] = []
+        self._came: list[Record] = []
         self._added_records = 0
         self._life = LifeSigns(connection)
         self.trail = AuditTrail(actor, now)
@@ -101,6 +104,7 @@ class WorkingSet:
         )  # fmt: skip
         self._added_records += 1
         self._memory.put(record)
+        self._came.append(record)
         self.touch(record)
         return record
 
@@ -127,7 +131,8 @@ class WorkingSet:
         self.touch(record)
         self._memory.take(record)
         if another or (record.patient_id != fields["patient_id"] and not self._take_along(record, record, fields)):
-            self._leave(record)
+            self._left.append(replace(record))
+            self._came.append(record)
             # Whatever the item keeps for its patient is not this record's any more.
             record.item_id = None
         record.describe(fields, self.now)
@@ -236,6 +241,7 @@ class WorkingSet:
 
     def write(self) -> None:
         """Decide about all marked patients and write the changes."""
+        self._settle_left()
         asked = self._ask_taken_uids()
         verdicts = judge_claimants(
             self.connection, self._memory, self.rules, self._identifiers, self.now[:10].replace("-", "")
@@ -273,9 +279,25 @@ class WorkingSet:
             holder = replace(holder, item_id=self.records[holder.record_id].item_id)
         return Refusal(record, column, holder)
 
-    def _leave(self, record: Record) -> None:
-        """Separate a record from its item because the patient changed; a touched item also gives up the record ID."""
-        self._note_vain_withdrawal(record)
+    def _settle_left(self) -> None:
+        """Give the items of records that are about other patients now to the records that have taken their place.
+
+        The source has given its records other keys: the numbers of the rows, after one was inserted.
+        """
+        came = [one for one in self._came if one.state in (LIVE, PENDING) and one.item_id is None]
+        moves = pair_moves(came, self._left, find_begun(self._left, self.items()), self.rules) if self._left else []
+        for gone, arrived in moves:
+            arrived.item_id, arrived.changed = gone.item_id, True
+            self.enter(arrived, LIVE)
+        followed = {gone.id for gone, _ in moves}
+        for record in self._left:
+            if record.id not in followed:
+                self._note_vain_withdrawal(record)
+            self._release_record_id(record)
+        self._left, self._came = [], []
+
+    def _release_record_id(self, record: Record) -> None:
+        """Let a touched item give up the record ID of a record that is about another patient now."""
         own = (record.data_source, record.fields.get(RECORD_ID_FIELD))
         items = self._memory.items_of[record.patient_id]
         for place, item in enumerate(items):
@@ -283,8 +305,6 @@ class WorkingSet:
             owner = (item.values["data_source"], item.values[RECORD_ID_FIELD])
             if item.id == record.item_id and frozen and own[1] and owner == own:
                 items[place] = self._changes.release_record_id(item, record.patient_id)
-        # What the item keeps for its patient it does not keep for the other one.
-        record.item_id = None
 
     def _note_vain_withdrawal(self, record: Record) -> None:
         """Audit that a source withdraws a record whose item a scanner has already touched."""

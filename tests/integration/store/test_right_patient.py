@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, update
-from worklist_store import RULES, Feed, check_audit, items, quarantine, record, report_from_scanner, rows
+from worklist_store import RULES, Feed, Record, check_audit, items, quarantine, record, report_from_scanner, rows
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.errors import CommandRefused
@@ -908,3 +908,36 @@ def test_the_wish_for_another_day_says_how_to_book_another_exam(store: Engine) -
     (told,) = conflicts(store)
     assert told["kind"] == "wish"
     assert "book it under another record ID and accession number" in told["what_to_do"]
+
+
+def people_of_a_list(*people: int) -> list[Record]:
+    """A list whose record IDs are the numbers of its rows."""
+    return [
+        record(
+            f"{row}", f"P{person}", patient_name=f"Doe^{'ABCDEF'[person]}nn", patient_birth_date=f"19{50 + person}0517",
+            scheduled_start_time=f"{10 + person}0000",
+        )
+        for row, person in enumerate(people, start=1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [SCHEDULED, IN_PROGRESS, COMPLETED])
+@pytest.mark.parametrize("people", [(1, 2, 3, 4), (3, 4), (4, 3, 2)])
+def test_an_exam_stays_with_its_patient_when_all_record_ids_shift(
+    store: Engine, status: str, people: tuple[int, ...]
+) -> None:
+    feed = Feed(store, "csv")
+    feed.sync(*people_of_a_list(2, 3, 4))
+    before = {patient: only_item(store, patient)["study_instance_uid"] for patient in ("P3", "P4")}
+    for patient in before if status != SCHEDULED else ():
+        report_from_scanner(store, only_item(store, patient)["id"], status)
+    for _ in range(2):
+        counts = feed.sync(*people_of_a_list(*people)).counts
+    assert counts["unchanged"] == len(people)
+    for patient, uid in before.items():
+        now = only_item(store, patient)
+        assert (now["study_instance_uid"], now[STATUS]) == (uid, status)
+    listed = {f"P{one}" for one in people} - ({*before} if status == COMPLETED else set())
+    assert {one for (one,) in on_the_list(store)} == listed
+    assert conflicts(store) == []
+    check_audit(store)

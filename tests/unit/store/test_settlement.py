@@ -97,6 +97,7 @@ def test_two_that_vanished_and_one_that_arrived_are_no_move() -> None:
     assert pair_moves([made(3, "step:c", state=PENDING, patient_id="P")], gone, {}, RULES) == []
 
 
+NINE = {"scheduled_start_time": "090000"}
 EXAM = {STATUS: COMPLETED, "scheduled_start_date": TODAY, "exam_ended_on": TODAY}
 
 
@@ -131,6 +132,31 @@ def test_an_exam_that_has_begun_is_not_moved_to_the_patients_next_one(said: dict
     assert pair_moves([arrived], [gone], {}, RULES) == [(gone, arrived)]
     undone = made(3, "step:c", **{**at, "scheduled_start_time": "160000"})
     assert pair_moves([arrived], [gone, undone], {1: EXAM}, RULES) == ([] if moved else [(undone, arrived)])
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "same"),
+    [
+        ({}, {}, True),
+        ({"accession_number": "A1"}, {}, True),
+        ({"accession_number": "A1", "protocol_name": "HEAD"}, {"accession_number": "A2"}, False),
+        ({"protocol_name": "HEAD"}, {"protocol_name": "KNEE"}, False),
+        ({"protocol_name": "HEAD"}, {"protocol_name": "HEAD"}, True),
+        ({"accession_number": "A1", **NINE}, {"accession_number": "A2", **NINE}, True),
+        ({"protocol_name": "HEAD", **NINE}, {"protocol_name": "KNEE", **NINE}, True),
+        (
+            {"accession_number": "A1", "protocol_name": "HEAD", **NINE},
+            {"accession_number": "A2", "protocol_name": "KNEE", **NINE},
+            False,
+        ),
+    ],
+)
+def test_the_next_booking_is_another_exam_where_too_little_says_that_it_is_the_one_begun(
+    begun: dict[str, str], now: dict[str, str], same: bool
+) -> None:
+    gone, arrived = made(1, patient_id="P", **begun), made(2, state=PENDING, patient_id="P", **now)
+    assert pair_moves([arrived], [gone], {1: EXAM}, RULES) == ([(gone, arrived)] if same else [])
+    assert pair_moves([arrived], [gone], {}, RULES) == [(gone, arrived)]
 
 
 def test_an_exam_has_begun_if_a_scanner_says_so() -> None:
