@@ -6,6 +6,8 @@ default. Times of events are ISO 8601 text in UTC with microseconds; clinical da
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -21,9 +23,11 @@ from sqlalchemy import (
     UniqueConstraint,
     column,
     event,
-    func,
     text,
 )  # fmt: skip
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from pylantir.entry import ATTRIBUTES_FIELD, RECORD_FIELDS, WORKLIST_FIELDS
 
@@ -37,6 +41,24 @@ SPECIAL_NAME = "(instr(patient_name, '=') > 0 OR length(CAST(patient_name AS BLO
 SPECIAL_NAME_POSTGRESQL = "(strpos(patient_name, '=') > 0 OR octet_length(patient_name) <> length(patient_name))"
 
 metadata = MetaData()
+
+
+class lower_ascii(FunctionElement[str]):  # noqa: N801 - used as `func.lower` is
+    """The text with its ASCII letters in lower case, whatever the database's language: in Turkish I is no capital i."""
+
+    inherit_cache = True
+    name = "lower"
+    type = Text()
+
+
+@compiles(lower_ascii)
+def _write_lower(element: lower_ascii, compiler: SQLCompiler, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+@compiles(lower_ascii, "postgresql")
+def _write_lower_postgresql(element: lower_ascii, compiler: SQLCompiler, **options: Any) -> str:
+    return f'lower({compiler.process(element.clauses, **options)} COLLATE "C")'
 
 
 def _partial_index(name: str, *columns: str, where: ColumnElement[bool] | TextClause) -> Index:
@@ -90,7 +112,7 @@ worklist_items = Table(
     _partial_index("ix_worklist_items_moved", "generated_study_uid", where=text("former_study_uids IS NOT NULL")),
     _partial_index("ix_worklist_items_accession", "accession_number", where=text("accession_number IS NOT NULL")),
     # Scanners search for the beginning of a name and ignore letter case.
-    Index("ix_worklist_items_name", func.lower(column("patient_name")).label("folded")),
+    Index("ix_worklist_items_name", lower_ascii(column("patient_name")).label("folded")),
     _partial_index("ix_worklist_items_special_name", "id", where=text(SPECIAL_NAME)),
 )
 """One row per scheduled procedure step: what a scanner sees."""

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, create_engine, insert, text
+from sqlalchemy import Connection, Engine, create_engine, insert, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from pylantir.errors import StoreError
@@ -263,3 +264,25 @@ def test_the_beginning_of_a_name_is_found_by_an_index(many_names: Engine, patter
     if not pattern.startswith("*"):
         assert "ix_worklist_items_name" in plan
         assert "ix_worklist_items_special_name" in plan
+
+
+def test_in_a_turkish_database_the_capital_of_i_is_i(postgresql_server: str, postgresql_url: str) -> None:
+    name = f"{make_url(postgresql_url).database}_tr"
+    with psycopg.connect(host=postgresql_server, user="pylantir", dbname="postgres", autocommit=True) as connection:
+        made = (
+            f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'tr' LOCALE 'C' ENCODING 'UTF8'"
+        )
+        connection.execute(made.encode())
+        engine = open_for_writing(make_url(postgresql_url).set(database=name).render_as_string(hide_password=False))
+        prepare_database(engine)
+        with engine.begin() as writing:
+            assert writing.scalar(text("SELECT lower('I')")) == "\u0131"
+            writing.execute(insert(worklist_items), {"patient_name": "DIANA^IDA"})
+        for pattern in ("diana*", "Diana^Ida", "*IDA"):
+            query = WorklistQuery(like={"patient_name": pattern})
+            with engine.connect() as reading:
+                assert [row[0] for rows in find_values(reading, query, ["patient_name"]) for row in rows] == [
+                    "DIANA^IDA"
+                ]
+        engine.dispose()
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
