@@ -25,7 +25,7 @@ from pylantir.store.decide.claims import (
     Rules,
     uid_begun_by,
 )
-from pylantir.store.decide.clusters import cluster_claims
+from pylantir.store.decide.clusters.joining import cluster_claims
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
 from pylantir.store.decide.merging import find_wishes, merge_fields
 

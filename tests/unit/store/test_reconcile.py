@@ -8,7 +8,7 @@ import pytest
 
 from pylantir.entry import CANCELED, COMPLETED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED
 from pylantir.store.decide.claims import Claim, Conflict, Item, ItemDecision, Rules, make_study_uid
-from pylantir.store.decide.clusters import MAX_CANDIDATES
+from pylantir.store.decide.clusters.pairs import MAX_CANDIDATES
 from pylantir.store.decide.reconcile import decide_group
 
 RULES = Rules(ranks={"ris": 0, "redcap": 1, "csv": 2})
