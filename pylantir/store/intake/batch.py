@@ -1,19 +1,18 @@
-"""Stores the records of one batch: compares them with the stored ones (`classify`) and writes the changes.
+"""Stores one batch: compares its records with the stored ones (`classify`) and writes the changes.
 
-Lives in the writer. In: a transaction and the records. Out: the outcome for each. Most records of a first sync are
-inserted without a decision (`newcomers`); if the database already knows the patient, `working_set` decides again.
-A PostgreSQL server may be far away: what can be asked together is asked before the first answer is read (`bulk.ask`).
+Lives in the writer. In: a transaction and the batch. Out: what it did. Most records of a first sync are inserted
+without a decision (`newcomers`); if the database already knows the patient, `working_set` decides again. A PostgreSQL
+server may be far away: what can be asked together is asked before the first answer is read (`bulk.ask`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from pylantir.entry import RECORD_FIELDS
-from pylantir.ipc.cycles import Rejection
+from pylantir.ipc.cycles import EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import STUDY_UID, Rules
 from pylantir.store.decide.classify import Existing, classify, why_same_key
@@ -23,19 +22,18 @@ from pylantir.store.decide.settlement import may_have_become
 from pylantir.store.failures import is_passing
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome
-from pylantir.store.intake.quarantine import remove_rejections
+from pylantir.store.intake.quarantine import add_rejections, note_sightings, remove_rejections, storable
+from pylantir.store.intake.records import Stored, ask_existing, ask_stored
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working.items import Events
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.adoption import complete_old_ids, match_old_records
-from pylantir.store.schema.bulk import select_among_new
 from pylantir.store.schema.engine import hear
-from pylantir.store.schema.facts import Facts, ask_facts
-from pylantir.store.schema.tables import source_entries
+from pylantir.store.schema.facts import Facts
 
 
 class BatchIntake:
-    """Stores the records of one batch.
+    """Stores one batch.
 
     Args:
         connection: In the batch's transaction.
@@ -66,7 +64,34 @@ class BatchIntake:
         self._snapshot = snapshot
         self._now = now
 
-    def store(self, records: RecordColumns, existing: Mapping[str, Existing], facts: Facts) -> Outcome:
+    def take_in(self, batch: EntryBatch, stored: Stored | None) -> Outcome:
+        """Store the batch, and note which records it shows.
+
+        Args:
+            batch: The batch.
+            stored: What is stored of its records; None: store them one by one, each only if it can be stored.
+        """
+        if not batch.records:
+            result = Outcome()
+        elif stored is None:
+            result = self._store_singly(batch.records)
+        else:
+            result = self._store(batch.records, stored.existing(), stored.facts())
+        result.rejected += batch.rejected
+        present = [storable(key) for key in batch.present]
+        self._bring_back(present, result)
+        # The source still has a record that became unreadable: the record keeps its item.
+        shown = [*present, *(storable(one.record_key) for one in result.rejected)]
+        still = ask_existing(self._connection, self._source, shown)()
+        result.seen += [row.id for row in still.values() if row.state != WITHDRAWN]
+        result.counts["fetched"] += len(self._again) + len(batch.records) - result.repeats + len(batch.rejected)
+        result.counts["unchanged"] += len(self._again)
+        result.counts["rejected"] += len(result.rejected)
+        note_sightings(self._connection, self._source, [*result.refused, *present], self._now)
+        add_rejections(self._connection, self._source, result.rejected, self._now)
+        return result
+
+    def _store(self, records: RecordColumns, existing: Mapping[str, Existing], facts: Facts) -> Outcome:
         """Store the records together.
 
         Args:
@@ -94,7 +119,7 @@ class BatchIntake:
                 result.add(self._decide(rest, existing, {*self._again, *result.seen}, facts))
         return result
 
-    def store_singly(self, records: RecordColumns) -> Outcome:
+    def _store_singly(self, records: RecordColumns) -> Outcome:
         """Store the records one by one, each under a savepoint of its own; those that cannot be stored are rejected."""
         result = Outcome()
         # The cycle counts these records as seen only after the commit.
@@ -103,8 +128,8 @@ class BatchIntake:
             try:
                 with self._connection.begin_nested():
                     own = records.pick([place])
-                    existing = ask_existing(self._connection, self._source, own.keys, own.names)
-                    one = self.store(own, existing(), ask_facts(self._connection, self._rules.version)())
+                    stored = ask_stored(self._connection, self._source, own, self._rules.version)
+                    one = self._store(own, stored.existing(), stored.facts())
                     hear(self._connection)
             except Exception as error:
                 if is_passing(error):
@@ -151,8 +176,7 @@ class BatchIntake:
     def _decide(self, fresh: RecordColumns, existing: Mapping[str, Existing], seen: set[int], facts: Facts) -> Outcome:
         """Store records of known patients, and decide again about all records of these patients."""
         said = fresh.fields()
-        actor = f"source:{self._source}"
-        working = WorkingSet(self._connection, self._rules, actor=actor, now=self._now, facts=facts)
+        working = self._open(facts)
         working.load([*fresh.patients, *(existing[key].patient_id for key in said if key in existing)])
         records = {key: working.records[existing[key].id] for key in said if key in existing}
         newcomers = {key: fields for key, fields in said.items() if key not in existing}
@@ -182,6 +206,24 @@ class BatchIntake:
         remove_rejections(self._connection, self._source, accepted)
         return result
 
+    def _bring_back(self, present: Sequence[str], result: Outcome) -> None:
+        """Make live again, unchanged, the withdrawn records that the source lists again."""
+        existing = ask_existing(self._connection, self._source, present)()
+        back = [row for row in existing.values() if row.state == WITHDRAWN]
+        if not back:
+            return
+        working = self._open()
+        working.load(row.patient_id for row in back)
+        for row in back:
+            working.enter(working.records[row.id], LIVE)
+        working.write()
+        result.counts["fetched"] += len(back)
+        result.counts["inserted"] += len(back)
+        result.events.append(working.events)
+
+    def _open(self, facts: Facts | None = None) -> WorkingSet:
+        return WorkingSet(self._connection, self._rules, actor=f"source:{self._source}", now=self._now, facts=facts)
+
     def _is_seen(self, record_id: int) -> bool:
         return not self._snapshot or record_id in self._again or self._cycle.has_seen(record_id)
 
@@ -195,26 +237,6 @@ class BatchIntake:
             if not self._is_seen(record.id) and may_have_become(record, key, fields):
                 return PENDING
         return LIVE
-
-
-def ask_existing(
-    connection: Connection, source: str, keys: Sequence[str], names: Sequence[str] = ()
-) -> Callable[[], dict[str, Existing]]:
-    """Ask for a source's stored records with these keys, with the named fields and more if they have more.
-
-    Returns:
-        What reads them: key -> record.
-    """
-    if not keys:
-        return dict
-    # The last two NULLs: a source may give every field, and COALESCE needs two arguments.
-    others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
-    columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
-    found = select_among_new(connection, source_entries, columns, "record_key", keys, source=source)
-    return lambda: {
-        key: Existing(number, state, patient_id, contents if more is None else [*contents, more])
-        for key, number, state, patient_id, more, *contents in found
-    }
 
 
 def _same_key(key: str, patient_id: str) -> Rejection:

@@ -1,35 +1,32 @@
-"""Stores one source's cycle: its batches in order, then its end, each in one transaction. Lives in the writer.
+"""Stores one source's cycles: their batches in order, then their end, each in one transaction. Lives in the writer.
 
 Every step may be repeated: a committed frame that arrives again changes nothing. The writer keeps only in memory which
-records a cycle has shown, so a cycle that began under another writer never removes anything. `conclusion` decides what
-the writer may do at the end of a cycle.
+records a cycle has shown, so a cycle that began under another writer never removes anything. `batch` stores a batch's
+records, `conclusion` decides what the writer may do at the end of a cycle, and `snapshot` does it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine
 
 from pylantir.errors import frames_of
 from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.store.clock import Clock, local_day, system_time, utc_now
 from pylantir.store.decide.claims import Rules
-from pylantir.store.decide.classify import Existing
-from pylantir.store.decide.conclusion import conclude
-from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN
+from pylantir.store.decide.conclusion import Conclusion, conclude
+from pylantir.store.decide.removal import HeldRemoval
 from pylantir.store.failures import describe_failure, is_passing, telling_the_first_cause
-from pylantir.store.hosts.history import History
 from pylantir.store.hosts.leases import Tenure
-from pylantir.store.intake.batch import BatchIntake, ask_existing
-from pylantir.store.intake.outcome import Again, Outcome, tell_outcome
+from pylantir.store.hosts.transactions import SourceTransactions
+from pylantir.store.intake.batch import BatchIntake
+from pylantir.store.intake.outcome import Outcome, tell_outcome
 from pylantir.store.intake.progress import (
     clear_progress,
+    count_live,
     end_hold,
     find_last_run,
     find_last_success,
@@ -38,39 +35,17 @@ from pylantir.store.intake.progress import (
     save_progress,
     save_run,
 )
-from pylantir.store.intake.quarantine import (
-    add_rejections,
-    note_missed_sightings,
-    note_sightings,
-    remove_unseen,
-    storable,
-)
-from pylantir.store.intake.remembered import Passages
+from pylantir.store.intake.quarantine import note_missed_sightings, remove_unseen
+from pylantir.store.intake.records import ask_stored
+from pylantir.store.intake.remembered import Again, Passages
 from pylantir.store.intake.snapshot import settle_snapshot, withdraw_held
 from pylantir.store.intake.state import CycleState, CycleSummary
 from pylantir.store.intake.warnings import save_warnings
+from pylantir.store.intake.working.items import Events
 from pylantir.store.intake.working_set import WorkingSet
-from pylantir.store.schema.engine import reading, transaction
-from pylantir.store.schema.facts import Facts, ask_facts
-from pylantir.store.schema.tables import NOT_LIVE, source_entries
+from pylantir.store.schema.engine import reading
 
 logger = logging.getLogger(__name__)
-
-_ENTRIES = source_entries.c
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What is stored of a batch's records: what reads it, once it was asked for.
-
-    Attributes:
-        existing: Key -> record.
-        facts: What the decisions need besides; None: the batch has no records.
-    """
-
-    existing: Callable[[], Mapping[str, Existing]]
-    facts: Callable[[], Facts] | None
 
 
 class SourceIngest:
@@ -109,8 +84,7 @@ class SourceIngest:
             self._cycle, self._held, mark = read_progress(connection, source)
             last_run = find_last_run(connection, source)
         self._finished = last_run.started_at if last_run else None
-        self._tenure = tenure
-        self._history = History(source, mark)
+        self._transactions = SourceTransactions(engine, source, mark, tenure)
 
     def use_rules(self, rules: Rules) -> None:
         """Decide by other rules from now on."""
@@ -139,7 +113,10 @@ class SourceIngest:
         cycle, again, result = self._commit(batch)
         cycle.mark_seen(result.seen)
         cycle.mark_seen(list(again.ids))
-        unkept = self._remember(cycle, batch, again, result)
+        self._passages.move(again.names, cycle.passages)
+        # A refused, repeated or pending record is checked in every cycle.
+        ids = [None if key in result.unclean else result.ids.get(key) for key in batch.records.keys]
+        unkept = cycle.passages.remember(batch.passages, ids)
         cycle.spared_patients.update(one.patient_id for one in result.rejected if one.patient_id)
         cycle.accepted += len(result.ids) + len(again.ids) + len(batch.present)
         cycle.refused += len(result.rejected)
@@ -162,24 +139,26 @@ class SourceIngest:
         return self._commit_once(batch, singly=True)
 
     def _commit_once(self, batch: EntryBatch, *, singly: bool) -> tuple[CycleState, Again, Outcome]:
-        ask = None if singly else partial(self._ask_stored, batch=batch)
-        with telling_the_first_cause(), self._transaction(ask) as (connection, stored):
+        ask = None
+        if batch.records and not singly:
+            ask = partial(ask_stored, source=self._source, records=batch.records, version=self._rules.version)
+        with telling_the_first_cause(), self._transactions.begin(ask) as (connection, stored):
             cycle = self._continue_cycle(connection, batch.cycle, batch.started_at, batch.seq)
             cycle.gap |= batch.seq != cycle.last_seq + 1
             cycle.whole &= not cycle.gap
-            again = self._recognise(cycle, batch.repeated)
-            result = self._take_in(connection, cycle, batch, again.ids, stored)
+            again = self._passages.recognise(batch.repeated, cycle.has_seen_any)
+            if again.has_unknown:
+                cycle.whole, cycle.forgotten = False, True
+            intake = BatchIntake(
+                connection, self._source, self._rules, cycle, again=again.ids, snapshot=batch.snapshot,
+                now=utc_now(self._clock),
+            )  # fmt: skip
+            result = intake.take_in(batch, stored)
             for name, count in result.counts.items():
                 cycle.counts[name] += count
             cycle.last_seq = batch.seq
-            save_progress(connection, self._source, cycle, self._history.next_mark())
+            save_progress(connection, self._source, cycle, self._transactions.next_mark())
         return cycle, again, result
-
-    def _ask_stored(self, connection: Connection, batch: EntryBatch) -> Stored:
-        """Ask what is stored of a batch's records, and what else its decisions need."""
-        existing = ask_existing(connection, self._source, batch.records.keys, batch.records.names)
-        facts = ask_facts(connection, self._rules.version) if batch.records else None
-        return Stored(existing, facts)
 
     def finish_cycle(self, end: CycleEnd) -> CycleSummary:
         """Apply the removals and moves of a complete snapshot and close the cycle, in one transaction.
@@ -189,7 +168,7 @@ class SourceIngest:
         """
         if self._is_over(end.started_at):
             return self._recall_summary()
-        with self._transaction() as (connection, _):
+        with self._transactions.begin() as (connection, _):
             cycle = self._continue_cycle(connection, end.cycle, end.started_at, end.seq)
             ending = conclude(
                 error=end.error,
@@ -201,31 +180,14 @@ class SourceIngest:
                 unreadable=cycle.unreadable,
                 keep_missing=self._keep_missing,
             )
-            working = self._open(connection)
-            events = [working.events]
-            held = self._held
-            if ending.settles:
-                still_held = settle_snapshot(
-                    working, self._source, cycle, held=held, removes=ending.removes, keep_missing=self._keep_missing,
-                    today=local_day(self._clock), seldom=self._seldom,
-                )  # fmt: skip
-                held = held if cycle.unreadable else still_held
-            if ending.error is None:
-                # What was in the way may have gone by time alone, and an incremental source does not repeat itself.
-                freed = self._open(connection)
-                events.append(freed.events)
-                freed.recheck_refused(self._source)
-                freed.write()
-            if ending.settles:
-                self._note_refused(connection, cycle, working.now)
-                remove_unseen(connection, self._source, cycle.started_at, utc_now(self._clock))
-            cycle.counts["cancelled"] += len(working.events.cancelled)
+            held, events = self._settle(connection, cycle, ending)
             complete = ending.settles and held is None and not cycle.unreadable
-            save_run(connection, self._source, cycle, complete=complete, error=ending.error, now=utc_now(self._clock))
+            now = utc_now(self._clock)
+            save_run(connection, self._source, cycle, complete=complete, error=ending.error, now=now)
             if ending.error is None:
-                save_warnings(connection, self._source, end.warnings, working.now, snapshot=end.snapshot)
-            clear_progress(connection, self._source, held, self._history.next_mark())
-            entries = self._count_live(connection)
+                save_warnings(connection, self._source, end.warnings, now, snapshot=end.snapshot)
+            clear_progress(connection, self._source, held, self._transactions.next_mark())
+            entries = count_live(connection, self._source)
         self._cycle, self._held, self._finished = None, held, cycle.started_at
         self._passages = cycle.passages if ending.settles else Passages()
         tell_outcome(self._source, Outcome(events=events))
@@ -236,6 +198,33 @@ class SourceIngest:
             unreadable=cycle.unreadable, held=held,
         )  # fmt: skip
 
+    def _settle(
+        self, connection: Connection, cycle: CycleState, ending: Conclusion
+    ) -> tuple[HeldRemoval | None, list[Events]]:
+        """Do what the end of a cycle allows; return the removal that is held back now, and what was done to items."""
+        working = self._open(connection)
+        held, events = self._held, [working.events]
+        if ending.settles:
+            still_held = settle_snapshot(
+                working, self._source, cycle, held=held, removes=ending.removes, keep_missing=self._keep_missing,
+                today=local_day(self._clock), seldom=self._seldom,
+            )  # fmt: skip
+            held = held if cycle.unreadable else still_held
+        if ending.error is None:
+            # What was in the way may have gone by time alone, and an incremental source does not repeat itself.
+            freed = self._open(connection)
+            events.append(freed.events)
+            freed.recheck_refused(self._source)
+            freed.write()
+        if ending.settles:
+            now = utc_now(self._clock)
+            missed = note_missed_sightings(connection, self._source, cycle.has_seen, cycle.started_at, now)
+            cycle.counts["unchanged"] -= missed
+            cycle.counts["rejected"] += missed
+            remove_unseen(connection, self._source, cycle.started_at, now)
+        cycle.counts["cancelled"] += len(working.events.cancelled)
+        return held, events
+
     def _tell_repeats(self, count: int) -> None:
         """Log how many records the fetch gave again, unless the last fetch gave as many."""
         if count and count != self._told_repeats:
@@ -244,10 +233,10 @@ class SourceIngest:
 
     def accept_removal(self, *, dry_run: bool = False) -> str:
         """Withdraw the records that are held back now, and end the hold; return what was done."""
-        with self._transaction(dry_run=dry_run, durable=True) as (connection, _):
+        with self._transactions.begin(dry_run=dry_run, durable=True) as (connection, _):
             working = self._open(connection, actor="command:accept")
             count = withdraw_held(working, self._source, self._cycle)
-            end_hold(connection, self._source, self._history.next_mark())
+            end_hold(connection, self._source, self._transactions.next_mark())
         cancelled = len(working.events.cancelled)
         if not dry_run:
             self._held = None
@@ -257,55 +246,9 @@ class SourceIngest:
         would = "would be " if dry_run else ""
         return f"{self._source}: {count} held records {would}withdrawn, {cancelled} items {would}cancelled"
 
-    @contextmanager
-    def _transaction(
-        self, ask: Callable[[Connection], T] | None = None, *, dry_run: bool = False, durable: bool = False
-    ) -> Iterator[tuple[Connection, T | None]]:
-        """Begin a transaction of the source: the lease is this host's, and the database has what was committed before.
-
-        Args:
-            ask: What the caller asks together with that; the answer is given with the connection.
-            dry_run: Roll everything back.
-            durable: As `engine.transaction`.
-
-        Raises:
-            LeaseLost, HistoryLost: It is not so. Nothing has changed.
-        """
-        with transaction(self._engine, dry_run=dry_run, pipelined=True, durable=durable) as connection:
-            checks = [one.ask(connection) for one in (self._tenure, self._history) if one]
-            asked = ask(connection) if ask else None
-            for check in checks:
-                check()
-            yield connection, asked
-            if self._tenure:
-                self._tenure.renew(connection)
-        if not dry_run:
-            self._history.note_commit()
-
     def _open(self, connection: Connection, actor: str | None = None) -> WorkingSet:
         actor = actor or f"source:{self._source}"
         return WorkingSet(connection, self._rules, actor=actor, now=utc_now(self._clock))
-
-    def _remember(self, cycle: CycleState, batch: EntryBatch, repeated: Again, result: Outcome) -> list[int]:
-        """Remember the records of the passages just committed; return the passages that are not remembered.
-
-        A passage with a refused, repeated or pending record is not remembered: such a record is checked every cycle.
-        """
-        unkept: list[int] = []
-        for name in repeated.names:
-            self._passages.move(name, cycle.passages)
-        ids = [None if key in result.unclean else result.ids.get(key) for key in batch.records.keys]
-        begin = 0
-        for passage, length in batch.passages:
-            own = ids[begin : begin + length]
-            begin += length
-            if passage is None:
-                continue
-            if own and all(own):
-                cycle.passages.remember(passage, own)  # type: ignore[arg-type]  # none of them is None
-            else:
-                unkept.append(passage)
-        return unkept
 
     def _is_over(self, started_at: str) -> bool:
         """Whether a frame belongs to the last finished cycle; its acknowledgement was lost."""
@@ -314,7 +257,7 @@ class SourceIngest:
     def _recall_summary(self) -> CycleSummary:
         with reading(self._engine) as connection:
             run = find_last_run(connection, self._source)
-            entries = self._count_live(connection)
+            entries = count_live(connection, self._source)
         counts = read_counts(run) if run else {}
         return CycleSummary(
             counts=counts, entries=entries, complete=bool(run and run.complete), error=run.error if run else None,
@@ -330,75 +273,3 @@ class SourceIngest:
             save_run(connection, self._source, self._cycle, complete=False, error=error, now=utc_now(self._clock))
             self._passages = Passages()
         return CycleState(name, started_at, whole=seq == 1)
-
-    def _take_in(
-        self, connection: Connection, cycle: CycleState, batch: EntryBatch, again: Set[int], stored: Stored | None
-    ) -> Outcome:
-        """Store the records of a batch, and note which records it shows; without `stored`, one by one."""
-        now = utc_now(self._clock)
-        intake = BatchIntake(
-            connection, self._source, self._rules, cycle, again=again, snapshot=batch.snapshot, now=now
-        )  # fmt: skip
-        if stored is None:
-            result = intake.store_singly(batch.records)
-        elif stored.facts is None:
-            result = Outcome()
-        else:
-            result = intake.store(batch.records, stored.existing(), stored.facts())
-        result.rejected += batch.rejected
-        present = [storable(key) for key in batch.present]
-        self._bring_back(connection, present, result, now)
-        # The source still has a record that became unreadable: the record keeps its item.
-        shown = [*present, *(storable(one.record_key) for one in result.rejected)]
-        still = ask_existing(connection, self._source, shown)()
-        result.seen += [row.id for row in still.values() if row.state != WITHDRAWN]
-        result.counts["fetched"] += len(again) + len(batch.records) - result.repeats + len(batch.rejected)
-        result.counts["unchanged"] += len(again)
-        result.counts["rejected"] += len(result.rejected)
-        note_sightings(connection, self._source, [*result.refused, *present], now)
-        add_rejections(connection, self._source, result.rejected, now)
-        return result
-
-    def _recognise(self, cycle: CycleState, names: Sequence[int]) -> Again:
-        """Return the records of the named passages; a cycle that names an unknown passage is not complete."""
-        again = Again()
-        for name in names:
-            ids = self._passages.find(name)
-            if ids is None or not again.ids.isdisjoint(ids) or cycle.has_seen_any(ids):
-                cycle.whole, cycle.forgotten = False, True
-            else:
-                again.names.append(name)
-                again.ids.update(ids)
-        return again
-
-    def _bring_back(self, connection: Connection, present: Sequence[str], result: Outcome, now: str) -> None:
-        """Make live again, unchanged, the withdrawn records that the source lists again."""
-        existing = ask_existing(connection, self._source, present)()
-        back = [row for row in existing.values() if row.state == WITHDRAWN]
-        if not back:
-            return
-        working = self._open(connection)
-        working.load(row.patient_id for row in back)
-        for row in back:
-            working.enter(working.records[row.id], LIVE)
-        working.write()
-        result.counts["fetched"] += len(back)
-        result.counts["inserted"] += len(back)
-        result.events.append(working.events)
-
-    def _note_refused(self, connection: Connection, cycle: CycleState, now: str) -> None:
-        """Note sightings of the records in unchanged passages that were refused since because of another source."""
-        unsettled = (_ENTRIES.data_source == self._source, NOT_LIVE, _ENTRIES.state == REFUSED)
-        refused = connection.execute(select(_ENTRIES.id, _ENTRIES.record_key).where(*unsettled))
-        keys = [row.record_key for row in refused if cycle.has_seen(row.id)]
-        missed = note_missed_sightings(connection, self._source, keys, cycle.started_at, now)
-        cycle.counts["unchanged"] -= missed
-        cycle.counts["rejected"] += missed
-
-    def _count_live(self, connection: Connection) -> int:
-        """Count the live records using only indexes: the table itself is far larger."""
-        own = select(func.count()).where(_ENTRIES.data_source == self._source)
-        everything, others = connection.execute(
-            select(own.scalar_subquery(), own.where(NOT_LIVE).scalar_subquery())
-        ).one()
-        return int(everything - others)

@@ -16,14 +16,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Again:
-    """Unchanged passages, and the ids of their records."""
-
-    names: list[int] = field(default_factory=list)
-    ids: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
 class Outcome:
     """What one batch did, to be added to the cycle once it is committed.
 

@@ -6,7 +6,7 @@ Glossary: quarantine (docs/explanation/glossary.md).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_, select, update
@@ -137,8 +137,22 @@ def note_sightings(connection: Connection, source: str, record_keys: Sequence[st
             connection.execute(seen_again, {"source": source, "keys": keys})
 
 
-def note_missed_sightings(connection: Connection, source: str, record_keys: Sequence[str], since: str, now: str) -> int:
-    """Do what `note_sightings` does for the records not noted since a moment; return how many they are."""
+def note_missed_sightings(
+    connection: Connection, source: str, has_seen: Callable[[int], bool], since: str, now: str
+) -> int:
+    """Do what `note_sightings` does for the records of unchanged passages; return how many they are.
+
+    A record that was live when its passage was remembered may have been refused since because of another source.
+
+    Args:
+        connection: In a transaction.
+        source: Whose records they are.
+        has_seen: Whether the cycle has shown a record, by its id.
+        since: When the cycle began: what was noted later is not noted again.
+        now: The time.
+    """
+    refused = connection.execute(_FIND_REFUSED, {"source": source})
+    record_keys = [row.record_key for row in refused if has_seen(row.id)]
     missed = update(rejected_entries).where(*_OF_KEYS, _seen_before(since, now))
     missed = missed.values(last_seen_at=now, times_seen=_TABLE.times_seen + 1).returning(_TABLE.id)
     values = {"source": source}
@@ -176,6 +190,9 @@ _NAME_OBSTACLE = (
         or_(_TABLE.reason != bindparam("reason"), _TABLE.field != bindparam("field")),
     )
     .values({name: bindparam(name) for name in ("field", "reason", "other_item", "other_patient_id", "other_source")})
+)
+_FIND_REFUSED = select(source_entries.c.id, source_entries.c.record_key).where(
+    source_entries.c.data_source == bindparam("source"), NOT_LIVE, source_entries.c.state == REFUSED
 )
 _FIND_ANY = select(_TABLE.id).where(_TABLE.data_source == bindparam("source")).limit(1)
 _OF_KEYS = (

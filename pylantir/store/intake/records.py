@@ -6,29 +6,62 @@ It reads in bulk: one statement per chunk, never one per row.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
+from pylantir.entry import RECORD_FIELDS
+from pylantir.ipc.records import RecordColumns
 from pylantir.mpps.linking import read_clues
 from pylantir.mpps.model import COMPLETED
 from pylantir.store.decide.claims import Item, Performed
-from pylantir.store.decide.records import (
-    LIVE,
-    RECORD_COLUMNS,
-    STORED_COLUMNS,
-    Record,
-    given_fields,
-)
+from pylantir.store.decide.classify import Existing
+from pylantir.store.decide.records import LIVE, RECORD_COLUMNS, STORED_COLUMNS, Record, given_fields
 from pylantir.store.schema.bulk import RowTuple, select_among, select_among_new
 from pylantir.store.schema.done_exams import find_done_exams
-from pylantir.store.schema.tables import (
-    mpps_instances,
-    source_entries,
-    worklist_items,
-)
+from pylantir.store.schema.facts import Facts, ask_facts
+from pylantir.store.schema.tables import mpps_instances, source_entries, worklist_items
 
 _ITEM_COLUMNS = tuple(column.name for column in worklist_items.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is stored of a batch's records: what reads it, once it was asked for.
+
+    Attributes:
+        existing: Key -> record.
+        facts: What the decisions need besides.
+    """
+
+    existing: Callable[[], Mapping[str, Existing]]
+    facts: Callable[[], Facts]
+
+
+def ask_stored(connection: Connection, source: str, records: RecordColumns, version: str | None) -> Stored:
+    """Ask what is stored of a source's records; `version` is that of the rules by which is decided."""
+    return Stored(ask_existing(connection, source, records.keys, records.names), ask_facts(connection, version))
+
+
+def ask_existing(
+    connection: Connection, source: str, keys: Sequence[str], names: Sequence[str] = ()
+) -> Callable[[], Mapping[str, Existing]]:
+    """Ask for a source's stored records with these keys, with the named fields and more if they have more.
+
+    Returns:
+        What reads them: key -> record.
+    """
+    if not keys:
+        return dict
+    # The last two NULLs: a source may give every field, and COALESCE needs two arguments.
+    others = ", ".join([*(name for name in RECORD_FIELDS if name not in names), "NULL", "NULL"])
+    columns = ("record_key", "id", "state", "patient_id", f"COALESCE({others})", *names)
+    found = select_among_new(connection, source_entries, columns, "record_key", keys, source=source)
+    return lambda: {
+        key: Existing(number, state, patient_id, contents if more is None else [*contents, more])
+        for key, number, state, patient_id, more, *contents in found
+    }
 
 
 def ask_records(connection: Connection, patients: Iterable[str]) -> Iterator[Record]:

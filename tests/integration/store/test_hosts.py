@@ -363,10 +363,10 @@ def test_what_the_database_has_lost_comes_back_from_the_source(store: Engine) ->
 def test_a_commit_whose_end_nobody_heard_of_is_no_loss(store: Engine) -> None:
     feed = Feed(store, "ris")
     feed.sync(record("r1", "P1"))
-    history = feed.ingest._history
+    transactions = feed.ingest._transactions
     with store.begin() as connection:
         # The commit succeeded, and the connection broke before the writer knew.
-        connection.execute(update(source_states).values(mark=history.next_mark()))
+        connection.execute(update(source_states).values(mark=transactions.next_mark()))
     assert feed.sync(record("r1", "P1"), record("r2", "P2")).error is None
 
 

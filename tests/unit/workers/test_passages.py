@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylantir.data_sources.base import RECORD_LABEL
-from pylantir.store.intake.remembered import Passages
 from workers.source.passages import KnownPassages, Passage, PassageCutter, PassageNames
 
 KEY = b"k" * 16
@@ -148,18 +147,6 @@ def test_a_name_is_taken_once_and_only_if_it_is_there() -> None:
         True, False, False, False, True, True, False,
     ]  # fmt: skip
     assert not PassageNames().take(0)
-
-
-@given(st.dictionaries(st.integers(0, 2**64 - 1), st.lists(st.integers(1, 2**40), min_size=1, max_size=20)))
-def test_what_a_passage_stands_for_is_kept_as_it_was(meanings: dict[int, list[int]]) -> None:
-    passages, successor = Passages(), Passages()
-    for name, ids in meanings.items():
-        passages.remember(name, ids)
-        assert list(passages.find(name) or ()) == ids
-    for name, ids in meanings.items():
-        passages.move(name, successor)
-        assert passages.find(name) is None
-        assert list(successor.find(name) or ()) == ids
 
 
 def test_passages_are_known_again_to_the_writer_that_committed_them() -> None:

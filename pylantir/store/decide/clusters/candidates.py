@@ -37,7 +37,7 @@ class Candidate:
     claim: Claim | None
 
 
-def find_candidates(
+def gather_candidates(
     ranked: Sequence[Claim], items: Sequence[Item], former_sources: Mapping[int, frozenset[str]], rules: Rules
 ) -> list[list[Candidate]]:
     """Return the groups of candidates, those of the touched items first.

@@ -16,7 +16,7 @@ from pylantir.store.decide.clusters.candidates import (
     DATE,
     Candidate,
     compare,
-    find_candidates,
+    gather_candidates,
     given_values,
     sources_of,
 )
@@ -43,7 +43,7 @@ def cluster_claims(
     Returns:
         The clusters, those of touched items first, and the pairs that are kept apart although their numbers agree.
     """
-    groups = find_candidates(ranked, items, former_sources, rules)
+    groups = gather_candidates(ranked, items, former_sources, rules)
     if len(groups) < 2:
         return [_claims_of(group, rules) for group in groups], []
     clusters = _Clusters(groups, rules)
