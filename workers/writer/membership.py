@@ -35,6 +35,7 @@ from pylantir.store.hosts.registry import forget_host, keep_only, read_sources, 
 from pylantir.store.schema.engine import reading, transaction
 from pylantir.store.schema.writers_lock import look_at_holder
 from workers.writer.settings import WriterSettings
+from workers.writer.telling import tell_differing, tell_hosts, tell_leases
 
 SIGNS_PER_LEASE = 3
 """A host gives so many signs of life in the time after which it counts as dead."""
@@ -280,68 +281,20 @@ class Membership:
     def _take_free(self, connection: Connection, hosts: Mapping[str, Host] | None = None) -> None:
         """Take what nobody fetches, and what the database says is this host's although it does not know the tenure."""
         hosts = read_hosts(connection) if hosts is None else hosts
-        leases = read_leases(connection)
-        kept = {
-            source: tenure
-            for source, tenure in self._tenures.items()
-            if (lease := leases.get(source)) and (lease.host, lease.instance, lease.epoch)
-            == (tenure.host, tenure.instance, tenure.epoch)
-        }  # fmt: skip
-        free = set(find_free(self._wanted, leases, hosts)) - kept.keys()
-        free |= {
-            source for source in self._wanted
-            if source not in kept and (lease := leases.get(source)) and lease.host == self._host
-        }  # fmt: skip
+        found = read_leases(connection)
+        kept = {source: tenure for source, tenure in self._tenures.items() if tenure.is_in(found.get(source))}
+        others = [source for source in self._wanted if source not in kept]
+        free = {*find_free(others, found, hosts)}
+        free |= {source for source in others if source in found and found[source].host == self._host}
         taken = take_leases(connection, sorted(free), self._host, self._instance) if free else {}
-        self._tell(hosts, leases, kept, taken)
+        tell_hosts(self._hosts, hosts, self._host)
+        tell_leases(self._leases, found, self._host, taken=taken, others={*others} - taken.keys())
         self._hosts, self._tenures = hosts, {**kept, **taken}
-        self._leases = {
-            **leases,
-            **{
-                name: Lease(source=name, host=one.host, instance=one.instance, epoch=one.epoch)
-                for name, one in taken.items()
-            },
-        }
-        self._compare()
-
-    def _compare(self) -> None:
-        """Find the sources that the hosts that fetch them have configured otherwise, and tell of new ones."""
-        others = {(host, one.name): one.digest for host, one in self._said}
-        differing = find_differing(self._sources, others, self._leases, self._host)
-        for source, holder in sorted(differing.items() - self._differing.items()):
-            logger.warning(
-                "source %s: its configuration here differs from that on host %s, which fetches it", source, holder
-            )
+        self._leases = {**found, **{source: tenure.lease for source, tenure in taken.items()}}
+        digests = {(host, one.name): one.digest for host, one in self._said}
+        differing = find_differing(self._sources, digests, self._leases, self._host)
+        tell_differing(self._differing, differing)
         self._differing = differing
-
-    def _tell(
-        self,
-        hosts: Mapping[str, Host],
-        leases: Mapping[str, Lease],
-        kept: Mapping[str, Tenure],
-        taken: Mapping[str, Tenure],
-    ) -> None:
-        for name, host in hosts.items():
-            was_alive = name in self._hosts and self._hosts[name].is_alive
-            is_alive = host.is_alive
-            if name != self._host and was_alive and not is_alive:
-                if host.age_s is None:
-                    logger.info("host %s has ended", name)
-                else:
-                    logger.warning("host %s is dead: its session has ended, or it gives no sign of life", name)
-            elif name != self._host and is_alive and not was_alive:
-                logger.info("host %s is there", name)
-        for source in sorted(taken):
-            former = leases[source].host if source in leases else None
-            if former not in (None, self._host):
-                logger.warning("source %s: this host fetches it from now on; %s did before", source, former)
-        for source in sorted(set(self._wanted) - kept.keys() - taken.keys()):
-            if (
-                source in self._tenures
-                or source not in self._leases
-                or leases[source].host != self._leases[source].host
-            ):
-                logger.info("source %s: host %s fetches it; this one stands by", source, leases[source].host)
 
     def _plan_next(self) -> None:
         if self._is_shared:

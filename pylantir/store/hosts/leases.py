@@ -49,6 +49,15 @@ class Tenure:
     instance: str
     epoch: int
 
+    @property
+    def lease(self) -> Lease:
+        """The lease as it is stored."""
+        return Lease(source=self.source, host=self.host, instance=self.instance, epoch=self.epoch)
+
+    def is_in(self, stored: Lease | None) -> bool:
+        """Whether a stored lease, the present one of the source, is still this host's."""
+        return stored == self.lease
+
     def ask(self, connection: Connection) -> Callable[[], None]:
         """Ask whether the lease is still this host's, first in a transaction; return what makes sure.
 
