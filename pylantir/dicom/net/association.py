@@ -26,10 +26,10 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Sequence
 
 from pylantir.dicom.net.commands import Command, Ending, Operation, ResponseWriter
-from pylantir.dicom.net.connection import Connection, ConnectionEnded
+from pylantir.dicom.net.connection import Connection, ConnectionEnded, PeerAborted
+from pylantir.dicom.net.exchange import Exchange
 from pylantir.dicom.net.messages import Inbox, Message
 from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest, Offer, accept, lack_of_contexts
 from pylantir.dicom.net.pdus import ABORT, P_DATA, RELEASE_REPLY, RELEASE_RQ, abort, presentation_values
@@ -39,7 +39,6 @@ from pylantir.dicom.net.services import (
     IDENTIFIER_MISMATCH,
     SOP_CLASS_NOT_SUPPORTED,
     UNRECOGNISED_OPERATION,
-    FindExchange,
     ReportRequest,
     Services,
     busy_refusal,
@@ -50,8 +49,6 @@ from pylantir.errors import frames_of
 
 logger = logging.getLogger(__name__)
 
-SEND_FROM_BYTES = 64 * 1024
-"""Responses are gathered up to this size, then sent in one write: few writes, and bounded memory."""
 PDUS_PER_LOOK = 32
 LARGE_REPORT_BYTES = 1024 * 1024
 """Larger ones are read and stored one at a time: many at once would need gigabytes, and everybody else would wait."""
@@ -59,10 +56,6 @@ LARGE_REPORT_WAIT_S = 30.0
 """How long a large report waits for its turn."""
 _REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION})
 """Statuses that say that the peer has asked for what it cannot have; a refused report has an error ID besides."""
-
-
-class _PeerAborted(Exception):
-    """An A-ABORT came."""
 
 
 class _PeerFinished(ConnectionEnded):
@@ -146,7 +139,7 @@ class Association(threading.Thread):
                 self._serve(message)
                 self._heard_at, self._is_busy = time.monotonic(), False
             self._connection.send(RELEASE_REPLY)
-        except _PeerAborted:
+        except PeerAborted:
             self._refusals.add(Reason.ABORTED_BY_PEER, self.peer, "it has aborted the association")
         except ConnectionEnded:
             self._end(*(self._abort_for or (Reason.CONNECTION_LOST, "it has ended the connection without a release")))
@@ -196,7 +189,7 @@ class Association(threading.Thread):
             raise _PeerFinished from None
         self._heard_at = time.monotonic()
         if kind == ABORT:
-            raise _PeerAborted
+            raise PeerAborted
         if self._release_requested or kind not in {P_DATA, RELEASE_RQ}:
             raise ProtocolError(Reason.PROTOCOL, f"a PDU of type {kind:02X}H does not belong here")
         if kind == RELEASE_RQ:
@@ -235,7 +228,10 @@ class Association(threading.Thread):
             self._conclude(message, Ending(status=0))
         elif command.operation is Operation.C_FIND:
             self._inbox.forget_cancels()
-            exchange = _Exchange(self, message)
+            exchange = Exchange(
+                message, peer=self.peer, request=self.request, context=context, writer=self._writer_of(message),
+                send=self._connection.send, look=self._look, note_refusal=self._note_refusal,
+            )  # fmt: skip
             self._services.query(exchange)
             if exchange.failure is not None:
                 raise exchange.failure
@@ -254,17 +250,17 @@ class Association(threading.Thread):
         )
 
     def _conclude(self, message: Message, ending: Ending, *, is_told: bool = False) -> None:
-        self._connection.send(self.writer_of(message).ending(ending))
-        self.note_refusal(message.command, ending, is_told=is_told)
+        self._connection.send(self._writer_of(message).ending(ending))
+        self._note_refusal(message.command, ending, is_told=is_told)
 
-    def note_refusal(self, command: Command, ending: Ending, *, is_told: bool) -> None:
+    def _note_refusal(self, command: Command, ending: Ending, *, is_told: bool = False) -> None:
         """Count a refused message, and log it unless its service has."""
         if ending.status in _REFUSED or ending.error_id is not None:
             element = f"element {ending.tag:08X}: " if ending.tag else ""
             text = f"{command.operation} refused: status 0x{ending.status:04X}, {element}{ending.comment}"
             self._refusals.add(Reason.MESSAGE, self.peer, text, is_told=is_told)
 
-    def writer_of(self, message: Message) -> ResponseWriter:
+    def _writer_of(self, message: Message) -> ResponseWriter:
         """Make what writes the responses to a request."""
         command = message.command
         return ResponseWriter(
@@ -275,68 +271,10 @@ class Association(threading.Thread):
             max_length=self.request.max_length,
         )
 
-    def send(self, data: bytes) -> None:
-        """Send PDUs; in the association's thread."""
-        self._connection.send(data)
-
-    def look(self, message_id: int) -> bool:
+    def _look(self, message_id: int) -> bool:
         """Read what the peer has sent meanwhile; return whether it has cancelled this request."""
         with contextlib.suppress(_PeerFinished):
             for _ in range(PDUS_PER_LOOK):
                 if not self._attend(0):
                     break
         return self._inbox.is_cancelled(message_id)
-
-
-class _Exchange(FindExchange):
-    """A worklist query and the way back. It keeps an error that ends the association until the service returns."""
-
-    def __init__(self, association: Association, message: Message) -> None:
-        self.peer = association.peer
-        self.request = association.request
-        self.caller = association.request.calling
-        self.context = association.contexts[message.context_id]
-        self.identifier = message.data
-        self.explicit_vr = self.context.transfer_syntax == EXPLICIT_VR
-        self.failure: Exception | None = None
-        self._association = association
-        self._command = message.command
-        self._message_id = message.command.message_id or 0
-        self._writer = association.writer_of(message)
-        self._pieces: list[bytes] = []
-        self._gathered_bytes = 0
-
-    def send(self, identifiers: Sequence[bytes], status: int) -> None:
-        """Send pending responses, with others in one write."""
-        pieces = self._writer.pending(identifiers, status)
-        self._pieces += pieces
-        self._gathered_bytes += sum(map(len, pieces))
-        if self._gathered_bytes >= SEND_FROM_BYTES:
-            self._flush()
-
-    def conclude(self, ending: Ending) -> bool:
-        """Send the last response."""
-        self._pieces.append(self._writer.ending(ending))
-        self._flush()
-        self._association.note_refusal(self._command, ending, is_told=False)
-        return self.failure is None
-
-    def is_cancelled(self) -> bool:
-        """Read what the peer has sent meanwhile; return whether it has cancelled this query."""
-        try:
-            return self.failure is None and self._association.look(self._message_id)
-        except (ConnectionEnded, ProtocolError, _PeerAborted) as error:
-            self.failure = error
-            return False
-
-    def is_over(self) -> bool:
-        """Whether nobody is left to answer."""
-        return self.failure is not None
-
-    def _flush(self) -> None:
-        if self.failure is None:
-            try:
-                self._association.send(b"".join(self._pieces))
-            except ConnectionEnded as error:
-                self.failure = error
-        self._pieces, self._gathered_bytes = [], 0

@@ -28,6 +28,10 @@ class ConnectionEnded(Exception):
     """The peer has closed the connection, or it is broken."""
 
 
+class PeerAborted(Exception):
+    """The peer has sent an A-ABORT."""
+
+
 class Connection:
     """A connection that neither waits nor reads without end.
 
