@@ -19,7 +19,8 @@ from pylantir.errors import ExitStatus, StoreError, WrongUsage
 from pylantir.settings import Settings
 from pylantir.store.change.copying import Copy, copy_database
 from pylantir.store.failures import describe_failure
-from pylantir.store.schema.engine import open_for_reading, open_for_writing, sqlite_path
+from pylantir.store.schema.engine import open_for_reading, open_for_writing
+from pylantir.store.schema.sqlite_file import sqlite_path
 from pylantir.store.schema.upgrade import create_private_file, refuse_encoding
 
 _MAY_TAKE_S = 3600.0

@@ -16,7 +16,8 @@ from pylantir.programs.progress import progress
 from pylantir.settings import Settings
 from pylantir.store.failures import describe_error
 from pylantir.store.read.listings import find_hosts, find_sources
-from pylantir.store.schema.engine import open_for_reading, sqlite_path
+from pylantir.store.schema.engine import open_for_reading
+from pylantir.store.schema.sqlite_file import sqlite_path
 
 STATEMENT_S = 300.0
 """A person may wait, and may look at what is printed page by page."""

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from pylantir.store.schema.engine import sqlite_path
+from pylantir.store.schema.sqlite_file import sqlite_path
 from workers.child.bootstrap import Context
 from workers.writer import worker as writer
 from workers.writer.queue import Producer

@@ -86,7 +86,7 @@ def make_unit(places: Places) -> str:
 def _written_folders(config: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
     from pylantir.config.loading import load_settings
     from pylantir.data_sources.registry import discover
-    from pylantir.store.schema.engine import sqlite_path
+    from pylantir.store.schema.sqlite_file import sqlite_path
 
     given = dict(environ) | {"STATE_DIRECTORY": str(_STATE), "RUNTIME_DIRECTORY": str(_RUNTIME)}
     settings = load_settings(config, discover=discover, environ=given, with_sources=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from pylantir.store.schema.engine import sqlite_path, sqlite_uri
+from pylantir.store.schema.sqlite_file import sqlite_path, sqlite_uri
 from workers.child.threads import start_thread
 
 _EVERY_COMMITS = 4

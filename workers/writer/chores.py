@@ -23,7 +23,8 @@ from pylantir.store.change.residue import clean_files, find_copies
 from pylantir.store.change.retention import prune_history, purge_items
 from pylantir.store.failures import describe_failure
 from pylantir.store.read.listings import find_left_behind
-from pylantir.store.schema.engine import reading, sqlite_file
+from pylantir.store.schema.engine import reading
+from pylantir.store.schema.sqlite_file import sqlite_file
 from workers.child.channel import Channel
 from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import FrameIntake

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pylantir.errors import AlreadyRunning, StoreError
 from pylantir.programs.locks import FileLock
-from pylantir.store.schema.engine import identity_of, side_files, sqlite_file
+from pylantir.store.schema.sqlite_file import identity_of, side_files, sqlite_file
 
 RESCUE_S = 3.0
 """How long readers may delay the rescue of a removed log's contents; each reader takes milliseconds."""

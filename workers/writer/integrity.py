@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from pylantir.store.schema.engine import identity_of, side_files, sqlite_uri
+from pylantir.store.schema.sqlite_file import identity_of, side_files, sqlite_uri
 from workers.child.threads import start_thread
 
 PAUSE_S = 10.0

@@ -21,7 +21,8 @@ from pylantir.errors import AlreadyRunning, ClusterChanged, ProtocolError, Store
 from pylantir.ipc.frames import Frame
 from pylantir.store.change.rules import restore_items
 from pylantir.store.failures import describe_failure, is_passing, keeps_session, lacks_tables
-from pylantir.store.schema.engine import open_for_writing, sqlite_file
+from pylantir.store.schema.engine import open_for_writing
+from pylantir.store.schema.sqlite_file import sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.child.bootstrap import Context
 from workers.writer.accesses import AccessIntake

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from pylantir.store.schema.engine import side_files, sqlite_file
+from pylantir.store.schema.sqlite_file import side_files, sqlite_file
 
 TRIES = 4
 """So often the writer tries to empty the log: a reader's transaction may hold it for a moment."""

@@ -8,17 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DisconnectionError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 
-from pylantir.store.schema.writers_lock import IDLE_S, WRITER_TIMEOUT_MS, lock_statements
+from pylantir.store.schema.sqlite_file import open_file_for_reading, open_file_for_writing, sqlite_path
+from pylantir.store.schema.writers_lock import IDLE_S, lock_statements
 
-BUSY_TIMEOUT_MS = 5000
 _HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
 _PIPELINED, _READING = "pylantir_pipelined", "pylantir_reading"
 KEPT_READERS = 4
@@ -35,36 +32,6 @@ UPGRADE_S = 3600.0
 LOOK_AGAIN_S = 10
 _QUIET: dict[str, Any] = {"hide_parameters": True}
 """Exceptions and echoed statements quote no values, because values are patient data."""
-
-
-def sqlite_path(db_url: str) -> Path | None:
-    """Return the file of a SQLite URL; None for another database."""
-    url = make_url(db_url)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-
-
-def sqlite_file(engine: Engine) -> Path | None:
-    """Return the file of an engine that was opened for writing; None if the database is not SQLite."""
-    return Path(engine.url.database) if engine.dialect.name == "sqlite" and engine.url.database else None
-
-
-def side_files(path: Path) -> tuple[Path, Path]:
-    """Return the write-ahead log of a SQLite file, and the log's index, which processes share."""
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
-
-
-def identity_of(path: Path) -> tuple[int, int] | None:
-    """Return device and inode, which tell a file from another of the same name; None if there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def sqlite_uri(path: Path, mode: str) -> str:
-    """Return the URI of an existing SQLite file, for `mode` "ro" or "rw"."""
-    return f"file:{quote(str(path))}?mode={mode}"
 
 
 @contextmanager
@@ -137,8 +104,6 @@ def open_for_writing(
     Every transaction begins with the database's one lock for writers, because a read that turns into a write would
     decide by what another writer is about to change. SQLite: BEGIN IMMEDIATE; PostgreSQL: an advisory lock.
 
-    SQLite besides: WAL, `synchronous=NORMAL` (a commit survives the death of any process, not a power cut).
-
     Args:
         db_url: The database.
         echo: Log every statement.
@@ -146,8 +111,7 @@ def open_for_writing(
         process: The process, for the latter.
         idle_s: PostgreSQL ends a transaction in which the writer has asked nothing for so long.
     """
-    path = sqlite_path(db_url)
-    if path is None:
+    if sqlite_path(db_url) is None:
         engine = _open_server(
             db_url, _name(host, process), ANSWER_S, echo=echo, execution_options={_HOST: host},
             pool_size=1, max_overflow=0,
@@ -155,34 +119,7 @@ def open_for_writing(
         event.listen(engine, "begin", _lock_out_writers(idle_s))
         event.listen(engine, "connect", _prepare_session)
         return engine
-    engine = create_engine(
-        db_url, echo=echo, **_QUIET, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=_SQLITE_ARGUMENTS,
-        execution_options={_HOST: host},
-    )  # fmt: skip
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        for pragma in (
-            # Takes effect in a new file only. Rows of a worklist are long.
-            "page_size=8192",
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            f"busy_timeout={WRITER_TIMEOUT_MS}",
-            # Overwrite what is deleted: nobody may read a purged patient in the file.
-            "secure_delete=ON",
-            "cache_size=-16384",
-            # 256 MB: see `workers.writer.checkpoints`. Once it is in the file, the log's own file shrinks to 64 MB.
-            "wal_autocheckpoint=32768",
-            "journal_size_limit=67108864",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin_immediate(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+    return open_file_for_writing(db_url, echo=echo, execution_options={_HOST: host}, **_QUIET)
 
 
 def with_patience(engine: Engine) -> Engine:
@@ -270,43 +207,12 @@ def open_for_reading(
         )  # fmt: skip
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
-    # A plain `mode=rw` would create side files, `immutable=1` would miss what the writer has just committed.
-    # Not as text: SQLAlchemy would decode the path of a URL a second time.
-    engine = create_engine(
-        URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}),
-        **_QUIET,
-        poolclass=QueuePool,
-        pool_size=KEPT_READERS,
-        max_overflow=-1,
-        connect_args=_SQLITE_ARGUMENTS,
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def remember_file(_dialect: object, record: ConnectionPoolEntry, _args: object, _keywords: object) -> None:
-        record.info["file"], record.info["sides"] = identity_of(path), None
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA query_only=ON")
-
-    @event.listens_for(engine, "checkout")
-    def notice_another_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        sides = tuple(map(identity_of, side_files(path)))
-        if record.info["file"] != identity_of(path) or record.info["sides"] not in {None, sides}:
-            # Close all: the connections of one process share the log's index as long as one of them has it open.
-            engine.dispose()
-            raise DisconnectionError("the database file, or its write-ahead log, is another one")
-        # SQLite makes the side files at the first transaction.
-        record.info["sides"] = sides if all(sides) else None
-
-    return engine
+    return open_file_for_reading(path, pool_size=KEPT_READERS, **_QUIET)
 
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """After the lock, each statement has to see what the others have committed before."""
 _KNOWS_IDLE_SESSIONS = 140000
-_SQLITE_ARGUMENTS = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
 
 
 def _open_server(

@@ -25,7 +25,8 @@ from pylantir.store.clock import utc_now
 from pylantir.store.failures import describe_failure, is_passing, lacks_right, lacks_tables
 from pylantir.store.schema.adoption import claim_old_items
 from pylantir.store.schema.audit_guard import forbid_changes
-from pylantir.store.schema.engine import sqlite_file, sqlite_uri, with_patience
+from pylantir.store.schema.engine import with_patience
+from pylantir.store.schema.sqlite_file import sqlite_file, sqlite_uri
 from pylantir.store.schema.tables import metadata
 
 logger = logging.getLogger(__name__)

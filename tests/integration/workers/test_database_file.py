@@ -14,7 +14,8 @@ from waiting import wait_until
 
 from pylantir.config.sections.database import database_url
 from pylantir.errors import AlreadyRunning, StoreError
-from pylantir.store.schema.engine import open_for_reading, open_for_writing, side_files, sqlite_file
+from pylantir.store.schema.engine import open_for_reading, open_for_writing
+from pylantir.store.schema.sqlite_file import side_files, sqlite_file
 from pylantir.store.schema.upgrade import prepare_database
 from workers.writer.database_file import DatabaseFile
 from workers.writer.integrity import IntegrityCheck
