@@ -61,13 +61,13 @@ def test_a_server_that_works_answers_whomever_else_it_serves(bound: socket.socke
 
 def test_the_answer_is_a_c_echo(bound: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     answered: queue.SimpleQueue[tuple[str, Operation]] = queue.SimpleQueue()
-    writer_of = Association.writer_of
+    writer_of = Association._writer_of
 
     def note(association: Association, message: Message) -> ResponseWriter:
         answered.put((association.request.calling, message.command.operation))
         return writer_of(association, message)
 
-    monkeypatch.setattr(Association, "writer_of", note)
+    monkeypatch.setattr(Association, "_writer_of", note)
     with serving(bound, lambda _: iter(())), watching(bound) as watch:
         assert is_answered(watch, PROBE_EVERY_S)
         assert answered.get(timeout=5) == (TITLE, Operation.C_ECHO)
