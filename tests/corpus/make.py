@@ -97,6 +97,10 @@ def find(identifier: bytes = IDENTIFIER, context: int = FIND, **changes: object)
     return fragment(context, 3, command(0x0020, **values)) + fragments(context, identifier)  # type: ignore[arg-type]
 
 
+def whole_find() -> tuple[bytes, bytes]:
+    return fragment(FIND, 3, command(0x0020, affected=WORKLIST, data=1)), fragment(FIND, 2, IDENTIFIER)
+
+
 def fragments(context: int, data: bytes) -> bytes:
     parts = [data[start : start + 16000] for start in range(0, len(data), 16000)] or [b""]
     return b"".join(fragment(context, 0, part) for part in parts[:-1]) + fragment(context, 2, parts[-1])
@@ -391,14 +395,13 @@ def messages() -> Iterator[Entry]:
     yield answered("fragments in one PDU, the last ones empty", split, found)
     late = bare(0x0FFF, FIND, message_id=None, more=us(0x0120, 1))
     yield answered("C-CANCEL of nothing", late + echo(), ["C-ECHO-RSP 0000"])
+    together = pdu(4, b"".join(part[6:] for part in (*whole_find(), fragment(FIND, 3, command(0x0FFF)))))
+    yield answered("C-CANCEL in the same PDU as its C-FIND", together + echo(), ["C-FIND-RSP FE00", "C-ECHO-RSP 0000"])
     two = echo() + echo(message_id=2)
     yield answered("two requests at once", two, ["C-ECHO-RSP 0000", "C-ECHO-RSP 0000"])
     in_one = pdu(
         4,
-        b"".join(
-            part[6:]
-            for part in (fragment(FIND, 3, command(0x0020, affected=WORKLIST, data=1)), fragment(FIND, 2, IDENTIFIER))
-        ),
+        b"".join(part[6:] for part in whole_find()),
     )
     yield answered("command and data set in one PDU", in_one, found)
     whole = command(0x0030, affected=VERIFICATION)

@@ -227,7 +227,6 @@ class Association(threading.Thread):
         elif command.operation is Operation.C_ECHO:
             self._conclude(message, Ending(status=0))
         elif command.operation is Operation.C_FIND:
-            self._inbox.forget_cancels()
             exchange = Exchange(
                 message, peer=self.peer, request=self.request, context=context, writer=self._writer_of(message),
                 send=self._connection.send, look=self._look, note_refusal=self._note_refusal,

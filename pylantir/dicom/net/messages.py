@@ -23,7 +23,6 @@ MAX_IDENTIFIER_BYTES = 256 * 1024
 """Longest identifier of a C-FIND; a longer one is read to its end, not kept, and refused."""
 MESSAGE_TIMEOUT_S = 60.0
 MAX_WAITING_MESSAGES = 16
-MAX_CANCELS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +115,7 @@ class Inbox:
         self._assembler = MessageAssembler()
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
+        self._served: Message | None = None
         self._cancelled: set[int] = set()
 
     def add(self, context_id: int, control: int, fragment: bytes) -> None:
@@ -128,8 +128,7 @@ class Inbox:
         if message is None:
             return
         if message.command.operation is Operation.C_CANCEL:
-            if message.command.responded_to is not None and len(self._cancelled) < MAX_CANCELS:
-                self._cancelled.add(message.command.responded_to)
+            self._cancel(message.command.responded_to)
             return
         self._waiting.append(message)
         self._waiting_bytes += len(message.data)
@@ -137,17 +136,25 @@ class Inbox:
             raise ProtocolError(Reason.LIMIT, "it sends requests without waiting for answers")
 
     def take(self) -> Message | None:
-        """Take the oldest request; None if no whole one has come."""
-        if not self._waiting:
-            return None
-        message = self._waiting.popleft()
-        self._waiting_bytes -= len(message.data)
-        return message
+        """Take the oldest request, as the one before is answered; None if no whole one has come."""
+        if self._served is not None:
+            # Message IDs come again: a C-CANCEL that comes too late must not end a later query.
+            self._cancelled.discard(_id_of(self._served))
+            self._served = None
+        if self._waiting:
+            self._served = self._waiting.popleft()
+            self._waiting_bytes -= len(self._served.data)
+        return self._served
 
     def is_cancelled(self, message_id: int) -> bool:
-        """Whether a C-CANCEL has come for this request."""
+        """Whether a C-CANCEL has come for this request, which is being served."""
         return message_id in self._cancelled
 
-    def forget_cancels(self) -> None:
-        """Forget the C-CANCELs of earlier queries: message ids come again."""
-        self._cancelled.clear()
+    def _cancel(self, message_id: int | None) -> None:
+        """Note a C-CANCEL, if its request is being served or waits: it may come together with its request."""
+        if any(_id_of(message) == message_id for message in (self._served, *self._waiting) if message is not None):
+            self._cancelled.add(message_id or 0)
+
+
+def _id_of(message: Message) -> int:
+    return message.command.message_id or 0
