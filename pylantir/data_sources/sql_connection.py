@@ -107,16 +107,15 @@ def stream_rows(
 class _SqliteLimit:
     """SQLite has no statement timeout: it asks now and then whether to go on."""
 
-    def __init__(self, seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._monotonic = monotonic
         self.begin()
 
     def begin(self) -> None:
-        self._deadline = self._monotonic() + self._seconds
+        self._deadline = time.monotonic() + self._seconds
 
     def is_over(self) -> int:
-        return int(self._monotonic() > self._deadline)
+        return int(time.monotonic() > self._deadline)
 
 
 def _parse_url(text: str) -> sa.URL:

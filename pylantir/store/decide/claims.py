@@ -20,9 +20,9 @@ _SEPARATOR = "\x1f"  # no DICOM value contains it
 STATUS = "performed_procedure_step_status"
 STUDY_UID = "study_instance_uid"
 FORMER_UIDS = "former_study_uids"
+"""Study UIDs that sources supplied for an item earlier, as a JSON list: they go on linking a scanner's report."""
 REPETITIONS = 4
 """So many generated study UIDs of one record are looked for among other patients' items."""
-"""Study UIDs that sources supplied for an item earlier, as a JSON list: they go on linking a scanner's report."""
 KEPT_DAYS = 90
 """So many days after its end, an exam that no source gives any more keeps its accession number."""
 SCANNER = "scanner"
