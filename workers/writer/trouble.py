@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pylantir.store.failures import describe_failure, is_lock_timeout
 
 _FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ class DatabaseTrouble:
 
     Args:
         report: Gets what `status` shows, from any thread.
+        most_s: The longest time to the next attempt; this host gives signs of life only then.
 
     Attributes:
         text: What is wrong; None: the database works.
@@ -30,13 +31,14 @@ class DatabaseTrouble:
         retry_at: When to try again (monotonic seconds).
     """
 
-    def __init__(self, report: Callable[[Mapping[str, object]], None]) -> None:
+    def __init__(self, report: Callable[[Mapping[str, object]], None], most_s: float = LONGEST_PAUSE_S) -> None:
         self.text: str | None = None
         self.is_locked_out = False
         self.retry_at = 0.0
         self._pause_s = 0.0
         self._damage: str | None = None
         self._report = report
+        self._most_s = min(most_s, LONGEST_PAUSE_S)
 
     def note(self, error: Exception) -> None:
         """Note that the database could not be written."""
@@ -50,7 +52,7 @@ class DatabaseTrouble:
             # It has waited for the lock already.
             self._pause_s = self.retry_at = 0.0
         else:
-            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), self._most_s)
             self.retry_at = time.monotonic() + self._pause_s
 
     def note_recovery(self, *, frames_waiting: int = 0) -> None:

@@ -32,7 +32,7 @@ from workers.writer.database_file import DatabaseFile
 from workers.writer.frames import MAX_TRIES, FrameIntake
 from workers.writer.hosts import HostWatch
 from workers.writer.integrity import IntegrityCheck
-from workers.writer.membership import Membership
+from workers.writer.membership import SIGNS_PER_LEASE, Membership
 from workers.writer.queue import EntryQueue, Producer
 from workers.writer.settings import WriterSettings
 from workers.writer.trouble import DatabaseTrouble
@@ -69,7 +69,7 @@ class Writer:
         self._context = context
         self._settings = settings
         self._listener = listener
-        self._trouble = DatabaseTrouble(context.channel.report)
+        self._trouble = DatabaseTrouble(context.channel.report, settings.lease_s / SIGNS_PER_LEASE)
         self._is_prepared = False
         self._told_depth = 0
         self._tell_depth_at = 0.0

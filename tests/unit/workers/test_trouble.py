@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import psycopg
@@ -47,3 +48,12 @@ def test_a_sign_of_life_that_is_stored_says_nothing_about_frames_that_wait(
     trouble.note_recovery(frames_waiting=0)
     assert not trouble.text
     assert told == ["DiskFull: no space left", None]
+
+
+def test_no_pause_is_longer_than_the_time_between_two_signs_of_life() -> None:
+    trouble = DatabaseTrouble(lambda _report: None, 0.7)
+    for _ in range(10):
+        before = time.monotonic()
+        trouble.note(FULL)
+        after = time.monotonic()
+    assert before + 0.7 <= trouble.retry_at <= after + 0.7
