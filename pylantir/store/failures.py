@@ -43,6 +43,11 @@ _FAILED_CONNECTIONS = frozenset({"OperationalError", "ConnectionTimeout"})
 """psycopg's exceptions without a code of the server's."""
 
 
+WRITERS_LOCK = "pg_advisory_xact_lock"
+"""What PostgreSQL says where a writer has waited for the lock of all writers, and not for that of a table."""
+_TABLE_LOCKED = "another program has locked a table of the database (pg_locks there shows it); it must let go"
+
+
 def is_passing(error: BaseException) -> bool:
     """Return whether the database accepts nothing now, so that the caller may try the same again later.
 
@@ -106,6 +111,9 @@ def describe_failure(error: BaseException) -> str:
     origin = getattr(error, "orig", None)
     if origin is None:
         return type(error).__name__
+    if is_lock_timeout(error):
+        context = str(getattr(getattr(origin, "diag", None), "context", None) or "")
+        return "another host's writer is at work" if WRITERS_LOCK in context else _TABLE_LOCKED
     code = getattr(origin, "sqlite_errorcode", None)
     advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else None
     return f"{type(origin).__name__}: {describe_error(error)}" + (f"; {advice}" if advice else "")

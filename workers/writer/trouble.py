@@ -27,7 +27,7 @@ class DatabaseTrouble:
 
     Attributes:
         text: What is wrong; None: the database works.
-        is_locked_out: Nothing is wrong but that another host's writer has the lock.
+        is_locked_out: Nothing is wrong but that another host's writer, or another program, has a lock.
         retry_at: When to try again (monotonic seconds).
     """
 
@@ -43,7 +43,7 @@ class DatabaseTrouble:
     def note(self, error: Exception) -> None:
         """Note that the database could not be written."""
         self.is_locked_out = is_lock_timeout(error)
-        what = "another host's writer is at work" if self.is_locked_out else describe_failure(error)
+        what = describe_failure(error)
         if what != self.text:
             logger.error("the database takes nothing, everything waits: %s", what)
             self._report({"database": what})
