@@ -16,6 +16,7 @@ from operator import itemgetter
 
 from pylantir.columns import LEFT_OUT
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
+from pylantir.data_sources.formats.bounded_lines import LONGEST_LINE_BYTES, BoundedLines, LineTooLong
 from pylantir.data_sources.formats.columns import repeated_names
 from pylantir.data_sources.formats.csv_layout import (
     BLANK,
@@ -23,6 +24,7 @@ from pylantir.data_sources.formats.csv_layout import (
     detect_delimiter,
     header_problems,
     is_blank,
+    is_header,
     lines_above_header,
     told_twice,
 )
@@ -43,34 +45,11 @@ _MISREAD = (
     f'is no name as {_FALLBACK_ENCODING}, as which the file is read because it is not UTF-8; set "encoding" to what '
     'the export writes, as "cp1250", "mac_roman" or "cp850"'
 )
+_BYTE_ORDER_MARK = "\ufeff"
 _LONGEST_LINE = 1 << 20
-_LONGEST_LINE_BYTES = 8 * _LONGEST_LINE
 _LINES_SEARCHED = 30
 
 Row = tuple[int, list[str]]
-
-
-class _LineTooLong(Exception):
-    """A line is longer than any that a program would write."""
-
-
-class _BoundedLines(io.BufferedIOBase):
-    """Passes on a file's bytes, and stops before a line without an end has filled the memory."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._length = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read1(self, size: int = -1) -> bytes:
-        block: bytes = self._file.read1(size)
-        end = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
-        self._length = len(block) - end if end else self._length + len(block)
-        if self._length > _LONGEST_LINE_BYTES:
-            raise _LineTooLong
-        return block
 
 
 class CsvPlugin(DataSourcePlugin):
@@ -115,19 +94,23 @@ class CsvPlugin(DataSourcePlugin):
         with self._file.open_settled() as raw:
             encoding = self._encoding or self._detect_encoding(raw)
             self._guesses = not self._encoding and encoding == _FALLBACK_ENCODING
-            text = io.TextIOWrapper(_BoundedLines(raw), encoding=encoding, newline="")  # type: ignore[type-var]
+            text = io.TextIOWrapper(BoundedLines(raw), encoding=encoding, newline="")  # type: ignore[type-var]
             above = 0
             try:
                 first, above, delimiter = self._find_header(text, field_mapping)
-                rows = csv.reader(itertools.chain([first], text), delimiter=delimiter, strict=True)
+                rows = csv.reader(
+                    itertools.chain([first], text), delimiter=delimiter, strict=True,
+                    # Without it, quotes behind a blank would be part of the value.
+                    skipinitialspace=f"{delimiter} " in first,
+                )  # fmt: skip
                 yield from self._read(rows, field_mapping, above + 1, text)
             except csv.Error as error:
                 # A quote that is never closed swallows rows: failing is better than giving half of the rows.
                 line = rows.line_num + above
                 raise self._file.unavailable(f"line {line}: {error}; check its quotes") from None
-            except _LineTooLong:
+            except LineTooLong:
                 raise self._file.unavailable(
-                    f"a line has more than {_LONGEST_LINE_BYTES >> 20} million bytes; is it a CSV file?"
+                    f"a line has more than {LONGEST_LINE_BYTES >> 20} million bytes; is it a CSV file?"
                 ) from None
             except UnicodeError:
                 # The error holds the file's bytes: it must not be chained into a log.
@@ -153,12 +136,12 @@ class CsvPlugin(DataSourcePlugin):
             line = text.readline(_LONGEST_LINE)
             if len(line) == _LONGEST_LINE:
                 raise self._file.unavailable(f"line {above + 1} has more than a million characters; is it a CSV file?")
-            hint = delimiter_hint(line.removeprefix("\ufeff") if above == 0 else line)
+            hint = delimiter_hint(line.removeprefix(_BYTE_ORDER_MARK) if above == 0 else line)
             delimiter = delimiter or hint
             if not line:
                 break
             if above >= self._skip_rows and not hint and line.strip(BLANK):
-                line = line.removeprefix("\ufeff")
+                line = line.removeprefix(_BYTE_ORDER_MARK)
                 return (
                     line,
                     above,
@@ -178,7 +161,13 @@ class CsvPlugin(DataSourcePlugin):
         plain = read.is_plain and len(targets) > 1
         pick = itemgetter(*(header.index(rule.columns[0]) for rule in read.rules)) if plain else None
         numbered = enumerate(rows, header_row + 1)
+        names = frozenset(header)
         for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
+            # Where files were put one behind the other: a second header, or the byte order mark of the second file.
+            if row and (row[0] in names or row[0] >= _BYTE_ORDER_MARK):
+                row[0] = row[0].removeprefix(_BYTE_ORDER_MARK)
+                if self._repeats_header(number, row, header):
+                    continue
             found = len(row)
             # A row of full width is blank only if its first cell is: a cheap check to make first.
             if found != width or row[0] < "!":
@@ -200,6 +189,22 @@ class CsvPlugin(DataSourcePlugin):
                 continue
             entry[RECORD_LABEL] = f"row {number}"
             yield entry
+
+    def _repeats_header(self, number: int, row: list[str], header: list[str]) -> bool:
+        """Say whether a row is the header once more.
+
+        Raises:
+            SourceUnavailable: It is another header: the columns of the rows below it have other meanings.
+        """
+        if not is_header(row, header):
+            return False
+        if [cell.strip(BLANK) for cell in row[: len(header)]] != header or not is_blank(row[len(header) :]):
+            raise self._file.unavailable(
+                f"row {number} is a second header, with other columns or in another order; give each of the files that"
+                " were put together a source of its own"
+            )
+        self._warn_once(f"row {number} is the header once more; left out (were files put one behind the other?)")
+        return True
 
     def _without_footer(self, rows: Iterator[Row], header: list[str]) -> Iterator[Row]:
         """Leave out the footer lines. Blank lines after them do not count, unless that would leave out a record."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 SETTLED_AFTER_S = 2.0
+UNFINISHED_AFTER_S = 10.0
+"""How long a file that ends within a line has to be quiet, if it did not end so before: its writer may have paused."""
 LOOK_AGAIN_AFTER_S = 0.3
 LONGEST_WAIT_S = 5.0
 _TAIL_BYTES = 4
@@ -41,6 +43,7 @@ class SourceFile:
         self.path = os.path.abspath(os.path.expanduser(path))
         self._watched = watched
         self._last_tried: Signature | None = None
+        self._ended_whole = False
 
     def has_changed(self) -> bool:
         """Say whether the file has changed since it was last tried; always False if it is not to be watched.
@@ -70,6 +73,7 @@ class SourceFile:
                     raise self.unavailable(
                         "changed while it was being read; let the exporting program write another file and rename it"
                     )
+                self._ended_whole = self._ends_whole()
         except FileNotFoundError:
             self._last_tried = None
             raise self.unavailable("there is no such file; check file_path, or wait for the export") from None
@@ -118,12 +122,16 @@ class SourceFile:
                 break
             if now > deadline:
                 raise self.unavailable("is still being written; it is tried again later")
+        if self._ended_whole and time.time() - found.st_mtime < UNFINISHED_AFTER_S and not self._ends_whole():
+            raise self.unavailable("ends within a line, unlike before, so it may still be written; it is tried again")
         return self.path
 
     def _ends_whole(self) -> bool:
         """Whether the file ends as a finished one does: programs write in blocks, which end anywhere, in an ID too."""
         try:
             with open(self.path, "rb") as file:
+                if file.read(len(GZIP)) == GZIP:
+                    return True  # unpacking it will tell
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
                 tail = file.read(_TAIL_BYTES).rstrip(b"\0")
         except OSError:

@@ -39,7 +39,8 @@ def detect_delimiter(line: str, wanted: Sequence[str]) -> str:
 def split_line(line: str, delimiter: str) -> list[str]:
     """Return the stripped cells of one line; none if the line cannot be parsed by itself."""
     try:
-        return [cell.strip(BLANK) for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        return [cell.strip(BLANK) for cell in row]
     except csv.Error:
         return []
 
@@ -47,6 +48,12 @@ def split_line(line: str, delimiter: str) -> list[str]:
 def is_blank(row: Sequence[str]) -> bool:
     """Say whether all cells of a row are empty."""
     return not any(cell.strip(BLANK) for cell in row)
+
+
+def is_header(row: Sequence[str], header: Sequence[str]) -> bool:
+    """Say whether a row holds names of columns instead of a record, as where files were put one behind the other."""
+    cells = [name for cell in row if (name := cell.strip(BLANK))]
+    return len(cells) >= min(2, len(header)) and 2 * sum(name in header for name in cells) > len(cells)
 
 
 def header_problems(header: Sequence[str], columns: Sequence[str]) -> list[str]:

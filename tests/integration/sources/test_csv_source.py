@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pylantir.data_sources import source_file
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, WatchesForChanges
 from pylantir.data_sources.csv_file import CsvPlugin
 from pylantir.errors import SourceUnavailable
@@ -362,3 +363,54 @@ def test_the_form_of_the_configuration_is_checked(config: dict[str, Any], reason
 def test_a_configuration_may_hold_comments_and_name_the_tab() -> None:
     config = {"file_path": "absent.csv", "delimiter": "tab", "_why": "the booking system says so"}
     assert CsvPlugin().validate_config(config) == (True, "")
+
+
+def test_files_that_were_put_one_behind_the_other_are_one(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    part = "\ufeffid,date\nP{},2026-12-01\n"
+    write(path, part.format(1) + part.format(2) + part.format(3).partition("\n")[2])
+    assert [entry["patient_id"] for entry in fetch(path)] == ["P1", "P2", "P3"]
+    assert "row 3 is the header once more; left out" in caplog.text
+    write(path, part.format(1) + "\ufeffP2,2026-12-01\n")
+    assert [entry["patient_id"] for entry in fetch(path)] == ["P1", "P2"]
+
+
+@pytest.mark.parametrize("second", ["date,id,name", "id,date,sex", "name,id", "id,date,name,id"])
+def test_a_second_header_with_other_columns_fails_the_file(path: Path, second: str) -> None:
+    write(path, f"id,date,name\nP1,2026-12-01,Doe\n{second}\nP2,2026-12-01,Roe\n")
+    with pytest.raises(SourceUnavailable, match="row 3 is a second header, with other columns or in another order"):
+        fetch(path)
+
+
+def test_a_record_is_not_taken_for_a_header(path: Path) -> None:
+    write(path, "id,date,note\nid,2026-12-01,date of birth unknown\n")
+    assert [entry["patient_id"] for entry in fetch(path)] == ["id"]
+
+
+@pytest.mark.parametrize("header", ['"id", "name", "date"', "id, name, date"])
+def test_a_blank_before_a_quote_is_no_part_of_a_value(path: Path, header: str) -> None:
+    write(path, f'{header}\n"P1", "Doe, ""J"" Jane", "2026-12-01"\n')
+    (entry,) = fetch(path, {**MAPPING, "name": "patient_name"})
+    assert entry["patient_name"] == 'Doe, "J" Jane'
+
+
+def test_a_file_that_ends_within_a_line_unlike_before_is_waited_for_longer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = plugin_for(path)
+    monkeypatch.setattr(source_file, "UNFINISHED_AFTER_S", 3600)
+
+    def ids() -> list[Any]:
+        return [entry["patient_id"] for entry in plugin.fetch_entries(MAPPING, 60)]  # type: ignore[index]
+
+    write(path, "date,id\n2026-12-01,P1\n")
+    assert ids() == ["P1"]
+    write(path, "date,id\n2026-12-01,P1\n2026-12-01,P2")
+    with pytest.raises(SourceUnavailable, match="ends within a line, unlike before"):
+        ids()
+    write(path, "date,id\n2026-12-01,P1\n2026-12-01,P23\n")
+    assert ids() == ["P1", "P23"]
+    # A program that writes its files so is believed in the end, and from then on.
+    write(path, "date,id\n2026-12-01,P2", age_s=3601)
+    assert ids() == ["P2"]
+    write(path, "date,id\n2026-12-01,P3")
+    assert ids() == ["P3"]
