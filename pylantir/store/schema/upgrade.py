@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,13 @@ def prepare_database(engine: Engine) -> None:
         logger.info("the database is of an earlier version; a copy is in %s", copy_aside(path))
     with engine.begin() as connection:
         # Another host's writer may have done it meanwhile.
-        _, missing = _find_form(connection)
+        present, missing = _find_form(connection)
         for table in metadata.sorted_tables:
-            with _blaming(table.name, engine):
+            with _blaming(table.name, engine, present):
                 _complete_table(connection, table, [name for name in missing if name[0] == table.name])
-        with _blaming("audit_log", engine):
+        with _blaming("audit_log", engine, present):
             forbid_changes(connection)
-        with _blaming("worklist_items", engine):
+        with _blaming("worklist_items", engine, present):
             adopted = claim_old_items(connection, utc_now())
     if adopted:
         logger.info("%d items of an earlier version are kept; their source takes them over", adopted)
@@ -85,12 +85,16 @@ def _complete_table(connection: Connection, table: Table, missing: Sequence[tupl
 
 
 @contextmanager
-def _blaming(table: str, engine: Engine) -> Iterator[None]:
-    """Name the table that cannot be brought to the present form, unless the failure is a passing one."""
+def _blaming(table: str, engine: Engine, present: Collection[str]) -> Iterator[None]:
+    """Name the table that cannot be brought to the present form, unless the failure is a passing one.
+
+    While an administrator restores a backup, tables belong to somebody else for a moment, or until told otherwise.
+    """
     try:
         yield
     except SQLAlchemyError as error:
-        if is_passing(error) and not (lacks_right(error) or lacks_tables(error)):
+        is_forbidden = lacks_right(error) and table not in present
+        if is_passing(error) and not (is_forbidden or lacks_tables(error)):
             raise
         raise _mismatch(table, describe_failure(error), engine) from None
 

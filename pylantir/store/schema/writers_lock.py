@@ -15,6 +15,8 @@ WRITER_TIMEOUT_MS = 2000
 """The writer tries again after this; between attempts it gives a sign of life and notices a stop."""
 IDLE_S = 30.0
 """PostgreSQL ends a writing transaction after so long without a statement: its writer is frozen or cut off."""
+_WAITS_MS_PER_S = 400
+"""So much of the time of a lease the writer waits for a table that is locked: no other host may take it for dead."""
 LIFE_SIGN_EVERY_S = 0.5
 # What waits for a standby in the server's own setting goes on doing so.
 _DURABLE = (
@@ -48,7 +50,7 @@ def lock_statements(answer_s: float, idle_s: float, *, durable: bool) -> tuple[s
     """
     limits = (
         f"set_config('statement_timeout', '{answer_s * 1000:.0f}', true), "
-        f"set_config('lock_timeout', '{WRITER_TIMEOUT_MS}', true), "
+        f"set_config('lock_timeout', '{min(WRITER_TIMEOUT_MS, idle_s * _WAITS_MS_PER_S):.0f}', true), "
         f"set_config('idle_in_transaction_session_timeout', '{idle_s * 1000:.0f}', true), "
         f"set_config('extra_float_digits', '1', true){_DURABLE if durable else ''}"
     )

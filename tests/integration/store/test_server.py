@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pylantir.errors import SchemaMismatch
 from pylantir.query import WorklistQuery
+from pylantir.store.failures import is_passing
 from pylantir.store.hosts.leases import enter_host, give_sign
 from pylantir.store.read.worklist import read_values
 from pylantir.store.schema.engine import open_for_reading, open_for_writing, reading, transaction
@@ -280,3 +281,22 @@ def test_a_role_without_the_right_is_told_so(postgresql_server: str, postgresql_
             engine.dispose()
         finally:
             connection.execute(f'DROP ROLE "{role}"')
+
+
+def test_a_table_that_is_somebody_elses_for_now_is_waited_for(postgresql_server: str, postgresql_url: str) -> None:
+    database = make_url(postgresql_url).database
+    role = f"writer_{database}"
+    with psycopg.connect(host=postgresql_server, user="pylantir", dbname=database, autocommit=True) as connection:
+        connection.execute(f'CREATE ROLE "{role}" LOGIN'.encode())
+        try:
+            connection.execute(f'GRANT CREATE ON SCHEMA public TO "{role}"'.encode())
+            connection.execute("CREATE TABLE worklist_items (id integer)")
+            engine = open_for_writing(f"postgresql://{role}@/{database}?host={postgresql_server}")
+            with pytest.raises(SQLAlchemyError, match="must be owner of table worklist_items") as raised:
+                prepare_database(engine)
+            assert is_passing(raised.value)
+            connection.execute(f'ALTER TABLE worklist_items OWNER TO "{role}"'.encode())
+            prepare_database(engine)
+            engine.dispose()
+        finally:
+            connection.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"'.encode())
