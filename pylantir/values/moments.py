@@ -37,6 +37,9 @@ LONGEST_CLOCK = 8
 """Characters of HH:MM:SS."""
 _NOT_MIDNIGHT = "has a time of day, so a time zone may have moved it to another day; give the day alone"
 
+_EMPTY_DAYS = frozenset({datetime.date(1899, 12, 30), datetime.date(1899, 12, 31)})
+"""Day 0 of spreadsheets and of Access."""
+
 
 def to_date(field: str, value: object, text: str, rules: MomentRules) -> str:
     """Give YYYYMMDD.
@@ -150,6 +153,8 @@ def _birth_date(value: object, text: str, rules: MomentRules) -> str:
         moment = _years_before(moment, 100)
     if moment.date() > latest:
         raise RecordRejected(BIRTH_DATE, "lies in the future")
+    if moment.date() in _EMPTY_DAYS:
+        raise RecordRejected(BIRTH_DATE, "is what spreadsheets and databases write for an empty date")
     return _day(BIRTH_DATE, moment)
 
 

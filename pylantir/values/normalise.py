@@ -44,6 +44,9 @@ _NO_IDENTIFIERS = (
 )
 """Words that programs and people write for a missing value; none of them is accepted as a patient ID."""
 _no_identifier = re.compile(_NO_IDENTIFIERS, re.IGNORECASE)
+_FRACTION_OF_ZERO = r"[0-9]+\.0+\Z"
+"""How programs write a column of whole numbers in which one is missing (pandas does)."""
+_with_fraction_of_zero = re.compile(_FRACTION_OF_ZERO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +69,10 @@ def clean_check(name: str) -> Callable[[str], object]:
     """Make a quick check that returns true only for values which `normalise_value` would not change."""
     rule = _RULES.get(name)
     if rule and rule.vr in {"LO", "SH"}:
-        nothing = rf"(?!(?i:{_NO_IDENTIFIERS}))"
+        nothing = rf"(?!(?i:{_NO_IDENTIFIERS})|{_FRACTION_OF_ZERO})"
         return re.compile(rf"{nothing}[A-Za-z0-9_.-]{{1,{rule.max_length}}}").fullmatch
     if rule and rule.vr == "PN":
-        return re.compile(r"[A-Za-z0-9.'-]{1,31}\^[A-Za-z0-9.'-]{1,31}").fullmatch
+        return re.compile(r"[A-Za-z0-9][A-Za-z0-9.'-]{0,30}\^[A-Za-z0-9.'-]{1,31}").fullmatch
     return lambda _: False
 
 
@@ -138,9 +141,14 @@ def _to_text(rule: ValueRule, name: str, text: str, note: Note) -> str:
         text = texts.checked_identifier(name, text)
         if name in STRICT_FIELDS and _no_identifier.match(text):
             raise RecordRejected(name, "a word or mark that stands for nothing; name it in empty_values")
+        if _with_fraction_of_zero.match(text):
+            note('ends in ".0", as a program writes a number: it may lack leading zeros, and the ".0" may be wrong')
         return _fitting(name, text, rule)
     if rule.vr == "PN":
-        return texts.person_name(name, texts.cleaned_line(name, text, note), note, rule.max_length)
+        cleaned = texts.cleaned_line(name, text, note)
+        if not any(map(str.isalnum, cleaned)) and cleaned.strip("^= "):
+            raise RecordRejected(name, "has marks only, and no letter")
+        return texts.person_name(name, cleaned, note, rule.max_length)
     if rule.vr in {"LO", "SH"}:
         return texts.cut_to(rule.max_length, texts.cleaned_line(name, text, note), note)
     return _fitting(name, _CONVERTERS[rule.vr](name, text.removeprefix("'"), note), rule)

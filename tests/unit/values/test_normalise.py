@@ -19,7 +19,7 @@ from pylantir.entry import (
     WORKLIST_FIELDS,
 )
 from pylantir.errors import RecordRejected
-from pylantir.values.normalise import ValueRules, normalise_value
+from pylantir.values.normalise import ValueRules, clean_check, normalise_value
 from pylantir.values.text import Note
 
 SCALARS = st.one_of(
@@ -220,6 +220,8 @@ def test_neither_reason_nor_remark_repeats_the_value() -> None:
         ("study_description", "Head\ufeff\u00ad MR", "Head MR", "invisible"),
         ("study_instance_uid", "1.2.03", "1.2.03", "begins with 0"),
         ("modality", "1", "1", "no modality that DICOM defines"),
+        ("patient_id", "123.0", "123.0", 'ends in ".0"'),
+        ("accession_number", "4711.00", "4711.00", 'ends in ".0"'),
         ("scheduled_start", "2026-12-01T25:00", "20261201", "only the date"),
     ],
 )
@@ -228,6 +230,25 @@ def test_a_value_that_is_kept_in_another_form_is_told(field: str, value: str, ke
     assert normalise_value(field, value, note=note) == kept
     assert len(note.remarks) == 1
     assert remark in note.remarks[0]
+
+
+@pytest.mark.parametrize("day", ["1899-12-30", "18991231", datetime.datetime(1899, 12, 30)])  # noqa: DTZ001
+def test_the_day_that_programs_write_for_an_empty_date_is_nobodys_birth_date(day: object) -> None:
+    with pytest.raises(RecordRejected, match="for an empty date"):
+        normalise_value("patient_birth_date", day)
+    assert normalise_value("patient_birth_date", "1900-01-01") == "19000101"
+
+
+@pytest.mark.parametrize("text", ["?", "-", "***", "?^?", "-^.", "...", "—"])
+def test_marks_are_nobodys_name(text: str) -> None:
+    with pytest.raises(RecordRejected, match="marks only"):
+        normalise_value("patient_name", text)
+    assert not clean_check("patient_name")(text)
+
+
+@pytest.mark.parametrize("name", ["X", "3", "山", "Ng^?", "?^Jane", "O'^-", "E. coli^07"])
+def test_a_name_with_a_letter_is_one(name: str) -> None:
+    assert normalise_value("patient_name", name) == name
 
 
 def test_words_for_nothing_are_the_sources_own() -> None:
