@@ -17,7 +17,6 @@ from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, RECORD_ID_FIELD, S
 from pylantir.store.decide.claims import (
     SCANNER,
     STATUS,
-    Claim,
     Conflict,
     Item,
     Patient,
@@ -25,19 +24,19 @@ from pylantir.store.decide.claims import (
 )
 from pylantir.store.decide.differences import find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
-from pylantir.store.decide.identifiers import Holder, is_idle
-from pylantir.store.decide.reconcile import decide_group, is_frozen
+from pylantir.store.decide.identifiers import is_idle
+from pylantir.store.decide.reconcile import decide_group
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.settlement import find_begun, pair_moves
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.holders import find_refused_identifiers
-from pylantir.store.intake.quarantine import Refusal, name_obstacles, refuse_record, remove_rejections
+from pylantir.store.intake.quarantine import remove_rejections
 from pylantir.store.intake.working.changes import AuditTrail
 from pylantir.store.intake.working.corrections import find_corrections
 from pylantir.store.intake.working.differences import DifferenceChanges
 from pylantir.store.intake.working.items import Events, ItemChanges
 from pylantir.store.intake.working.memory import Memory
-from pylantir.store.intake.working.owners import judge_claimants
+from pylantir.store.intake.working.owners import judge_claimants, write_verdicts
 from pylantir.store.intake.working.taken_uids import TakenUids, ask_taken_uids
 from pylantir.store.schema.facts import Facts, ask_facts
 from pylantir.store.schema.writers_lock import LifeSigns
@@ -65,7 +64,6 @@ class WorkingSet:
         self._memory = Memory(connection, rules, self._facts)
         self._dirty: set[str] = set()
         self._identifiers: set[tuple[str, str]] = set()
-        self._corrections: list[tuple[Record, Record]] = []
         self._left: list[Record] = []
         self._came: list[Record] = []
         self._added_records = 0
@@ -130,7 +128,9 @@ class WorkingSet:
             return
         self.touch(record)
         self._memory.take(record)
-        if another or (record.patient_id != fields["patient_id"] and not self._take_along(record, record, fields)):
+        if another or (
+            record.patient_id != fields["patient_id"] and not self._memory.take_along(record, record, fields)
+        ):
             self._left.append(replace(record))
             self._came.append(record)
             # Whatever the item keeps for its patient is not this record's any more.
@@ -144,38 +144,11 @@ class WorkingSet:
 
     def replace(self, gone: Record, arrived: Record) -> None:
         """Let a new record replace one that its source no longer has; it takes the item, under its own patient ID."""
-        if gone.patient_id == arrived.patient_id or self._take_along(gone, arrived, arrived.fields):
+        if gone.patient_id == arrived.patient_id or self._memory.take_along(gone, arrived, arrived.fields):
             self.touch(arrived)
             arrived.item_id, gone.item_id = gone.item_id, None
             arrived.changed = True
         self.enter(gone, WITHDRAWN)
-
-    def _take_along(self, record: Record, corrected: Record, fields: Mapping[str, str]) -> bool:
-        """Move an item to its record's corrected patient ID; a completed item keeps its patient ID and its record.
-
-        Args:
-            record: The record that has the item.
-            corrected: The record that has the corrected patient ID from now on; it may be the same one.
-            fields: What the latter gives.
-        """
-        item = self._memory.item_of(record)
-        if item is None:
-            return False
-        if not is_frozen(item):
-            rank = self.rules.rank(record.data_source, record.record_key)
-            others = [
-                one for one in self.records_of(record.patient_id)
-                if one.state == LIVE and one.item_id == record.item_id and one is not record
-            ]  # fmt: skip
-            self._corrections += [(one, corrected) for one in others]
-            stronger = any(self.rules.rank(one.data_source, one.record_key) < rank for one in others)
-            if stronger or (others and record.state == REFUSED):
-                return False
-            self._memory.items_of[record.patient_id].remove(item)
-        new_home = self._memory.items_of[fields["patient_id"]]
-        if all(one.id != item.id for one in new_home):
-            new_home.append(item)
-        return True
 
     def enter(self, record: Record, state: str) -> None:
         """Change a record's state."""
@@ -246,7 +219,7 @@ class WorkingSet:
         verdicts = judge_claimants(
             self.connection, self._memory, self.rules, self._identifiers, self.now[:10].replace("-", "")
         )
-        refused_before = [one for one in verdicts if not one.is_new]
+        unchanged = [one for one in verdicts if not one.is_new]
         verdicts = [one for one in verdicts if one.is_new]
         for one in verdicts:
             self.enter(one.record, one.state)
@@ -263,21 +236,7 @@ class WorkingSet:
         self._differences.write(self.connection)
         self.events.differences += self._differences.new
         self._changes.rows.write(self.connection, self.records.values(), self.trail)
-        for one in verdicts:
-            if one.obstacle is None:
-                remove_rejections(self.connection, one.record.data_source, [one.record.record_key])
-            else:
-                refuse_record(self.connection, self._describe_refusal(one.record, *one.obstacle), self.now)
-        name_obstacles(
-            self.connection,
-            [self._describe_refusal(one.record, *one.obstacle) for one in refused_before if one.obstacle],
-        )
-
-    def _describe_refusal(self, record: Record, column: str, holder: Holder) -> Refusal:
-        if holder.item_id is None and holder.record_id is not None:
-            # The item was made just now.
-            holder = replace(holder, item_id=self.records[holder.record_id].item_id)
-        return Refusal(record, column, holder)
+        write_verdicts(self.connection, verdicts, unchanged, self.records, self.now)
 
     def _settle_left(self) -> None:
         """Give the items of records that are about other patients now to the records that have taken their place.
@@ -319,16 +278,7 @@ class WorkingSet:
         return ask_taken_uids(self.connection, self._memory, self._dirty, has_supplied=has_supplied)
 
     def _decide(self, patient: str, taken: Mapping[str, Set[Patient]]) -> None:
-        records = self.records_of(patient)
-        claims = [
-            Claim(record.id, record.data_source, record.record_key, record.fields, record.item_id)
-            for record in records
-            if record.state == LIVE
-        ]
-        former: dict[int, frozenset[str]] = {}
-        for record in records:
-            if record.state == WITHDRAWN and record.item_id is not None:
-                former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
+        claims, former = self._memory.claims_of(patient), self._memory.former_sources(patient)
         performed = self._memory.performed.get(patient, ())
         decided = decide_group(claims, self._memory.items_of[patient], former, self.rules, performed, taken)
         standing, abandoned = drop_abandoned(decided.items, self.rules)
@@ -344,7 +294,7 @@ class WorkingSet:
     def _settle_corrections(self) -> None:
         """Bring up to date what is told about exams whose patient ID only one of two sources has corrected."""
         stored = self._memory.corrections.values()
-        found = find_corrections([*self._corrections, *self._memory.corrected], stored, self._memory, self.rules)
+        found = find_corrections(self._memory.corrected, stored, self._memory, self.rules)
         for patient, entries in found.items():
             self._differences.settle(patient, [one for one in stored if one.patient_id == patient], entries)
-        self._memory.corrections, self._corrections = {}, []
+        self._memory.corrections, self._memory.corrected = {}, []

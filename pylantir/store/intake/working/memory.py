@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from sqlalchemy import Connection
 
 from pylantir.entry import DISCONTINUED, SCHEDULED
-from pylantir.store.decide.claims import FORMER_UIDS, STATUS, Item, Patient, Performed, Rules
+from pylantir.store.decide.claims import FORMER_UIDS, STATUS, Claim, Item, Patient, Performed, Rules
 from pylantir.store.decide.evidence import ISSUER
 from pylantir.store.decide.reconcile import is_frozen
-from pylantir.store.decide.records import LIVE, Record
+from pylantir.store.decide.records import LIVE, REFUSED, WITHDRAWN, Record
 from pylantir.store.intake.records import (
     ask_items,
     ask_performed,
@@ -41,7 +41,7 @@ class Memory:
         differences: Patient ID -> the entries of `conflicts`.
         corrections: The entries of `conflicts` between two patients, by id.
         gained: Patients who got or lost an item while they were read: they need a decision.
-        corrected: Pairs of records that had one item, until one of them got a corrected patient ID during the exam.
+        corrected: Pairs of records that had one item, until the patient ID of the second one was corrected.
     """
 
     def __init__(self, connection: Connection, rules: Rules, facts: Callable[[], Facts]) -> None:
@@ -94,6 +94,22 @@ class Memory:
         """Return all records of a loaded patient, in every state."""
         return self.patients[patient].values()
 
+    def claims_of(self, patient: str) -> list[Claim]:
+        """Return the live records of a loaded patient, as the decision takes them."""
+        return [
+            Claim(record.id, record.data_source, record.record_key, record.fields, record.item_id)
+            for record in self.records_of(patient)
+            if record.state == LIVE
+        ]
+
+    def former_sources(self, patient: str) -> dict[int, frozenset[str]]:
+        """Return item id -> the sources that have withdrawn their records of it."""
+        former: dict[int, frozenset[str]] = {}
+        for record in self.records_of(patient):
+            if record.state == WITHDRAWN and record.item_id is not None:
+                former[record.item_id] = former.get(record.item_id, frozenset()) | {record.data_source}
+        return former
+
     def item_of(self, record: Record) -> Item | None:
         """Return a record's item, if it is the record's patient's."""
         return next((item for item in self.items_of[record.patient_id] if item.id == record.item_id), None)
@@ -106,6 +122,33 @@ class Memory:
     def take(self, record: Record) -> None:
         """Take a record from those of its patient, whose ID is about to change."""
         del self.patients[record.patient_id][record.id]
+
+    def take_along(self, record: Record, corrected: Record, fields: Mapping[str, str]) -> bool:
+        """Move an item to its record's corrected patient ID; a completed item keeps its patient ID and its record.
+
+        Args:
+            record: The record that has the item.
+            corrected: The record that has the corrected patient ID from now on; it may be the same one.
+            fields: What the latter gives.
+        """
+        item = self.item_of(record)
+        if item is None:
+            return False
+        if not is_frozen(item):
+            rank = self._rules.rank(record.data_source, record.record_key)
+            others = [
+                one for one in self.records_of(record.patient_id)
+                if one.state == LIVE and one.item_id == record.item_id and one is not record
+            ]  # fmt: skip
+            self.corrected += [(one, corrected) for one in others]
+            stronger = any(self._rules.rank(one.data_source, one.record_key) < rank for one in others)
+            if stronger or (others and record.state == REFUSED):
+                return False
+            self.items_of[record.patient_id].remove(item)
+        new_home = self.items_of[fields["patient_id"]]
+        if all(one.id != item.id for one in new_home):
+            new_home.append(item)
+        return True
 
     def _take_differences(self, stored: Iterable[StoredDifference]) -> None:
         """Keep the entries of `conflicts`; of those between two patients, load the other one as well."""

@@ -1,11 +1,11 @@
-"""Finds who owns the numbers that records of several patients claim, and which records that admits or refuses.
+"""Finds who owns the numbers that records of several patients claim; admits and refuses the records by that.
 
 `identifiers` decides; this module brings everybody into memory who has a say. Lives in the writer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from pylantir.store.decide.identifiers import Holder, Identifier, find_obstacle,
 from pylantir.store.decide.reconcile import is_frozen
 from pylantir.store.decide.records import LIVE, REFUSED, Record
 from pylantir.store.intake.holders import load_claimants
+from pylantir.store.intake.quarantine import Refusal, name_obstacles, refuse_record, remove_rejections
 from pylantir.store.intake.working.memory import Memory
 
 
@@ -64,6 +65,38 @@ def judge_claimants(
     verdicts = [Verdict(record, find_obstacle(record, owners)) for record in judged.values()]
     # A record that stays refused may have another obstacle now.
     return [one for one in verdicts if one.is_new or one.obstacle]
+
+
+def write_verdicts(
+    connection: Connection,
+    entered: Iterable[Verdict],
+    unchanged: Iterable[Verdict],
+    records: Mapping[int, Record],
+    now: str,
+) -> None:
+    """Bring the quarantine up to date.
+
+    Args:
+        connection: In a transaction.
+        entered: What was decided about records whose state has changed.
+        unchanged: The same of records that were refused before.
+        records: All records in memory, with the items that they have now.
+        now: The time.
+    """
+    for one in entered:
+        if one.obstacle is None:
+            remove_rejections(connection, one.record.data_source, [one.record.record_key])
+        else:
+            refuse_record(connection, _describe_refusal(one.record, *one.obstacle, records), now)
+    refusals = [_describe_refusal(one.record, *one.obstacle, records) for one in unchanged if one.obstacle]
+    name_obstacles(connection, refusals)
+
+
+def _describe_refusal(record: Record, column: str, holder: Holder, records: Mapping[int, Record]) -> Refusal:
+    if holder.item_id is None and holder.record_id is not None:
+        # The item was made just now.
+        holder = replace(holder, item_id=records[holder.record_id].item_id)
+    return Refusal(record, column, holder)
 
 
 def _with_linked(memory: Memory, identifiers: Collection[Identifier]) -> set[Identifier]:
