@@ -17,8 +17,8 @@ from pylantir.ipc.records import RecordColumns
 from pylantir.store.decide.claims import STUDY_UID, Rules
 from pylantir.store.decide.classify import Existing, classify, why_same_key
 from pylantir.store.decide.evidence import is_another_patient
+from pylantir.store.decide.moves import may_have_become
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
-from pylantir.store.decide.settlement import may_have_become
 from pylantir.store.failures import is_passing
 from pylantir.store.intake.newcomers import find_undecided_patients, insert_newcomers
 from pylantir.store.intake.outcome import Outcome

@@ -13,9 +13,10 @@ from sqlalchemy import bindparam, func, or_, select
 from pylantir.entry import SCHEDULED
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.decide.evidence import BIRTH_DATE
+from pylantir.store.decide.moves import find_begun
 from pylantir.store.decide.records import LIVE, PENDING, REFUSED, WITHDRAWN, Record
 from pylantir.store.decide.removal import HeldRemoval
-from pylantir.store.decide.settlement import Guard, Settlement, find_begun, find_cancelling, plan_settlement
+from pylantir.store.decide.settlement import Guard, Settlement, find_cancelling, plan_settlement
 from pylantir.store.intake.state import CycleState
 from pylantir.store.intake.working_set import WorkingSet
 from pylantir.store.schema.bulk import chunks

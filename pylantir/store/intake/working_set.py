@@ -25,9 +25,9 @@ from pylantir.store.decide.claims import (
 from pylantir.store.decide.differences import find_differences
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
 from pylantir.store.decide.identifiers import is_idle
+from pylantir.store.decide.moves import find_begun, pair_moves
 from pylantir.store.decide.reconcile import decide_group
 from pylantir.store.decide.records import IDENTIFIERS, LIVE, PENDING, REFUSED, WITHDRAWN, Record
-from pylantir.store.decide.settlement import find_begun, pair_moves
 from pylantir.store.decide.standing import drop_abandoned
 from pylantir.store.intake.holders import find_refused_identifiers
 from pylantir.store.intake.quarantine import remove_rejections

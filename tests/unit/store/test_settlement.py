@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from pylantir.entry import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pylantir.store.decide.claims import STATUS, Item, Rules
+from pylantir.store.decide.moves import find_begun, pair_moves
 from pylantir.store.decide.records import LIVE, PENDING, Record
 from pylantir.store.decide.removal import HeldRemoval
-from pylantir.store.decide.settlement import Guard, Settlement, find_begun, find_cancelling, pair_moves, plan_settlement
+from pylantir.store.decide.settlement import Guard, Settlement, find_cancelling, plan_settlement
 
 RULES = Rules()
 NOW = datetime(2030, 7, 1, 12, tzinfo=UTC)
