@@ -197,6 +197,15 @@ def test_a_name_that_is_only_the_patient_id_is_completed() -> None:
         ("Yamada^Tarou=山田^太郎", "山田^太郎", False, True),
         ("Yamada^Tarou=山田^太郎", "佐藤^花子", True, False),
         ("Strauß^Eva", "Strauss^Eva", False, True),
+        ("Kim^Baby A", "Kim^Baby B", False, False),
+        ("Kim^Twin 1", "Kim^Twin 2", False, False),
+        ("Kim^Twin 1", "Kim^Twin 01", False, True),
+        ("Kim^Twin I", "Kim^Twin II", False, False),
+        ("Kim^Baby A", "Kim^Baby", False, True),
+        ("Doe^Jane A.", "Doe^Jane Anna", False, True),
+        ("Doe^J A", "Doe^Jane Anna", False, True),
+        ("Doe^Jane A.", "Doe^Jane Berta", False, False),
+        ("Doe^J", "Doe^Mary", False, False),
     ],
 )
 def test_names_are_compared_by_their_parts(first: str, second: str, exclude: bool, compatible: bool) -> None:
