@@ -20,6 +20,7 @@ KEPT_APART = "kept_apart"
 DIFFERS = "differs"
 WISH = "wish"
 HELD = "held"
+_UNSAID = (None, "")
 _DATE = "scheduled_start_date"
 _MOVABLE = (_DATE, "scheduled_start_time", "modality")
 """If one source changes one of these, its record may leave the item of another source's record."""
@@ -36,7 +37,8 @@ class Difference:
         items: The numbers of the items.
         sources: The sources that differ, the winning one first.
         records: The keys of their records.
-        fields: Worklist field -> the winning value and the other one (both None between two items).
+        fields: Worklist field -> the winning value and the other one; between two items None and None, or None and ""
+            where they may be one exam, but one of the two does not give the field.
         other_patient: The first item's patient ID, if it is not the second one's.
     """
 
@@ -46,6 +48,11 @@ class Difference:
     records: tuple[str, ...]
     fields: Mapping[str, tuple[str | None, str | None]]
     other_patient: str | None = None
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether nothing contradicts that two items are one exam, but one of the two says too little."""
+        return self.kind == KEPT_APART and _UNSAID in self.fields.values()
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -78,18 +85,21 @@ def find_differences(decision: GroupDecision, ids: Sequence[int], stored: Iterab
             kind, sources = (WISH, (loser,)) if winner == SCANNER else (DIFFERS, (winner, loser))
             records = tuple(keys[source] for source in sources)
             found.append(Difference(kind=kind, items=(item_id,), sources=sources, records=records, fields=fields))
-    apart = {
-        (number[id(one.first)], number[id(one.second)]): (one.first.claims, one.second.claims, one.fields)
+    apart: dict[tuple[int, int], _Apart] = {
+        (number[id(one.first)], number[id(one.second)]): (
+            one.first.claims, one.second.claims, dict.fromkeys(one.fields, _UNSAID if one.unsaid else (None, None))
+        )
         for one in decision.apart
-    }
+    }  # fmt: skip
     for a, b, changed in _left_behind(decision, number, stored):
-        apart.setdefault((number[id(a[0])], number[id(b[0])]), ((a[1],), (b[1],), changed))
+        said = dict.fromkeys(changed, (None, None))
+        apart.setdefault((number[id(a[0])], number[id(b[0])]), ((a[1],), (b[1],), said))
     for items, (ours, theirs, against) in apart.items():
         heads = [claims[0] for claims in (ours, theirs) if claims]
         found.append(
             Difference(
                 kind=KEPT_APART, items=items, sources=tuple(one.data_source for one in heads),
-                records=tuple(one.record_key for one in heads), fields=dict.fromkeys(against, (None, None)),
+                records=tuple(one.record_key for one in heads), fields=against,
             )
         )  # fmt: skip
     return found
@@ -120,6 +130,7 @@ def find_corrected(first: Record, second: Record) -> Difference | None:
 
 
 _Place = tuple[ItemDecision, Claim]
+_Apart = tuple[Sequence[Claim], Sequence[Claim], Mapping[str, tuple[str | None, str | None]]]
 
 
 def _left_behind(
@@ -135,7 +146,7 @@ def _left_behind(
                 were_one.setdefault(claim.item_id, []).append((item, claim))
     pairs = [pair for places in were_one.values() for pair in combinations(places, 2)]
     for one in stored:
-        if one.kind == KEPT_APART and one.fields and set(one.fields) <= set(_MOVABLE):
+        if one.kind == KEPT_APART and not one.unsaid and one.fields and set(one.fields) <= set(_MOVABLE):
             places = [by_key[key] for key in zip(one.sources, one.records, strict=True) if key in by_key]
             pairs += combinations(places, 2)
     found = []

@@ -24,6 +24,8 @@ NAME = "patient_name"
 ACCESSION = "accession_number"
 STATION = "scheduled_station_aetitle"
 STEP_ID = "scheduled_procedure_step_id"
+TIME = "scheduled_start_time"
+MODALITY = "modality"
 PROCEDURES = ("procedure_description", "protocol_name")
 IDENTITY = (NAME, BIRTH_DATE, SEX)
 
@@ -70,19 +72,17 @@ def find_sign(a: Description, b: Description, rules: Rules, max_minutes: float |
         return Sign(0 if same_step else 1, minutes=_minutes_apart(a, b) or 0.0)
     if _agree(a, b, ACCESSION):
         return Sign(2 if same_step else 3, minutes=_minutes_apart(a, b) or 0.0)
-    modality_unsaid = bool(a.get("modality")) != bool(b.get("modality"))
     for name in rules.match_on:
-        if name == "modality" and not (a.get(name) and b.get(name)):
+        if name == MODALITY and not (a.get(name) and b.get(name)):
             continue
         if not _agree(a, b, name):
             return None
-    time_unsaid = (start_minutes(a) is None) != (start_minutes(b) is None)
     minutes = _minutes_apart(a, b) or 0.0
     if max_minutes is not None and minutes > max_minutes:
         return None
-    procedures = _compare_procedures(a, b)
+    procedures, vague = _compare_procedures(a, b), not {TIME, MODALITY}.isdisjoint(unsaid_fields(a, b))
     return Sign(
-        WEAK, procedures is False, modality_unsaid or time_unsaid, minutes, procedures is not True,
+        WEAK, procedures is False, vague, minutes, procedures is not True,
         _differ(a, b, STATION), not _agree(a, b, STATION),
     )  # fmt: skip
 
@@ -147,6 +147,12 @@ def identity_objections(a: Description, b: Description) -> list[str]:
     if names[0] and names[1] and not names_are_compatible(names[0], names[1]):
         found.append(NAME)
     return found
+
+
+def unsaid_fields(a: Description, b: Description) -> list[str]:
+    """Return which of start time, modality and issuer only one of two descriptions gives."""
+    time_unsaid = (start_minutes(a) is None) != (start_minutes(b) is None)
+    return [TIME] * time_unsaid + [name for name in (MODALITY, ISSUER) if bool(a.get(name)) != bool(b.get(name))]
 
 
 def are_two_patients(a: Description, b: Description) -> bool:

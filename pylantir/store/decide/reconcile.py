@@ -41,11 +41,13 @@ class KeptApart:
         first: The decision about the one.
         second: The decision about the other.
         fields: The fields that contradict.
+        unsaid: Nothing contradicts: they may be one step, but one of the two does not give the fields.
     """
 
     first: ItemDecision
     second: ItemDecision
     fields: tuple[str, ...]
+    unsaid: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,7 @@ def decide_group(
             if item.id not in kept and not is_frozen(item) and item.values[STATUS] in (SCHEDULED, DISCONTINUED)
         ],
         apart=[
-            KeptApart(first=decisions[one.first], second=decisions[one.second], fields=one.fields)
+            KeptApart(first=decisions[one.first], second=decisions[one.second], fields=one.fields, unsaid=one.unsaid)
             for one in apart if one.first in decisions and one.second in decisions
         ],
     )  # fmt: skip

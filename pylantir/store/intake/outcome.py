@@ -89,6 +89,9 @@ def _tell_difference(difference: Difference) -> None:
     if difference.other_patient is not None:
         message = "items %d and %d were one exam until a source corrected the patient ID (`pylantir conflicts`)"
         logger.warning(message, *difference.items)
+    elif difference.unsaid:
+        message = "items %d and %d may be one exam, and nothing says so: one lacks %s (`pylantir conflicts`)"
+        logger.warning(message, *difference.items, fields)
     elif difference.kind == KEPT_APART:
         message = "items %d and %d are kept apart although their numbers agree: %s differ (`pylantir conflicts`)"
         logger.warning(message, *difference.items, fields)

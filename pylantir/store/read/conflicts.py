@@ -35,6 +35,10 @@ _OF_ANOTHER_EXAM = (
     "Nothing changes any more: a scanner, or `set-status`, has reported on the item. If another exam is meant, book it "
     "under another record ID and accession number."
 )
+_UNCLEAR = (
+    "One record fits several exams of the day, so it is listed by itself. Give it what it lacks, the procedure or an "
+    "accession number in its source; if it is another exam, nothing."
+)
 _MOVED = "One source has moved the exam and the other has not; correct it, or cancel it, in the source that is wrong."
 
 
@@ -73,10 +77,13 @@ def count_conflicts(connection: Connection) -> tuple[int, dict[str, int]]:
 
 
 def _describe(row: Mapping[str, Any]) -> dict[str, Any]:
-    kind, fields = row["kind"], sorted(json.loads(row["fields"]))
+    kind, said = row["kind"], json.loads(row["fields"])
+    fields = sorted(said)
     advice = _NEW_RULES if kind == HELD else _WHAT_TO_DO[kind]
     if row["other_patient_id"] is not None:
         advice = _CORRECTED
+    elif kind == KEPT_APART and any(other is not None for _, other in said.values()):
+        advice = _UNCLEAR
     elif kind == KEPT_APART and set(fields) <= {"scheduled_start_date", "scheduled_start_time", "modality"}:
         advice = _MOVED
     elif kind == KEPT_APART and not set(fields).isdisjoint(IDENTITY):

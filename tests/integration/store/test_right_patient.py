@@ -910,6 +910,32 @@ def test_the_wish_for_another_day_says_how_to_book_another_exam(store: Engine) -
     assert "book it under another record ID and accession number" in told["what_to_do"]
 
 
+def test_a_record_that_fits_two_exams_is_told_until_it_says_which_it_means(
+    store: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "pylantir")
+    ris, csv = Feed(store, "ris"), Feed(store, "csv")
+    ris.sync(record("r1", protocol_name="HEAD"), record("r2", scheduled_start_time="140000", protocol_name="KNEE"))
+    for _ in range(2):
+        csv.sync(record("c1", scheduled_start_time=""))
+    assert len(on_the_list(store)) == 3
+    assert [told["items"] for told in conflicts(store)] == [[1, 3], [2, 3]]
+    for told in conflicts(store):
+        assert (told["kind"], told["fields"]) == ("kept_apart", ["scheduled_start_time"])
+        assert told["what_to_do"].startswith("One record fits several exams")
+    assert [line for line in caplog.messages if "may be one exam" in line] == [
+        f"items {number} and 3 may be one exam, and nothing says so: one lacks scheduled_start_time"
+        " (`pylantir conflicts`)"
+        for number in (1, 2)
+    ]
+    # The exam of the afternoon is another one, and the record has not moved.
+    csv.sync(record("c1", scheduled_start_time="113000", protocol_name="KNEE", scheduled_station_aetitle="MR2"))
+    assert [told["fields"] for told in conflicts(store) if told["items"] == [1, 3]] == []
+    csv.sync(record("c1", scheduled_start_time="", protocol_name="KNEE"))
+    assert (len(on_the_list(store)), conflicts(store)) == (2, [])
+    check_audit(store)
+
+
 def people_of_a_list(*people: int) -> list[Record]:
     """A list whose record IDs are the numbers of its rows."""
     return [

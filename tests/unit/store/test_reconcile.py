@@ -138,6 +138,32 @@ def test_a_record_without_a_time_joins_the_candidate_of_its_procedure_or_stays_o
     assert len(decide(head, knee, claim(3, "csv"))) == 3
 
 
+@pytest.mark.parametrize(
+    ("two", "one", "lacks"),
+    [
+        (({"scheduled_start_time": "080000"}, {"scheduled_start_time": "140000"}), {}, "scheduled_start_time"),
+        (({"modality": "MR"}, {"modality": "CT"}), {"modality": ""}, "modality"),
+        (({"issuer_of_patient_id": "A"}, {"issuer_of_patient_id": "B"}), {}, "issuer_of_patient_id"),
+    ],
+)
+def test_a_record_that_fits_two_exams_stays_open_and_is_told_with_what_it_lacks(
+    two: tuple[dict[str, str], dict[str, str]], one: dict[str, str], lacks: str
+) -> None:
+    first, second, open_one = claim(1, "ris", **two[0]), claim(2, "redcap", **two[1]), claim(3, "csv", **one)
+    decided = decide_group([first, second, open_one], [], {}, RULES)
+    assert [(told.first.claims, told.second.claims, told.fields, told.unsaid) for told in decided.apart] == [
+        ((first,), (open_one,), (lacks,), True),
+        ((second,), (open_one,), (lacks,), True),
+    ]
+    assert decide_group([first, open_one], [], {}, RULES).apart == []
+
+
+def test_a_number_says_whose_patient_a_record_without_an_issuer_is() -> None:
+    ours = claim(1, "ris", issuer_of_patient_id="A", accession_number="A1")
+    others = claim(2, "redcap", issuer_of_patient_id="B")
+    assert groups(ours, others, claim(3, "csv", accession_number="A1")) == {frozenset({1, 3}), frozenset({2})}
+
+
 def test_the_same_procedure_outweighs_a_nearer_start() -> None:
     head = claim(1, "ris", scheduled_start_time="080000", protocol_name="HEAD")
     knee = claim(2, "ris", scheduled_start_time="083000", protocol_name="KNEE")

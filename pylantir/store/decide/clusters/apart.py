@@ -21,6 +21,7 @@ from pylantir.store.decide.evidence import (
     are_two_patients,
     find_objections,
     objections_to_one_person,
+    unsaid_fields,
 )
 
 Cluster = Sequence[Candidate]
@@ -35,15 +36,25 @@ class Apart:
         first: Number of the one cluster.
         second: Number of the other one.
         fields: The fields that contradict.
+        unsaid: Nothing contradicts: they may be one step, but one of the two does not give the fields.
     """
 
     first: int
     second: int
     fields: tuple[str, ...]
+    unsaid: bool = False
 
 
-def find_apart(clusters: Sequence[Cluster], rules: Rules) -> list[Apart]:
-    """Return the pairs that are kept apart although their numbers, or patient ID and day, agree."""
+def find_apart(
+    clusters: Sequence[Cluster], rules: Rules, unclear: Iterable[tuple[Candidate, Candidate]] = ()
+) -> list[Apart]:
+    """Return the pairs that are kept apart although their numbers, or patient ID and day, agree.
+
+    Args:
+        clusters: The clusters.
+        rules: Priorities and the matching rule.
+        unclear: Candidates that may be one step, if another candidate did not fit as well.
+    """
     members = [one for own in clusters for one in own]
     home = {one.origin: number for number, own in enumerate(clusters) for one in own}
     found: dict[tuple[int, int], set[str]] = {}
@@ -51,7 +62,15 @@ def find_apart(clusters: Sequence[Cluster], rules: Rules) -> list[Apart]:
         first, second = sorted((home[a.origin], home[b.origin]))
         if not _name_two_issuers(clusters[first], clusters[second]):
             found.setdefault((first, second), set()).update(fields)
-    return [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
+    contradictory = [Apart(first, second, tuple(sorted(fields))) for (first, second), fields in sorted(found.items())]
+    doubtful: dict[tuple[int, int], set[str]] = {}
+    for a, b in unclear:
+        first, second = sorted((home[a.origin], home[b.origin]))
+        if (first, second) not in found:
+            doubtful.setdefault((first, second), set()).update(unsaid_fields(a.values, b.values))
+    return contradictory + [
+        Apart(*pair, tuple(sorted(fields)), unsaid=True) for pair, fields in sorted(doubtful.items())
+    ]
 
 
 def _find_contradictions(

@@ -8,7 +8,7 @@ Glossary: cluster (docs/explanation/glossary.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylantir.store.decide.claims import STUDY_UID, Claim, Item, Rules
 from pylantir.store.decide.clusters.apart import Apart, find_apart
@@ -47,9 +47,9 @@ def cluster_claims(
     if len(groups) < 2:
         return [_claims_of(group, rules) for group in groups], []
     clusters = _Clusters(groups, rules)
-    clusters.join_all()
+    unclear = clusters.join_all()
     joined = list(clusters.members.values())
-    return [_claims_of(own, rules) for own in joined], find_apart(joined, rules)
+    return [_claims_of(own, rules) for own in joined], find_apart(joined, rules, unclear)
 
 
 def _claims_of(candidates: Iterable[Candidate], rules: Rules) -> list[Claim]:
@@ -86,8 +86,12 @@ class _Clusters:
         self._home = {number: number for number in self.members}
         self._rules = rules
 
-    def join_all(self) -> None:
-        """Join the clusters that belong together: first the clear pairs, then those with a single candidate."""
+    def join_all(self) -> list[tuple[Candidate, Candidate]]:
+        """Join the clusters that belong together: first the clear pairs, then those with a single candidate.
+
+        Returns:
+            The pairs that stay apart because another candidate fits as well.
+        """
         pairs = self._find_pairs()
         for pair in pairs:
             if not pair.sign.vague and self._may_join(pair):
@@ -97,8 +101,9 @@ class _Clusters:
             vague = [pair for pair in vague if self._may_join(pair) and not self._speaks_for_a_touched_item(pair)]
             sole = next((pair for pair in vague if self._is_sole(pair, vague)), None)
             if sole is None:
-                return
+                break
             self._join(sole)
+        return [(self._first_of_each[pair.first], self._first_of_each[pair.second]) for pair in vague]
 
     def _find_pairs(self) -> list[_Pair]:
         pairs = []
@@ -111,7 +116,23 @@ class _Clusters:
             ):
                 first, second = sorted((a, b), key=lambda one: one.order)
                 pairs.append(_Pair(sign, first.order, second.order, first.origin, second.origin))
-        return sorted(pairs)
+        return sorted(self._with_doubtful_issuers(pairs))
+
+    def _with_doubtful_issuers(self, pairs: Sequence[_Pair]) -> list[_Pair]:
+        """Return the pairs; where a candidate without an issuer may be the patient of either of two, they are vague."""
+        issuers = [one.values.get(ISSUER) for one in self._first_of_each]
+        met: dict[int, set[object]] = {}
+        for pair in pairs:
+            for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
+                if issuers[other] and not issuers[one]:
+                    met.setdefault(one, set()).add(issuers[other])
+        doubtful = {number for number, names in met.items() if len(names) > 1}
+        return [
+            replace(pair, sign=replace(pair.sign, vague=True))
+            if pair.sign.rung == WEAK and not doubtful.isdisjoint((pair.first, pair.second))
+            else pair
+            for pair in pairs
+        ]
 
     def _may_join(self, pair: _Pair) -> bool:
         left, right = sorted((self._home[pair.first], self._home[pair.second]))
