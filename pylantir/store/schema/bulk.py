@@ -7,11 +7,11 @@ Names of tables and columns are our own, so they need no quoting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Connection, Select, Table
+from sqlalchemy.exc import DBAPIError
 
 from pylantir.store.schema import bulk_postgresql, bulk_sqlite
 from pylantir.store.schema.engine import hear, is_pipelined
@@ -251,15 +251,21 @@ class _Asked:
     """
 
     def __init__(self, connection: Connection, statement: str, parameters: Any) -> None:
-        from psycopg import OperationalError
+        from psycopg import Error
 
         self._connection = connection
         self._cursor: Any = None
         self._rows: list[RowTuple] | None = None
         driver: Any = connection.connection.driver_connection
-        # If the connection is broken, `hear` says so in SQLAlchemy's way.
-        with suppress(OperationalError):
+        try:
             self._cursor = driver.ask(statement, parameters)
+        except Error as error:
+            # It may be an earlier statement's, and is the first cause of all that follows. If the connection is broken,
+            # `hear` says so in SQLAlchemy's way.
+            if error.sqlstate is not None:
+                raise DBAPIError.instance(
+                    statement, parameters, error, Error, hide_parameters=True, dialect=connection.dialect
+                ) from error
 
     def __iter__(self) -> Iterator[RowTuple]:
         if self._rows is None:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from frozen_relay import Relay
 from sqlalchemy import Engine, make_url, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from worklist_store import Feed, Record, check_audit, items, quarantine, record, report_from_scanner, served
 
+from pylantir.store.failures import is_passing
 from pylantir.store.hosts.leases import take_leases
+from pylantir.store.schema.bulk import ask_statement
 from pylantir.store.schema.engine import hear, open_for_writing, transaction
 from pylantir.store.schema.tables import source_entries, source_warnings
 from pylantir.store.schema.upgrade import prepare_database
@@ -113,6 +115,27 @@ def test_a_collected_statement_that_fails_undoes_the_transaction(far: Engine) ->
         with far.connect() as connection:
             assert not connection.exec_driver_sql("SELECT 1 FROM store_facts WHERE name = 'a'").all()
             assert connection.execute(select(source_entries.c.id)).all() == []
+
+
+def fail_and_go_on(engine: Engine, code: str) -> None:
+    """Let a collected statement fail, and ask on, so that its answer comes some time."""
+    with transaction(engine, pipelined=True) as connection:
+        connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'injected' USING ERRCODE = '{code}'; END $$")
+        for _ in range(200):
+            ask_statement(connection, select(1))
+        hear(connection)
+
+
+@pytest.mark.parametrize("code", ["40P01", "53100", "42501", "23505"])
+def test_the_first_failure_is_told_although_its_answer_came_while_the_next_query_was_asked(
+    postgresql_url: str, code: str
+) -> None:
+    engine = open_for_writing(postgresql_url)
+    with pytest.raises(DBAPIError) as raised:
+        fail_and_go_on(engine, code)
+    assert raised.value.orig.sqlstate == code  # type: ignore[union-attr]
+    assert is_passing(raised.value) is (code != "23505")
+    engine.dispose()
 
 
 def test_a_transaction_that_only_writes_is_committed(far: Engine) -> None:
