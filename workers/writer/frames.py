@@ -99,11 +99,11 @@ class FrameIntake:
         return write_acknowledgement(frame, failed=reason)
 
     def find_last_success(self, source: str) -> str | None:
-        """When the source's last successful cycle began."""
+        """Return when the source's last successful cycle began (ISO 8601, UTC)."""
         return self.ingest_of(source).find_last_success()
 
     def ingest_of(self, source: str) -> SourceIngest:
-        """The place of one source in the writer."""
+        """Return what stores one source's cycles."""
         if source not in self._ingests:
             keep = source in self._settings.keep_missing
             seldom = source in self._settings.seldom

@@ -178,7 +178,7 @@ def _name_others(events: Events, item_id: int) -> str:
 
 
 def _refuse_taken_numbers(connection: Connection, item: Mapping[Any, Any], before: str, status: str) -> None:
-    """An item that was cancelled cannot come back where a scanner has begun another patient under its numbers."""
+    """Refuse to bring back a cancelled item whose numbers a scanner has used for another patient meanwhile."""
     for name in IDENTIFIERS if status != CANCELED else ():
         # A done exam's accession number may be used again, its study UID never.
         without = (CANCELED,) if name == STUDY_UID else (CANCELED, COMPLETED)

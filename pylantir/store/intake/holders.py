@@ -74,7 +74,7 @@ def _ask_best_holders(
 def find_holding_patients(
     connection: Connection, column: str, values: Sequence[str], states: Sequence[str]
 ) -> set[str]:
-    """All patients under whom a stored record in one of the states claims one of the values."""
+    """Return the patients of the stored records that claim one of the values and are in one of the states."""
     among = ", ".join(f"'{state}'" for state in states)
     found = select_among(
         connection, source_entries, ("patient_id",), column, values, condition=f"state IN ({among})", distinct=True
@@ -90,18 +90,18 @@ def ask_holding_items(
     records: Mapping[int, Record] = MappingProxyType({}),
     given_up: Set[int] = frozenset(),
 ) -> Callable[[], dict[str, Holder]]:
-    """For each value that an item keeps, because a scanner has reported on it or Pylantir generated it: the item.
+    """Ask which items keep these values, because a scanner has reported on the item or Pylantir generated the value.
 
     Args:
         connection: Any.
         column: Of `IDENTIFIERS`.
-        values: Whose holders are looked for.
+        values: The values to look for.
         today: YYYYMMDD.
         records: Records in memory, by id; they may have changed since they were read.
         given_up: Items that keep nothing because this transaction cancels them.
 
     Returns:
-        What reads the answer.
+        What reads value -> the item that keeps it.
     """
     # Study UIDs of those items have an index of their own, and the others' have none.
     wanted = (column, *_HOLDING)
@@ -206,7 +206,7 @@ def _ask_given(connection: Connection, column: str, values: Sequence[str]) -> It
 
 
 def find_refused_identifiers(connection: Connection, source: str) -> set[Identifier]:
-    """The identifiers of a source's refused records."""
+    """Return the identifiers of a source's refused records."""
     table = source_entries.c
     refused = (table.data_source == source, NOT_LIVE, table.state == REFUSED)
     asked = [
@@ -238,7 +238,7 @@ def load_claimants(
         items: Returns the items in memory.
         load: Reads the records of patients.
         rules: The order of priority.
-        identifiers: Which.
+        identifiers: The identifiers in question.
         today: YYYYMMDD.
 
     Returns:

@@ -64,18 +64,18 @@ def save_run(
 
 
 def find_last_run(connection: Connection, source: str) -> Row[tuple[object, ...]] | None:
-    """The row of the source's last cycle."""
+    """Return the row of the source's last cycle."""
     statement = select(sync_runs).where(_RUNS.data_source == source).order_by(_RUNS.id.desc()).limit(1)
     return connection.execute(statement).one_or_none()
 
 
 def read_counts(run: Row[tuple[object, ...]]) -> dict[str, int]:
-    """What a cycle did, by its row."""
+    """Return the counts in a cycle's row."""
     return {name: getattr(run, name) for name in COUNTS}
 
 
 def find_last_success(connection: Connection, source: str) -> str | None:
-    """When the source's last successful cycle began (ISO 8601, UTC)."""
+    """Return when the source's last successful cycle began (ISO 8601, UTC)."""
     succeeded = select(_RUNS.started_at).where(_RUNS.data_source == source, _RUNS.error.is_(None))
     started_at: str | None = connection.scalar(succeeded.order_by(_RUNS.id.desc()).limit(1))
     return started_at

@@ -93,12 +93,12 @@ def _when_read(rows: Iterable[RowTuple]) -> Iterator[RowTuple]:
 
 
 def read_items_of(connection: Connection, item_ids: Iterable[int]) -> dict[int, Item]:
-    """Items by their numbers, whosever they are."""
+    """Return items by their ids, of any patient."""
     return {row[0]: _as_item(row) for row in select_among(connection, worklist_items, _ITEM_COLUMNS, "id", item_ids)}
 
 
 def find_claiming_patients(connection: Connection, item_ids: Iterable[int]) -> Iterable[RowTuple]:
-    """(item, patient ID) of the live records of some items."""
+    """Return (item, patient ID) of the live records of some items."""
     named, live = ("item_id", "patient_id"), f"state = '{LIVE}'"
     return select_among(connection, source_entries, named, "item_id", item_ids, condition=live, distinct=True)
 

@@ -23,7 +23,7 @@ _COLUMNS = mpps_instances.c
 
 
 def find_instance(connection: Connection, sop_instance_uid: str) -> MppsInstance | None:
-    """The performed procedure step with this UID, if there is one."""
+    """Return the performed procedure step with this UID, if there is one."""
     this = _COLUMNS.sop_instance_uid == sop_instance_uid
     row = connection.execute(select(mpps_instances).where(this)).one_or_none()
     if row is None:
@@ -37,7 +37,7 @@ def find_instance(connection: Connection, sop_instance_uid: str) -> MppsInstance
 
 
 def find_creator(connection: Connection, sop_instance_uid: str) -> str | None:
-    """The AE title that created the performed procedure step with this UID, if there is one."""
+    """Return the AE title that created the performed procedure step with this UID, if there is one."""
     this = _COLUMNS.sop_instance_uid == sop_instance_uid
     return connection.execute(select(_COLUMNS.scanner).where(this)).scalar_one_or_none()
 

@@ -46,7 +46,7 @@ def judge_claimants(
         connection: In a transaction.
         memory: What is read already; this function adds to it.
         rules: The order of priority.
-        identifiers: Which.
+        identifiers: The identifiers in question.
         today: YYYYMMDD.
     """
     owners: dict[Identifier, Holder | None] = {}

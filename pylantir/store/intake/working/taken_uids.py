@@ -1,4 +1,4 @@
-"""Finds out which of the study UIDs that would be generated somebody has already. Lives in the writer.
+"""Finds out which of the study UIDs that would be generated are in use already. Lives in the writer.
 
 A source may supply a UID that Pylantir would generate for another record, and an item takes its UID along when it moves
 to a corrected patient ID.
@@ -36,7 +36,7 @@ class TakenUids:
         return patients <= self.made.keys()
 
     def find(self, memory: Memory) -> Mapping[str, Mapping[str, Set[Patient]]]:
-        """Return patient ID -> UID that would be generated, and that somebody has already -> who has it."""
+        """Return patient ID -> UID that would be generated for the patient but is in use -> who has it."""
         supplied, loaded = self.read(), memory.items()
         moved = [(uid, Patient(*owner)) for uid, number, *owner in self.moved if number not in loaded]
         moved += memory.moved()
@@ -54,12 +54,12 @@ class TakenUids:
 def ask_taken_uids(
     connection: Connection, memory: Memory, patients: Set[str], *, has_supplied: bool
 ) -> TakenUids | None:
-    """Ask which study UIDs that would be generated for some patients are taken; None: surely none.
+    """Ask which of the study UIDs that would be generated for some patients are taken; return None if none can be.
 
     Args:
         connection: In a transaction.
         memory: The records and items of these patients, and perhaps of others.
-        patients: Whose.
+        patients: The patients.
         has_supplied: Whether any stored record supplies a study UID.
     """
     is_supplied = any(STUDY_UID in one.fields for one in memory.records.values())
