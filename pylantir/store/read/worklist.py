@@ -255,7 +255,7 @@ def _superset(column: Column[Any], pattern: str, dialect: str) -> ColumnElement[
 
 
 def _by_prefix(prefix: str, dialect: str) -> ColumnElement[bool]:
-    """Select the items whose patient's name begins so, or cannot be compared in SQL; each kind has an index of its own."""
+    """Select the items whose patient's name begins so, or cannot be compared in SQL; each kind has its own index."""
     name = lower_ascii(_COLUMNS.patient_name)
     if dialect == "sqlite":
         beginning = and_(name >= prefix, name < prefix + chr(sys.maxunicode))
