@@ -86,7 +86,6 @@ def ask_by_several(port: int, questions: Sequence[Question], scanners: int) -> l
     return [answer for answer in answers if answer is not None]
 
 
-@pytest.mark.timeout(300)
 def test_every_difference_from_wlmscpfs_and_orthanc_is_of_a_kind_that_the_standard_decides(
     bound: socket.socket, findscu: str, tmp_path: Path
 ) -> None:

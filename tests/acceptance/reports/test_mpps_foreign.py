@@ -55,7 +55,6 @@ def dcmjs_packages() -> Path:
     return install_packages(DCMJS)
 
 
-@pytest.mark.timeout(300)
 def test_dcmjs_finds_its_day_and_reports_a_scan(dcmjs_packages: Path, installation: Installation) -> None:
     mapping = {**CSV_MAPPING, "station": "scheduled_station_aetitle"}
     rows = ["P1,2030-01-01,Doe^P1,DCMJS", "P2,2030-01-02,Doe^P2,DCMJS", "P3,2030-01-01,Doe^P3,OTHER"]

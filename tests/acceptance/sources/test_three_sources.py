@@ -11,7 +11,6 @@ from datetime import datetime
 from itertools import pairwise
 
 import psutil
-import pytest
 from installation import Installation, wait_until
 
 SCAN_DATE = "20300105"
@@ -110,7 +109,6 @@ def owners(installation: Installation) -> Counter[str]:
     return Counter(source for (source,) in installation.rows("select data_source from worklist_items"))
 
 
-@pytest.mark.timeout(300)
 def test_three_sources_one_worklist(installation: Installation, findscu: str) -> None:
     write_sources(installation)
     configure(installation)

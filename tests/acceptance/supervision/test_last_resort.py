@@ -12,7 +12,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from installation import Installation, csv_source, wait_until
 
 from pylantir.errors import ControlError
@@ -63,7 +62,6 @@ def start_with_faults(installation: Installation, *faults: tuple[str, str]) -> l
     return files
 
 
-@pytest.mark.timeout(300)
 def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_starts_it_anew(
     installation: Installation,
 ) -> None:

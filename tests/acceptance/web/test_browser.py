@@ -19,8 +19,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from showcase import CLINIC, SHOWN, start, write
 
-pytestmark = pytest.mark.timeout(300)
-
 PASSWORD = "a long password"
 PAGES = ("/", "/?patient=nobody", "/?date=2001-01-01", "/items/1", "/sources", "/scanners?scanner=CT1&patient=P-100",
          "/scanners?scanner=CT1&patient=nobody", "/nothing")  # fmt: skip
