@@ -53,6 +53,10 @@ def choose_ended(orphans: Mapping[int, int], known: Collection[int], living: Col
         orphans: Processes that the supervisor has inherited -> their process groups.
         known: Those that were there before the worker ended: daemons of others.
         living: The groups of the workers that run.
+
+    Returns:
+        Their process ids. A daemon that another worker's plugin started in the same moment is among them: nothing tells
+        whose it is.
     """
     return {pid for pid, group in orphans.items() if pid not in known and group not in living}
 
