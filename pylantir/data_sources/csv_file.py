@@ -101,7 +101,7 @@ class CsvPlugin(DataSourcePlugin):
                 rows = csv.reader(
                     itertools.chain([first], text), delimiter=delimiter, strict=True,
                     # Without it, quotes behind a blank would be part of the value.
-                    skipinitialspace=f"{delimiter} " in first,
+                    skipinitialspace=delimiter != " " and f"{delimiter} " in first,
                 )  # fmt: skip
                 yield from self._read(rows, field_mapping, above + 1, text)
             except csv.Error as error:
@@ -161,7 +161,7 @@ class CsvPlugin(DataSourcePlugin):
         plain = read.is_plain and len(targets) > 1
         pick = itemgetter(*(header.index(rule.columns[0]) for rule in read.rules)) if plain else None
         numbered = enumerate(rows, header_row + 1)
-        names = frozenset(header)
+        names = frozenset(filter(None, header))
         for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
             # Where files were put one behind the other: a second header, or the byte order mark of the second file.
             if row and (row[0] in names or row[0] >= _BYTE_ORDER_MARK):

@@ -39,7 +39,7 @@ def detect_delimiter(line: str, wanted: Sequence[str]) -> str:
 def split_line(line: str, delimiter: str) -> list[str]:
     """Return the stripped cells of one line; none if the line cannot be parsed by itself."""
     try:
-        row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        row = next(csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != " "), [])
         return [cell.strip(BLANK) for cell in row]
     except csv.Error:
         return []

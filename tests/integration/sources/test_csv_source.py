@@ -393,6 +393,12 @@ def test_a_blank_before_a_quote_is_no_part_of_a_value(path: Path, header: str) -
     assert entry["patient_name"] == 'Doe, "J" Jane'
 
 
+def test_a_blank_may_be_the_delimiter(path: Path) -> None:
+    write(path, '"id" "date"  "name"\n"P1" 2026-12-01  "Doe, Jane"\n')
+    (entry,) = fetch(path, {**MAPPING, "name": "patient_name"}, delimiter=" ")
+    assert entry["patient_name"] == "Doe, Jane"
+
+
 def test_a_file_that_ends_within_a_line_unlike_before_is_waited_for_longer(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
