@@ -17,6 +17,7 @@ _DATE = re.compile(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})")
 _TIME = re.compile(
     r"([01][0-9]|2[0-3])(?::?([0-5][0-9])(?::?([0-5][0-9]|60)(?:\.([0-9]{1,6}))?)?)?",
 )
+_END_OF_DAY = re.compile(r"24(?::?00(?::?00(?:\.0{1,6})?)?)?")
 
 
 def single_date(text: str) -> str:
@@ -45,8 +46,10 @@ def date_bounds(text: str) -> Bounds:
 
 
 def time_bounds(text: str) -> Bounds:
-    """Read a range of times. The upper end covers the hour or minute that it names: 2359 is to midnight."""
+    """Read a range of times. The upper end covers the hour or minute that it names: 2359 and 24 are to midnight."""
     low, high = _ends(text)
+    if _END_OF_DAY.fullmatch(high):
+        high = "2359"
     bounds: list[str | None] = []
     for end, missing in ((low, "00"), (high, "59")):
         hour, minute, second, _ = _time_parts(end) if end else ("", "", "", "")

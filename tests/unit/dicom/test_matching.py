@@ -117,6 +117,12 @@ def test_a_split_second_equals_no_stored_time() -> None:
     assert not item_matches(query, {"scheduled_start_time": "223000"})
 
 
+@pytest.mark.parametrize("times", ["2400", "2400-", "0800-2401", "-25"])
+def test_an_hour_that_no_day_has_is_refused(times: str) -> None:
+    with pytest.raises(InvalidQuery):
+        query_of({"ScheduledProcedureStepStartTime": times})
+
+
 @pytest.mark.parametrize(
     ("times", "bounds"),
     [
@@ -125,6 +131,9 @@ def test_a_split_second_equals_no_stored_time() -> None:
         ("10-", ("100000", None)),
         ("-17", (None, "175959")),
         ("100000.000-180000.000", ("100000", "180000")),
+        ("0000-2400", ("000000", "235959")),
+        ("000000.000-240000.000", ("000000", "235959")),
+        ("-24:00", (None, "235959")),
     ],
 )
 def test_time_ranges(times: str, bounds: tuple[str | None, str | None]) -> None:
