@@ -22,8 +22,8 @@ from pydantic_core import PydanticCustomError
 
 from pylantir.certificates import read_wanted
 from pylantir.config.messages import EXPECTED, RULE, suggestion
-from pylantir.config.sections.access import EXPECTED_SYSLOG, read_syslog_url
 from pylantir.config.sections.database import EXPECTED_URL, URL_FORM
+from pylantir.config.sections.syslog_url import EXPECTED_SYSLOG, read_syslog_url
 from pylantir.entry import STATUSES, WORKLIST_FIELDS
 from pylantir.settings import CHARACTER_SETS
 from pylantir.values.formats import SPECIAL, compile_format

@@ -5,40 +5,19 @@ Lives in the configuration check; imports no pydantic, opens no connection.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pylantir.config.locate import fault_of, resolve_path
 from pylantir.config.messages import Finding, Place
+from pylantir.config.sections.syslog_url import read_syslog_url
 from pylantir.settings import AccessSettings, SyslogServer
 
 if TYPE_CHECKING:
     from pylantir.config.models.configuration import Access
 
-EXPECTED_SYSLOG = 'a syslog server such as "udp://HOST:514", "tcp://HOST:601" or "tls://HOST:6514"'
-DEFAULT_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
-"""RFC 5426 3.3, RFC 6587 1, RFC 5425 4.1."""
 _PLACE: Place = ("access",)
-
-
-def read_syslog_url(url: str) -> SyslogServer:
-    """Read where audit messages go.
-
-    Raises:
-        ValueError: It is no URL of such a server.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    is_plain = "@" not in parts.netloc and parts.path in {"", "/"} and not parts.query and not parts.fragment
-    if parts.scheme not in DEFAULT_PORTS or not re.fullmatch(r"[\w.:%-]+", host) or not is_plain:
-        raise ValueError(EXPECTED_SYSLOG)
-    port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
-    if not 1 <= port <= 65535:
-        raise ValueError(EXPECTED_SYSLOG)
-    return SyslogServer(transport=parts.scheme, host=host, port=port)
 
 
 def check_access(document: Mapping[str, object], base_dir: Path) -> Iterator[Finding]:

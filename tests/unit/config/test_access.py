@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pylantir.config.loading import load_settings
-from pylantir.config.sections.access import EXPECTED_SYSLOG
+from pylantir.config.sections.syslog_url import EXPECTED_SYSLOG
 from pylantir.data_sources.registry import discover
 from pylantir.errors import ConfigurationError
 from pylantir.settings import AccessSettings, SyslogServer
