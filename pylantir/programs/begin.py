@@ -6,23 +6,20 @@ would cause baffling errors later, so this module checks for it and reports it i
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
+from pylantir.programs.import_path import avoid_working_directory, ignore_empty_entries
 
 _MARK = "The processes of Pylantir"
 """How `workers/__init__.py` begins, after the quotes."""
-SAFE_PATH = "PYTHONSAFEPATH"
-SET_BY_US = "pylantir"
-"""The value by which Pylantir marks its own setting of the variable, which is not meant for a plugin's programs."""
 
 
 def run_pylantir() -> int:
-    """The program `pylantir`."""
+    """Run the program `pylantir`."""
     forbid_inspection()
     ignore_empty_entries()
     wipe_initial_environment()
@@ -32,35 +29,17 @@ def run_pylantir() -> int:
 
 
 def run_supervisor() -> int:
-    """The program `pylantir-supervisor`."""
+    """Run the program `pylantir-supervisor`."""
     complaint = foreign_workers()
     if complaint:
         print(f"pylantir-supervisor: {complaint}", file=sys.stderr)
         return 1
     forbid_inspection()
     ignore_empty_entries()
-    # Every child is a Python started with -c, which would look for modules in the working directory first.
-    os.environ.setdefault(SAFE_PATH, SET_BY_US)
+    avoid_working_directory()
     # By name: the library does not depend on the processes.
     main = import_module("workers.commands.cli").main
     return int(main())
-
-
-def ignore_empty_entries() -> None:
-    """Import nothing from the working directory because of an empty entry in PYTHONPATH, which is mostly an accident.
-
-    `PYTHONPATH=$PYTHONPATH:/opt/site` has one where the variable was not set before.
-    """
-    given = os.environ.get("PYTHONPATH", "")
-    named = [entry for entry in given.split(os.pathsep) if entry]
-    if not given or len(named) == len(given.split(os.pathsep)):
-        return
-    os.environ["PYTHONPATH"] = os.pathsep.join(named)
-    here, library = os.path.realpath("."), str(Path(os.__file__).parent)
-    if here not in map(os.path.realpath, named) and library in sys.path:
-        # PYTHONPATH stands before the standard library; an installation in this very folder stands after it.
-        end = sys.path.index(library)
-        sys.path[:end] = [entry for entry in sys.path[:end] if os.path.realpath(entry) != here]
 
 
 def foreign_workers() -> str | None:

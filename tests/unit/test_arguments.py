@@ -174,7 +174,7 @@ def test_a_foreign_package_of_the_same_name_is_noticed_in_one_line(tmp_path: Pat
 def test_an_empty_entry_of_the_path_is_not_the_working_directory(tmp_path: Path) -> None:
     (tmp_path / "colorsys.py").write_text("raise AssertionError\n")
     program = (
-        "import os; from pylantir.programs.begin import ignore_empty_entries; ignore_empty_entries(); "
+        "import os; from pylantir.programs.import_path import ignore_empty_entries; ignore_empty_entries(); "
         "import colorsys; print(os.environ['PYTHONPATH'])"
     )
     project = str(Path(__file__).parents[2])

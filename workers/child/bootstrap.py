@@ -23,8 +23,8 @@ from pathlib import Path
 from types import FrameType
 
 from pylantir.errors import ConfigurationError, ExitStatus, PylantirError
-from pylantir.programs.begin import SAFE_PATH, SET_BY_US
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
+from pylantir.programs.import_path import restore_import_path
 from pylantir.settings import LogSettings
 from workers.child.channel import Channel
 from workers.child.descriptors import PassedDescriptor
@@ -199,12 +199,6 @@ def _run_body(spec: ChildSpec, context: Context, arguments: tuple[object, ...]) 
         logger.exception("stopped by an unexpected error; it will be restarted")
         return ExitStatus.FAILURE
     return ExitStatus.OK
-
-
-def restore_import_path() -> None:
-    """Let a plugin's own child processes find modules as usual; only ours ignore the working directory."""
-    if os.environ.get(SAFE_PATH) == SET_BY_US:
-        del os.environ[SAFE_PATH]
 
 
 def lead_group() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pylantir.errors import ExitStatus, PylantirError
-from pylantir.programs.begin import SAFE_PATH
 from pylantir.programs.closed import wipe_initial_environment, without_variables
+from pylantir.programs.import_path import SAFE_PATH
 
 _NEEDED_BY_PYTHON = {
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", SAFE_PATH,

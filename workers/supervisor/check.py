@@ -25,13 +25,9 @@ from pylantir.errors import ConfigurationError, ProtocolError, PylantirError, ki
 from pylantir.ipc.frames import Frame, FrameSocket, encode_frame
 from pylantir.printing import make_redactor, printable
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment, without_variables
+from pylantir.programs.import_path import restore_import_path
 from pylantir.settings import Settings, SourceSettings
-from workers.child.bootstrap import (
-    die_with_parent,
-    lead_group,
-    leave_signals_to_the_supervisor,
-    restore_import_path,
-)
+from workers.child.bootstrap import die_with_parent, lead_group, leave_signals_to_the_supervisor
 from workers.child.names import set_names
 from workers.supervisor.children.output import PRINTED, ChildOutput, Heard
 
