@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import OperationalError
 
+from pylantir.store.failures import lacks_tables
 from pylantir.store.schema.sqlite_file import open_file_for_reading, open_file_for_writing, sqlite_path
 from pylantir.store.schema.writers_lock import IDLE_S, lock_statements
 
@@ -245,7 +246,15 @@ def _open_server(
         return (replica.connect() if replica else None) or server.connect(attempts, answer_s)
 
     event.listen(engine, "checkout", server.refuse_broken)
+    if is_reader:
+        event.listen(engine, "handle_error", _leave_session_without_tables)
     return engine
+
+
+def _leave_session_without_tables(context: ExceptionContext) -> None:
+    """Let the next read connect anew: an administrator may have mended the search path, which an old session keeps."""
+    if context.sqlalchemy_exception is not None and lacks_tables(context.sqlalchemy_exception):
+        context.is_disconnect = True
 
 
 def _name(host: str | None, process: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine, func, insert, make_url, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from pylantir.errors import SchemaMismatch
+from pylantir.errors import SchemaMismatch, StoreError
 from pylantir.query import WorklistQuery
 from pylantir.store.failures import is_passing
 from pylantir.store.hosts.leases import enter_host, give_sign
@@ -281,6 +281,19 @@ def test_a_role_without_the_right_is_told_so(postgresql_server: str, postgresql_
             engine.dispose()
         finally:
             connection.execute(f'DROP ROLE "{role}"')
+
+
+def test_a_reader_recovers_when_the_tables_are_found_again(
+    writer: Engine, reader: Engine, postgresql_server: str, postgresql_url: str
+) -> None:
+    book(writer, 1)
+    with psycopg.connect(host=postgresql_server, user="pylantir", dbname="postgres", autocommit=True) as connection:
+        database = make_url(postgresql_url).database
+        connection.execute(f'ALTER DATABASE "{database}" SET search_path = nowhere'.encode())
+        with pytest.raises(StoreError, match="worklist_items"):
+            read_all(reader)
+        connection.execute(f'ALTER DATABASE "{database}" RESET search_path'.encode())
+    assert read_all(reader) == ["P0"]
 
 
 def test_a_table_that_is_somebody_elses_for_now_is_waited_for(postgresql_server: str, postgresql_url: str) -> None:
