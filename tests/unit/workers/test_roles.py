@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pickle
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pylantir.settings import DicomSettings, PluginType, Settings, SourceSettings
+from pylantir.settings import DeduplicationSettings, DicomSettings, PluginType, Settings, SourceSettings
 from pylantir.store.hosts.decision import rank_sources
-from workers.supervisor.children.roles import Changes, Role, plan_changes, plan_roles
+from workers.supervisor.children.roles import Changes, Role, digests_in, plan_changes, plan_roles
 from workers.supervisor.probe import probe_title
 from workers.writer.settings import WriterSettings
 
@@ -99,6 +100,29 @@ def test_the_same_configuration_gives_equal_roles_and_a_changed_source_another(
     assert plan(sockets, source("a"), source("b")) == before
     after = plan(sockets, source("a"), source("b", sync_interval_s=5.0))
     assert [name for name, role in after.items() if role != before[name]] == ["b"]
+
+
+def test_hosts_hear_of_each_other_when_they_would_read_or_match_a_source_differently(
+    sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(minutes: float | None = 240, **changes: object) -> str:
+        matching = DeduplicationSettings(max_minutes=minutes)
+        return digests_in(plan(sockets, source("a", **changes), deduplication=matching)["writer"])["a"]
+
+    def in_zone(zone: str, **changes: object) -> str:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        return digest(**changes)
+
+    try:
+        here = in_zone("UTC0")
+        assert digest(priority=7.0) == here
+        assert len({here, digest(sync_interval_s=5.0), digest(None)}) == 3
+        assert in_zone("XXX-1") != here
+        assert in_zone("XXX-1", timezone="Europe/Zurich") == in_zone("UTC0", timezone="Europe/Zurich")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 A, B = Role(role="source", source="a", body="m:f"), Role(role="source", source="b", body="m:f")

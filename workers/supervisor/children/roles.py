@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import ipaddress
 import json
@@ -11,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from pylantir.settings import DicomSettings, HttpSettings, Settings, SourceSettings
+from pylantir.settings import DeduplicationSettings, DicomSettings, HttpSettings, Settings, SourceSettings
 from pylantir.store.decide.removal import SELDOM_S
 from pylantir.store.hosts.decision import HostSource
 from workers.supervisor.probe import probe_title
@@ -98,7 +99,7 @@ def _writer_settings(settings: Settings, key: bytes) -> WriterSettings:
         db_echo=settings.db_echo,
         host=settings.cluster.host,
         lease_s=settings.cluster.lease_s,
-        sources=tuple(_describe(source) for source in settings.sources),
+        sources=tuple(_describe(source, settings.deduplication) for source in settings.sources),
         match_on=settings.deduplication.match_on,
         max_minutes=settings.deduplication.max_minutes,
         max_minutes_touched=settings.deduplication.max_minutes_touched,
@@ -149,16 +150,25 @@ def plan_changes(
     )
 
 
-def _describe(source: SourceSettings) -> HostSource:
-    """Describe a source for the other hosts; the digest covers what decides how it is read, but no secrets."""
+def _describe(source: SourceSettings, matching: DeduplicationSettings) -> HostSource:
+    """Describe a source for the other hosts; the digest covers how it is read and understood, but no secrets."""
     said = asdict(source)
     for other in ("name", "priority", "enabled", "env_values", "max_memory_mb", "max_restarts", "plugin"):
         del said[other]
-    text = json.dumps([source.plugin.type_name, source.plugin.digest, said], sort_keys=True, default=str)
+    zone = source.timezone or _zone_of_machine()
+    text = json.dumps(
+        [source.plugin.type_name, source.plugin.digest, said, zone, asdict(matching)], sort_keys=True, default=str
+    )
     for secret in source.secrets:
         text = text.replace(json.dumps(secret)[1:-1], "***")
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return HostSource(name=source.name, priority=source.priority, enabled=source.enabled, digest=digest)
+
+
+def _zone_of_machine() -> list[str]:
+    """Return how far this machine's wall clock is ahead of UTC in winter and in summer."""
+    days = (datetime.datetime(2026, month, 1, tzinfo=datetime.UTC) for month in (1, 7))
+    return [str(day.astimezone().utcoffset()) for day in days]
 
 
 def digests_in(writer: Role) -> dict[str, str]:
