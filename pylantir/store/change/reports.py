@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
+from pylantir.entry import CANCELED
 from pylantir.errors import MppsRefused, WriterUnavailable
 from pylantir.mpps.linking import Link, Linked, link_items, next_item_status, read_clues
 from pylantir.mpps.model import (
@@ -274,6 +275,9 @@ def _log(request: MppsRequest, decision: Decision, changes: Sequence[_ItemChange
         return
     for change in changes:
         logger.info("item %d: %s -> %s by %s", change.item_id, change.before, change.after, request.scanner)
+        if change.before == CANCELED:
+            message = "item %d was cancelled, and %s reports on it: if the exam is booked anew, cancel that booking"
+            logger.warning(message, change.item_id, request.scanner)
         if change.link and change.link.other_patient:
             logger.warning("item %d: %s reports it for another patient ID or person", change.item_id, request.scanner)
     if linked.of_others:

@@ -14,12 +14,13 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 from worklist_store import RULES, Feed, durable_commits, in_columns, items, record
 
+from pylantir.entry import CANCELED
 from pylantir.errors import WriterUnavailable
 from pylantir.ipc.cycles import CycleEnd, EntryBatch
 from pylantir.mpps.model import MppsAnswer, MppsRequest
 from pylantir.store.change.reports import ANSWERS_KEPT, record_report
 from pylantir.store.change.retention import purge_items
-from pylantir.store.decide.claims import Rules
+from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
 from pylantir.store.schema.engine import open_for_writing, transaction
 from pylantir.store.schema.tables import audit_log, mpps_instances, mpps_requests, worklist_items
@@ -237,6 +238,18 @@ def test_an_item_that_came_after_the_scan_began_is_found_when_it_ends(engine: En
     end(engine)
     assert statuses(engine) == [("COMPLETED", 1)]
     assert audited(engine)[-1][2] == 1
+
+
+def test_a_report_on_an_exam_that_was_cancelled_counts_and_is_told_once(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_items(engine, {STATUS: CANCELED})
+    begin(engine, step("1.1", "1"))
+    end(engine)
+    assert statuses(engine) == [("COMPLETED", 1)]
+    assert [line for line in caplog.messages if "cancelled" in line] == [
+        "item 1 was cancelled, and MR1 reports on it: if the exam is booked anew, cancel that booking"
+    ]
 
 
 @pytest.mark.parametrize(
