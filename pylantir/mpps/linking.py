@@ -82,6 +82,7 @@ class Candidate:
         former_uids: Study UIDs that it was served with earlier.
         step_id: As a worklist response gives it.
         is_somebody_else: Its birth date, name or sex rules out the person of the report.
+        is_same_person: Birth date and name are those of the report, whatever its patient ID.
     """
 
     id: int
@@ -95,6 +96,7 @@ class Candidate:
     status: str
     issuer: str = ""
     is_somebody_else: bool = False
+    is_same_person: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +215,11 @@ def _link(named: Named, clues: Clues, candidates: Sequence[Candidate]) -> Link |
             return Link(item_id=found.id, rule=BY_ACCESSION)
         if same_order:
             return tuple(item.id for item in same_order)
+        # The patient ID may have been corrected since the scanner read the worklist.
+        corrected = [item for item in same_step if item.accession_number == named.accession_number]
+        found = _single((item for item in corrected if item.is_same_person), clues)
+        if found:
+            return Link(item_id=found.id, rule=BY_ACCESSION, other_patient=True)
     if not clues.patient_id:
         return tuple(item.id for item in fit)
     open_today = [

@@ -18,7 +18,7 @@ from pylantir.store.decide.evidence import (
 
 OF_THE_PATIENT = frozenset(
     {*IDENTITY, "patient_weight_lb", "pregnancy_status", "medical_alerts", "allergies", "special_needs",
-     "patient_state", ATTRIBUTES_FIELD}
+     "patient_state", "pre_medication", "contrast_agent", ATTRIBUTES_FIELD}
 )  # fmt: skip
 """Fields that a record must not add if it contradicts the item's identity: it may be about another person."""
 

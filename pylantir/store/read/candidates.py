@@ -14,7 +14,15 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, or_, select
 from pylantir.entry import SCHEDULED
 from pylantir.mpps.linking import Candidate, Clues
 from pylantir.store.decide.claims import STATUS, may_be_generated
-from pylantir.store.decide.evidence import BIRTH_DATE, ISSUER, NAME, SEX, Description, is_somebody_else
+from pylantir.store.decide.evidence import (
+    BIRTH_DATE,
+    ISSUER,
+    NAME,
+    SEX,
+    Description,
+    is_correction,
+    is_somebody_else,
+)
 from pylantir.store.read.study_uids import has_supplied_uid
 from pylantir.store.schema.tables import worklist_items
 
@@ -55,4 +63,5 @@ def _as_candidate(row: RowMapping, reported: Description) -> Candidate:
         status=row[STATUS] or SCHEDULED,
         issuer=row[ISSUER] or "",
         is_somebody_else=is_somebody_else(dict(row), reported),
+        is_same_person=is_correction(dict(row), reported),
     )

@@ -55,6 +55,14 @@ def test_accession_number_under_another_patient_links_nothing() -> None:
     assert links([item(1, accession_number="A1", patient_id="P2")], Named(accession_number="A1")) == []
 
 
+def test_accession_number_links_the_same_person_under_a_corrected_patient_id_and_says_so() -> None:
+    jane = item(1, accession_number="A1", patient_id="P2", is_same_person=True)
+    clues = Clues(steps=(Named(accession_number="A1"),), patient_id="P1", modality="MR", day="20260105")
+    assert link_items(clues, [jane]).links == (Link(item_id=1, rule="accession number", other_patient=True),)
+    another = item(2, accession_number="A1", patient_id="P3", is_same_person=True)
+    assert link_items(clues, [jane, another]) == Linked(())
+
+
 def test_a_study_uid_under_another_patient_links_and_says_so() -> None:
     clues = Clues(steps=(Named(study_uid="1.1"),), patient_id="P2", modality="MR", day="20260105")
     assert link_items(clues, [item(1)]).links == (Link(item_id=1, rule="study UID", other_patient=True),)
