@@ -6,6 +6,8 @@ would cause baffling errors later, so this module checks for it and reports it i
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,7 +27,19 @@ def run_pylantir() -> int:
     wipe_initial_environment()
     from pylantir.cli.main import main
 
-    return main()
+    status = main()
+    _end_beside_threads(status)
+    return status
+
+
+def _end_beside_threads(status: int) -> None:
+    """End the process at once if a thread is left that the interpreter would wait for: a plugin has forgotten it."""
+    threads = sys.modules.get("threading")
+    if threads and any(not thread.daemon for thread in threads.enumerate() if thread is not threads.main_thread()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
 
 
 def run_supervisor() -> int:

@@ -382,6 +382,21 @@ def test_reader_that_goes_away_is_no_error_message() -> None:
     assert (started.returncode, err) == (ExitStatus.FAILURE, "")
 
 
+def test_a_thread_that_a_plugin_forgets_does_not_keep_the_preview(folder: Path) -> None:
+    use_plugin(
+        folder,
+        f"""
+        import threading
+        threading.Thread(target=threading.Event().wait).start()
+        number = 1
+        yield {GOOD}
+        """,
+    )
+    command = [sys.executable, "-m", "pylantir", "preview", "booking", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60, check=False)
+    assert (done.returncode, json.loads(done.stdout)["fetched"]) == (0, 1)
+
+
 @pytest.mark.parametrize("version", ["0.2", "0.4"])
 @pytest.mark.parametrize("command", ["query-db", "rejects", "audit", "conflicts"])
 def test_a_database_of_an_earlier_version_is_named_as_such(folder: Path, run: Run, version: str, command: str) -> None:
