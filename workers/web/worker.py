@@ -26,6 +26,7 @@ from workers.child.accesses import AccessBuffer
 from workers.child.bootstrap import Context
 from workers.child.report_client import ReportClient
 from workers.web.connections import ImpatientProtocol, Listener
+from workers.web.log_limit import limit_log
 from workers.web.readings import Readings, make_ports
 
 BEAT_EVERY_S = 5.0
@@ -58,6 +59,7 @@ def run(
     readings = Readings(engine, Path(runtime_dir), accesses)
     ports = make_ports(readings, reports.report, own_only=mpps.own_only)
     application = make_application(Site(http=http, dicom=dicom, machine=database.host or socket.gethostname()), ports)
+    limit_log()
     guarded = Listener(listener)
     server = _Server(_configure(application, http, guarded), guarded)
     server.start()
