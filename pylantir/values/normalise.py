@@ -150,7 +150,10 @@ def _to_text(rule: ValueRule, name: str, text: str, note: Note) -> str:
             raise RecordRejected(name, "has marks only, and no letter")
         return texts.person_name(name, cleaned, note, rule.max_length)
     if rule.vr in {"LO", "SH"}:
-        return texts.cut_to(rule.max_length, texts.cleaned_line(name, text, note), note)
+        cleaned = texts.cleaned_line(name, text, note, backslash=True)
+        if "\\" in cleaned:
+            note("a backslash, which separates values in DICOM, is written as a slash")
+        return texts.cut_to(rule.max_length, cleaned.replace("\\", "/"), note)
     return _fitting(name, _CONVERTERS[rule.vr](name, text.removeprefix("'"), note), rule)
 
 

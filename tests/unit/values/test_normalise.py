@@ -220,6 +220,8 @@ def test_neither_reason_nor_remark_repeats_the_value() -> None:
         ("study_description", "Head\ufeff\u00ad MR", "Head MR", "invisible"),
         ("study_instance_uid", "1.2.03", "1.2.03", "begins with 0"),
         ("modality", "1", "1", "no modality that DICOM defines"),
+        ("procedure_description", "MRI brain w\\o contrast", "MRI brain w/o contrast", "a backslash"),
+        ("allergies", "Penicillin\\Latex", "Penicillin/Latex", "a backslash"),
         ("patient_id", "123.0", "123.0", 'ends in ".0"'),
         ("accession_number", "4711.00", "4711.00", 'ends in ".0"'),
         ("scheduled_start", "2026-12-01T25:00", "20261201", "only the date"),
