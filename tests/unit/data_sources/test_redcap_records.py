@@ -8,7 +8,7 @@ from pylantir.columns import RecordMapping
 from pylantir.data_sources.base import BadRecord
 from pylantir.data_sources.redcap.naming import Protocols, composite_fields
 from pylantir.data_sources.redcap.plan import RecordRules, plan_records
-from pylantir.data_sources.redcap.records import find_scans, possible_ids, scan_id, to_fields
+from pylantir.data_sources.redcap.records import find_scans, possible_ids, scan_id, source_values, to_fields
 from pylantir.errors import SourceUnavailable
 
 DIRECT = {"mrn": "patient_id", "day": "scheduled_start_date", "acc": "accession_number", "note": "allergies"}
@@ -284,18 +284,21 @@ def test_coded_answers_are_taken_by_their_labels_where_that_is_said(
 
 
 @pytest.mark.parametrize(
-    ("rule", "expected"),
+    ("rule", "expected", "shown"),
     [
-        ({"from": "exam", "labels": True}, "Head & neck"),
-        ({"from": "exam", "values": {"1": "Skull"}}, "Skull"),
-        ({"from": "exam", "labels": True, "extract": r"^\w+"}, "Head"),
-        ({"from": ["mrn", "exam"], "join": "/"}, "P1/1"),
+        ({"from": "exam", "labels": True}, "Head & neck", None),
+        ({"from": "exam", "values": {"1": "Skull"}}, "Skull", "1"),
+        ({"from": "exam", "labels": True, "extract": r"^\w+"}, "Head", "Head & neck"),
+        ({"from": ["mrn", "exam"], "join": "/"}, "P1/1", "P1 + 1"),
     ],
 )
-def test_the_object_form_of_the_mapping_is_understood(rule: dict[str, Any], expected: str) -> None:
+def test_the_object_form_of_the_mapping_is_understood(rule: dict[str, Any], expected: str, shown: str | None) -> None:
     mapping: dict[str, Any] = {**DIRECT, "procedure_description": rule}
     (entry,) = read([ROW], [*VISITS, EXAM], mapping)
     assert entry["procedure_description"] == expected
+    plan = plan_records([*VISITS, EXAM], mapping, RecordRules())
+    (scan,) = find_scans(plan, [{"record_id": "9", **ROW}])
+    assert source_values(plan, scan).get("procedure_description") == shown
 
 
 def test_yes_and_no_have_labels_and_numbers_that_are_calculated_have_none() -> None:
