@@ -21,7 +21,7 @@ from pylantir.errors import CommandRefused, StoreError
 from pylantir.store.change.rules import Applied, follow_rules
 from pylantir.store.decide.claims import Rules
 from pylantir.store.hosts.clocks import ClockComparison
-from pylantir.store.hosts.decision import Host, HostSource, Lease, find_differing, find_free, rank_sources
+from pylantir.store.hosts.decision import Host, HostSource, Lease, SignsOfLife, find_differing, find_free, rank_sources
 from pylantir.store.hosts.leases import (
     Tenure,
     enter_host,
@@ -97,6 +97,7 @@ class Membership:
         self._said: list[tuple[str, HostSource]] = []
         self._differing: dict[str, str] = {}
         self._sign_at = self._watch_at = math.inf
+        self._signs = SignsOfLife()
         self._was_away = False
         self._patient_until = 0.0
 
@@ -201,7 +202,7 @@ class Membership:
         if host == self._host:
             raise CommandRefused(f"{host} is this host; give the command on another one")
         with transaction(self._engine, dry_run=dry_run) as connection:
-            known = read_hosts(connection).get(host) if self._is_shared else None
+            known = self._read_ages(connection).get(host) if self._is_shared else None
             if known and known.is_alive:
                 raise CommandRefused(f"{host} runs; stop Pylantir there first")
             nobodys = forget_host(connection, host)
@@ -250,8 +251,7 @@ class Membership:
 
     def _read_hosts(self, connection: Connection) -> dict[str, Host]:
         """Read the hosts; after an outage of the database nobody's silence counts for the time of a lease."""
-        hosts = read_hosts(connection)
-        now = time.monotonic()
+        hosts, now = self._read_ages(connection), time.monotonic()
         if self._was_away:
             self._was_away, self._patient_until = False, now + self._lease_s
         return (
@@ -260,12 +260,15 @@ class Membership:
             else hosts
         )
 
+    def _read_ages(self, connection: Connection) -> dict[str, Host]:
+        return self._signs.aged(read_hosts(connection), time.monotonic())
+
     def _has_other_digests(self) -> bool:
         said = {one.name: one.digest for host, one in self._said if host == self._host}
         return any(said.get(one.name) != one.digest for one in self._sources)
 
     def _enter_host(self, connection: Connection, mark: str) -> None:
-        namesake = read_hosts(connection).get(self._host)
+        namesake = self._read_ages(connection).get(self._host)
         if namesake and namesake.instance != self._instance and namesake.is_alive:
             raise StoreError(
                 f'another instance that runs now is called "{self._host}"; give each host its own cluster.host'
@@ -280,7 +283,7 @@ class Membership:
 
     def _take_free(self, connection: Connection, hosts: Mapping[str, Host] | None = None) -> None:
         """Take what nobody fetches, and what the database says is this host's although it does not know the tenure."""
-        hosts = read_hosts(connection) if hosts is None else hosts
+        hosts = self._read_ages(connection) if hosts is None else hosts
         found = read_leases(connection)
         kept = {source: tenure for source, tenure in self._tenures.items() if tenure.is_in(found.get(source))}
         others = [source for source in self._wanted if source not in kept]

@@ -6,7 +6,7 @@ Glossary: lease, rank (docs/explanation/glossary.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,7 @@ class Host:
         lease_s: How long that sign lasts.
         session_ended: The session in which its writer worked is known to have ended.
         mark: A new random text with each sign of life.
+        alive_at: When it gave that sign, in seconds by the database's clock.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Host:
     lease_s: float
     session_ended: bool = False
     mark: str = ""
+    alive_at: float | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -68,6 +70,35 @@ class HostSource:
     priority: float
     enabled: bool
     digest: str = field(compare=False)
+
+
+class SignsOfLife:
+    """When each host's last sign of life was first seen here.
+
+    The database's clock may be set back, or be another server's that is behind: by that clock the sign of a host that
+    is dead would lie in the future, and never grow old. From when it was first seen, no sign seems older than it is.
+    """
+
+    def __init__(self) -> None:
+        self._first_seen: dict[str, tuple[object, float]] = {}
+
+    def aged(self, hosts: Mapping[str, Host], now: float) -> dict[str, Host]:
+        """Return the hosts, whose signs are at least as old as they have been known here.
+
+        Args:
+            hosts: As the database has them.
+            now: Seconds by a clock that nobody sets.
+        """
+        seen: dict[str, tuple[object, float]] = {}
+        for name, host in hosts.items():
+            sign = (host.instance, host.mark, host.alive_at)
+            known, since = self._first_seen.get(name, (None, now))
+            seen[name] = sign, since if known == sign else now
+        self._first_seen = seen
+        return {
+            name: host if host.age_s is None else replace(host, age_s=max(host.age_s, now - seen[name][1]))
+            for name, host in hosts.items()
+        }
 
 
 def find_free(wanted: Iterable[str], leases: Mapping[str, Lease], hosts: Mapping[str, Host]) -> list[str]:

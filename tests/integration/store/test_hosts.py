@@ -98,6 +98,19 @@ def test_a_killed_host_is_noticed_by_its_ended_session(made: Any) -> None:
     wait_until(lambda: south.look().gained == {"ris"}, "its source is taken")
 
 
+def test_a_host_that_died_before_the_databases_clock_was_set_back_is_not_alive_for_ever(made: Any) -> None:
+    north, south = made("north", said("ris"), lease_s=0.5), made("south", said("ris"))
+    north.enter()
+    south.enter()
+    north.age("north", -3600)
+    again = made("north", said("ris"), key=b"its next run")
+    with pytest.raises(StoreError, match="give each host its own"):
+        again.enter()
+    wait_until(lambda: south.look().gained == {"ris"}, "its source is taken")
+    again.enter()
+    assert again.standby_of("ris") == "south"
+
+
 def test_a_third_host_hears_that_its_source_has_another_holder(made: Any) -> None:
     north, south, east = (made(name, said("ris")) for name in ("north", "south", "east"))
     for host in (north, south, east):

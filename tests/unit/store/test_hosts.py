@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.store.hosts.decision import Host, HostSource, Lease, find_differing, find_free, rank_sources
+from pylantir.store.hosts.decision import Host, HostSource, Lease, SignsOfLife, find_differing, find_free, rank_sources
 
 LEASE_S = 5.0
 
@@ -34,6 +34,26 @@ def lease(source: str = "ris", holder: str = "north", instance: str = "1") -> Le
 )
 def test_a_lease_lasts_as_long_as_the_run_that_took_it(known: Host, is_free: bool) -> None:
     assert bool(find_free(["ris"], {"ris": lease()}, {known.name: known})) is is_free
+
+
+def test_a_sign_of_life_grows_old_although_the_databases_clock_was_set_back() -> None:
+    signs = SignsOfLife()
+
+    def is_alive(now: float, **changes: object) -> bool:
+        said = {"alive_at": 1000.0, "mark": "a", "age_s": 0.0, **changes}
+        return signs.aged({"north": host(**said)}, now)["north"].is_alive
+
+    assert is_alive(50.0)
+    assert is_alive(54.9)
+    assert not is_alive(55.1)
+    assert not is_alive(55.2, age_s=6.0)
+    # It was not dead, or has begun anew.
+    assert is_alive(60.0, mark="b")
+    assert is_alive(64.0, mark="b", alive_at=1001.0)
+    assert is_alive(68.0, mark="b", alive_at=1001.0)
+    assert not is_alive(68.1, mark="b", alive_at=1001.0, age_s=None)
+    assert is_alive(80.0, instance="2")
+    assert not is_alive(80.1, instance="2", age_s=5.1)
 
 
 def test_a_source_that_nobody_ever_fetched_is_free() -> None:
