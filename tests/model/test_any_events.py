@@ -149,6 +149,18 @@ class Events(RuleBasedStateMachine):
             key, changed = record(fields.get("source_record_id"), patient, **rest)
             self.contents[source][key] = dict(changed)
 
+    @rule(source=one_of(*ORDER[:-1]), size=st.sampled_from([1, 4]))
+    def shift_record_ids(self, source: str, size: int) -> None:
+        """A source's record IDs are the numbers of the rows of a list, and the rows change places."""
+        rows_of = list(self.contents[source].items())
+        numbers = [fields["source_record_id"] for _, fields in rows_of]
+        self.contents[source] = {}
+        for number, (_, fields) in zip(numbers[1:] + numbers[:1], rows_of, strict=True):
+            rest = {name: value for name, value in fields.items() if name not in ("patient_id", "source_record_id")}
+            key, shifted = record(number, fields["patient_id"], **rest)
+            self.contents[source][key] = dict(shifted)
+        self.sync(source, size=size)
+
     @rule(source=one_of(*ORDER), size=st.sampled_from([1, 4]))
     def sync(self, source: str, size: int) -> None:
         if source in self.enabled:

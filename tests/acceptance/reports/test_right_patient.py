@@ -136,6 +136,16 @@ STORIES = {
         Step(gives={"ris": [R("r1", "P1", **JANE), R("r2", "P2", **BOB)]}, scans={"P1": "COMPLETED"}),
         Step(gives={"ris": [R("r2", "P1", **BOB), R("r1", "P3", **JANE)]}, sees=[{**P1, "name": "Smith^Bob"}]),
     ],
+    "a row is inserted above those of two patients, one exam is done": [
+        Step(gives={"ris": [R("1", "P1", time="080000", **JANE), R("2", "P2", time="090000", **BOB)]}, scans={"P1": "COMPLETED"}),
+        Step(gives={"ris": [R("1", "P3"), R("2", "P1", time="080000", **JANE), R("3", "P2", time="090000", **BOB)]},
+             sees=[{"patient": "P2", "name": "Smith^Bob"}, {"patient": "P3"}], told=[]),
+    ],
+    "a record without a time fits two exams": [
+        Step(gives={"ris": [R("1", "P1", time="080000"), R("2", "P1", time="140000")], "redcap": [R("d", "P1")]},
+             sees=[P1, P1, P1], told=["kept_apart", "kept_apart"]),
+        Step(gives={"redcap": [R("d", "P1", time="140000")]}, sees=[P1, P1], told=[]),
+    ],
     "another issuer's patient in the record of a done exam": [
         Step(gives={"ris": [R("r", "P1", issuer="A", **JANE)]}, scans={"P1": "COMPLETED"}, sees=[]),
         Step(gives={"ris": [R("r", "P1", issuer="B", **BOB)]}, sees=[{**P1, "name": "Smith^Bob", "issuer": "B"}]),
