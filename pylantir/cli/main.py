@@ -7,23 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from pylantir.cli.program.options import Run, make_parser
-from pylantir.errors import (
-    ConfigurationError,
-    ControlError,
-    ExitStatus,
-    NotRunning,
-    PylantirError,
-    WrongUsage,
-    describe_os_error,
-)
+from pylantir.errors import ExitStatus, PylantirError
+from pylantir.programs.failure import tell_failure
 from pylantir.programs.streams import complete_standard_streams
-
-_STATUSES = {
-    WrongUsage: ExitStatus.USAGE,
-    NotRunning: ExitStatus.NOT_RUNNING,
-    ControlError: ExitStatus.UNREACHABLE,
-}
-"""The exit status of an error; every other error is a failure."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,19 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from pylantir.cli.accesses.shown import tell_shown
 
             tell_shown(options, status)
-    except ConfigurationError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        return ExitStatus.CONFIGURATION
     except BrokenPipeError:
         # The reader (`head`, say) has closed the pipe; the interpreter's own flush at its end would print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILURE
-    except OSError as error:
-        print(f"pylantir: {describe_os_error(error)}", file=sys.stderr)
-        return ExitStatus.FAILURE
-    except PylantirError as error:
-        print(f"pylantir: {error}", file=sys.stderr)
-        return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), ExitStatus.FAILURE)
+    except (PylantirError, OSError) as error:
+        return tell_failure("pylantir", error)
     except KeyboardInterrupt:
         return ExitStatus.FAILURE
     return status

@@ -12,19 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from pylantir.errors import (
-    AlreadyRunning,
-    ConfigurationError,
-    ControlError,
-    ExitStatus,
-    NotRunning,
-    PylantirError,
-    SocketGone,
-    WrongUsage,
-    describe_os_error,
-)
+from pylantir.errors import ConfigurationError, ExitStatus, PylantirError, SocketGone
 from pylantir.programs.arguments import ProgramParser, completion, read_port
 from pylantir.programs.closed import forbid_inspection, wipe_initial_environment
+from pylantir.programs.failure import tell_failure
 from pylantir.programs.progress import progress
 from pylantir.programs.streams import complete_standard_streams
 
@@ -43,30 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
-    except ConfigurationError as error:
-        count = len(error.problems)
-        print(*error.problems, sep="\n", file=sys.stderr)
-        if command is _start:
+    except (PylantirError, OSError) as error:
+        status = tell_failure("pylantir-supervisor", error)
+        if isinstance(error, ConfigurationError) and command is _start:
+            count = len(error.problems)
             print(f"{count} error{'s' if count > 1 else ''}; nothing was started", file=sys.stderr)
-        return ExitStatus.CONFIGURATION
-    except AlreadyRunning as error:
-        print(f"pylantir-supervisor: {error}", file=sys.stderr)
-        return ExitStatus.LOCKED
-    except WrongUsage as error:
-        print(f"pylantir-supervisor: {error}", file=sys.stderr)
-        return ExitStatus.USAGE
-    except NotRunning as error:
-        print(f"pylantir-supervisor: {error}", file=sys.stderr)
-        return ExitStatus.NOT_RUNNING
-    except ControlError as error:
-        print(f"pylantir-supervisor: {error}", file=sys.stderr)
-        return ExitStatus.UNREACHABLE
-    except OSError as error:
-        print(f"pylantir-supervisor: {describe_os_error(error)}", file=sys.stderr)
-        return ExitStatus.FAILURE
-    except PylantirError as error:
-        print(f"pylantir-supervisor: {error}", file=sys.stderr)
-        return ExitStatus.FAILURE
+        return status
     except KeyboardInterrupt:
         return ExitStatus.FAILURE
 
