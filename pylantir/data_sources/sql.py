@@ -163,7 +163,11 @@ def plain_value(value: object) -> object:
 
 
 def look_back(
-    now: datetime.datetime, interval_s: float, zone_name: str, session_ahead: datetime.timedelta | None = None
+    now: datetime.datetime,
+    interval_s: float,
+    zone_name: str,
+    session_ahead: datetime.timedelta | None = None,
+    server_now: datetime.datetime | None = None,
 ) -> datetime.datetime:
     """Return the value of `:since`, a time in the database's zone; if the zone is unknown, the earliest possible one.
 
@@ -172,7 +176,10 @@ def look_back(
         interval_s: Seconds to look back.
         zone_name: The zone of the timestamps in the database, or "".
         session_ahead: How far the session's clock is ahead of UTC now: timestamps with a zone are compared by it.
+        server_now: The time by the server's clock. If this machine's clock is ahead of it, what the server has just
+            dated would be missed.
     """
+    now = min(now, server_now or now)
     if zone_name:
         return wall_clock_before(now, interval_s, zone_name)
     readings = [wall_clock_before(now, interval_s, zone) for zone in ("UTC", "")]

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from pylantir.data_sources.sql_session import prepare_session, session_offset
+from pylantir.data_sources.sql_session import prepare_session, session_clock
 from pylantir.errors import SourceUnavailable
 
 _CONNECT_TIMEOUT_S = 15
@@ -58,15 +58,17 @@ class SqlAccess:
 
 
 def stream_rows(
-    access: SqlAccess, query: str, since: Callable[[datetime.timedelta | None], datetime.datetime] | None
+    access: SqlAccess,
+    query: str,
+    since: Callable[[datetime.timedelta | None, datetime.datetime | None], datetime.datetime] | None,
 ) -> Generator[Sequence[Any], None, None]:
     """Run a query and give its rows; the connection is closed at the end, or when the caller stops.
 
     Args:
         access: The database.
         query: SQL text, with `:since` in it if `since` is given.
-        since: Gives the value of `:since`, without a time zone, for a session that is so far ahead of UTC now; None
-            if it is not known.
+        since: Gives the value of `:since`, without a time zone, for a session that is so far ahead of UTC now, and a
+            server with that time; None where it is not known.
 
     Yields:
         First the names of the columns, as the database gives them, then the values of each row.
@@ -87,7 +89,7 @@ def stream_rows(
                 driver.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
             text, parameters = sa.text(query), {}
             if since is not None:
-                parameters = {"since": since(session_offset(connection))}
+                parameters = {"since": since(*session_clock(connection))}
                 text = text.bindparams(sa.bindparam("since", type_=sa.DateTime()))
             reading = connection.execution_options(stream_results=True, max_row_buffer=access.fetch_size)
             # Closed before the connection: some drivers complain about unread rows.

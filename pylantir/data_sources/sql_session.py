@@ -91,12 +91,15 @@ def _set_mysql_zone(connection: sa.Connection, name: str) -> None:
                 raise SourceUnavailable(msg) from None
 
 
-def session_offset(connection: sa.Connection) -> datetime.timedelta | None:
-    """Say how far ahead of UTC the session's clock is now; None for a kind of database that cannot be asked."""
+def session_clock(connection: sa.Connection) -> tuple[datetime.timedelta | None, datetime.datetime | None]:
+    """Say how far ahead of UTC the session's clock is now, and the server's time; None where it cannot be asked."""
+    mysql = "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW()), UNIX_TIMESTAMP()"
     question = {
-        "postgresql": "SELECT extract(timezone FROM now())",
-        "mysql": "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())",
-        "mariadb": "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), NOW())",
+        "postgresql": "SELECT extract(timezone FROM now()), extract(epoch FROM clock_timestamp())",
+        "mysql": mysql,
+        "mariadb": mysql,
     }.get(connection.dialect.name)
-    seconds = connection.exec_driver_sql(question).scalar() if question else None
-    return None if seconds is None else datetime.timedelta(seconds=int(seconds))
+    if question is None:
+        return None, None
+    ahead, now = connection.exec_driver_sql(question).one()
+    return datetime.timedelta(seconds=int(ahead)), datetime.datetime.fromtimestamp(int(now), datetime.UTC)

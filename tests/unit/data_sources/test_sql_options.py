@@ -91,6 +91,13 @@ def test_since_is_early_enough_for_the_sessions_zone_too() -> None:
     assert look_back(now, 60, "UTC", in_edmonton).isoformat() == "2026-07-01T11:59:00"
 
 
+def test_a_machine_whose_clock_is_ahead_of_the_servers_misses_nothing() -> None:
+    now = datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)
+    for server, since in ((-48, "2026-06-29T11:59:00"), (0, "2026-07-01T11:59:00"), (5, "2026-07-01T11:59:00")):
+        server_now = now + datetime.timedelta(hours=server)
+        assert look_back(now, 60, "UTC", None, server_now).isoformat() == since
+
+
 def test_since_is_the_earliest_that_it_can_be_where_no_zone_is_told() -> None:
     now = datetime.datetime(2026, 7, 1, 12, 0, tzinfo=datetime.UTC)
     assert look_back(now, 60, "Pacific/Kiritimati").isoformat() == "2026-07-02T01:59:00"
