@@ -14,6 +14,7 @@ from pylantir.entry import SCHEDULED
 from pylantir.ipc.cycles import CycleEnd, EntryBatch, Rejection
 from pylantir.ipc.records import RecordColumns
 from pylantir.mapping import EntryMapper
+from pylantir.store.change.rules import Applied, follow_rules
 from pylantir.store.clock import Clock, system_time, utc_now
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest
@@ -155,6 +156,12 @@ class Feed:
         for batch in batches:
             self.apply(batch)
         return self.finish(self.end(batches, complete=complete, error=error))
+
+
+def apply_rules(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> Applied:
+    """Follow other rules, as a writer does that begins."""
+    with engine.begin() as connection:
+        return follow_rules(connection, rules, clock=clock)
 
 
 def rows(engine: Engine, table: Table) -> list[dict[str, Any]]:

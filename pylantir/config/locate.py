@@ -83,16 +83,8 @@ def find_runtime_dirs(config_path: Path, environ: Mapping[str, str]) -> list[Pat
     return list(dict.fromkeys([*own, *others]))
 
 
-def find_runtime_dir(config_path: Path, environ: Mapping[str, str]) -> Path:
-    """Find the sockets of the instance that runs with this file, which may be invalid or gone by now."""
-    for folder in _noted_folders(config_path, environ):
-        if os.path.isdir(folder):  # noqa: PTH112 - unlike pathlib, it raises for no folder of another user
-            return folder
-    return _configured_runtime_dir(config_path) or default_runtime_dir(config_path, environ)
-
-
 def remember_runtime_dir(config_path: Path, runtime_dir: Path, environ: Mapping[str, str]) -> list[str]:
-    """Note where this instance has its sockets, for `find_runtime_dir`. The supervisor repeats this regularly.
+    """Note where this instance has its sockets, for `find_runtime_dirs`. The supervisor repeats this regularly.
 
     Returns:
         The notes that could not be written, and why. They are a convenience: commands find a configured

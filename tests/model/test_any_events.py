@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Engine, text
-from worklist_store import Feed, check_audit, items, quarantine, record, rows
+from worklist_store import Feed, apply_rules, check_audit, items, quarantine, record, rows
 
 from pylantir.entry import CANCELED, COMPLETED, DISCONTINUED, IN_PROGRESS, RECORD_FIELDS, SCHEDULED, STATUSES
 from pylantir.errors import CommandRefused
@@ -29,7 +29,7 @@ from pylantir.mpps.model import MppsRequest
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.reports import record_report
 from pylantir.store.change.retention import purge_items
-from pylantir.store.change.rules import apply_rules, restore_items
+from pylantir.store.change.rules import restore_items
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.schema.engine import open_for_writing
 from pylantir.store.schema.tables import conflicts, metadata, source_entries

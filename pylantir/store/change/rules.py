@@ -43,14 +43,8 @@ class Applied:
     held: int = 0
 
 
-def apply_rules(engine: Engine, rules: Rules, *, clock: Clock = system_time) -> Applied:
-    """Decide again about all records that a changed configuration or a newer version may affect."""
-    with engine.begin() as connection:
-        return follow_rules(connection, rules, clock=clock)
-
-
 def follow_rules(connection: Connection, rules: Rules, *, clock: Clock = system_time) -> Applied:
-    """Do what `apply_rules` does, in a transaction of the caller's."""
+    """Decide again about all records that a changed configuration or a newer version may affect."""
     ordered = sorted(rules.ranks, key=lambda source: rules.ranks[source])
     present = json.dumps([_DECISION, ordered, rules.match_on, rules.max_minutes, rules.max_minutes_touched])
     facts, applied, now = store_facts.c, Applied(), utc_now(clock)

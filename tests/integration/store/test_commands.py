@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, delete, event, func, insert, select, update
 from sqlalchemy.exc import DatabaseError
-from worklist_store import durable_commits, in_columns
+from worklist_store import apply_rules, durable_commits, in_columns
 
 from pylantir.errors import CommandRefused
 from pylantir.ipc.cycles import CycleEnd, EntryBatch
@@ -18,7 +18,7 @@ from pylantir.settings import RetentionSettings
 from pylantir.store.change.commands import carry_out
 from pylantir.store.change.erasure import erase_patient
 from pylantir.store.change.retention import prune_history, purge_items
-from pylantir.store.change.rules import apply_rules, restore_items
+from pylantir.store.change.rules import restore_items
 from pylantir.store.clock import utc_now
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.intake.cycle import SourceIngest

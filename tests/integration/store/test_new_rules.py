@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, delete, insert, update
-from worklist_store import RULES, Feed, items, record
+from worklist_store import RULES, Feed, apply_rules, items, record
 
 from pylantir.entry import CANCELED
-from pylantir.store.change.rules import Applied, apply_rules
+from pylantir.store.change.rules import Applied
 from pylantir.store.decide.claims import STATUS
 from pylantir.store.read.conflicts import find_conflicts
 from pylantir.store.schema.tables import conflicts, source_entries, store_facts, worklist_items

@@ -11,6 +11,7 @@ from worklist_store import (
     RULES,
     Feed,
     Record,
+    apply_rules,
     check_audit,
     claims,
     items,
@@ -24,7 +25,6 @@ from worklist_store import (
 
 from pylantir.entry import CANCELED, COMPLETED, SCHEDULED
 from pylantir.store.change.commands import forget_source
-from pylantir.store.change.rules import apply_rules
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.schema.tables import audit_log
 

@@ -90,16 +90,16 @@ def test_running_instance_is_found_whatever_became_of_its_file(
 ) -> None:
     path, run = tmp_path / "pylantir.json", tmp_path / "run"
     path.write_text('{"runtime_dir": "run"}')
-    assert locate.find_runtime_dir(path, environ) == run
+    assert locate.find_runtime_dirs(path, environ)[0] == run
     locate.make_private_directory(run)
     locate.remember_runtime_dir(path, run, environ)
     if later is None:
         path.unlink()
     else:
         path.write_text(later)
-    assert locate.find_runtime_dir(path, environ) == run
+    assert locate.find_runtime_dirs(path, environ)[0] == run
     # A command outside the login session does not see its folder.
-    assert locate.find_runtime_dir(path, {"TMPDIR": environ["TMPDIR"]}) == run
+    assert locate.find_runtime_dirs(path, {"TMPDIR": environ["TMPDIR"]})[0] == run
 
 
 def test_orderly_end_leaves_no_note(tmp_path: Path, environ: dict[str, str]) -> None:
@@ -109,7 +109,7 @@ def test_orderly_end_leaves_no_note(tmp_path: Path, environ: dict[str, str]) -> 
     locate.forget_runtime_dir(path, environ)
     locate.forget_runtime_dir(path, environ)
     assert [*(tmp_path / "tmp").iterdir(), *(tmp_path / "login").iterdir()] == []
-    assert locate.find_runtime_dir(path, environ) == locate.default_runtime_dir(path, environ)
+    assert locate.find_runtime_dirs(path, environ)[0] == locate.default_runtime_dir(path, environ)
 
 
 def test_note_in_a_folder_that_others_can_enter_is_not_trusted(tmp_path: Path, environ: dict[str, str]) -> None:
@@ -118,13 +118,13 @@ def test_note_in_a_folder_that_others_can_enter_is_not_trusted(tmp_path: Path, e
     locate.remember_runtime_dir(path, run, environ)
     for folder in [*(tmp_path / "tmp").iterdir(), *(tmp_path / "login").iterdir()]:
         folder.chmod(0o755)
-    assert locate.find_runtime_dir(path, environ) != run
+    assert run not in locate.find_runtime_dirs(path, environ)
 
 
 def test_old_configuration_keeps_the_working_directory(tmp_path: Path, environ: dict[str, str]) -> None:
     path = tmp_path / "pylantir.json"
     path.write_text('{"runtime_dir": "run", "redcap2wl": {}}')
-    assert locate.find_runtime_dir(path, environ) == tmp_path / "site" / "run"
+    assert locate.find_runtime_dirs(path, environ)[0] == tmp_path / "site" / "run"
 
 
 def test_private_folder_is_made_closed_and_never_taken_from_others(tmp_path: Path) -> None:
