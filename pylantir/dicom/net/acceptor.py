@@ -17,6 +17,7 @@ from pylantir.certificates import PeerCertificate, Verdict
 from pylantir.dicom.net.admission import Admission, Occupant, Place, Refusal
 from pylantir.dicom.net.association import Association
 from pylantir.dicom.net.bridge import IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION
+from pylantir.dicom.net.messages import Room
 from pylantir.dicom.net.negotiation import AssociationRequest, Offer
 from pylantir.dicom.net.reception import Arrival, Reception
 from pylantir.dicom.net.refusals import Peer, Reason, Refusals
@@ -65,6 +66,7 @@ class DicomServer:
         self._admission = Admission(settings)
         self._associations: list[Association] = []
         self._large_report_turn = threading.Lock()
+        self._room = Room()
         self._refusals = Refusals(logger, on_refusal=on_refusal, on_told=on_told)
         self._tls = ServerTls(settings.tls) if settings.tls else None
         self._reception = Reception(
@@ -147,6 +149,7 @@ class DicomServer:
             refusals=self._refusals,
             idle_timeout_s=self._settings.idle_timeout_s,
             large_report_turn=self._large_report_turn,
+            room=self._room,
             is_known=arrival.is_known,
         )
         association.start()

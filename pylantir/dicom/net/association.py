@@ -30,7 +30,7 @@ import time
 from pylantir.dicom.net.commands import Command, Ending, Operation, ResponseWriter
 from pylantir.dicom.net.connection import Connection, ConnectionEnded, PeerAborted
 from pylantir.dicom.net.exchange import Exchange
-from pylantir.dicom.net.messages import Inbox, Message
+from pylantir.dicom.net.messages import LARGE_MESSAGE_BYTES, Inbox, Message, Room
 from pylantir.dicom.net.negotiation import AcceptedContext, AssociationRequest, Offer, accept, lack_of_contexts
 from pylantir.dicom.net.pdus import ABORT, P_DATA, RELEASE_REPLY, RELEASE_RQ, abort, presentation_values
 from pylantir.dicom.net.refusals import Peer, ProtocolError, Reason, Refusals
@@ -50,10 +50,9 @@ from pylantir.errors import frames_of
 logger = logging.getLogger(__name__)
 
 PDUS_PER_LOOK = 32
-LARGE_REPORT_BYTES = 1024 * 1024
-"""Larger ones are read and stored one at a time: many at once would need gigabytes, and everybody else would wait."""
 LARGE_REPORT_WAIT_S = 30.0
-"""How long a large report waits for its turn."""
+"""How long a large report waits for its turn. Large ones are decoded and stored one at a time: many at once would need
+gigabytes, and everybody else would wait."""
 _REFUSED = frozenset({IDENTIFIER_MISMATCH, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION})
 """Statuses that say that the peer has asked for what it cannot have; a refused report has an error ID besides."""
 
@@ -76,6 +75,7 @@ class Association(threading.Thread):
         refusals: Refusals,
         idle_timeout_s: float,
         large_report_turn: threading.Lock,
+        room: Room,
         is_known: bool = False,
     ) -> None:
         """Prepare.
@@ -88,7 +88,8 @@ class Association(threading.Thread):
             services: What answers its messages.
             refusals: Gets to know why it is aborted.
             idle_timeout_s: It is aborted when nothing has happened for so long.
-            large_report_turn: Held by the association that reads a large report.
+            large_report_turn: Held by the association that decodes a large report.
+            room: What all associations share for large messages.
             is_known: It is a scanner with `host` in `modalities`.
         """
         super().__init__(name=f"association with {peer.host}")
@@ -104,7 +105,7 @@ class Association(threading.Thread):
         self._refusals = refusals
         self._idle_timeout_s = idle_timeout_s
         self._large_report_turn = large_report_turn
-        self._inbox = Inbox()
+        self._inbox = Inbox(room)
         self._release_requested = False
         self._is_finished = False
         self._abort_for: tuple[Reason, str] | None = None
@@ -150,6 +151,7 @@ class Association(threading.Thread):
             logger.error("association with %s failed: %s\n%s", self.peer, type(error).__name__, frames)  # noqa: TRY400
             self._end(Reason.INTERNAL, f"internal error ({type(error).__name__})")
         finally:
+            self._inbox.leave()
             self._connection.close()
 
     def _end(self, reason: Reason, text: str) -> None:
@@ -209,7 +211,9 @@ class Association(threading.Thread):
         refusal = refusal_of(command, context.abstract_syntax)
         if refusal is not None:
             self._conclude(message, refusal)
-        elif len(message.data) <= LARGE_REPORT_BYTES:
+        elif message.is_put_off:
+            self._conclude(message, busy_refusal(command))
+        elif len(message.data) <= LARGE_MESSAGE_BYTES:
             self._answer(message, context)
         elif not self._large_report_turn.acquire(timeout=LARGE_REPORT_WAIT_S):
             self._conclude(message, busy_refusal(command))

@@ -8,6 +8,7 @@ Source: DICOM PS3.7 6.3 (messages), PS3.8 E.1 (fragments).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,10 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_COMMAND_BYTES = 64 * 1024
 MAX_IDENTIFIER_BYTES = 256 * 1024
 """Longest identifier of a C-FIND; a longer one is read to its end, not kept, and refused."""
+LARGE_MESSAGE_BYTES = 1024 * 1024
+MAX_LARGE_BYTES = 128 * 1024 * 1024
+"""What the messages of all associations may take together beyond the first megabyte of each; a report for which there
+is no room is read to its end, not kept, and put off."""
 MESSAGE_TIMEOUT_S = 60.0
 MAX_WAITING_MESSAGES = 16
 
@@ -32,24 +37,51 @@ class Message:
     Attributes:
         data: Its data set, empty if it has none.
         data_bytes: How long that was; more than `data` holds if it was too long to be kept.
+        room_bytes: What it takes of the room for large messages.
+        is_put_off: It was not kept, because there was no room.
     """
 
     context_id: int
     command: Command
     data: bytes = b""
     data_bytes: int = 0
+    room_bytes: int = 0
+    is_put_off: bool = False
+
+
+class Room:
+    """The memory for large messages, which all associations share. For any thread."""
+
+    def __init__(self, limit: int = MAX_LARGE_BYTES) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self, wanted: int) -> bool:
+        """Take bytes if there are so many left."""
+        with self._lock:
+            is_there = wanted <= self._left
+            self._left -= wanted if is_there else 0
+        return is_there
+
+    def give_back(self, taken: int) -> None:
+        """Give bytes back."""
+        with self._lock:
+            self._left += taken
 
 
 class MessageAssembler:
     """The message that is being received on one association."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, room: Room | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._room = room or Room()
         self._clock = clock
         self._started_at: float | None = None
         self._context_id = 0
         self._command: Command | None = None
         self._kept = bytearray()
         self._received_bytes = 0
+        self._room_bytes = 0
+        self._is_put_off = False
         self._ignored_context: int | None = None
 
     def add(self, context_id: int, control: int, fragment: bytes) -> Message | None:
@@ -61,8 +93,7 @@ class MessageAssembler:
         if self._is_ignored(context_id, control):
             return None
         self._check_place(context_id, control, len(fragment))
-        if len(self._kept) + len(fragment) <= self._limit:
-            self._kept += fragment
+        self._keep(fragment)
         if not control & IS_LAST:
             return None
         if self._command is None:
@@ -73,9 +104,27 @@ class MessageAssembler:
             self._ignored_context = context_id if command.ignores_data else None
             return self._finish(Message(context_id=context_id, command=command))
         whole = Message(
-            context_id=context_id, command=self._command, data=bytes(self._kept), data_bytes=self._received_bytes
-        )
+            context_id=context_id, command=self._command, data=bytes(self._kept), data_bytes=self._received_bytes,
+            room_bytes=self._room_bytes, is_put_off=self._is_put_off,
+        )  # fmt: skip
         return self._finish(whole)
+
+    def leave(self) -> None:
+        """Give back the room of a message that will not be finished."""
+        self._room.give_back(self._room_bytes)
+        self._room_bytes = 0
+
+    def _keep(self, fragment: bytes) -> None:
+        length = len(self._kept) + len(fragment)
+        if self._is_put_off or length > self._limit:
+            return
+        more = max(0, length - LARGE_MESSAGE_BYTES - self._room_bytes)
+        if more and not self._room.take(more):
+            self.leave()
+            self._kept, self._is_put_off = bytearray(), True
+            return
+        self._room_bytes += more
+        self._kept += fragment
 
     @property
     def _limit(self) -> int:
@@ -105,14 +154,20 @@ class MessageAssembler:
 
     def _finish(self, message: Message) -> Message:
         self._started_at, self._command, self._kept, self._received_bytes = None, None, bytearray(), 0
+        self._room_bytes, self._is_put_off = 0, False
         return message
 
 
 class Inbox:
-    """The requests of one association that are not served yet; a C-CANCEL does not wait among them."""
+    """The requests of one association that are not served yet; a C-CANCEL does not wait among them.
 
-    def __init__(self) -> None:
-        self._assembler = MessageAssembler()
+    Args:
+        room: What all associations share for large messages.
+    """
+
+    def __init__(self, room: Room | None = None) -> None:
+        self._room = room or Room()
+        self._assembler = MessageAssembler(self._room)
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._served: Message | None = None
@@ -140,11 +195,18 @@ class Inbox:
         if self._served is not None:
             # Message IDs come again: a C-CANCEL that comes too late must not end a later query.
             self._cancelled.discard(_id_of(self._served))
+            self._room.give_back(self._served.room_bytes)
             self._served = None
         if self._waiting:
             self._served = self._waiting.popleft()
             self._waiting_bytes -= len(self._served.data)
         return self._served
+
+    def leave(self) -> None:
+        """Give back the room of all requests: the association ends."""
+        self._assembler.leave()
+        while self.take() is not None:
+            pass
 
     def is_cancelled(self, message_id: int) -> bool:
         """Whether a C-CANCEL has come for this request, which is being served."""

@@ -18,6 +18,7 @@ from pylantir.dicom.net.messages import (
     MAX_WAITING_MESSAGES,
     Inbox,
     MessageAssembler,
+    Room,
 )
 from pylantir.dicom.net.negotiation import Offer, accept, lack_of_contexts, read_request
 from pylantir.dicom.net.pdus import IS_COMMAND, IS_LAST, item, presentation_values
@@ -139,6 +140,37 @@ def test_a_message_without_end_is_a_broken_rule(field: int | None, limit: int) -
         assembler.add(3, kind, bytes(50_000))
     with pytest.raises(ProtocolError, match=f"more than {limit} bytes"):
         assembler.add(3, kind, bytes(50_000))
+
+
+def begin_report(inbox: Inbox) -> None:
+    inbox.add(3, IS_COMMAND | IS_LAST, command(0x0140, affected=MPPS, data=1))
+    for _ in range(3):
+        inbox.add(3, 0, bytes(messages.LARGE_MESSAGE_BYTES))
+
+
+def test_large_reports_share_their_memory_and_one_without_room_is_put_off() -> None:
+    room = Room(5 * messages.LARGE_MESSAGE_BYTES)
+    first, second, third = Inbox(room), Inbox(room), Inbox(room)
+    for inbox in (first, second, third):
+        begin_report(inbox)
+        inbox.add(3, IS_LAST, b"")
+    taken = [inbox.take() for inbox in (first, second, third)]
+    assert [(len(message.data), message.data_bytes, message.is_put_off) for message in taken if message] == [
+        (3 * messages.LARGE_MESSAGE_BYTES, 3 * messages.LARGE_MESSAGE_BYTES, False),
+        (3 * messages.LARGE_MESSAGE_BYTES, 3 * messages.LARGE_MESSAGE_BYTES, False),
+        (0, 3 * messages.LARGE_MESSAGE_BYTES, True),
+    ]
+    # One is served, one association ends in the middle of a message, one with a message that waits.
+    assert first.take() is None
+    begin_report(third)
+    third.leave()
+    fourth = Inbox(room)
+    begin_report(fourth)
+    fourth.add(3, IS_LAST, b"")
+    fourth.leave()
+    second.leave()
+    assert room.take(5 * messages.LARGE_MESSAGE_BYTES)
+    assert not room.take(1)
 
 
 def test_a_message_may_take_a_minute() -> None:
