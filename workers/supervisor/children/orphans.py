@@ -28,6 +28,8 @@ GRACE_S = 1.0
 """How long a process that was left behind may take to end after SIGTERM."""
 _LOOK_EVERY_S = 1.0
 _LOOK_AGAIN_S = 0.02
+_CANNOT_BE_SEEN = (psutil.Error, OSError)
+"""It has gone, is another user's, or there is no descriptor left to look at it."""
 
 logger = logging.getLogger(__name__)
 
@@ -159,14 +161,16 @@ def _groups_of(pids: Iterable[int]) -> dict[int, int]:
 
 def _members(group: int) -> set[int]:
     """List the processes of a group, whoever is their parent."""
-    return {pid for pid, its in _groups_of(psutil.pids()).items() if its == group}
+    with contextlib.suppress(*_CANNOT_BE_SEEN):
+        return {pid for pid, its in _groups_of(psutil.pids()).items() if its == group}
+    return set()
 
 
 def _processes(pids: Iterable[int]) -> list[psutil.Process]:
     """Give the living processes of these numbers, each with all that descend from it."""
     found: dict[int, psutil.Process] = {}
     for pid in pids:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(*_CANNOT_BE_SEEN):
             process = psutil.Process(pid)
             found |= {one.pid: one for one in (process, *process.children(recursive=True))}
     return list(filter(_is_alive, found.values()))
@@ -175,12 +179,12 @@ def _processes(pids: Iterable[int]) -> list[psutil.Process]:
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except _CANNOT_BE_SEEN:
         return False
 
 
 def _send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         # psutil makes sure that the number has not passed to another process. One of another user cannot be ended.
-        with contextlib.suppress(psutil.Error, OSError):
+        with contextlib.suppress(*_CANNOT_BE_SEEN):
             process.send_signal(number)
