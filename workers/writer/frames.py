@@ -109,7 +109,7 @@ class FrameIntake:
             seldom = source in self._settings.seldom
             self._ingests[source] = SourceIngest(
                 self._engine, source, self._membership.rules, keep_missing=keep, seldom=seldom,
-                tenure=self._membership.tenure_of(source),
+                tenure=self._membership.tenure_of(source), day_clock=self._membership.clocks.earlier,
             )  # fmt: skip
         return self._ingests[source]
 

@@ -115,6 +115,17 @@ def test_what_a_clock_ahead_of_ours_has_dated_is_guarded_and_rejected_no_longer_
     assert feed.sync(*day(24)).counts["cancelled"] == 6
 
 
+def test_a_clock_that_is_a_day_ahead_lets_no_booking_of_today_pass_for_a_past_one(
+    store: Engine, feed: Feed, clock: Clock
+) -> None:
+    feed.options["day_clock"] = lambda: NOON
+    feed.restart()
+    clock.advance(timedelta(days=1))
+    summary = feed.sync(*day(3))
+    assert summary.held is not None
+    assert (summary.held.would_cancel, len(served(store))) == (21, 24)
+
+
 def test_half_is_believed(store: Engine, feed: Feed) -> None:
     assert feed.sync(*day(12)).held is None
     assert len(served(store)) == 12
