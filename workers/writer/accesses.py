@@ -7,7 +7,7 @@ audit messages. A record that cannot be stored by itself is counted as lost; it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,23 +33,19 @@ class AccessIntake:
 
     Args:
         engine: The database, opened for writing.
-        settings: Whether they are stored.
-        audit: Sends audit messages; None: nobody gets any.
-        on_lost: Called with the number of all lost records when one more is lost.
+        settings: Whether they are stored, and who gets audit messages.
+        ae_title: Our AE title.
+        report: Gets values for `status`, from any thread.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        settings: AccessSettings,
-        on_lost: Callable[[int], None] = lambda _lost: None,
-        audit: AuditTrail | None = None,
+        self, engine: Engine, settings: AccessSettings, ae_title: str, report: Callable[[Mapping[str, object]], None]
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._log = AccessLog(engine)
-        self.audit = audit
-        self._on_lost = on_lost
+        self._audit = _begin_audit(engine, settings, ae_title, report)
+        self._report = report
         self._lost = 0
 
     def commit(self, frame: Frame) -> Frame:
@@ -62,9 +58,19 @@ class AccessIntake:
         accesses, alerts = read_accesses(frame)
         if self._settings.log and accesses:
             self._store(accesses)
-        if self.audit:
-            self.audit.note(accesses, alerts)
+        if self._audit:
+            self._audit.note(accesses, alerts)
         return write_acknowledgement(frame, summary={})
+
+    def note_report(self, frame: Frame, summary: object) -> None:
+        """Send an audit message about a report that is committed, if anybody gets some."""
+        if self._audit:
+            self._audit.note_report(frame, summary)
+
+    def close(self) -> None:
+        """Send the last audit message: Pylantir stops."""
+        if self._audit:
+            self._audit.close()
 
     def _store(self, accesses: Sequence[Access]) -> None:
         try:
@@ -80,7 +86,7 @@ class AccessIntake:
             self._lost += 1
             logger.error("an answer is missing from the access log: it cannot be stored: %s\n%s",  # noqa: TRY400
                          describe_failure(error), frames_of(error))  # fmt: skip
-            self._on_lost(self._lost)
+            self._report({"access_lost": self._lost})
 
     def _with_items(self, access: Access) -> Access:
         """Find the items of a performed procedure step that was shown."""
@@ -89,3 +95,14 @@ class AccessIntake:
         with self._engine.connect() as connection:
             instance = find_instance(connection, access.instance_uid)
         return replace(access, item_ids=sorted(instance.item_ids)) if instance else access
+
+
+def _begin_audit(
+    engine: Engine, settings: AccessSettings, ae_title: str, report: Callable[[Mapping[str, object]], None]
+) -> AuditTrail | None:
+    """Begin to send audit messages, if anybody gets some."""
+    if settings.syslog is None:
+        return None
+    from workers.writer.audit.trail import AuditTrail
+
+    return AuditTrail(engine, settings.syslog, ae_title, report)

@@ -66,8 +66,7 @@ class FrameIntake:
             acknowledgement = commit_report(
                 self._engine, frame, self._membership.rules, strict=self._settings.mpps_strict
             )
-            if self.accesses.audit:
-                self.accesses.audit.note_report(frame, acknowledgement.get("summary"))
+            self.accesses.note_report(frame, acknowledgement.get("summary"))
             return acknowledgement
         if producer.role != "source" or producer.source is None:
             msg = f"{producer.role} has nothing to send"

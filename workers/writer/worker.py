@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -50,9 +49,6 @@ _FRAME_RETRY_S = 0.25
 _LOOK_AGAIN_S = 0.25
 """How often the writer looks at another host's writer that stands still with the lock."""
 
-if TYPE_CHECKING:
-    from workers.writer.audit.trail import AuditTrail
-
 logger = logging.getLogger(__name__)
 
 
@@ -83,8 +79,7 @@ class Writer:
         )
         self._file = DatabaseFile(self._engine)
         self._membership = Membership(self._engine, settings)
-        audit = self._begin_audit()
-        accesses = AccessIntake(self._engine, settings.access, self._note_lost_access, audit)
+        accesses = AccessIntake(self._engine, settings.access, settings.ae_title, self._context.channel.report)
         self._frames = FrameIntake(self._engine, settings, self._membership, accesses)
         self._chores = Chores(
             self._engine,
@@ -113,8 +108,7 @@ class Writer:
             queue.close()
             with suppress(SQLAlchemyError):
                 self._membership.leave()
-            if audit:
-                audit.close()
+            accesses.close()
             if self._integrity:
                 self._integrity.close()
             self._checkpoints.close()
@@ -190,18 +184,6 @@ class Writer:
         except StoreError as error:
             self._context.channel.report({"database": str(error)})
             raise
-
-    def _begin_audit(self) -> AuditTrail | None:
-        """Begin to send audit messages, if anybody gets some."""
-        server = self._settings.access.syslog
-        if server is None:
-            return None
-        from workers.writer.audit.trail import AuditTrail
-
-        return AuditTrail(self._engine, server, self._settings.ae_title, self._context.channel.report)
-
-    def _note_lost_access(self, lost: int) -> None:
-        self._context.channel.report({"access_lost": lost})
 
     def _wait(self, queue: EntryQueue) -> None:
         """Wait for frames, commands or a signal, or for the moment of the next attempt."""
