@@ -35,6 +35,9 @@ from workers.source.timetable import WATCH_EVERY_S, Timetable
 _CLOCK_CHECK_S = 30.0
 """How often a waiting source looks at the clock, because somebody may have set it."""
 
+_CLOCK_SET_S = 2.0
+"""Whoever sets a clock by more than this is heeded: the next fetch is told anew."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -95,6 +98,7 @@ class SourceWorker:
         self._strike_out = make_redactor(settings.secrets)
         self._timetable = Timetable(settings.sync_interval_s, settings.window, due=spec.first_due)
         self._known = KnownPassages()
+        self._told_clock = 0.0
         self._told_trouble: str | None = None
         self._standing: Frame | None = None
         self._last_success: datetime.datetime | None = None
@@ -148,6 +152,8 @@ class SourceWorker:
             now, local_now = time.monotonic(), self._local_now()
             if self._timetable.is_due(now, local_now):
                 return
+            if abs(local_now.timestamp() - now - self._told_clock) > _CLOCK_SET_S:
+                self._tell_next(on_time=False)
             if self._plugin.watches and self._timetable.may_watch(now, local_now) and self._plugin.has_changed():
                 return
             pause = min(self._timetable.next_start(now, local_now) - now, _CLOCK_CHECK_S)
@@ -166,6 +172,7 @@ class SourceWorker:
         waits = self._timetable.waits_for_window(now, local_now)
         in_s = self._timetable.next_start(now, local_now) - now
         self._telling.tell_next(in_s, on_time=on_time or waits, waits_for_window=waits)
+        self._told_clock = local_now.timestamp() - now
 
     def _wait(self, timeout_s: float) -> None:
         """Wait for the writer, the supervisor or a signal, and give signs of life meanwhile.
