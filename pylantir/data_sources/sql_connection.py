@@ -80,7 +80,7 @@ def stream_rows(
     limit = _SqliteLimit(access.statement_timeout_s)
     try:
         engine = _make_engine(url, access.statement_timeout_s)
-        with engine.connect() as connection:
+        with _connect(engine, url) as connection:
             prepare_session(connection, statement_timeout_s=access.statement_timeout_s, time_zone=access.time_zone)
             if isinstance(driver := connection.connection.driver_connection, sqlite3.Connection):
                 driver.set_progress_handler(limit.is_over, _STEPS_BETWEEN_LOOKS)
@@ -137,11 +137,12 @@ def _make_engine(url: sa.URL, statement_timeout_s: float) -> sa.Engine:
         dialect = url.get_dialect()
         if url.get_backend_name() == "sqlite" and not url.query:
             options["creator"] = _sqlite_reader(url)
-        elif dialect.driver in _TAKES_CONNECT_TIMEOUT and "connect_timeout" not in url.query:
-            options["connect_args"] = {"connect_timeout": _CONNECT_TIMEOUT_S}
-            if dialect.driver == "pymysql" and "read_timeout" not in url.query:
+        elif dialect.driver in _TAKES_CONNECT_TIMEOUT:
+            limits = {"connect_timeout": _CONNECT_TIMEOUT_S}
+            if dialect.driver == "pymysql":
                 # A server that has stopped keeps no time limit of its own.
-                options["connect_args"]["read_timeout"] = int(statement_timeout_s) + _CONNECT_TIMEOUT_S
+                limits["read_timeout"] = int(statement_timeout_s) + _CONNECT_TIMEOUT_S
+            options["connect_args"] = {name: limit for name, limit in limits.items() if name not in url.query}
         return sa.create_engine(url, **options)
     except NoSuchModuleError:
         raise SourceUnavailable(f'unknown kind of database "{url.drivername}"; is its driver installed?') from None
@@ -149,6 +150,17 @@ def _make_engine(url: sa.URL, statement_timeout_s: float) -> sa.Engine:
         advice = _DRIVERS.get(error.name or "", f"pip install the package that provides {error.name}")
         msg = f'the driver "{error.name}" for {url.get_backend_name()} is missing: {advice}'
         raise SourceUnavailable(msg) from None
+
+
+def _connect(engine: sa.Engine, url: sa.URL) -> sa.Connection:
+    """Connect; what a driver says of the options in an address, it says in exceptions of any kind."""
+    try:
+        return engine.connect()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SourceUnavailable(f"{_place(url)}: a file that the address names cannot be read: {reason}") from None
+    except (TypeError, ValueError):
+        raise SourceUnavailable(f"{_place(url)}: the driver does not know an option of the address") from None
 
 
 def _sqlite_reader(url: sa.URL) -> Callable[[], sqlite3.Connection]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from waiting import wait_until
 
+from pylantir.data_sources import sql_connection
 from pylantir.data_sources.sql import SqlPlugin
 from pylantir.errors import SourceUnavailable
 from pylantir.testing import run_plugin
@@ -238,6 +240,26 @@ def test_server_that_is_down_is_named_without_its_password() -> None:
     with pytest.raises(SourceUnavailable, match=r"postgresql 127\.0\.0\.1 db: .*refused") as caught:
         fetch(make_plugin("postgresql://user:hunter22@127.0.0.1:1/db"))
     assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [("nix=1", "does not know an option of the address"), ("ssl_ca=/no/such.pem", "No such file or directory")],
+)
+def test_an_option_that_the_driver_refuses_is_told_in_one_line(option: str, told: str) -> None:
+    with pytest.raises(SourceUnavailable, match=told) as caught:
+        fetch(make_plugin(f"mysql+pymysql://me:hunter22@127.0.0.1:1/bookings?{option}"))
+    assert "hunter22" not in str(caught.value)
+
+
+def test_a_server_that_says_nothing_is_given_up_whatever_the_address_says_about_connecting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sql_connection, "_CONNECT_TIMEOUT_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"mysql+pymysql://me@127.0.0.1:{silent.getsockname()[1]}/bookings?connect_timeout=30"
+        with pytest.raises(SourceUnavailable, match="Lost connection"):
+            fetch(make_plugin(address, statement_timeout=0.1))
 
 
 def test_an_address_whose_port_is_no_number_is_no_address() -> None:
