@@ -232,4 +232,4 @@ def test_the_certificate_in_use_is_judged_also_after_its_renewal(
     for kind in ("pem", "key"):
         shutil.copy(certificates / f"renewed.{kind}", Path(tls.certificate).with_name(f"server.{kind}"))
     assert ask(served, certificate="scanner").returncode == 0
-    assert served.server.certificate_verdict(now).text == ""
+    assert served.server.certificate_verdict(datetime.datetime.now(datetime.UTC)).text == ""
