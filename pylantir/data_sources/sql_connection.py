@@ -135,7 +135,7 @@ def _make_engine(url: sa.URL, statement_timeout_s: float) -> sa.Engine:
     options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
     try:
         dialect = url.get_dialect()
-        if url.get_backend_name() == "sqlite" and not url.query:
+        if dialect.driver == "pysqlite" and "uri" not in url.query:
             options["creator"] = _sqlite_reader(url)
         elif dialect.driver in _TAKES_CONNECT_TIMEOUT:
             limits = {"connect_timeout": _CONNECT_TIMEOUT_S}

@@ -220,10 +220,11 @@ def test_query_file_that_changes_after_the_host_asked_counts_in_the_next_cycle(
     assert plugin.supports_incremental_sync() is True
 
 
-def test_sqlite_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["", "?timeout=5", "?mode=ro"])
+def test_sqlite_file_that_is_not_there_is_not_made(tmp_path: Path, options: str) -> None:
     path = tmp_path / "typo.db"
     with pytest.raises(SourceUnavailable, match=r"typo\.db is not there"):
-        fetch(make_plugin(f"sqlite:///{path}"))
+        fetch(make_plugin(f"sqlite:///{path}{options}"))
     assert not path.exists()
 
 
