@@ -29,7 +29,7 @@ from pylantir.store.schema.tables import conflicts, source_entries, store_facts,
 HELD_FOR = timedelta(days=1)
 """So long an operator can look at what the rules of a newer version would change."""
 _RULES_FACT = "rules"
-_DECISION = 3
+_DECISION = 4
 """Version of the program's rules; the writer decides again at its start if the database has an older one."""
 _ENTRIES = source_entries.c
 _ITEMS = worklist_items.c
