@@ -136,7 +136,8 @@ def _make_engine(url: sa.URL, statement_timeout_s: float) -> sa.Engine:
     try:
         dialect = url.get_dialect()
         if dialect.driver == "pysqlite" and "uri" not in url.query:
-            options["creator"] = _sqlite_reader(url)
+            # Options of the address would be for a connection that we do not make.
+            url, options["creator"] = url.set(query={}), _sqlite_reader(url)
         elif dialect.driver in _TAKES_CONNECT_TIMEOUT:
             limits = {"connect_timeout": _CONNECT_TIMEOUT_S}
             if dialect.driver == "pymysql":
