@@ -38,6 +38,8 @@ def names_are_compatible(first: str, second: str) -> bool:
     This is stricter than `names_exclude_each_other`: brothers share their family name but are two people. An initial is
     the same as a part that begins with it, and numbers count: newborn twins are often called "Baby A" and "Baby B".
     """
+    if first == second:
+        return True
     ours, theirs = _all_parts(first), _all_parts(second)
     return not any(_both_give_more(ours[script], theirs[script]) for script in ours.keys() & theirs.keys())
 

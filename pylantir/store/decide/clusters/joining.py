@@ -121,6 +121,8 @@ class _Clusters:
     def _with_doubtful_issuers(self, pairs: Sequence[_Pair]) -> list[_Pair]:
         """Return the pairs; where a candidate without an issuer may be the patient of either of two, they are vague."""
         issuers = [one.values.get(ISSUER) for one in self._first_of_each]
+        if len({*issuers} - {None}) < 2:
+            return [*pairs]
         met: dict[int, set[object]] = {}
         for pair in pairs:
             for one, other in ((pair.first, pair.second), (pair.second, pair.first)):
