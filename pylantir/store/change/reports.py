@@ -83,8 +83,12 @@ def record_report(
     """
     moment = now.isoformat(timespec="microseconds")
     with transaction(engine, pipelined=True) as connection:
-        known = connection.scalar(select(mpps_requests.c.answer).where(mpps_requests.c.request_id == request.kept_as))
+        is_same = mpps_requests.c.request_id == request.kept_as
+        known = connection.scalar(select(mpps_requests.c.answer).where(is_same))
         if known is not None:
+            # The server may have been restarted within its COMMIT: then everybody sees it, but no standby has it yet. A
+            # COMMIT that writes waits for all before it.
+            connection.execute(update(mpps_requests).where(is_same).values(at=moment))
             return MppsAnswer.from_json(json.loads(known))
         if not is_awaited():
             raise WriterUnavailable(_TOO_LATE)

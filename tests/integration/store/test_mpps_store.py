@@ -159,6 +159,18 @@ def test_a_repeat_with_the_same_id_gets_the_same_answer_and_changes_nothing(engi
     assert [action for _, action, _, _ in audited(engine)] == ["started", "completed"]
 
 
+def test_a_repeat_is_answered_by_a_commit_that_waits_for_the_first_one(engine: Engine) -> None:
+    """A server that was restarted within a COMMIT shows what no standby has yet."""
+    add_items(engine, {})
+    with durable_commits(engine) as commits:
+        for minutes in (0, 1):
+            begin(engine, step("1.1"), request_id="same", now=NOW + datetime.timedelta(minutes=minutes))
+        assert commits == [True, True]
+    with engine.connect() as connection:
+        written = connection.scalar(select(mpps_requests.c.at))
+    assert written == (NOW + datetime.timedelta(minutes=1)).isoformat(timespec="microseconds"), "it writes"
+
+
 def test_what_the_scanner_no_longer_waits_for_is_not_stored(engine: Engine) -> None:
     add_items(engine, {})
     request = MppsRequest(
