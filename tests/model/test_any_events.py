@@ -246,6 +246,8 @@ class Events(RuleBasedStateMachine):
         number = data.draw(st.sampled_from([one["id"] for one in everything]))
         command = {"command": "set-status", "item": number, "status": status, "reason": "x"}
         before = everything
+        # Where they are now: a record may leave an item that is open again.
+        its_own = [one for one in self.performed if self.home(one) == number]
         try:
             carry_out(self.engine, self.rules, command, clock=self.clock)
         except CommandRefused:
@@ -254,8 +256,7 @@ class Events(RuleBasedStateMachine):
         (now,) = items(self.engine, id=number)
         assert now[STATUS] == status
         self.frozen.pop(number, None)
-        gone = [one for one, (_, _, _) in self.performed.items() if self.home(one) == number]
-        for one in gone:
+        for one in its_own:
             del self.performed[one]
         if status in (IN_PROGRESS, COMPLETED):
             self.frozen[number] = now
