@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 _TITLES = frozenset({"mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle", "sr", "jr"})
@@ -15,6 +17,9 @@ _NO_SEPARATOR = re.compile("['\N{RIGHT SINGLE QUOTATION MARK}`.]")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _NUMBER = "a number"
 _NUMERALS = frozenset({"ii", "iii", "iv", "vi", "vii", "viii", "ix"})
+
+Part = frozenset[str]
+"""A part of a name, in each of its possible spellings (`mueller` and `muller`)."""
 
 
 def is_name(name: str | None, patient_id: str) -> bool:
@@ -36,7 +41,8 @@ def names_are_compatible(first: str, second: str) -> bool:
     """Whether the parts that both names give are the same; one name may give more parts than the other.
 
     This is stricter than `names_exclude_each_other`: brothers share their family name but are two people. An initial is
-    the same as a part that begins with it, and numbers count: newborn twins are often called "Baby A" and "Baby B".
+    the same as a part that begins with it, and numbers count, each as often as it is there: newborn twins are often
+    called "Baby A" and "Baby B", or "1 of 2" and "2 of 2".
     """
     if first == second:
         return True
@@ -45,8 +51,8 @@ def names_are_compatible(first: str, second: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def name_parts(name: str) -> Mapping[str, frozenset[frozenset[str]]]:
-    """Split a name into its parts: script -> parts, each with its possible spellings (`mueller` and `muller`).
+def name_parts(name: str) -> Mapping[str, frozenset[Part]]:
+    """Split a name into its parts: script -> parts.
 
     Titles and numbers are left out, and so are initials if there is a longer part.
     """
@@ -54,15 +60,24 @@ def name_parts(name: str) -> Mapping[str, frozenset[frozenset[str]]]:
 
 
 @lru_cache(maxsize=4096)
-def _all_parts(name: str) -> Mapping[str, frozenset[frozenset[str]]]:
-    found: dict[str, set[frozenset[str]]] = {}
-    for word in _WORD.findall(unicodedata.normalize("NFC", _NO_SEPARATOR.sub("", name)).casefold()):
+def _all_parts(name: str) -> Mapping[str, Sequence[Part]]:
+    """Return every part as often as a single component group has it: script -> parts."""
+    found: dict[str, Counter[Part]] = {}
+    for group in unicodedata.normalize("NFC", _NO_SEPARATOR.sub("", name)).casefold().split("="):
+        for script, parts in _parts_of_group(group).items():
+            found[script] = found.get(script, Counter()) | Counter(parts)
+    return {script: [*parts.elements()] for script, parts in found.items()}
+
+
+def _parts_of_group(group: str) -> dict[str, list[Part]]:
+    found: dict[str, list[Part]] = {}
+    for word in _WORD.findall(group):
         if word.isdecimal():
-            found.setdefault(_NUMBER, set()).add(frozenset({word.lstrip("0")}))
+            found.setdefault(_NUMBER, []).append(frozenset({word.lstrip("0")}))
         elif word not in _TITLES:
             script = unicodedata.name(word[0], "?").partition(" ")[0]
-            found.setdefault(script, set()).add(frozenset(_fold(word.translate(letters)) for letters in _SPELLINGS))
-    return {script: frozenset(parts) for script, parts in found.items()}
+            found.setdefault(script, []).append(frozenset(_fold(word.translate(letters)) for letters in _SPELLINGS))
+    return found
 
 
 def _fold(word: str) -> str:
@@ -70,30 +85,36 @@ def _fold(word: str) -> str:
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
 
 
-def _without_initials(parts: frozenset[frozenset[str]]) -> frozenset[frozenset[str]]:
-    return frozenset(part for part in parts if not _is_initial(part)) or parts
+def _without_initials(parts: Sequence[Part]) -> frozenset[Part]:
+    return frozenset(part for part in parts if not _is_initial(part)) or frozenset(parts)
 
 
-def _is_initial(part: frozenset[str]) -> bool:
+def _is_initial(part: Part) -> bool:
     return max(map(len, part)) == 1
 
 
-def _in_common(ours: frozenset[frozenset[str]], theirs: frozenset[frozenset[str]]) -> bool:
+def _in_common(ours: frozenset[Part], theirs: frozenset[Part]) -> bool:
     return any(a & b for a in ours for b in theirs)
 
 
-def _both_give_more(ours: frozenset[frozenset[str]], theirs: frozenset[frozenset[str]]) -> bool:
+def _both_give_more(ours: Sequence[Part], theirs: Sequence[Part]) -> bool:
     """Whether each of two names has a part that the other lacks."""
-    mine = [part for part in ours if not any(part & other for other in theirs)]
-    its = [part for part in theirs if not any(part & other for other in ours)]
-    for one, other in ((mine, its), (its, mine)):
-        for initial in [part for part in one if _is_initial(part)]:
-            meant = next((part for part in other if _abbreviates(initial, part)), None)
-            if meant is not None:
-                one.remove(initial)
-                other.remove(meant)
+    mine, its = list(ours), list(theirs)
+    _take_pairs(mine, its, operator.eq)
+    _take_pairs(mine, its, lambda a, b: not a.isdisjoint(b))
+    _take_pairs(mine, its, _abbreviates)
+    _take_pairs(its, mine, _abbreviates)
     return bool(mine and its)
 
 
-def _abbreviates(initial: frozenset[str], part: frozenset[str]) -> bool:
-    return part.isdisjoint(_NUMERALS) and not initial.isdisjoint(word[:1] for word in part)
+def _take_pairs(ours: list[Part], theirs: list[Part], agree: Callable[[Part, Part], bool]) -> None:
+    """Take out of two lists what agrees, one part for one."""
+    for part in [*ours]:
+        other = next((one for one in theirs if agree(part, one)), None)
+        if other is not None:
+            ours.remove(part)
+            theirs.remove(other)
+
+
+def _abbreviates(initial: Part, part: Part) -> bool:
+    return _is_initial(initial) and part.isdisjoint(_NUMERALS) and not initial.isdisjoint(word[:1] for word in part)
