@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
+from operator import itemgetter, methodcaller
 
 from pylantir.columns import LEFT_OUT
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord, DataSourcePlugin
@@ -45,7 +45,8 @@ _MISREAD = (
     f'is no name as {_FALLBACK_ENCODING}, as which the file is read because it is not UTF-8; set "encoding" to what '
     'the export writes, as "cp1250", "mac_roman" or "cp850"'
 )
-_BYTE_ORDER_MARK = "\ufeff"
+_WITHOUT_MARK = methodcaller("removeprefix", "\ufeff")
+"""Takes away a byte order mark."""
 _LONGEST_LINE = 1 << 20
 _LINES_SEARCHED = 30
 
@@ -95,11 +96,13 @@ class CsvPlugin(DataSourcePlugin):
             encoding = self._encoding or self._detect_encoding(raw)
             self._guesses = not self._encoding and encoding == _FALLBACK_ENCODING
             text = io.TextIOWrapper(BoundedLines(raw), encoding=encoding, newline="")  # type: ignore[type-var]
+            # Where files were put one behind the other, each of them may begin with a mark.
+            lines = map(_WITHOUT_MARK, text)
             above = 0
             try:
                 first, above, delimiter = self._find_header(text, field_mapping)
                 rows = csv.reader(
-                    itertools.chain([first], text), delimiter=delimiter, strict=True,
+                    itertools.chain([first], lines), delimiter=delimiter, strict=True,
                     # Without it, quotes behind a blank would be part of the value.
                     skipinitialspace=delimiter != " " and f"{delimiter} " in first,
                 )  # fmt: skip
@@ -136,12 +139,12 @@ class CsvPlugin(DataSourcePlugin):
             line = text.readline(_LONGEST_LINE)
             if len(line) == _LONGEST_LINE:
                 raise self._file.unavailable(f"line {above + 1} has more than a million characters; is it a CSV file?")
-            hint = delimiter_hint(line.removeprefix(_BYTE_ORDER_MARK) if above == 0 else line)
+            line = _WITHOUT_MARK(line)
+            hint = delimiter_hint(line)
             delimiter = delimiter or hint
             if not line:
                 break
             if above >= self._skip_rows and not hint and line.strip(BLANK):
-                line = line.removeprefix(_BYTE_ORDER_MARK)
                 return (
                     line,
                     above,
@@ -163,11 +166,8 @@ class CsvPlugin(DataSourcePlugin):
         numbered = enumerate(rows, header_row + 1)
         names = frozenset(filter(None, header))
         for number, row in self._without_footer(numbered, header) if self._skip_footer else numbered:
-            # Where files were put one behind the other: a second header, or the byte order mark of the second file.
-            if row and (row[0] in names or row[0] >= _BYTE_ORDER_MARK):
-                row[0] = row[0].removeprefix(_BYTE_ORDER_MARK)
-                if self._repeats_header(number, row, header):
-                    continue
+            if row and row[0] in names and self._repeats_header(number, row, header):
+                continue
             found = len(row)
             # A row of full width is blank only if its first cell is: a cheap check to make first.
             if found != width or row[0] < "!":

@@ -370,8 +370,9 @@ def test_files_that_were_put_one_behind_the_other_are_one(path: Path, caplog: py
     write(path, part.format(1) + part.format(2) + part.format(3).partition("\n")[2])
     assert [entry["patient_id"] for entry in fetch(path)] == ["P1", "P2", "P3"]
     assert "row 3 is the header once more; left out" in caplog.text
-    write(path, part.format(1) + "\ufeffP2,2026-12-01\n")
-    assert [entry["patient_id"] for entry in fetch(path)] == ["P1", "P2"]
+    quoted = '\ufeff"id","date"\n"P2","2026-12-01"\n'
+    write(path, part.format(1) + "\ufeffP4,2026-12-01\n" + quoted + '\ufeff"P3","2026-12-01"\n')
+    assert [entry["patient_id"] for entry in fetch(path)] == ["P1", "P4", "P2", "P3"]
 
 
 @pytest.mark.parametrize("second", ["date,id,name", "id,date,sex", "name,id", "id,date,name,id"])
