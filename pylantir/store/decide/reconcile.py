@@ -25,29 +25,13 @@ from pylantir.store.decide.claims import (
     Rules,
     uid_begun_by,
 )
+from pylantir.store.decide.clusters.apart import Apart
 from pylantir.store.decide.clusters.joining import cluster_claims
 from pylantir.store.decide.evidence import ISSUER, is_another_patient
 from pylantir.store.decide.merging import find_wishes, merge_fields
 
 _FOLLOWED = ("patient_id", "scheduled_start_date", "scheduled_start_time", "scheduled_station_aetitle")
 """The fields that an item with a discontinued exam takes from its sources."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptApart:
-    """Two items that are different steps although their numbers, or their patient ID and day, agree.
-
-    Attributes:
-        first: The decision about the one.
-        second: The decision about the other.
-        fields: The fields that contradict.
-        unsaid: Nothing contradicts: they may be one step, but one of the two does not give the fields.
-    """
-
-    first: ItemDecision
-    second: ItemDecision
-    fields: tuple[str, ...]
-    unsaid: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +46,7 @@ class GroupDecision:
 
     items: list[ItemDecision]
     cancelled: list[Item]
-    apart: list[KeptApart]
+    apart: list[Apart[ItemDecision]]
 
     def only(self, items: list[ItemDecision]) -> GroupDecision:
         """Return the decision with only some of its `items`."""
@@ -113,7 +97,7 @@ def decide_group(
             if item.id not in kept and not is_frozen(item) and item.values[STATUS] in (SCHEDULED, DISCONTINUED)
         ],
         apart=[
-            KeptApart(first=decisions[one.first], second=decisions[one.second], fields=one.fields, unsaid=one.unsaid)
+            Apart(decisions[one.first], decisions[one.second], one.fields, one.unsaid)
             for one in apart if one.first in decisions and one.second in decisions
         ],
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from pylantir.store.decide.claims import STUDY_UID, Rules
 from pylantir.store.decide.clusters.candidates import DATE, Candidate, compare, given_values, sources_of
@@ -24,30 +25,31 @@ from pylantir.store.decide.evidence import (
     unsaid_fields,
 )
 
+T = TypeVar("T")
 Cluster = Sequence[Candidate]
 Contradiction = tuple[Candidate, Candidate, Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
-    """Two clusters whose numbers agree but that are different steps.
+class Apart(Generic[T]):
+    """Two steps that are kept apart although their numbers, or their patient ID and day, agree.
 
     Attributes:
-        first: Number of the one cluster.
-        second: Number of the other one.
+        first: The one: the number of its cluster, or what is decided about it.
+        second: The other one.
         fields: The fields that contradict.
         unsaid: Nothing contradicts: they may be one step, but one of the two does not give the fields.
     """
 
-    first: int
-    second: int
+    first: T
+    second: T
     fields: tuple[str, ...]
     unsaid: bool = False
 
 
 def find_apart(
     clusters: Sequence[Cluster], rules: Rules, unclear: Iterable[tuple[Candidate, Candidate]] = ()
-) -> list[Apart]:
+) -> list[Apart[int]]:
     """Return the pairs that are kept apart although their numbers, or patient ID and day, agree.
 
     Args:

@@ -29,7 +29,7 @@ def cluster_claims(
     items: Sequence[Item],
     former_sources: Mapping[int, frozenset[str]],
     rules: Rules,
-) -> tuple[list[list[Claim]], list[Apart]]:
+) -> tuple[list[list[Claim]], list[Apart[int]]]:
     """Group records into steps, starting with the strongest evidence.
 
     A group never has two records of one source, nor two records that contradict each other.
