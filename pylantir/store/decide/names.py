@@ -10,6 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 _TITLES = frozenset({"mr", "mrs", "ms", "miss", "dr", "prof", "herr", "frau", "mme", "mlle", "sr", "jr"})
+_COMMON_WORDS = frozenset({
+    "van", "von", "vom", "der", "den", "de", "del", "della", "di", "du", "dos", "das", "des", "la", "el", "al", "ter",
+    "ten", "te", "zu", "zum", "zur", "bin", "bint", "ibn", "abu", "baby", "boy", "girl", "newborn", "infant", "unknown",
+})  # fmt: skip
+"""Words that stand in many people's names."""
 _PLAIN = {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d"}
 _GERMAN = {**_PLAIN, "ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}
 _SPELLINGS = (str.maketrans(_PLAIN), str.maketrans(_GERMAN))
@@ -31,7 +36,10 @@ def is_name(name: str | None, patient_id: str) -> bool:
 
 
 def names_exclude_each_other(first: str, second: str) -> bool:
-    """Whether two names have no part in common; names in different scripts cannot be compared."""
+    """Whether two names have no part in common; names in different scripts cannot be compared.
+
+    "van" or "de la" is a part only where one of the names has no other one.
+    """
     ours, theirs = name_parts(first), name_parts(second)
     shared = ours.keys() & theirs.keys()
     return bool(shared) and not any(_in_common(ours[script], theirs[script]) for script in shared)
@@ -94,6 +102,9 @@ def _is_initial(part: Part) -> bool:
 
 
 def _in_common(ours: frozenset[Part], theirs: frozenset[Part]) -> bool:
+    mine, its = (frozenset(part for part in parts if part.isdisjoint(_COMMON_WORDS)) for parts in (ours, theirs))
+    if mine and its:
+        ours, theirs = mine, its
     return any(a & b for a in ours for b in theirs)
 
 

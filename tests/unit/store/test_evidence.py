@@ -209,6 +209,13 @@ def test_a_name_that_is_only_the_patient_id_is_completed() -> None:
         ("Doe^J A", "Doe^Jane Anna", False, True),
         ("Doe^Jane A.", "Doe^Jane Berta", False, False),
         ("Doe^J", "Doe^Mary", False, False),
+        ("van Dijk^Piet", "van den Berg^Jan", True, False),
+        ("de la Cruz^Juan", "Fuente^Maria de la", True, False),
+        ("Al-Masri^Omar", "Al Sayed^Huda", True, False),
+        ("Smith^Baby Boy", "Jones^Baby Boy", True, False),
+        ("van Dijk^Piet", "Dijk, P. van", False, True),
+        ("van der Berg^Jan", "van^J", False, True),
+        ("Du^Wei", "Du^W", False, True),
     ],
 )
 def test_names_are_compared_by_their_parts(first: str, second: str, exclude: bool, compatible: bool) -> None:
