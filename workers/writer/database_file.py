@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from pylantir.errors import AlreadyRunning, StoreError
 from pylantir.programs.locks import FileLock
@@ -86,8 +87,9 @@ class DatabaseFile:
             raise StoreError("the database file was removed or replaced; it is opened anew")
         sides = tuple(identity_of(side) for side in side_files(self._path))
         if self._sides is None:
-            # SQLite makes them at the first transaction.
-            self._sides = sides if all(sides) else None
+            # SQLite makes them at the first transaction. While this writer has no connection, another program that
+            # closes its own takes them away.
+            self._sides = sides if all(sides) and self._has_connection() else None
         elif sides != self._sides:
             self._rescue()
             raise StoreError("the database's -wal or -shm file was removed or replaced; the database is opened anew")
@@ -121,6 +123,9 @@ class DatabaseFile:
         if self._name_lock:
             self._name_lock.release()
             self._name_lock = None
+
+    def _has_connection(self) -> bool:
+        return isinstance(self._engine.pool, QueuePool) and self._engine.pool.checkedin() > 0
 
     def _lock_file(self, path: Path) -> None:
         if self._file_lock is not None:

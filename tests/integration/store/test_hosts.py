@@ -133,9 +133,9 @@ def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing
     frozen = north.feed("ris")
     frozen.sync(record("r1", "P1"))
     batches = frozen.batches([record("r2", "P2")])
-    south.age("north", 29)
+    south.age("north", 20)
     assert not south.look().gained
-    south.age("north", 2)
+    south.age("north", 11)
     assert south.look().gained == {"ris"}
     south.feed("ris").sync(record("r1", "P1"), record("r3", "P3"))
     for attempt in (lambda: frozen.apply(batches[0]), lambda: frozen.finish(frozen.end([]))):
@@ -194,7 +194,7 @@ def test_a_look_that_is_not_committed_finds_the_same_once_more(made: Any) -> Non
 
 
 def test_a_host_that_stands_still_with_the_lock_is_ended_after_the_time_of_a_lease(made: Any) -> None:
-    north, south = made("north", said("ris")), made("south", said("ris"), lease_s=1.3)
+    north, south = made("north", said("ris")), made("south", said("ris"))
     north.enter()
     south.enter()
 
@@ -202,9 +202,9 @@ def test_a_host_that_stands_still_with_the_lock_is_ended_after_the_time_of_a_lea
         with transaction(north.engine, pipelined=True) as connection:
             connection.execute(text("SELECT 1"))
             wait_until(south.is_lock_stuck, "it stands still")
-            connection.execute(text("SELECT 1"))
-            assert not south.is_lock_stuck()
+            wait_until(lambda: connection.execute(text("SELECT 1")) and not south.is_lock_stuck(), "it goes on")
             wait_until(south.is_lock_stuck, "it stands still again")
+            south._lease_s = 1.3
             wait_until(lambda: not south.is_lock_stuck(), "its session is ended")
             wait_until(lambda: south.look().gained == {"ris"}, "its source is taken")
 

@@ -75,6 +75,33 @@ def test_what_stands_in_a_log_that_was_removed_is_kept(tmp_path: Path, side: int
         assert connection.execute("select value from store_facts where name = 'a'").fetchall() == [("b",)]
 
 
+def test_a_log_that_another_program_leaves_while_nobody_is_connected_here_is_nothing_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    engine = open_for_writing(f"sqlite:///{path}")
+    file = DatabaseFile(engine)
+    file.claim()
+    prepare_database(engine)
+    file.note_opened()
+    file.check()
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("insert into store_facts values ('a', 'b')")
+        # As after a failure: the next attempt connects anew.
+        file.forget_sides()
+        engine.dispose()
+        other.commit()
+        file.check()
+    assert not side_files(path)[0].exists()
+    file.check()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("insert into store_facts values ('c', 'd')")
+    file.check()
+    side_files(path)[0].unlink()
+    with pytest.raises(StoreError, match="removed or replaced"):
+        file.check()
+    engine.dispose()
+    file.release()
+
+
 @pytest.mark.parametrize("successor", ["none", "older copy", "unlinked"])
 def test_a_file_that_is_moved_away_takes_its_log_along(tmp_path: Path, successor: str) -> None:
     path, moved, copy = tmp_path / "a.db", tmp_path / "moved.db", tmp_path / "copy.db"

@@ -241,17 +241,20 @@ def test_a_locked_database_is_waited_for(writer: RunningWriter) -> None:
     assert producer.ask(batch(1, record("P1")))
     pid = writer.child.pid
     with locked(writer.database):
-        began = time.monotonic()
         frame = encode_frame(batch(2, *(record(f"P{number:05d}") for number in range(2000))))
         producer.sock.settimeout(0.2)
         accepted = 0
-        while time.monotonic() - began < 7:
+
+        def is_told() -> bool:
+            nonlocal accepted
             with contextlib.suppress(TimeoutError):
                 accepted += producer.sock.send(frame[accepted % len(frame) :])
             writer.listen()
+            return bool(writer.child.news.values.get("database"))
+
+        wait_until(is_told, "the trouble is told")
         # The window bounds what waits in the writer; the rest waits in the producer.
         assert accepted < (WINDOW + 4) * len(frame)
-        assert writer.child.news.values["database"]
         with pytest.raises(TimeoutError):
             producer.receive(0.1)
     answer = producer.receive()
