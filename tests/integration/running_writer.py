@@ -26,7 +26,7 @@ from workers.supervisor.children.lifecycle import State
 from workers.supervisor.children.roles import QUEUE_SOCKET_NAME, plan_roles
 from workers.writer.queue import make_token
 
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 KEY = b"k" * 32
 CSV = PluginType(type_name="csv", module="pylantir.data_sources.csv_file", class_name="CsvPlugin", builtin=True)
 

@@ -327,7 +327,7 @@ def test_a_cancel_ends_a_query_that_would_never_end(bound: socket.socket) -> Non
         statuses += [status.Status for status, _ in answers]
         assert statuses[-1] == 0xFE00
         assert set(statuses[:-1]) == {0xFF00}
-        assert closed.wait(5)
+        assert closed.wait(60)
         assert opened.send_c_echo().Status == 0x0000
 
 
@@ -337,7 +337,7 @@ def test_a_scanner_that_hangs_up_ends_its_query(bound: socket.socket) -> None:
         with association(served) as opened:
             next(opened.send_c_find(query(), ModalityWorklistInformationFind))
             opened.abort()
-        assert closed.wait(10)
+        assert closed.wait(60)
         wait_until(lambda: served.server.active_associations == 0, "the association is gone")
 
 
@@ -364,7 +364,7 @@ def test_associations_that_wait_for_their_scanner_cost_nothing(bound: socket.soc
         wait_until(lambda: served.server.active_associations == 10, "all are served")
         before = time.process_time()
         assert not threading.Event().wait(1.0)
-        assert time.process_time() - before < 0.05
+        assert time.process_time() - before < 0.3
         for scanner in scanners:
             scanner.release()
 
@@ -399,10 +399,10 @@ def test_an_idle_server_sleeps_and_stops_at_once(served: Served) -> None:
 def test_stop_lets_an_association_end_and_refuses_nobody(bound: socket.socket) -> None:
     with serving(bound, lambda _query: ()) as served:
         with association(served) as opened:
-            stopping = threading.Thread(target=served.stop, args=(10,))
+            stopping = threading.Thread(target=served.stop, args=(60,))
             stopping.start()
             assert opened.send_c_echo().Status == 0x0000
-        stopping.join(5)
+        stopping.join(60)
         assert not stopping.is_alive()
         # Waits in the backlog for the next server on this socket.
         socket.create_connection(("127.0.0.1", served.port)).close()

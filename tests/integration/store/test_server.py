@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, func, insert, make_url, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from waiting import wait_until
 
 from pylantir.errors import SchemaMismatch, StoreError
 from pylantir.query import WorklistQuery
@@ -213,10 +215,16 @@ def shown(connection: Connection, *settings: str) -> list[str]:
     return [str(connection.scalar(text(f"SHOW {name}"))) for name in settings]
 
 
+def connect(hasty: Engine) -> int | None:
+    """Return the server's process for a connection that is open from now on; None: it took too long."""
+    with suppress(OperationalError), hasty.connect() as connection:
+        return int(connection.scalar(text("SELECT pg_backend_pid()")))
+    return None
+
+
 def test_a_server_that_stops_while_it_is_asked_is_given_up(writer: Engine, reader: Engine, hasty: Engine) -> None:
     book(writer, 1)
-    with hasty.connect() as connection:
-        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+    pid = wait_until(lambda: connect(hasty), "it is connected")
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(OperationalError, match="has not answered"), hasty.connect() as connection:
@@ -228,6 +236,7 @@ def test_a_server_that_stops_while_it_is_asked_is_given_up(writer: Engine, reade
 
 
 def test_the_server_ends_a_statement_that_takes_too_long(hasty: Engine) -> None:
+    wait_until(lambda: connect(hasty), "it is connected")
     with hasty.connect() as connection, pytest.raises(SQLAlchemyError, match="timeout"):
         connection.scalar(text("SELECT pg_sleep(60)"))
 

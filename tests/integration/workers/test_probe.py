@@ -33,7 +33,7 @@ def watching(bound: socket.socket) -> Iterator[ServerWatch]:
 def is_answered(watch: ServerWatch, now: float) -> bool:
     """Run one probe to its end; tells whether there was an answer."""
     watch.serve(PID, now)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while waiting := list(watch.filenos()):
         if not wait(waiting, max(0.0, deadline - time.monotonic())):
             return False
@@ -70,7 +70,7 @@ def test_the_answer_is_a_c_echo(bound: socket.socket, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Association, "_writer_of", note)
     with serving(bound, lambda _: iter(())), watching(bound) as watch:
         assert is_answered(watch, PROBE_EVERY_S)
-        assert answered.get(timeout=5) == (TITLE, Operation.C_ECHO)
+        assert answered.get(timeout=60) == (TITLE, Operation.C_ECHO)
 
 
 def test_two_silences_in_a_row_are_too_many(bound: socket.socket) -> None:
@@ -114,4 +114,4 @@ def test_a_full_backlog_delays_nobody(bound: socket.socket) -> None:
         began = time.monotonic()
         watch.serve(PID, PROBE_EVERY_S)
         assert watch.serve(PID, PROBE_EVERY_S + ANSWER_WITHIN_S)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
