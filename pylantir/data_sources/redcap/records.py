@@ -10,7 +10,7 @@ the record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord
@@ -23,13 +23,25 @@ from pylantir.values.normalise import normalise_value
 
 Row = Mapping[str, Any]
 
+_OF_ONE_DAY = frozenset({"pregnancy_status", "dicom:PregnancyStatus", "dicom:LastMenstrualDate"})
+"""Targets whose value at another visit says nothing about this one."""
+_MEASURED = frozenset({"patient_weight_lb", "patient_weight_kg", "dicom:PatientWeight", "dicom:PatientSize"})
+"""Targets whose value changes from visit to visit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A row that is a scan, and the other rows of its record that may supply more values, the nearest first."""
+    """A row that is a scan, and the other rows of its record that may supply more values, the nearest first.
+
+    Attributes:
+        row: The scan's own row.
+        bases: The rows of its event.
+        elsewhere: Those of other events.
+    """
 
     row: Row
     bases: tuple[Row, ...]
+    elsewhere: tuple[Row, ...] = ()
 
 
 def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
@@ -41,7 +53,7 @@ def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
             continue
         if instrument not in plan.own or (not instrument and (event in repeated or not _carries(plan, row))):
             continue
-        scan = Scan(row=row, bases=_bases(rows, row))
+        scan = _scan_of(rows, row)
         if all(_value(plan, target, scan) for target in plan.required) and _admits(plan, scan):
             yield scan
 
@@ -64,7 +76,7 @@ def possible_ids(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[str]:
     if RECORD_ID_FIELD in plan.sources:
         for row in rows:
             if (row.get(INSTRUMENT) or "") in plan.own:
-                yield scan_id(plan, Scan(row=row, bases=_bases(rows, row)))
+                yield scan_id(plan, _scan_of(rows, row))
 
 
 def _row_id(record: object, event: object, instrument: object, instance: object) -> str:
@@ -100,6 +112,7 @@ def to_fields(plan: RecordPlan, scan: Scan, note: Callable[[str], None]) -> dict
 def _made_value(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str], None]) -> str:
     """Give the value of a target as the mapping makes it."""
     by_label = target in plan.labelled
+    scan = _without_other_visits(plan, target, scan, note)
     reader = plan.readers.get(target)
     if reader is not None:
         made = reader.apply(_record_for(plan, target, scan)).get(target)
@@ -108,6 +121,23 @@ def _made_value(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str],
         if answer := _answer(plan, source, scan, by_label=by_label):
             return _sex(plan, source, answer, note) if target == "patient_sex" else answer
     return ""
+
+
+def _without_other_visits(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str], None]) -> Scan:
+    """Keep other events from supplying what holds for one visit only, or what they do not agree in."""
+    if target not in _OF_ONE_DAY | _MEASURED:
+        return scan
+    near = replace(scan, elsewhere=())
+    sources = plan.sources[target]
+    if any(_text(plan, source, near) for source in sources):
+        return near
+    given = {tuple(_text(plan, one, replace(near, elsewhere=(row,))) for one in sources) for row in scan.elsewhere}
+    given = {texts for texts in given if any(texts)}
+    if not given or (target in _MEASURED and len(given) == 1):
+        return scan
+    why = "differs between other events" if target in _MEASURED else "is known of another event only"
+    note(f"{target} of a scan {why}; left out")
+    return near
 
 
 def source_values(plan: RecordPlan, scan: Scan) -> dict[str, str]:
@@ -156,15 +186,15 @@ def _carries(plan: RecordPlan, row: Row) -> bool:
     return any(_read(plan, source, row) for source in plan.own[""])
 
 
-def _bases(rows: Sequence[Row], row: Row) -> tuple[Row, ...]:
-    """Return the rows that may supply values to a scan: first its event and instance, then its event, then others."""
+def _scan_of(rows: Sequence[Row], row: Row) -> Scan:
+    """Return a scan with the rows that may supply values: first its event and instance, then its event, then others."""
     event, instance = row.get(EVENT, ""), row.get(INSTANCE, "")
     plain = [other for other in rows if other is not row and not other.get(INSTRUMENT)]
     near = [other for other in plain if other.get(EVENT, "") == event]
     same = [other for other in near if instance not in {"", None} and other.get(INSTANCE, "") == instance]
     once = [other for other in near if other.get(INSTANCE, "") in {"", None}]
     others = [other for other in plain if other.get(EVENT, "") != event and other.get(INSTANCE, "") in {"", None}]
-    return (*same, *once, *others)
+    return Scan(row=row, bases=(*same, *once), elsewhere=tuple(others))
 
 
 def _value(plan: RecordPlan, target: str, scan: Scan) -> str:
@@ -175,7 +205,7 @@ def _value(plan: RecordPlan, target: str, scan: Scan) -> str:
 def _text(plan: RecordPlan, source: str, scan: Scan) -> str:
     """Return a field's value for a scan, from its own row or from one that may supply values."""
     own = plan.own[scan.row.get(INSTRUMENT) or ""]
-    rows = (scan.row,) if source in own else (scan.row, *scan.bases)
+    rows = (scan.row,) if source in own else (scan.row, *scan.bases, *scan.elsewhere)
     return next(filter(None, (_read(plan, source, row) for row in rows)), "")
 
 

@@ -173,6 +173,33 @@ def test_longitudinal_events_are_scans_of_their_own() -> None:
     assert len(read(rows, VISITS, DIRECT, RecordRules(events=("year2_arm_1",)))) == 1
 
 
+def test_another_visits_pregnancy_and_contradicting_weights_are_not_this_scans() -> None:
+    fields = metadata(person="mrn", screening="weight height pregnant", mri="day")
+    mapping = {
+        "mrn": "patient_id", "day": "scheduled_start_date", "weight": "patient_weight_kg",
+        "height": "dicom:PatientSize", "pregnant": "pregnancy_status",
+    }  # fmt: skip
+
+    def visit(name: str, **values: str) -> dict[str, Any]:
+        nothing = dict.fromkeys(("mrn", "day", "weight", "height", "pregnant"), "")
+        return {"redcap_event_name": f"{name}_arm_1", **nothing, **values}
+
+    notes: list[str] = []
+    rows = [
+        visit("intake", mrn="P1", weight="20", height="1.10", pregnant="no"),
+        visit("year1", day="2026-12-01", weight="25", pregnant="yes"),
+        visit("year2", day="2027-12-01"),
+    ]
+    first, second = read(rows, fields, mapping, notes=notes)
+    assert (first["patient_weight_kg"], first["pregnancy_status"]) == ("25", "yes")
+    assert (second["patient_id"], second["dicom:PatientSize"]) == ("P1", "1.10")
+    assert second.keys().isdisjoint({"patient_weight_kg", "pregnancy_status"})
+    assert notes == [
+        "patient_weight_kg of a scan differs between other events; left out",
+        "pregnancy_status of a scan is known of another event only; left out",
+    ]
+
+
 def test_scans_own_form_is_the_one_with_the_date_in_a_project_without_the_instrument() -> None:
     fields = metadata(person="mrn note", booking="day acc")
     rows = [
