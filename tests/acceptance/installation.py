@@ -27,6 +27,20 @@ from pylantir.errors import CommandRefused, ControlError
 from pylantir.ipc.control import ask_supervisor
 
 COMMAND = Path(sys.executable).parent / "pylantir-supervisor"
+PATIENT_COMMAND = (
+    sys.executable,
+    "-P",
+    "-c",
+    """\
+import sys
+from workers.supervisor import loop
+from workers.supervisor.children import group
+loop.STOP_GRACE_S = group.STOP_GRACE_S = group.WRITER_GRACE_S = group.HURRY_GRACE_S = 60.0
+from workers.commands.cli import main
+sys.exit(main(sys.argv[1:]))
+""",
+)
+"""The same program, but a process that is slow to end is not killed: for tests of what an end in order leaves behind."""
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -113,7 +127,10 @@ class Installation:
             "data_sources": list(sources),
             **changes,
         }
-        self.config_path.write_text(json.dumps(configuration), encoding="utf-8")
+        # In one step: a reload may read it at any moment.
+        draft = self.config_path.with_suffix(".new")
+        draft.write_text(json.dumps(configuration), encoding="utf-8")
+        draft.replace(self.config_path)
 
     def write_csv(self, name: str, patients: Sequence[str], date: str = "2030-01-01") -> Path:
         """Write a table of patients, replacing the one before as a careful program does."""
