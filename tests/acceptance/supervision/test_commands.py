@@ -185,8 +185,9 @@ def test_reload_restarts_only_what_changed(installation: Installation) -> None:
 def test_a_reload_during_the_start_is_not_lost(installation: Installation) -> None:
     for name in "ab":
         installation.write_csv(f"{name}.csv", [f"P{name}"])
-    installation.write_plugin("slow", check="open('checking', 'w').close(); time.sleep(0.8)")
-    installation.configure(csv_source("a", "a.csv"), plugin_source("slow"))
+    # The process that checks the file stands still: the supervisor waits for it.
+    installation.write_plugin("stops", check="open('checking', 'w').close(); os.kill(os.getppid(), 19)")
+    installation.configure(csv_source("a", "a.csv"), plugin_source("stops"))
     supervisor = installation.start(until=None)
     wait_until((installation.folder / "checking").exists, "the file has been read and is being checked")
     installation.configure(csv_source("b", "b.csv"))
@@ -283,10 +284,13 @@ def test_processes_are_named_in_ps(installation: Installation) -> None:
         ("pyl:supervisor", "pylantir: supervisor"),
         ("pyl:writer", "pylantir: writer"),
     ]
+
     # Nothing else stays but multiprocessing's own tracker: no leftover of the check.
-    others = {pid: line for pid, line in installation.live_processes().items() if pid not in mine}
-    assert len(others) <= 1
-    assert all("multiprocessing.resource_tracker" in line for line in others.values())
+    def others() -> list[str]:
+        return [line for pid, line in installation.live_processes().items() if pid not in mine]
+
+    wait_until(lambda: all("multiprocessing.resource_tracker" in line for line in others()), lambda: str(others()))
+    assert len(others()) <= 1
 
 
 def test_a_resident_worker_is_small(installation: Installation) -> None:

@@ -33,6 +33,9 @@ def put_fault(place, file, error):
     setattr(owner, name, faulty)
 
 {faults}
+# A process that is slow to end is not killed: what it leaves behind is judged.
+from workers.supervisor import loop
+loop.STOP_GRACE_S = 60.0
 from workers.commands.cli import main
 sys.exit(main(sys.argv[1:]))
 """

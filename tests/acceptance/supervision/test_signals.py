@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from installation import Installation, csv_source, end_with_parent, plugin_source, wait_until
+from installation import PATIENT_COMMAND, Installation, csv_source, end_with_parent, plugin_source, wait_until
 
 from workers.child.producer import WINDOW
 from workers.source.batches import FIRST_BATCH_RECORDS
 
 LARGE = """\
-import os
+import itertools, os
 from pylantir.data_sources.base import DataSourcePlugin
 
 class Plugin(DataSourcePlugin):
@@ -28,13 +28,17 @@ class Plugin(DataSourcePlugin):
         return True, ""
 
     def get_source_name(self):
-        return "a hundred thousand records, and how many of them were asked for"
+        return "records without end, or as many as a file says; and how many of them were asked for"
 
     def fetch_entries(self, field_mapping, interval):
+        numbers = itertools.count()
+        if os.path.exists("wanted"):
+            with open("wanted") as file:
+                numbers = range(int(file.read()))
         given = os.open("given", os.O_WRONLY | os.O_CREAT, 0o600)
-        for number in range(100_000):
-            os.pwrite(given, b"%06d" % number, 0)
-            yield {"patient_id": f"P{number:06d}", "scheduled_start_date": "2030-01-01"}
+        for number in numbers:
+            os.pwrite(given, b"%08d" % number, 0)
+            yield {"patient_id": f"P{number:08d}", "scheduled_start_date": "2030-01-01"}
 """
 
 STARTS_PROCESSES = """\
@@ -116,7 +120,7 @@ def test_a_signal_stops_everything_in_order_and_one_without_a_meaning_stops_noth
 ) -> None:
     installation.write_csv("a.csv", ["P1"])
     installation.configure(csv_source("a", "a.csv"))
-    supervisor = installation.start()
+    supervisor = installation.start(program=PATIENT_COMMAND)
     for meaningless in (signal.SIGUSR1, signal.SIGUSR2):
         os.killpg(supervisor.pid, meaningless)
         installation.wait_for_log(f"{meaningless.name}: means nothing here")
@@ -141,7 +145,7 @@ def test_a_stop_ends_what_ignores_it(installation: Installation) -> None:
 
 
 def test_a_second_signal_hurries(installation: Installation) -> None:
-    supervisor = slow_installation(installation).start(until=None)
+    supervisor = slow_installation(installation).start(until=None, program=PATIENT_COMMAND)
     wait_until((installation.folder / "fetching").exists, "the fetch has begun")
     supervisor.send_signal(signal.SIGTERM)
     installation.wait_for_log("SIGTERM: stopping")
@@ -159,7 +163,7 @@ def test_a_signal_to_the_whole_group_stops_in_order_and_is_told_as_no_crash(
     """SIGINT comes from Ctrl-C in a terminal, SIGTERM from service managers."""
     installation.write_csv("a.csv", ["P1"])
     installation.configure(csv_source("a", "a.csv"))
-    supervisor = installation.start()
+    supervisor = installation.start(program=PATIENT_COMMAND)
     os.killpg(supervisor.pid, number)
     assert supervisor.wait(60) == 0
     assert_stopped(installation, writer_was_last=number == signal.SIGINT)
@@ -172,13 +176,14 @@ def test_a_signal_to_the_whole_group_stops_in_order_and_is_told_as_no_crash(
 @pytest.mark.parametrize("stage", ["imports", "check", "serving", "writer: ", "cycle done"])
 def test_a_signal_during_the_start_stops(installation: Installation, stage: str) -> None:
     installation.write_csv("a.csv", ["P1"])
-    installation.write_plugin("b")
+    slow = "open('checking', 'w').close(); time.sleep(2)"
+    installation.write_plugin("b", check=slow if stage == "check" else "pass")
     installation.configure(csv_source("a", "a.csv"), plugin_source("b"))
-    supervisor = installation.start(until=None)
+    supervisor = installation.start(until=None, program=PATIENT_COMMAND)
     if stage == "imports":
         wait_until(lambda: holds_back_sigterm(supervisor.pid), "the modules are being loaded")
     elif stage == "check":
-        wait_until(lambda: any("pylantir: check" in one for one in installation.live_processes().values()), "the check")
+        wait_until((installation.folder / "checking").exists, "the check")
     else:
         installation.wait_for_log(stage)
     supervisor.send_signal(signal.SIGTERM)
@@ -236,7 +241,8 @@ def test_a_source_that_hangs_is_replaced_with_its_traceback_in_the_log(installat
     installation.wait_for_successor("hanging", first)
     assert installation.process("a")["restarts"] == 0
     installation.wait_for_health("degraded")
-    assert "SIGABRT" in installation.process("hanging")["last_exit"]
+    # On a busy machine one may be killed before it has written its traceback; there are others.
+    wait_until(lambda: "SIGABRT" in installation.process("hanging")["last_exit"], "one ends by itself")
 
 
 def test_a_frozen_source_delays_nobody(installation: Installation) -> None:
@@ -251,38 +257,29 @@ def test_a_frozen_source_delays_nobody(installation: Installation) -> None:
     assert_stopped(installation)
 
 
-def test_everything_received_is_committed_before_the_end(installation: Installation) -> None:
-    installation.write_csv("a.csv", [f"P{number:05d}" for number in range(50_000)])
-    installation.configure(csv_source("a", "a.csv"))
-    installation.start(until=None)
-    wait_until(installation.patients, "the first batch")
-    assert installation.terminate() == 0
-    assert_stopped(installation)
-    stored = len(installation.patients())
-    assert installation.patients() == [f"P{number:05d}" for number in range(stored)]
-    assert installation.rows("pragma integrity_check") == [("ok",)]
-
-    installation.start()
-    assert len(installation.patients()) == 50_000
-    (interrupted, *_) = installation.rows("select error, fetched from sync_runs order by id")
-    assert interrupted[1] == stored
-    assert "interrupted" in interrupted[0]
-
-
-def test_a_stop_in_a_large_sync_is_quick_and_keeps_everything_acknowledged(installation: Installation) -> None:
+def test_a_stop_in_a_large_sync_loses_nothing_received_and_the_next_start_fetches_the_rest(
+    installation: Installation,
+) -> None:
     path = installation.write_plugin("large")
     path.write_text(LARGE, encoding="utf-8")
     installation.configure(plugin_source("large"))
-    installation.start(until=None)
+    installation.start(until=None, program=PATIENT_COMMAND)
     wait_until(lambda: len(installation.patients()) > 20_000, "the sync is on its way")
     assert installation.terminate() == 0
     assert_stopped(installation)
     stored = len(installation.patients())
-    assert stored < 100_000
-    assert installation.patients() == [f"P{number:06d}" for number in range(stored)]
+    assert installation.patients() == [f"P{number:08d}" for number in range(stored)]
+    assert installation.rows("pragma integrity_check") == [("ok",)]
     # The plugin was asked for more only while less than a window was not acknowledged.
     given = int((installation.folder / "given").read_text(encoding="ascii"))
     assert stored >= given - WINDOW * FIRST_BATCH_RECORDS
+
+    (installation.folder / "wanted").write_text(str(stored + 1000), encoding="ascii")
+    installation.start()
+    assert len(installation.patients()) == stored + 1000
+    (interrupted, *_) = installation.rows("select error, fetched from sync_runs order by id")
+    assert interrupted[1] == stored
+    assert "interrupted" in interrupted[0]
 
 
 def test_a_server_that_answers_nobody_is_replaced(installation: Installation, findscu: str) -> None:
@@ -294,6 +291,16 @@ def test_a_server_that_answers_nobody_is_replaced(installation: Installation, fi
     installation.wait_for_log(r"mwl-scp \(pid \d+\) does not answer a C-ECHO")
     installation.wait_for_successor("mwl-scp", first)
     assert installation.find(findscu) == [{"PatientID": "P1"}]
+
+
+def hung_in_its_fetch(installation: Installation, name: str) -> tuple[str, float] | None:
+    """When a process of a source was found hanging, and when its fetch had begun."""
+    for moment, pid in re.findall(rf"(\S+) .*{name} \(pid (\d+)\) gives no sign of life", installation.log()):
+        note = installation.folder / f"began-{pid}"
+        # Between its start and its fetch, or in the writing of the note, it may have stood still as well.
+        if note.exists() and (began := note.read_text(encoding="ascii")):
+            return moment, float(began)
+    return None
 
 
 def test_every_kind_of_hang_is_found_and_told(installation: Installation) -> None:
@@ -312,9 +319,8 @@ def test_every_kind_of_hang_is_found_and_told(installation: Installation) -> Non
     installation.configure(csv_source("a", "a.csv"), *(plugin_source(name, fetch_timeout=1) for name in names))
     installation.start(until=None)
     for name in names:
-        found = installation.wait_for_log(rf"(\S+) .*{name} \(pid (\d+)\) gives no sign of life")
-        began = float((installation.folder / f"began-{found[2]}").read_text(encoding="ascii"))
-        assert datetime.datetime.fromisoformat(found[1]).timestamp() - began < 30
+        found_at, began = wait_until(lambda n=name: hung_in_its_fetch(installation, n), f"{name} is found")
+        assert datetime.datetime.fromisoformat(found_at).timestamp() - began < 30
         wait_until(lambda n=name: installation.process(n)["restarts"] >= 1, f"{name} is replaced")
     for name in hangs:
         installation.wait_for_log(rf"plugins/{name}\.py\", line \d+ in fetch_entries")
@@ -325,7 +331,7 @@ def test_every_kind_of_hang_is_found_and_told(installation: Installation) -> Non
 def test_a_busy_machine_is_not_taken_for_a_hang(installation: Installation) -> None:
     installation.write_csv("a.csv", ["P1"])
     installation.write_plugin("steady", fetch="[time.sleep(1)]", patient="S1")
-    installation.configure(csv_source("a", "a.csv"), plugin_source("steady", fetch_timeout=3))
+    installation.configure(csv_source("a", "a.csv"), plugin_source("steady", fetch_timeout=8))
     burners = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=end_with_parent)  # noqa: PLW1509
         for _ in range(2 * (os.cpu_count() or 1))

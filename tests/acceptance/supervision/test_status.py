@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import psutil
-from installation import Installation, csv_source, plugin_source, wait_until
+from installation import PATIENT_COMMAND, Installation, csv_source, plugin_source, wait_until
 
 from workers.child.bootstrap import SOURCE_NICENESS
 
@@ -21,15 +21,15 @@ OF_EACH_SOURCE = {"last_sync", "last_success", "next_sync", "entries", "rejected
 
 
 def asked(installation: Installation) -> dict[str, Any]:
-    """The status, within the time that is promised for it; the best of three, the machine has other things to do."""
-    times = []
-    for _ in range(3):
+    """The status, within the time that is promised for it; asked again, because the machine has other things to do."""
+
+    def quickly() -> dict[str, Any] | None:
         began = time.monotonic()
         status = installation.status()
-        times.append(time.monotonic() - began)
         assert status
-    assert min(times) < 0.2
-    return status
+        return status if time.monotonic() - began < 0.2 else None
+
+    return dict(wait_until(quickly, "a quick answer"))
 
 
 def test_everything_that_is_promised_is_there(installation: Installation) -> None:
@@ -48,7 +48,7 @@ def test_everything_that_is_promised_is_there(installation: Installation) -> Non
     assert niceness[0] == niceness[1] == niceness[2] - SOURCE_NICENESS
     assert set(source) >= OF_EACH_SOURCE
     assert source["last_success"] == source["last_sync"]
-    assert source["lag_s"] < 1
+    wait_until(lambda: installation.process("a")["lag_s"] < 1, "the source is on time")
     wait_until(lambda: installation.process("writer")["queue_depth"] == 0, "the queue is told to be empty")
 
 
@@ -57,8 +57,13 @@ def test_a_source_that_fails_lags_behind_and_remembers_its_last_success(installa
     installation.configure(csv_source("a", "a.csv"))
     installation.start()
     path.unlink()
-    wait_until(lambda: installation.process("a")["lag_s"] > 1, "the source lags behind")
-    last_success = installation.process("a")["last_success"]
+
+    def lags_behind() -> dict[str, Any] | None:
+        source = installation.process("a")
+        # A fetch that had begun before may still have succeeded.
+        return source if source["last_error"] and source["lag_s"] > 1 else None
+
+    last_success = wait_until(lags_behind, "the source lags behind")["last_success"]
     assert installation.terminate() == 0
 
     installation.start(until=None)
@@ -75,16 +80,15 @@ def test_a_crash_leaves_evidence_whichever_way_its_words_went(installation: Inst
     installation.configure(*(plugin_source(name) for name in ("prints", "aborts", "broken")))
     installation.start(until=None)
 
-    def last_words(name: str) -> str:
-        process = wait_until(lambda: (one := installation.process(name)).get("last_words") and one, f"{name} crashes")
-        return "\n".join(process["last_words"])
-
-    assert "in fetch_entries" in last_words("aborts")
-    assert "    ValueError" in last_words("broken")
+    for name, said in (("aborts", "in fetch_entries"), ("broken", "    ValueError")):
+        wait_until(
+            lambda name=name, said=said: any(said in line for line in installation.process(name).get("last_words", ())),
+            lambda name=name: f"{name} crashes: {installation.process(name)}",
+        )
     wait_until(lambda: installation.process("prints").get("last_exit") == "status 9", "the other one crashes")
     assert installation.process("aborts")["last_exit"] == "signal SIGABRT"
     # What a plugin prints may quote a patient.
-    installation.wait_for_log(r"prints has printed lines: \d; shown with")
+    installation.wait_for_log(r"prints has printed lines: \d+; shown with")
     assert installation.process("prints")["last_words"] == []
     assert not re.search("Doe|at the end", installation.log())
     installation.wait_for_log(r"aborts writes:\n(.*\n)+ +File .* in fetch_entries\n")
@@ -119,7 +123,7 @@ def test_it_answers_in_every_state(installation: Installation) -> None:
     installation.write_plugin("crashing", fetch="os._exit(9)")
     installation.write_plugin("endless", fetch="open('fetching', 'w').close(); time.sleep(3600)")
     installation.configure(csv_source("a", "a.csv"), plugin_source("crashing"), plugin_source("endless"))
-    installation.start(until=None)
+    installation.start(until=None, program=PATIENT_COMMAND)
     wait_until(installation.status, "the first answer")
     for _ in range(10):
         asked(installation)
@@ -131,4 +135,6 @@ def test_it_answers_in_every_state(installation: Installation) -> None:
     assert status["health"] == "stopping"
     wanted = {process["name"]: process.get("wanted") for process in status["processes"]}
     assert wanted["endless"] == wanted["a"] == "STOPPED"
+    # It would wait for these two.
+    installation.supervisor.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
     assert installation.supervisor.wait(60) == 0  # type: ignore[union-attr]
