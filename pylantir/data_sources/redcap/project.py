@@ -54,7 +54,11 @@ class RedcapProject:
         return tuple((source + _BOX + code.lower().replace("-", "_"), label) for code, label in codes.items())
 
     def choices(self, source: str) -> dict[str, str]:
-        """Give the labels of a field by their codes."""
+        """Give the labels of a field by their codes; one checkbox has the code "1"."""
+        base = self._base(source)
+        if source != base and self.is_box(source):
+            label = dict(self.boxes(base)).get(source)
+            return {} if label is None else {"1": label}
         field = self._fields.get(source, {})
         kind = field.get("field_type")
         if kind in _FIXED_CHOICES:

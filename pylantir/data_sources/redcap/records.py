@@ -157,7 +157,9 @@ def _record_for(plan: RecordPlan, target: str, scan: Scan) -> dict[str, str]:
 def _answer(plan: RecordPlan, source: str, scan: Scan, *, by_label: bool) -> str:
     """Return a field's value for a scan: its code, or the field's label for that code."""
     code = _text(plan, source, scan)
-    return plan.choices.get(source, {}).get(code, code) if by_label and source not in plan.boxes else code
+    # A whole checkbox field is read as labels already.
+    is_coded = source not in plan.boxes or source in dict(plan.boxes[source])
+    return plan.choices.get(source, {}).get(code, code) if by_label and is_coded else code
 
 
 def _sex(plan: RecordPlan, source: str, code: str, note: Callable[[str], None]) -> str:

@@ -252,6 +252,21 @@ def test_checkbox_columns_are_asked_for_by_their_field() -> None:
     assert "box___1" in plan.columns
 
 
+@pytest.mark.parametrize(
+    ("column", "status"), [("state___1", "Pregnant"), ("state____2", "Not pregnant"), ("state", "Pregnant")]
+)
+def test_a_ticked_box_for_the_pregnancy_is_read_by_its_label(column: str, status: str) -> None:
+    """DICOM's 1 is "not pregnant", while the 1 of a box says that it is ticked."""
+    box = {"field_name": "state", "form_name": "person", "field_type": "checkbox"}
+    fields = [*VISITS, box | {"select_choices_or_calculations": "1, Pregnant | -2, Not pregnant"}]
+    ticked = column if column != "state" else "state___1"
+    rows = [{"mrn": "P1", "day": "2026-12-01", "state___1": "0", "state____2": "0", ticked: "1"}]
+    (entry,) = read(rows, fields, {**DIRECT, column: "pregnancy_status"})
+    assert entry["pregnancy_status"] == status
+    (entry,) = read(rows, fields, {**DIRECT, ticked: "patient_state"})
+    assert entry["patient_state"] == "1"
+
+
 def test_record_without_a_study_id_proper_is_a_bad_one() -> None:
     assert read(old_rows({}, study_id="CPIP-"), OLD, {}, LEGACY) == [
         BadRecord(record="record 9:mri#1", field="study_id", reason="nothing follows the last hyphen")
