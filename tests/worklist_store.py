@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import tzinfo
 from hashlib import blake2b
 from typing import Any
 
@@ -75,12 +76,13 @@ class Feed:
         *,
         keep_missing: bool = False,
         seldom: bool = False,
+        zone: tzinfo | None = None,
         clock: Clock = system_time,
     ) -> None:
         self.engine = engine
         self.name = name
         self.rules = rules
-        self.options: dict[str, Any] = {"keep_missing": keep_missing, "seldom": seldom, "clock": clock}
+        self.options: dict[str, Any] = {"keep_missing": keep_missing, "seldom": seldom, "zone": zone, "clock": clock}
         self.clock = clock
         self.cycles = 0
         self.restart()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 Clock = Callable[[], datetime]
 """Returns the time, with its zone."""
@@ -19,6 +19,6 @@ def utc_now(clock: Clock = system_time) -> str:
     return clock().astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def local_day(clock: Clock) -> str:
-    """Return the local day, YYYYMMDD."""
-    return clock().astimezone().strftime("%Y%m%d")
+def local_day(clock: Clock, zone: tzinfo | None = None) -> str:
+    """Return the day, YYYYMMDD, in a zone; None: this machine's."""
+    return clock().astimezone(zone).strftime("%Y%m%d")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
@@ -106,9 +107,11 @@ class FrameIntake:
         if source not in self._ingests:
             keep = source in self._settings.keep_missing
             seldom = source in self._settings.seldom
+            zone = self._settings.zones.get(source)
             self._ingests[source] = SourceIngest(
                 self._engine, source, self._membership.rules, keep_missing=keep, seldom=seldom,
-                tenure=self._membership.tenure_of(source), day_clock=self._membership.clocks.earlier,
+                tenure=self._membership.tenure_of(source), zone=ZoneInfo(zone) if zone else None,
+                day_clock=self._membership.clocks.earlier,
             )  # fmt: skip
         return self._ingests[source]
 

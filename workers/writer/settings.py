@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pylantir.settings import AccessSettings, RetentionSettings
@@ -22,6 +23,7 @@ class WriterSettings:
         max_minutes_touched: The same for an exam that a scanner has reported on.
         keep_missing: Sources whose missing records are kept.
         seldom: Sources that are fetched less often than every `removal.SELDOM_S` seconds.
+        zones: Source -> the zone of its wall clock, where its configuration names one.
         retention: How long history is kept.
         mpps_strict: Whether a scanner's report must be complete.
         access: Whether answers that show patients are recorded, and who gets audit messages.
@@ -39,6 +41,7 @@ class WriterSettings:
     max_minutes_touched: float | None
     keep_missing: frozenset[str]
     seldom: frozenset[str] = frozenset()
+    zones: Mapping[str, str] = field(default_factory=dict)
     mpps_strict: bool = False
     retention: RetentionSettings
     access: AccessSettings

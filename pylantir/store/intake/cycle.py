@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import tzinfo
 from functools import partial
 
 from sqlalchemy import Connection, Engine
@@ -58,6 +59,7 @@ class SourceIngest:
         keep_missing: Records that a snapshot no longer shows stay (`missing_entries: "keep"`).
         seldom: The source is fetched less often than once per `removal.SELDOM_S` seconds.
         tenure: This host's right to fetch the source; None where no other host can.
+        zone: The zone of the source's wall clock; None: this machine's.
         clock: Returns the time.
         day_clock: Returns the time by which a booking is of a past day; None: `clock`. Today's bookings must not pass
             for past ones, which nothing guards, because one clock is ahead.
@@ -72,6 +74,7 @@ class SourceIngest:
         keep_missing: bool = False,
         seldom: bool = False,
         tenure: Tenure | None = None,
+        zone: tzinfo | None = None,
         clock: Clock = system_time,
         day_clock: Clock | None = None,
     ) -> None:
@@ -80,6 +83,7 @@ class SourceIngest:
         self._rules = rules
         self._keep_missing = keep_missing
         self._seldom = seldom
+        self._zone = zone
         self._clock = clock
         self._day_clock = day_clock or clock
         self._passages = Passages()
@@ -211,7 +215,7 @@ class SourceIngest:
         if ending.settles:
             still_held = settle_snapshot(
                 working, self._source, cycle, held=held, removes=ending.removes, keep_missing=self._keep_missing,
-                today=local_day(self._day_clock), seldom=self._seldom,
+                today=local_day(self._day_clock, self._zone), seldom=self._seldom,
             )  # fmt: skip
             held = held if cycle.unreadable else still_held
         if ending.error is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import Engine
@@ -173,6 +173,14 @@ def test_two_snapshots_are_enough_where_the_source_is_fetched_seldom(store: Engi
     clock.advance(timedelta(days=1))
     assert feed.sync(*others).held is None
     assert patients(store) == [f"P{n:03}" for n in range(40, 60)]
+
+
+@pytest.mark.parametrize(("hours", "over"), [(11, False), (12, True), (-13, False)])
+def test_a_day_is_over_when_it_is_at_the_source(store: Engine, clock: Clock, hours: int, over: bool) -> None:
+    feed = Feed(store, "ris", clock=clock, zone=timezone(timedelta(hours=hours)))
+    feed.sync(*day(20))
+    assert (feed.sync().held is None) is over
+    assert len(served(store)) == (0 if over else 20)
 
 
 def test_a_day_list_that_is_replaced_every_morning_needs_nobody(store: Engine, clock: Clock) -> None:

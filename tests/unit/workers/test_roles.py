@@ -51,11 +51,14 @@ def test_a_writer_a_server_and_a_worker_per_enabled_source(sockets: tuple[socket
 def test_the_order_of_enabled_sources_is_their_rank_and_a_disabled_one_has_none(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
-    roles = plan(sockets, source("a"), source("b", enabled=False), source("c", missing_entries="keep"))
+    roles = plan(
+        sockets, source("a"), source("b", enabled=False), source("c", missing_entries="keep", timezone="Asia/Tokyo")
+    )
     (settings, _) = roles["writer"].arguments
     assert isinstance(settings, WriterSettings)
     assert rank_sources(settings.sources) == {"a": 0, "c": 1}
     assert settings.keep_missing == {"c"}
+    assert settings.zones == {"c": "Asia/Tokyo"}
 
 
 def test_services_are_back_within_a_second_sources_may_wait(sockets: tuple[socket.socket, socket.socket]) -> None:

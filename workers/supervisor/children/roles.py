@@ -105,6 +105,7 @@ def _writer_settings(settings: Settings, key: bytes) -> WriterSettings:
         max_minutes_touched=settings.deduplication.max_minutes_touched,
         keep_missing=frozenset(source.name for source in settings.sources if source.missing_entries == "keep"),
         seldom=frozenset(source.name for source in settings.sources if source.sync_interval_s > SELDOM_S),
+        zones={source.name: source.timezone for source in settings.sources if source.timezone},
         retention=settings.retention,
         access=settings.access,
         ae_title=settings.dicom.ae_title,
