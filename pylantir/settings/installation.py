@@ -146,7 +146,7 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """The values that no output may show."""
         of_sources = [secret for source in self.sources for secret in source.secrets]
-        return (self.db_url, *(self.http.secrets if self.http else ()), *of_sources)
+        return (self.db_url, self.db_read_url or "", *(self.http.secrets if self.http else ()), *of_sources)
 
     @property
     def database(self) -> DatabaseSettings:

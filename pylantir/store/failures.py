@@ -113,7 +113,7 @@ def describe_failure(error: BaseException) -> str:
         return type(error).__name__
     if is_lock_timeout(error):
         context = str(getattr(getattr(origin, "diag", None), "context", None) or "")
-        return "another host's writer is at work" if WRITERS_LOCK in context else _TABLE_LOCKED
+        return "another host's writer is at work" if WRITERS_LOCK in context else describe_error(error)
     code = getattr(origin, "sqlite_errorcode", None)
     advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else None
     return f"{type(origin).__name__}: {describe_error(error)}" + (f"; {advice}" if advice else "")
@@ -121,6 +121,8 @@ def describe_failure(error: BaseException) -> str:
 
 def describe_error(error: BaseException) -> str:
     """Return the driver's message without parameters and stored text, which are patient data."""
+    if is_lock_timeout(error):
+        return _TABLE_LOCKED
     said = str(getattr(error, "orig", None) or type(error).__name__)
     # PostgreSQL quotes the values that it did not take in the lines after the first, SQLite what it cannot decode.
     return said.partition("\n")[0].partition(" with text ")[0]

@@ -37,6 +37,8 @@ class DatabaseTrouble:
         self.retry_at = 0.0
         self._pause_s = 0.0
         self._damage: str | None = None
+        # Two troubles may take turns: a locked table, and another host's writer that waits for it.
+        self._told: set[str] = set()
         self._report = report
         self._most_s = min(most_s, LONGEST_PAUSE_S)
 
@@ -44,8 +46,10 @@ class DatabaseTrouble:
         """Note that the database could not be written."""
         self.is_locked_out = is_lock_timeout(error)
         what = describe_failure(error)
-        if what != self.text:
+        if what not in self._told:
             logger.error("the database takes nothing, everything waits: %s", what)
+            self._told.add(what)
+        if what != self.text:
             self._report({"database": what})
         self.text = what
         if self.is_locked_out:
@@ -68,6 +72,7 @@ class DatabaseTrouble:
             logger.info("the database works again")
             self._report({"database": self._damage})
         self.text, self.is_locked_out = None, False
+        self._told.clear()
         self._pause_s = self.retry_at = 0.0
 
     def note_damage(self, what: str) -> None:

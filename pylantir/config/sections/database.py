@@ -76,9 +76,11 @@ def _read_variable(name: str, environment: Mapping[str, str]) -> str:
     problem = check_variable(name, environment)
     if problem:
         raise _WrongDatabase(problem)
-    if not re.match(URL_FORM, environment[name]):
+    # A secret that comes from a file often ends with a line break.
+    url = environment[name].strip()
+    if not re.match(URL_FORM, url):
         raise _WrongDatabase(f"expected {EXPECTED_URL} in the variable, got a text that is not shown here")
-    return environment[name]
+    return url
 
 
 def _checked_url(url: str, base_dir: Path) -> str:

@@ -7,12 +7,20 @@ not written as a URL demands.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from pylantir.config.messages import suggestion
 
 DRIVER = "psycopg"
 _ESCAPED = 'in a user name or password, write "@" as %40, ":" as %3A, "/" as %2F, "?" as %3F, "#" as %23'
+
+_SEVERAL = 'several hosts are written "postgresql+psycopg://USER@/NAME?host=HOST1:5432&host=HOST2:5432"'
+_IPV6 = (
+    'behind the "?", an IPv6 address is written "host=::1&port=5432", '
+    'among several hosts "host=::1,HOST2&port=5432,5433"'
+)
 
 
 def find_fault(url: str) -> str | None:
@@ -42,20 +50,36 @@ def _check_form(rest: str) -> str | None:
         return f'there is a "#", which URLs do not have here; {_ESCAPED}'
     address = place.rpartition("@")[2].partition("/")[0]
     if "," in address and ":" in address.partition(",")[0]:
-        return 'several hosts are written "postgresql+psycopg://USER@/NAME?host=HOST1:5432&host=HOST2:5432"'
+        return _SEVERAL
+    if address.lower().startswith("%2f"):
+        return 'the folder of a socket is written "postgresql+psycopg://USER@/NAME?host=/FOLDER"'
     ports = [address.rpartition("]")[2].partition(":")[2]] if ":" in address.rpartition("]")[2] else []
+    hosts: list[str] = []
     for name, _, value in (option.partition("=") for option in options.split("&") if option):
         if not value:
             # SQLAlchemy would leave it out without a word, and `sslmode` with it.
             return 'a connection option has no value: write "NAME=VALUE" behind the "?"'
         if name == "port":
             ports += value.split(",")
-        elif name == "host" and not value.startswith(("/", "%2F", "%2f")):
-            ports += [
-                one.rpartition("]")[2].partition(":")[2] for one in value.split(",") if ":" in one.rpartition("]")[2]
-            ]
+        elif name == "host":
+            hosts.append(unquote(value))
+    if fault := _check_hosts(hosts):
+        return fault
+    ports += [host.partition(":")[2] for host in hosts if not host.startswith("/") and host.count(":") == 1]
     if not all(re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535 for port in ports):
         return f"the port is no number from 1 to 65535 (it is not shown here, it may be part of a password); {_ESCAPED}"
+    return None
+
+
+def _check_hosts(hosts: Sequence[str]) -> str | None:
+    """Check the values of the options `host`: whatever has another form SQLAlchemy takes for a strange name."""
+    for listed in hosts:
+        for one in (one for one in listed.split(",") if ":" in one and not one.startswith("/")):
+            is_ipv6 = one.count(":") > 1
+            if "[" in one or (is_ipv6 and len(hosts) > 1):
+                return _IPV6
+            if not is_ipv6 and "," in listed:
+                return _SEVERAL
     return None
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from pylantir.store.failures import lacks_tables
 from pylantir.store.schema.sqlite_file import open_file_for_reading, open_file_for_writing, sqlite_path
-from pylantir.store.schema.writers_lock import IDLE_S, lock_statements
+from pylantir.store.schema.writers_lock import IDLE_S, WRITER_TIMEOUT_MS, lock_statements
 
 _HOST, _DURABLE, _ANSWER = "pylantir_host", "pylantir_durable", "pylantir_answer_s"
 _PIPELINED, _READING = "pylantir_pipelined", "pylantir_reading"
@@ -159,7 +159,7 @@ def _prepare_session(driver: Any, _record: object) -> None:
 
     Only where the session is the writer's own: a pooler tells its clients other numbers, and ends its own sessions.
     """
-    settings = {"statement_timeout": f"{ANSWER_S * 1000:.0f}"}
+    settings = {"statement_timeout": f"{ANSWER_S * 1000:.0f}", "lock_timeout": f"{WRITER_TIMEOUT_MS:.0f}"}
     if driver.info.server_version >= _KNOWS_IDLE_SESSIONS:
         settings["idle_session_timeout"] = "0"
     said = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
@@ -199,7 +199,8 @@ def open_for_reading(
     if path is None:
         begin = (
             f"{_BEGIN} READ ONLY; SET LOCAL statement_timeout = {statement_s * 1000:.0f}; "
-            f"SET LOCAL lock_timeout = {statement_s * 1000:.0f}; "
+            # Shorter, so that a locked table is told as such.
+            f"SET LOCAL lock_timeout = {statement_s * 900:.0f}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {statement_s * 1000:.0f}"
         )
         engine = _open_server(
@@ -236,7 +237,7 @@ def _open_server(
     elif not is_one or "target_session_attrs" in arguments:
         # Whatever else the URL asks for, a writer needs a server that takes writes.
         is_primary = arguments.get("target_session_attrs") == "primary"
-        attempts = [{**arguments, "target_session_attrs": "primary" if is_primary else "read-write"}]
+        attempts = server.each_host({**arguments, "target_session_attrs": "primary" if is_primary else "read-write"})
     engine = create_engine(_with_driver(db_url), **_QUIET, **options, use_native_hstore=False)
 
     @event.listens_for(engine, "do_connect")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import select
+import socket
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +21,10 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DisconnectionError
 
 CONNECT_S = 8
-"""How long all attempts to connect may take together; libpq waits at least 2 seconds for each host."""
+"""How long all attempts to connect may take together; libpq waits at least 2 seconds for each address."""
+_LEAST_S, _USUAL_S = 2, 3
+_REPLICA_S = 4
+"""The same for the address that is only good for reading: afterwards `db_url` is tried."""
 _DEFAULTS: Mapping[str, Any] = {
     # Nothing stays prepared in a session, because a pooler gives each transaction another one.
     "prepare_threshold": None,
@@ -173,36 +177,77 @@ def read_arguments(db_url: str, application: str) -> dict[str, Any]:
 
 def each_host(arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the arguments for each single host of several."""
-    hosts = str(arguments.get("host", "")).split(",")
-    ports = str(arguments.get("port", "")).split(",")
-    if len(ports) != len(hosts):
-        ports = ports * len(hosts)
+    named = [name for name in ("host", "hostaddr", "port") if arguments.get(name) is not None]
+    places = {name: str(arguments[name]).split(",") for name in named}
+    count = max(map(len, places.values()), default=1)
+    if not {len(values) for values in places.values()} <= {1, count}:
+        # psycopg says what is wrong.
+        return [dict(arguments)]
     attempts = []
-    for host, port in zip(hosts, ports, strict=False):
-        one = {**arguments, "host": host, "port": port}
+    for number in range(count):
+        one = {**arguments, **{name: values[number % len(values)] for name, values in places.items()}}
         attempts.append({name: value for name, value in one.items() if value != ""})
     return attempts
 
 
-def connect(attempts: Sequence[Mapping[str, Any]], answer_s: float) -> TimedConnection:
+def each_address(arguments: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the arguments for each address of one host: a name may have several, of which some say nothing.
+
+    Raises:
+        psycopg.OperationalError: Nobody knows the name.
+    """
+    host = str(arguments.get("host", ""))
+    if not host or host.startswith("/") or "hostaddr" in arguments:
+        return [arguments]
+    try:
+        found = socket.getaddrinfo(host, arguments.get("port", 5432), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        msg = f'failed to resolve host "{host}": {getattr(error, "strerror", None) or error}'
+        raise psycopg.OperationalError(msg) from None
+    return [{**arguments, "hostaddr": address} for address in dict.fromkeys(str(one[4][0]) for one in found)]
+
+
+def timeout_s(given: object, attempts: int, within_s: float) -> int:
+    """Return how long one of several attempts to connect may take, in whole seconds.
+
+    Args:
+        given: `connect_timeout` of the URL, if it has one; 0 or less is no limit.
+        attempts: How many there are: none may leave the others without time.
+        within_s: How long they may take together.
+    """
+    wanted = int(str(given or 0))
+    return max(_LEAST_S, min(wanted if wanted > 0 else _USUAL_S, int(within_s // attempts)))
+
+
+def connect(attempts: Sequence[Mapping[str, Any]], answer_s: float, within_s: float = CONNECT_S) -> TimedConnection:
     """Connect to the first of several servers that takes writes, or to the first that answers if none does.
 
     Args:
         attempts: Arguments of the servers, in order.
         answer_s: How long each answer may take afterwards.
+        within_s: How long all attempts may take together.
 
     Raises:
         psycopg.Error: None can be reached in time.
     """
-    end_at = time.monotonic() + CONNECT_S
-    timeout_s = max(2, min(3, CONNECT_S // len(attempts)))
+    end_at = time.monotonic() + within_s
     standby: TimedConnection | None = None
     failure: psycopg.Error | None = None
-    for arguments in attempts:
-        if failure and time.monotonic() >= end_at:
-            break
+    addresses: list[Mapping[str, Any]] = []
+    for one in attempts:
         try:
-            connection = TimedConnection.connect(**{"connect_timeout": timeout_s, **arguments})
+            addresses += each_address(one)
+        except psycopg.Error as error:
+            failure = error
+    for number, arguments in enumerate(addresses):
+        if number and time.monotonic() + _LEAST_S > end_at:
+            break
+        limit_s = timeout_s(arguments.get("connect_timeout"), len(addresses), within_s)
+        try:
+            connection = TimedConnection.connect(**{**arguments, "connect_timeout": limit_s})
+        except psycopg.errors.ConnectionTimeout as error:
+            failure = type(error)(f"{error}: {_place(arguments)} has not answered within {limit_s} seconds")
+            continue
         except psycopg.Error as error:
             failure = error
             continue
@@ -223,6 +268,12 @@ def connect(attempts: Sequence[Mapping[str, Any]], answer_s: float) -> TimedConn
     return standby
 
 
+def _place(arguments: Mapping[str, Any]) -> str:
+    name, address = (arguments.get(key) for key in ("host", "hostaddr"))
+    place = f"{name} ({address})" if name and address not in (None, name) else name or address
+    return f"the database server {place or 'of this machine'}, port {arguments.get('port', 5432)},"
+
+
 class Replica:
     """The address that is only good for reading, such as a standby's.
 
@@ -234,14 +285,15 @@ class Replica:
     """
 
     def __init__(self, arguments: Mapping[str, Any], answer_s: float, host: str | None) -> None:
-        self._arguments, self._answer_s, self._host = arguments, answer_s, host
+        self._attempts, self._answer_s, self._host = each_host(arguments), answer_s, host
         self._told: str | None = None
 
     def connect(self) -> TimedConnection | None:
         """Connect; return None, and log why, if that cannot be done or leads to another database."""
         connection: TimedConnection | None = None
         try:
-            connection = connect([self._arguments], self._answer_s)
+            # What hangs here leaves time for `db_url`.
+            connection = connect(self._attempts, _LEAST_S, _REPLICA_S)
             fault = None if self._knows_host(connection) else f'it does not know the host "{self._host}"'
         except psycopg.Error as error:
             fault = str(error).partition("\n")[0]
@@ -251,9 +303,12 @@ class Replica:
                 logger.warning("db_read_url is not used, the worklist is read from db_url: %s", fault)
             else:
                 logger.info("db_read_url is used again")
-        if fault and connection:
-            connection.close()
-        return None if fault else connection
+        if connection is None or fault:
+            if connection:
+                connection.close()
+            return None
+        connection.answer_s = self._answer_s
+        return connection
 
     def _knows_host(self, connection: TimedConnection) -> bool:
         statement = "SELECT 1 FROM cluster_hosts WHERE host = %s"

@@ -198,11 +198,11 @@ def test_nothing_depends_on_the_defaults_that_an_administrator_has_set(
         assert shown(connection, "statement_timeout", "lock_timeout") == ["15s", "2s"]
         assert shown(connection, "transaction_isolation") == ["read committed"]
     with reading(writer) as connection:
-        assert shown(connection, "statement_timeout", "idle_session_timeout") == ["15s", "0"]
+        assert shown(connection, "statement_timeout", "lock_timeout", "idle_session_timeout") == ["15s", "2s", "0"]
     with transaction(writer, pipelined=True) as connection:
         assert shown(connection, "synchronous_commit", "lock_timeout") == ["on", "2s"]
     with reader.connect() as connection:
-        assert shown(connection, "statement_timeout", "lock_timeout", "client_encoding") == ["5s", "5s", "UTF8"]
+        assert shown(connection, "statement_timeout", "lock_timeout", "client_encoding") == ["5s", "4500ms", "UTF8"]
         assert shown(connection, "transaction_isolation", "transaction_read_only") == ["read committed", "on"]
     query = WorklistQuery(equal={"patient_id": ("P\\1",)})
     found = [row for rows in read_values(reader, query, ["patient_name"]) for row in rows]
@@ -241,10 +241,17 @@ def test_the_server_ends_a_statement_that_takes_too_long(hasty: Engine) -> None:
         connection.scalar(text("SELECT pg_sleep(60)"))
 
 
+def test_a_locked_table_is_told_as_such(writer: Engine, hasty: Engine) -> None:
+    with writer.begin() as connection:
+        connection.execute(text("LOCK TABLE worklist_items"))
+        with pytest.raises(StoreError, match="the worklist cannot be read: another program has locked a table"):
+            read_all(hasty)
+
+
 def test_an_address_that_says_nothing_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         engine = open_for_reading(f"postgresql://pylantir@127.0.0.1:{silent.getsockname()[1]}/x")
-        with pytest.raises(OperationalError, match="timeout"), engine.connect():
+        with pytest.raises(OperationalError, match="the database server 127.0.0.1, port"), engine.connect():
             pass
 
 

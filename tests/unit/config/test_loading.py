@@ -386,6 +386,11 @@ def test_secret_in_the_wrong_place_is_not_shown(load: Load, change: dict[str, ob
         (f"postgresql://u:{SECRET}@[::1]:x/d", "the port is no number from 1 to 65535"),
         (f"postgresql://u:{SECRET}", "the port is no number from 1 to 65535"),
         (f"postgresql://u:{SECRET}@a:1,b:2/d", "several hosts are written"),
+        (f"postgresql://u:{SECRET}@/d?host=a:1,b:2", "several hosts are written"),
+        (f"postgresql://u:{SECRET}@/d?host=[::1]:1&host=b:2", "an IPv6 address is written"),
+        (f"postgresql://u:{SECRET}@/d?host=%5B::1%5D", "an IPv6 address is written"),
+        (f"postgresql://u:{SECRET}@/d?host=::1&host=b:2", "an IPv6 address is written"),
+        (f"postgresql://u:{SECRET}@%2Frun%2Fpostgresql/d", "the folder of a socket is written"),
         (
             f"postgresql+psycopg2://u:{SECRET}@h/d",
             'the driver "psycopg2" is not supported: write "postgresql+psycopg://',
@@ -420,6 +425,14 @@ def test_an_address_to_read_from_goes_with_a_server(load: Load) -> None:
         load({**with_source(), "db_read_url": other})
     with pytest.raises(ConfigurationError, match='db_read_url: the database "mysql" is not supported'):
         load({**with_source(), "db_url": one, "db_read_url": "mysql://h/d"})
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u@/d?host=::1", "postgresql://u@/d?host=::1,h&port=1,2", "postgresql://u@[::1]:1/d"]
+)
+def test_an_ipv6_address_of_a_server_is_understood(load: Load, url: str) -> None:
+    """Blanks around the value of a variable are not the URL's."""
+    assert load({**with_source(), "db_url_env": "DB"}, environ={"DB": f" {url}\n"}).db_url == url
 
 
 def test_a_missing_driver_is_named(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

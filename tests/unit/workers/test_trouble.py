@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from workers.writer.trouble import DatabaseTrouble
 
 FULL = OperationalError("statement", {}, psycopg.errors.DiskFull("no space left"))
+SHUT_DOWN = OperationalError("statement", {}, psycopg.errors.AdminShutdown("ended by the administrator"))
 
 
 @pytest.fixture
@@ -34,6 +35,19 @@ def test_the_same_trouble_is_told_once_until_it_is_over(
     trouble.note_recovery()
     assert told == ["DiskFull: no space left", None]
     assert len(caplog.messages) == 2
+
+
+def test_troubles_that_take_turns_are_told_once_each_and_status_shows_the_last(
+    trouble: DatabaseTrouble, told: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        trouble.note(FULL)
+        trouble.note(SHUT_DOWN)
+    assert len(caplog.messages) == 2
+    assert told[-1] == "AdminShutdown: ended by the administrator"
+    trouble.note_recovery()
+    trouble.note(FULL)
+    assert len(caplog.messages) == 3
 
 
 def test_a_sign_of_life_that_is_stored_says_nothing_about_frames_that_wait(
