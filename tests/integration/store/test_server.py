@@ -251,7 +251,7 @@ def test_a_locked_table_is_told_as_such(writer: Engine, hasty: Engine) -> None:
 def test_an_address_that_says_nothing_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         engine = open_for_reading(f"postgresql://pylantir@127.0.0.1:{silent.getsockname()[1]}/x")
-        with pytest.raises(OperationalError, match="the database server 127.0.0.1, port"), engine.connect():
+        with pytest.raises(OperationalError, match=r"the database server 127\.0\.0\.1, port"), engine.connect():
             pass
 
 
