@@ -103,11 +103,10 @@ class Chores:
             elif command.get("command") == "accept":
                 self._refuse_on_standby(name)
                 text = self._frames.ingest_of(name).accept_removal(dry_run=dry_run)
+            elif command.get("command") == "forget":
+                text = self._forget_source(command, name, dry_run=dry_run)
             else:
                 text = carry_out(self._engine, self._membership.rules, command)
-                if command.get("command") == "forget" and not dry_run:
-                    self._frames.forget(name)
-                    self._look_at = 0.0
         except CommandRefused as error:
             self._channel.answer(number, error=str(error))
         except ClusterChanged:
@@ -125,6 +124,18 @@ class Chores:
         host = self._membership.standby_of(source)
         if host:
             raise CommandRefused(f"{source} is fetched by {host}; give the command there")
+
+    def _forget_source(self, command: Frame, source: str, *, dry_run: bool) -> str:
+        if others := self._membership.others_with(source):
+            raise CommandRefused(
+                f"{source} is configured and enabled on {', '.join(others)}; take it out of the configuration there or "
+                "disable it, and reload; or, if a host is gone for good, run: pylantir forget-host HOST"
+            )
+        text = carry_out(self._engine, self._membership.rules, command)
+        if not dry_run:
+            self._frames.forget(source)
+            self._look_at = 0.0
+        return text
 
     def go_on(self) -> None:
         """Do the next portion of long work, and other work that is due."""

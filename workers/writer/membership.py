@@ -31,7 +31,14 @@ from pylantir.store.hosts.leases import (
     read_leases,
     take_leases,
 )
-from pylantir.store.hosts.registry import forget_host, keep_only, read_sources, read_version, register_sources
+from pylantir.store.hosts.registry import (
+    forget_host,
+    keep_known,
+    keep_only,
+    read_sources,
+    read_version,
+    register_sources,
+)
 from pylantir.store.schema.engine import reading, transaction
 from pylantir.store.schema.writers_lock import look_at_holder
 from workers.writer.settings import WriterSettings
@@ -193,6 +200,10 @@ class Membership:
         lease = self._leases.get(source)
         return lease.host if lease else "nobody"
 
+    def others_with(self, source: str) -> list[str]:
+        """Return the other hosts whose configurations enable a source."""
+        return sorted(host for host, one in self._said if one.enabled and one.name == source and host != self._host)
+
     def forget(self, host: str, *, dry_run: bool = False) -> str:
         """End another host's word; return what was done, for the operator.
 
@@ -274,6 +285,7 @@ class Membership:
                 f'another instance that runs now is called "{self._host}"; give each host its own cluster.host'
             )
         enter_host(connection, self._host, self._instance, self._lease_s)
+        keep_known(connection)
         self.clocks.ask(lambda: give_sign(connection, self._host, self._instance, mark))
 
     def _read_rules(self, connection: Connection) -> None:

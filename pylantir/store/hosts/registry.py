@@ -40,6 +40,13 @@ def keep_only(connection: Connection, host: str) -> None:
     connection.execute(delete(cluster_hosts).where(cluster_hosts.c.host != host))
 
 
+def keep_known(connection: Connection) -> None:
+    """Forget hosts that never entered this database: their rows were copied from a SQLite file."""
+    known = select(cluster_hosts.c.host)
+    if connection.execute(delete(cluster_sources).where(_SOURCES.host.not_in(known))).rowcount:
+        _renew_version(connection)
+
+
 def read_version(connection: Connection) -> str | None:
     """Return the version of what the hosts say."""
     version: str | None = connection.scalar(select(store_facts.c.value).where(store_facts.c.name == VERSION_FACT))

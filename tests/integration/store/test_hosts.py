@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, delete, event, text, update
+from sqlalchemy import Engine, delete, event, insert, text, update
 from sqlalchemy.exc import DBAPIError
 from waiting import wait_until
 from worklist_store import Feed, items, record, rows, served
@@ -18,7 +18,14 @@ from pylantir.settings import AccessSettings, RetentionSettings
 from pylantir.store.decide.claims import STATUS, Rules
 from pylantir.store.hosts.decision import HostSource
 from pylantir.store.schema.engine import open_for_writing, reading, transaction
-from pylantir.store.schema.tables import cluster_hosts, source_entries, source_leases, source_states, worklist_items
+from pylantir.store.schema.tables import (
+    cluster_hosts,
+    cluster_sources,
+    source_entries,
+    source_leases,
+    source_states,
+    worklist_items,
+)
 from pylantir.store.schema.upgrade import prepare_database
 from workers.writer.membership import Membership
 from workers.writer.settings import WriterSettings
@@ -307,6 +314,24 @@ def test_a_host_that_is_forgotten_has_no_word_any_more(made: Any) -> None:
     # It was not dead after all: it begins anew.
     with pytest.raises(StoreError, match="opened anew"):
         north.look()
+
+
+def test_the_host_of_a_copied_file_has_no_word_where_it_never_was(made: Any) -> None:
+    """In SQLite there is one host, which is not registered; on the server it has a name of its own."""
+    north = made("north", said("ris", 1))
+    ghost = [
+        {"host": "old", "data_source": name, "priority": 0.0, "enabled": 1, "digest": "a"} for name in ("ris", "x")
+    ]
+    with north.engine.begin() as connection:
+        connection.execute(insert(cluster_sources), ghost)
+    north.enter()
+    assert north.rules.ranks == {"ris": 0}
+    south = made("south", said("csv", 0))
+    south.enter()
+    north.look()
+    assert south.rules.ranks == north.rules.ranks == {"csv": 0, "ris": 1}
+    assert south.others_with("ris") == ["north"]
+    assert not north.others_with("ris")
 
 
 def test_a_source_configured_otherwise_is_told(made: Any, caplog: pytest.LogCaptureFixture) -> None:
