@@ -127,19 +127,20 @@ class Installation:
             "data_sources": list(sources),
             **changes,
         }
-        # In one step: a reload may read it at any moment.
-        draft = self.config_path.with_suffix(".new")
-        draft.write_text(json.dumps(configuration), encoding="utf-8")
-        draft.replace(self.config_path)
+        self.write(self.config_path.name, json.dumps(configuration))
 
-    def write_csv(self, name: str, patients: Sequence[str], date: str = "2030-01-01") -> Path:
-        """Write a table of patients, replacing the one before as a careful program does."""
+    def write(self, name: str, text: str) -> Path:
+        """Replace a file in one step, as a careful program does: somebody may read it at any moment."""
         path = self.folder / name
-        lines = ["id,date,name", *(f"{patient},{date},Name^{patient}" for patient in patients)]
         draft = path.with_suffix(".new")
-        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
         return path
+
+    def write_csv(self, name: str, patients: Sequence[str], date: str = "2030-01-01") -> Path:
+        """Write a table of patients."""
+        lines = ["id,date,name", *(f"{patient},{date},Name^{patient}" for patient in patients)]
+        return self.write(name, "\n".join(lines) + "\n")
 
     def write_plugin(self, name: str, *, patient: str = "X1", check: str = "pass", fetch: str = "pass") -> Path:
         """Drop a plugin into the folder for plugins."""
@@ -191,6 +192,18 @@ class Installation:
         self.supervisor.send_signal(signal.SIGTERM)
         return self.supervisor.wait(timeout_s)
 
+    @contextmanager
+    def standing_still(self, *names: str) -> Iterator[None]:
+        """Let processes see only what has become of the world at the end."""
+        pids = [int(self.process(name)["pid"]) for name in names]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     # ---- what can be seen from outside
 
     @property
@@ -208,7 +221,7 @@ class Installation:
     def status(self) -> dict[str, Any]:
         """What `status --json` shows; {} while nobody answers, or `status` itself fails."""
         try:
-            return dict(ask_supervisor(self.runtime_dir, {"command": "status"}))
+            return dict(ask_supervisor(self.runtime_dir, {"command": "status"}, 30.0))
         except (OSError, ControlError, CommandRefused):
             return {}
 

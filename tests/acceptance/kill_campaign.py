@@ -214,9 +214,7 @@ class Campaign:
         if name != "stream":
             self.installation.write_csv(f"{name}.csv", patients)
             return
-        draft = self.installation.folder / "stream.new"
-        draft.write_text(json.dumps(patients), encoding="utf-8")
-        draft.replace(self.installation.folder / "stream.json")
+        self.installation.write("stream.json", json.dumps(patients))
 
     def _disturb(self) -> None:
         """Do one thing to one process or to all; what follows comes whatever has become of it."""
@@ -258,7 +256,7 @@ class Campaign:
         """Kill one process, in whatever state it is, or stop it for a while; its successor may be hit by the next."""
         if (self.installation.process(name).get("retry_in_s") or 0) > 2:
             # It was killed so often before it could be of use that it waits for long: as an operator would.
-            ask_supervisor(self.installation.runtime_dir, {"command": "restart", "name": name})
+            ask_supervisor(self.installation.runtime_dir, {"command": "restart", "name": name}, 60)
         began = time.monotonic()
         pid = wait_until(lambda: self.installation.process(name).get("pid"), f"{name} has a process")
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)

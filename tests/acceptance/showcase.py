@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
 from typing import Any
 
 from installation import Installation, csv_source
+from waiting import steady_today
 
 MAPPING = {
     "order": "accession_number", "id": "patient_id", "name": "patient_name", "born": "patient_birth_date",
@@ -30,17 +29,17 @@ RESEARCH = [
 SHOWN = ["P-100", "P-200", "P-210", "P-300", "P-400", LONG_ID]
 
 
-def write(folder: Path, name: str, rows: list[str]) -> None:
+def write(installation: Installation, name: str, rows: list[str]) -> None:
     """Write a source's file for today."""
-    today = f"{datetime.datetime.now().astimezone():%Y-%m-%d}"
+    today = steady_today().isoformat()
     lines = [",".join(MAPPING), *(row.format(day=today) for row in rows)]
-    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    installation.write(name, "\n".join(lines) + "\n")
 
 
 def start(installation: Installation, **http: Any) -> None:
     """Start with both sources and two configured scanners."""
-    write(installation.folder, "clinic.csv", CLINIC)
-    write(installation.folder, "research.csv", RESEARCH)
+    write(installation, "clinic.csv", CLINIC)
+    write(installation, "research.csv", RESEARCH)
     sources = [csv_source(name, f"{name}.csv", field_mapping=MAPPING) for name in ("clinic", "research")]
     modalities = [{"ae_title": "MR1"}, {"ae_title": "CT1", "modality": "CT"}]
     installation.configure(*sources, http=http, modalities=modalities)

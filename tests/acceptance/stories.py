@@ -128,8 +128,8 @@ class Hospital:
         runs = "select count(*) from sync_runs where data_source = ?"
         ((before,),) = self.installation.rows(runs, source)
         self._write(source)
-        ask_supervisor(self.installation.runtime_dir, {"command": "sync", "name": source})
-        wait_until(lambda: self.installation.rows(runs, source)[0][0] > before, f"{source} is read", 60)
+        ask_supervisor(self.installation.runtime_dir, {"command": "sync", "name": source}, 60)
+        wait_until(lambda: self.installation.rows(runs, source)[0][0] > before, f"{source} is read")
         error = "select error from sync_runs where data_source = ? order by id desc limit 1"
         assert self.installation.rows(error, source) == [(None,)]
         assert self.installation.process(source).get("last_error") is None
@@ -146,13 +146,10 @@ class Hospital:
         ]
 
     def _write(self, source: str) -> None:
-        path = self.installation.folder / f"{source}.json"
-        draft = path.with_suffix(".new")
         bookings = [
             {FIELDS[name]: value for name, value in one.items()} for own in self._given[source].values() for one in own
         ]
-        draft.write_text(json.dumps(bookings), encoding="utf-8")
-        draft.replace(path)
+        self.installation.write(f"{source}.json", json.dumps(bookings))
 
     def _scan(self, steps: Sequence[tuple[int, Step]]) -> None:
         """Take exams from the list and report them, over one association."""

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from installation import Installation, csv_source, wait_until
@@ -35,8 +34,9 @@ def sweep_folder(installation: Installation) -> None:
 
 def sweep_everything(installation: Installation) -> None:
     shutil.rmtree(installation.runtime_dir, ignore_errors=True)
-    shutil.rmtree(installation.folder / "tmp")
-    (installation.folder / "tmp").mkdir()
+    # Whoever uses it may make it again meanwhile.
+    shutil.rmtree(installation.folder / "tmp", ignore_errors=True)
+    (installation.folder / "tmp").mkdir(exist_ok=True)
 
 
 @pytest.mark.parametrize("sweep", [sweep_sockets, sweep_lock, sweep_folder, sweep_everything])
@@ -44,29 +44,26 @@ def test_an_instance_whose_names_were_swept_away_is_found_and_starts_no_second_t
     running: Installation, sweep: Callable[[Installation], None]
 ) -> None:
     assert running.supervisor
-    os.kill(running.supervisor.pid, signal.SIGSTOP)
-    try:
+    with running.standing_still("supervisor"):
         sweep(running)
         second = running.command("start")
-    finally:
-        os.kill(running.supervisor.pid, signal.SIGCONT)
     assert second.returncode == 73
     assert str(running.supervisor.pid) in second.stderr
     running.wait_for_health("healthy")
     sweep(running)
-    status = running.command("status")
-    assert status.returncode in {0, 1}, status.stderr
-    assert "writer" in status.stdout
+    # It looks after its names every few seconds; a command waits for that, but not for ever.
+    wait_until(lambda: (status := running.command("status")).returncode in {0, 1} and "writer" in status.stdout)
     sweep(running)
-    stopped = running.command("stop")
-    assert (stopped.returncode, stopped.stdout) == (0, "stopped\n")
+    wait_until(lambda: (stopped := running.command("stop")).returncode == 0 and stopped.stdout == "stopped\n")
     wait_until(lambda: not running.live_processes(), "no process is left")
     assert running.leftovers(writer_was_last=False) == []
 
 
 def test_after_a_sweep_and_a_crash_of_everybody_everything_comes_back(running: Installation) -> None:
+    writer = running.process("writer")["pid"]
     sweep_folder(running)
     running.wait_for_log(r"entries\.sock was removed; it is made anew")
+    running.wait_for_successor("writer", writer)
     wait_until(lambda: running.status().get("health") == "healthy", "it is healthy again")
     for name in ("writer", "a"):
         pid = running.process(name)["pid"]
@@ -77,8 +74,9 @@ def test_after_a_sweep_and_a_crash_of_everybody_everything_comes_back(running: I
 
 
 def test_a_folder_that_cannot_be_made_anew_is_told_and_stop_works_all_the_same(running: Installation) -> None:
-    sweep_folder(running)
-    running.runtime_dir.write_text("somebody's file")
+    with running.standing_still("supervisor"):
+        sweep_folder(running)
+        running.runtime_dir.write_text("somebody's file")
     running.wait_for_log("do not find this instance")
     running.write_csv("a.csv", ["P1", "P2"])
     wait_until(lambda: running.patients() == ["P1", "P2"], "what is connected goes on")
@@ -87,10 +85,10 @@ def test_a_folder_that_cannot_be_made_anew_is_told_and_stop_works_all_the_same(r
 
 
 def test_a_source_that_cannot_reach_the_writer_says_so(running: Installation) -> None:
-    sweep_folder(running)
-    Path(running.runtime_dir).write_text("somebody's file")
+    writer = running.process("writer")["pid"]
+    with running.standing_still("supervisor"):
+        sweep_folder(running)
+        running.runtime_dir.write_text("somebody's file")
     running.wait_for_log("do not find this instance")
-    for pid, command in running.live_processes().items():
-        if command.startswith("pylantir: writer"):
-            os.kill(pid, signal.SIGKILL)
+    os.kill(writer, signal.SIGKILL)
     running.wait_for_log(r"source a: the writer cannot be reached at .*entries\.sock")

@@ -78,7 +78,7 @@ def test_a_disk_too_small_for_the_copy_is_told_until_there_is_room(
     assert copies(installation) == []
     assert installation.log().count("are needed for a copy") <= 2
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    installation.wait_for_health("healthy", 30)
+    installation.wait_for_health("healthy")
     assert installation.patients() == ["P1"]
     assert len(copies(installation)) == 1
     assert installation.process("writer")["restarts"] == 0

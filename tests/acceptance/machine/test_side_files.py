@@ -17,8 +17,9 @@ def test_reports_answered_before_are_there_after_a_restart(
     with connected(installation.port) as association:
         for number in range(5):
             assert create(association, f"2.25.{number + 1}", beginning(f"9.{number}")).Status == 0
-    for side in sides:
-        installation.database.with_name(f"worklist.db{side}").unlink()
+    with installation.standing_still("writer", "mwl-scp"):
+        for side in sides:
+            installation.database.with_name(f"worklist.db{side}").unlink()
     with connected(installation.port) as association:
         create(association, "2.25.99", beginning("9.99"))
 

@@ -144,6 +144,7 @@ def test_a_server_that_hangs_delays_nobody_and_what_waits_is_bounded(monkeypatch
     monkeypatch.setattr(syslog_sender, "MAX_WAITING", 5)
     monkeypatch.setattr(syslog_sender, "TIMEOUT_S", 0.2)
     monkeypatch.setattr(syslog_sender, "RETRY_S", 0.05)
+    monkeypatch.setattr(syslog_sender, "TELL_LOST_EVERY_S", 0.0)
     told: list[object] = []
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -24,7 +25,7 @@ STATUS = "performed_procedure_step_status"
 @pytest.fixture
 def running(installation: Installation) -> Installation:
     installation.write_csv("list.csv", ["P1", "P2"])
-    installation.configure(csv_source("clinic", "list.csv"), mpps={"timeout": 8})
+    installation.configure(csv_source("clinic", "list.csv"), mpps={"timeout": 25})
     installation.start()
     wait_until(lambda: len(installation.patients()) == 2, "both patients are in the worklist")
     return installation
@@ -131,7 +132,9 @@ def test_what_was_answered_with_success_is_stored_and_a_repeat_of_the_rest_succe
 
     def scan(scanner: int) -> None:
         with connected(running.port, calling=f"MR{scanner}") as association:
-            for number in range(60):
+            for number in itertools.count():
+                if number >= 60 and killed:
+                    break
                 uid = f"2.25.{scanner}{number:03d}"
                 answers[uid] = create(association, uid, beginning("9.9", PatientID="X")).Status
 
@@ -146,7 +149,6 @@ def test_what_was_answered_with_success_is_stored_and_a_repeat_of_the_rest_succe
     assert set(answers.values()) <= {0x0000, 0x0213}
     assert {uid for uid, status in answers.items() if status == 0x0000} <= stored_reports(running)
     assert len(stored_reports(running)) > 60
-    assert killed
     # One that was stored, though its answer was lost with the writer, is not refused as a duplicate.
     wait_until(lambda: bool(running.process("writer").get("ready")), "the writer is back")
     for uid in [uid for uid, status in answers.items() if status == 0x0213]:
@@ -177,7 +179,8 @@ def test_a_writer_that_does_not_come_back_in_time_is_told_and_the_report_is_not_
             assert 0.9 < time.monotonic() - began < 25
             os.kill(writer, signal.SIGCONT)
             # Strict, so this one is refused, for what it lacks; and the one before has left nothing.
-            lacking = create(association, UID, beginning("9.9"))
+            # A second is soon over on a busy machine.
+            lacking = wait_until(lambda: (one := create(association, UID, beginning("9.9"))).Status != 0x0213 and one)
             assert (lacking.Status, lacking.ErrorComment) == (0x0120, "PatientBirthDate is missing")
     finally:
         with suppress(ProcessLookupError):

@@ -39,7 +39,7 @@ def test_odil_reports_a_scan(python_with_odil: str, installation: Installation) 
     wait_until(lambda: installation.patients() == ["P1"], "the patient is in the worklist")
     ((study_uid,),) = installation.rows("select study_instance_uid from worklist_items")
     command = [python_with_odil, str(SCANNER), str(installation.port), study_uid, "P1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     created, ended, late = json.loads(done.stdout)
     assert created["Status"] == 0x0000

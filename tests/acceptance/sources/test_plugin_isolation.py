@@ -125,11 +125,6 @@ def test_a_death_is_noticed_at_once_though_a_grandchild_lives_on(installation: I
     installation.write_plugin("bad", patient="X1", fetch="os.fork() or (time.sleep(60), os._exit(0))")
     installation.configure(plugin_source("bad", sync_interval=3600))
     installation.start()
-    pid = installation.process("bad")["pid"]
-    # Nothing else wakes the supervisor: no sign of life, and nobody who asks it something.
-    wait_until(
-        lambda: all(2 < one["heartbeat_age_s"] < 6 for one in installation.status()["processes"][1:]), "a quiet moment"
-    )
     supervisor = psutil.Process(installation.supervisor.pid)  # type: ignore[union-attr]
     times_woken: list[int] = []
 
@@ -137,11 +132,25 @@ def test_a_death_is_noticed_at_once_though_a_grandchild_lives_on(installation: I
         times_woken.append(supervisor.num_ctx_switches().voluntary)
         return times_woken[-3:] == times_woken[-1:] * 3
 
-    wait_until(sleeps, "the supervisor has nothing to do")
-    os.kill(pid, signal.SIGKILL)
-    killed_at = time.time()
-    noticed = installation.wait_for_log(r"(\S+) WARNING supervisor: bad ended unexpectedly")
-    assert datetime.datetime.fromisoformat(noticed[1]).timestamp() - killed_at < 1
+    def notice_a_death() -> float:
+        """How long it takes."""
+        pid = installation.process("bad")["pid"]
+        # Nothing else wakes the supervisor: no sign of life, and nobody who asks it something.
+        wait_until(
+            lambda: all(0.2 < one["heartbeat_age_s"] < 3.5 for one in installation.status()["processes"][1:]),
+            "a quiet moment",
+        )
+        wait_until(sleeps, "the supervisor has nothing to do")
+        told = r"(\S+) WARNING supervisor: bad ended unexpectedly"
+        before = len(re.findall(told, installation.log()))
+        killed_at = time.time()
+        os.kill(pid, signal.SIGKILL)
+        noticed = wait_until(lambda: re.findall(told, installation.log())[before:], "the death is noticed")
+        installation.wait_for_successor("bad", pid)
+        return datetime.datetime.fromisoformat(noticed[0]).timestamp() - killed_at
+
+    # Once the machine may stand still.
+    assert notice_a_death() < 0.5 or max(notice_a_death(), notice_a_death()) < 0.5
 
 
 def test_what_is_no_entry_is_quarantined_and_the_rest_goes_on(installation: Installation) -> None:
@@ -234,30 +243,29 @@ def test_a_plugin_sees_its_own_secrets_only_wherever_it_runs(installation: Insta
     ]
     seen = installation.folder / "seen"
 
-    def everything_seen() -> set[str]:
+    def everything_seen(at_last: str) -> set[str]:
+        wait_until(lambda: seen.exists() and at_last in seen.read_text(encoding="utf-8"), at_last)
         lines = set(seen.read_text(encoding="utf-8").splitlines())
         seen.unlink()
         return lines
 
     installation.configure(*sources, http=http)
     assert installation.command("check").returncode == 0
-    found = {"check": everything_seen()}
+    found = {"check": everything_seen("check environ")}
     preview = [COMMAND.with_name("pylantir"), "preview", "spy", "--config", installation.config_path]
     subprocess.run(preview, env=installation.environment, cwd=installation.folder, check=True, capture_output=True)
-    found["preview"] = everything_seen()
+    found["preview"] = everything_seen("fetch environ")
     installation.start()
     wait_until(lambda: "X9" in installation.patients(), "the spy's entry")
-    found["start"] = everything_seen()
+    found["start"] = everything_seen("fetch environ")
     # Nobody knew yet that this variable is a secret: the worker inherited it, and is started anew.
     sources.append(plugin_source("late", type="other", config={"nested": [{"token_env": "LATE_TOKEN"}]}))
     installation.configure(*sources, http=http)
-    runs = len(installation.runs("spy"))
     pid = installation.process("spy")["pid"]
     assert "spy" in installation.command("reload").stdout
     installation.wait_for_successor("spy", pid)
-    seen.unlink()
-    wait_until(lambda: len(installation.runs("spy")) > runs + 1 and seen.exists(), "another fetch")
-    found["reload"] = everything_seen()
+    seen.unlink(missing_ok=True)
+    found["reload"] = everything_seen("fetch environ")
     own = {"import environ s3cret-bad", "check environ s3cret-bad", "fetch environ s3cret-bad"}
     late = {line for line in found["check"] | found["start"] if line.endswith("s3cret-late")}
     assert {name: lines - late - own for name, lines in found.items()} == {name: set() for name in found}
@@ -293,7 +301,8 @@ def test_a_secret_reaches_its_source_alone_and_no_log(installation: Installation
     )
     wait_until(lambda: "X8" in installation.patients(), "the other plugin's entry")
     wait_until(lambda: "X9" in installation.patients(), "the entry of the one whose secret is in a file")
-    assert "f1led-token" in (installation.folder / "filed").read_text()
+    # It writes that at each fetch.
+    wait_until(lambda: "f1led-token" in (installation.folder / "filed").read_text(), "its own secret")
     assert "BAD_TOKEN" not in (installation.folder / "filed").read_text()
     assert "_TOKEN" not in (installation.folder / "other").read_text()
     installation.wait_for_log("ValueError .its message is shown with the log level DEBUG only")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 from installation import Installation, csv_source, plugin_source, wait_until
@@ -43,7 +42,7 @@ def test_worklist_does_not_depend_on_who_comes_first(installation: Installation,
     installation.configure(*sources, plugin_source("broken"))
     installation.start(until="degraded")
     for name in order:
-        _write(installation.folder / f"{name}.csv", FILES[name])
+        installation.write(f"{name}.csv", FILES[name])
         wait_until(lambda name=name: _has_synced(installation, name), f"a cycle of {name}")
     assert installation.rows(WORKLIST) == EXPECTED
     # The accession number of another patient: set aside, whichever of the two came first.
@@ -54,12 +53,6 @@ def test_worklist_does_not_depend_on_who_comes_first(installation: Installation,
         installation.command("sync", name)
         wait_until(lambda name=name: _has_synced(installation, name, times=2), f"another cycle of {name}")
     assert installation.rows(WORKLIST) == EXPECTED
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_suffix(".new")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def _has_synced(installation: Installation, name: str, times: int = 1) -> bool:

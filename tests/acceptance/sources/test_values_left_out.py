@@ -33,7 +33,9 @@ def test_values_left_out_are_told_everywhere_and_refuse_nobody(installation: Ins
     (installation.folder / "a.csv").write_text(ROWS, encoding="utf-8")
     installation.configure(csv_source("clinic", "a.csv", field_mapping=MAPPING))
     installation.start(until=None)
-    wait_until(lambda: set(installation.patients()) >= {"P1", "P2"}, "both patients")
+    # The end of a fetch tells of what was left out.
+    wait_until(lambda: installation.runs("clinic"), "the first fetch")
+    assert set(installation.patients()) >= {"P1", "P2"}
 
     warned = data_command(installation, "rejects", "--warnings")
     assert [(one["data_source"], one["field"], one["count"]) for one in warned] == [

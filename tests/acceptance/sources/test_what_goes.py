@@ -112,7 +112,7 @@ def test_a_list_that_is_fetched_once_a_day_and_replaced_each_day_needs_nobody(
     def read(day: int) -> None:
         before = len(installation.runs("a"))
         installation.write_csv("a.csv", lists[day])
-        ask_supervisor(installation.runtime_dir, {"command": "sync", "name": "a"})
+        ask_supervisor(installation.runtime_dir, {"command": "sync", "name": "a"}, 60)
         wait_until(lambda: len(installation.runs("a")) > before, "the list is read")
 
     lists = [[f"D{day}N{n}" for n in range(8)] for day in range(5)]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -49,17 +48,6 @@ def assert_mended(installation: Installation, *patients: str) -> None:
     wait_until(lambda: installation.patients() == [*patients], lambda: f"{patients}: {installation.log()[-2000:]}")
     installation.wait_for_health("healthy")
     assert installation.rows("pragma integrity_check") == [("ok",)]
-
-
-@contextmanager
-def standing_still(installation: Installation) -> Iterator[None]:
-    """Let those who use the database see only what has become of it at the end."""
-    users = [installation.process(name)["pid"] for name in ("writer", "mwl-scp")]
-    for pid in users:
-        os.kill(pid, signal.SIGSTOP)
-    yield
-    for pid in users:
-        os.kill(pid, signal.SIGCONT)
 
 
 def seen(installation: Installation, findscu: str) -> list[str]:
@@ -114,7 +102,7 @@ def test_a_database_that_another_program_locks(installation: Installation, finds
 
 def test_a_database_that_is_removed_is_made_anew_and_filled(installation: Installation, findscu: str) -> None:
     begin(installation)
-    with standing_still(installation):
+    with installation.standing_still("writer", "mwl-scp"):
         for suffix in ("", "-wal", "-shm"):
             installation.database.with_name(f"worklist.db{suffix}").unlink()
     assert_mended(installation, "P1")
@@ -129,7 +117,7 @@ def test_a_backup_that_is_put_in_the_databases_place_is_used(installation: Insta
         source.backup(target)
     installation.write_csv("a.csv", ["P1", "P2"])
     wait_until(lambda: installation.patients() == ["P1", "P2"], "the next entry")
-    with standing_still(installation):
+    with installation.standing_still("writer", "mwl-scp"):
         for suffix in ("-wal", "-shm"):
             installation.database.with_name(f"worklist.db{suffix}").unlink()
         backup.replace(installation.database)

@@ -84,7 +84,7 @@ def test_no_query_fails_while_the_writer_is_killed_and_a_source_crashes_without_
             os.kill(pid, signal.SIGKILL)
             pid = installation.wait_for_successor("writer", pid)
             # In order, which costs no pause afterwards.
-            ask_supervisor(installation.runtime_dir, {"command": "restart", "name": "writer"})
+            ask_supervisor(installation.runtime_dir, {"command": "restart", "name": "writer"}, 60)
             installation.wait_for_successor("writer", pid)
         wait_until(lambda: installation.process("crashing")["restarts"] >= 3, "the source has crashed a few times")
         wait_until(lambda: len(answers) >= 4, "a few answers")

@@ -182,5 +182,7 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
     )  # fmt: skip
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert 'no host "soth": did you mean "south"?' in unknown.stderr
-    assert "forgotten" in str(ask_supervisor(north.runtime_dir, {"command": "forget-host", "name": "south"})["text"])
+    assert "forgotten" in str(
+        ask_supervisor(north.runtime_dir, {"command": "forget-host", "name": "south"}, 60)["text"]
+    )
     assert {answer["PatientID"] for answer in north.find(findscu)} == {"P1", "P2", "P3", "P4"}

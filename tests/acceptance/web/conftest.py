@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import httpx
 import pytest
 from installation import Installation, csv_source
 from ports import free_port
+from waiting import steady_today
 
 PATIENTS = ["P1", "P2", "P3"]
 
@@ -24,7 +24,7 @@ class WebSite:
 
     def start(self, *, date: str = "", **http: Any) -> None:
         """Serve the patients of a day, today unless said otherwise."""
-        day = date or f"{datetime.datetime.now().astimezone():%Y-%m-%d}"
+        day = date or steady_today().isoformat()
         self.installation.write_csv("a.csv", PATIENTS, day)
         modalities = http.pop("modalities", [])
         section = {"port": self.http_port, **http}

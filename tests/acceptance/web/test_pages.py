@@ -114,7 +114,7 @@ def test_login_by_form_basic_and_bearer(site: Any) -> None:
 
 def test_ready_says_why_not(site: Any) -> None:
     site.start()
-    assert site.client.get("/readyz").json() == {"ready": True, "reasons": []}
+    wait_until(lambda: site.client.get("/readyz").json() == {"ready": True, "reasons": []}, "it is ready")
     (site.installation.folder / "a.csv").unlink()
 
     def reasons() -> Any:

@@ -36,6 +36,7 @@ REFUSED_WITHIN_S = 0.1
 TELL_LOST_EVERY_S = 60.0
 _AT_ONCE = 64
 _LOOK_EVERY_S = 0.01
+_PARTS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ class SyslogSender:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(within_s)
+        # In several parts: a machine that stands still for a moment takes one of them.
+        for _ in range(_PARTS):
+            self._thread.join(within_s / _PARTS)
 
     def _run(self) -> None:
         delay_s = RETRY_S
