@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from pylantir.cli.supervisor import find_instance
 from pylantir.config.sections.database import URL_FORM
 from pylantir.config.sections.server_url import find_fault
-from pylantir.errors import ExitStatus, StoreError, WrongUsage
+from pylantir.errors import ControlError, ExitStatus, NotRunning, StoreError, WrongUsage
 from pylantir.settings import Settings
 from pylantir.store.change.copying import Copy, copy_database
 from pylantir.store.failures import describe_failure
@@ -33,6 +34,7 @@ def copy_worklist(settings: Settings, options: argparse.Namespace) -> int:
     if origin is not None and not origin.is_file():
         msg = f"{origin}: there is no database to copy"
         raise StoreError(msg)
+    is_running = _runs(Path(settings.config_path))
     source = open_for_reading(settings.db_url, read_url=None, process="copy-db", statement_s=_MAY_TAKE_S)
     try:
         with _target(target_url) as target, source.connect() as connection:
@@ -43,7 +45,24 @@ def copy_worklist(settings: Settings, options: argparse.Namespace) -> int:
     finally:
         source.dispose()
     _print(copy)
+    if is_running:
+        print(
+            "warning: Pylantir runs with this configuration; what it stores from now on, scanners' reports too, "
+            "is not in the copy: to change over, stop it and copy into an empty database once more",
+            file=sys.stderr,
+        )
     return ExitStatus.OK
+
+
+def _runs(config_path: Path) -> bool:
+    try:
+        find_instance(config_path)
+    except NotRunning:
+        return False
+    except ControlError:
+        # It is there, whatever else it is.
+        return True
+    return True
 
 
 def _checked(url: str) -> str:

@@ -13,6 +13,8 @@ from sqlalchemy import Engine, create_engine, insert, make_url, select, text
 from worklist_store import Feed, record
 
 from pylantir.cli.main import main
+from pylantir.ipc.control import SOCKET_NAME
+from pylantir.ipc.sockets import listen_at
 from pylantir.store.change.copying import ROWS_AT_ONCE, copy_database
 from pylantir.store.schema.engine import open_for_reading, open_for_writing
 from pylantir.store.schema.tables import metadata, mpps_instances, worklist_items
@@ -164,3 +166,16 @@ def test_rows_are_copied_in_portions(tmp_path: Path, postgresql_url: str, is_ser
     assert told == [0, ROWS_AT_ONCE, count]
     for engine in (writer, source, target):
         engine.dispose()
+
+
+def test_a_copy_made_while_pylantir_runs_says_what_it_will_lack(tmp_path: Path, copy: Copy) -> None:
+    prepare_database(engine := open_for_writing(f"sqlite:///{tmp_path}/one.db"))
+    engine.dispose()
+    (tmp_path / "run").mkdir()
+    with listen_at(tmp_path / "run" / SOCKET_NAME):
+        status, _, said = copy(f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/two.db")
+    assert status == 0
+    assert "what it stores from now on, scanners' reports too, is not in the copy" in said
+    status, _, said = copy(f"sqlite:///{tmp_path}/one.db", f"sqlite:///{tmp_path}/three.db")
+    assert status == 0
+    assert "from now on" not in said
