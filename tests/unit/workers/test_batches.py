@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -38,6 +38,14 @@ VALUES = {
     "source_record_id": st.sampled_from(["1", "2", "", "x" * 300]),
     "comment": st.sampled_from(["nothing of ours", ["a", "list"]]),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unhurried() -> Iterator[None]:
+    """A batch is cut where it is full, however slow this machine is."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("workers.source.batches.BATCH_AGE_S", 3600.0)
+        yield
 
 
 @st.composite
