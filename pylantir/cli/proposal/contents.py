@@ -18,6 +18,7 @@ NAMED_MONTH = ("%d-%b-%Y", "%d %b %Y", "%d-%b-%y", "%d %B %Y", "%b %d, %Y", "%B 
 TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%H.%M", "%Hh%M", "%H:%M Uhr", "%H.%M Uhr")
 NUMBERS = {"excel": r"[1-9][0-9]{4}(?:[.,][0-9]+)?", "epoch": r"[0-9]{9,10}", "epoch_ms": r"[0-9]{12,13}"}
 """Format -> what its counts look like for the days of the living."""
+_DICOM_CLOCK = r"(?:[01]\d|2[0-3])[0-5]\d"
 _FRACTION = r"(?:0|0?[.,][0-9]+)"
 
 
@@ -93,7 +94,8 @@ def holds_times(values: Sequence[str]) -> bool:
     return (
         bool(values)
         and all(
-            re.match(rf"\d{{1,2}}([:.h]\d{{2}}|\s?[ap]\.?m)|{_FRACTION}$", value, re.IGNORECASE) for value in values
+            re.match(rf"\d{{1,2}}([:.h]\d{{2}}|\s?[ap]\.?m)|(?:{_DICOM_CLOCK}|{_FRACTION})$", value, re.IGNORECASE)
+            for value in values
         )
         and (time_format(values) is not None)
     )

@@ -210,6 +210,11 @@ def test_no_file_makes_the_proposal_hang_or_end_in_a_traceback(
         read_sample(path)
 
 
+def test_times_in_dicoms_form(tmp_path: Path) -> None:
+    _, _, preview = propose(tmp_path, "ris.csv", "MRN,Date,Time\nA1,20261201,0930\nA2,20261202,1415\n")
+    assert [one["scheduled_start_time"] for one in fields(preview)] == ["093000", "141500"]
+
+
 def test_a_spreadsheets_numbers_of_days_and_hours(tmp_path: Path) -> None:
     export = "Patient ID,Scan Date,Scan Time,DOB\nA1,46357,0.3958333,29000\nA2,46358,0.5,25000\n"
     _, _, preview = propose(tmp_path, "serials.csv", export)
