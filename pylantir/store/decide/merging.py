@@ -11,9 +11,11 @@ from pylantir.store.decide.evidence import (
     BIRTH_DATE,
     IDENTITY,
     NAME,
+    TIME,
     fuller_birth_date,
     given_name,
     identity_objections,
+    start_minutes,
 )
 
 OF_THE_PATIENT = frozenset(
@@ -29,7 +31,7 @@ def merge_fields(members: Sequence[Claim]) -> tuple[dict[str, str], tuple[Confli
     """Take each field from the first record that gives it, and the identity from a single record.
 
     Name, birth date and sex come from the first record. Another record completes them, and adds fields about the
-    patient, only if it contradicts none of the three.
+    patient, only if it contradicts none of the three. Midnight is no time: another record gives one.
 
     Args:
         members: The records of one step, the owner's first.
@@ -47,7 +49,8 @@ def merge_fields(members: Sequence[Claim]) -> tuple[dict[str, str], tuple[Confli
             lost: str | None = None
             if name == RECORD_ID_FIELD or (name == NAME and given_name(claim.fields) is None):
                 continue
-            if name not in merged or (name == NAME and given_name(merged) is None):
+            unsaid = (name == NAME and given_name(merged) is None) or (name == TIME and start_minutes(merged) is None)
+            if name not in merged or unsaid:
                 if not (may_be_another and name in OF_THE_PATIENT):
                     merged[name], giver[name] = value, claim.data_source
             elif name == ATTRIBUTES_FIELD:
@@ -91,7 +94,7 @@ def merge_attributes(first: str, second: str) -> tuple[str, str]:
 
 
 def _says_otherwise(name: str, present: str, value: str) -> bool:
-    """Whether a value differs from the winning one; a year does not differ from a day of that year."""
+    """Whether a value differs from the winning one; a year or midnight does not differ from what is fuller."""
     if name == BIRTH_DATE and present:
         return fuller_birth_date(present, value) is None
-    return present != value
+    return present != value and not (name == TIME and present and start_minutes({TIME: value}) is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -257,6 +258,17 @@ def test_per_field_the_first_source_that_has_a_value_wins() -> None:
         Conflict("protocol_name", "ris", "csv", "csv"),
         Conflict("protocol_name", "ris", "redcap", "redcap"),
     )
+
+
+def test_midnight_is_no_time_that_could_win_or_lose() -> None:
+    at_night, at_eight = claim(1, "ris", scheduled_start_time="000000"), claim(2, "csv", scheduled_start_time="080000")
+    for claims in ((at_night, at_eight), (replace(at_eight, data_source="ris"), replace(at_night, data_source="csv"))):
+        (step,) = decide(*claims)
+        assert (step.values["scheduled_start_time"], step.conflicts) == ("080000", ())
+    (step,) = decide(at_night, replace(at_night, id=2, data_source="csv"))
+    assert step.values["scheduled_start_time"] == "000000"
+    (step,) = decide(replace(at_night, item_id=7), items=(item(7, touched=True, scheduled_start_time="080000"),))
+    assert step.conflicts == ()
 
 
 def test_further_attributes_are_merged_one_by_one() -> None:
