@@ -70,9 +70,14 @@ class Pair:
             self.write(*patients)
 
             def is_frozen() -> bool:
+                if holder.scalar(text(waits)) != 1:
+                    return False
+                os.kill(writer, signal.SIGSTOP)
+                if holder.scalar(text(waits)) == 1:
+                    return True
                 # It waits for a while only, then it begins anew.
-                os.kill(writer, signal.SIGSTOP if holder.scalar(text(waits)) == 1 else signal.SIGCONT)
-                return bool(holder.scalar(text(waits)) == 1)
+                os.kill(writer, signal.SIGCONT)
+                return False
 
             wait_until(is_frozen, self.logs, PATIENCE_S)
             holder.execute(text("select pg_advisory_unlock_all()"))
