@@ -110,13 +110,14 @@ def _attack(port: int, sent: bytes, *, silent: bool, hasty: bool) -> None:
             if len(sent) > first:
                 answered = connection.recv(65536)
                 connection.sendall(sent[first:])
-                is_whole = is_whole and time.monotonic() - began < MISSED_S
             # Who hangs up before the end waits for no answer.
             if not (silent or is_whole):
                 connection.shutdown(socket.SHUT_WR)
+        is_late = time.monotonic() - began > MISSED_S
         answered += _read_to_the_end(connection)
     if (
         is_whole
+        and not is_late
         and _ABORT not in _kinds(sent)
         and answered[:1] == b"\x02"
         and not _kinds(answered) & {_ABORT, _DATA, _RELEASED}
