@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from workers.commands.detach import describe_crash, has_crashed
 from workers.commands.log_view import wanted_lines
 from workers.commands.status_view import draw_cycles, print_status, worst_first
 from workers.supervisor.children.lifecycle import State
-from workers.supervisor.children.resources import PER_CHILD, RESERVED, describe_shortage
+from workers.supervisor.children.resources import PER_CHILD, RESERVED, describe_shortage, lacks_processor
 from workers.supervisor.status import find_problem, judge, overdue_s, tell_leases
 
 WELL: dict[str, Any] = {
@@ -169,6 +171,19 @@ def test_a_processes_lines_are_its_events_with_all_their_lines(name: str | None,
 def test_too_few_descriptors_are_told_with_both_numbers() -> None:
     assert describe_shortage(10, PER_CHILD * 10 + RESERVED) is None
     assert "need 88 open files, and the limit is 87" in (describe_shortage(10, 87) or "")
+
+
+@pytest.mark.parametrize(
+    ("does", "would_go_on"),
+    [(psutil.STATUS_RUNNING, True), (psutil.STATUS_DISK_SLEEP, True), (psutil.STATUS_SLEEPING, False)],
+)
+def test_who_waits_for_a_processor_or_a_disk_would_go_on(
+    monkeypatch: pytest.MonkeyPatch, does: str, would_go_on: bool
+) -> None:
+    monkeypatch.setattr(psutil.Process, "status", lambda _: does)
+    assert lacks_processor(os.getpid(), 1e6) is would_go_on
+    assert not lacks_processor(os.getpid(), 0.0)
+    assert not lacks_processor(None, 1e6)
 
 
 def test_recent_cycles_are_bars_and_failures_crosses() -> None:

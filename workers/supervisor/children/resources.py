@@ -23,6 +23,8 @@ RESERVED = 48
 """Descriptors kept free for everything else: sockets, commands, the check of a configuration, the log.
 
 At most a third of all are kept."""
+_WOULD_GO_ON = {psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP}
+"""What a process does that waits for nothing but a processor, or a disk."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def lacks_processor(pid: int | None, used_less_than_s: float) -> bool:
     try:
         process = psutil.Process(pid)
         used = process.cpu_times()
-        return process.status() == psutil.STATUS_RUNNING and used.user + used.system < used_less_than_s
+        return process.status() in _WOULD_GO_ON and used.user + used.system < used_less_than_s
     except (psutil.Error, OSError):
         return False
 
