@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
+from ports import free_port
+
 TOKEN = "0123456789ABCDEF0123456789ABCDEF"
 STRUCTURE = ("redcap_event_name", "redcap_repeat_instrument", "redcap_repeat_instance")
 Row = dict[str, object]
@@ -76,7 +78,8 @@ class RedcapServer:
         self.released = threading.Event()
         self.open: set[socket.socket] = set()
         self._certificate = certificate
-        self._http = self._listen(0)
+        # It comes back at the same port.
+        self._http = self._listen(free_port())
         scheme = "https" if certificate else "http"
         self.url = f"{scheme}://127.0.0.1:{self._http.server_address[1]}/api/"
 
