@@ -30,8 +30,8 @@ from pylantir.ipc.records import Column, RecordColumns
 from pylantir.settings import SourceSettings
 from pylantir.targets import PREFIX, find_target
 from pylantir.values.attributes import check_attribute, read_attributes
-from pylantir.values.known import LOCAL_TIME_LENGTH, TIME_FIELD, IgnoredValues, KnownValues, Warned
-from pylantir.values.moments import move_to_zone
+from pylantir.values.known import LOCAL_DATE_LENGTH, LOCAL_TIME_LENGTH, TIME_FIELD, IgnoredValues, KnownValues, Warned
+from pylantir.values.moments import DATE_FIELD, move_to_zone, settle_day
 from pylantir.values.normalise import DEFAULT_RULES, ValueRules, normalise_value
 from pylantir.values.readings import MomentRules
 
@@ -43,6 +43,7 @@ _CACHED_LAYOUTS = 64
 _LONGEST_CACHED_LAYOUT = 1 << 16
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9]{0,31}(?:[_.:-][A-Za-z0-9]{1,31}){0,5}|dicom:[A-Za-z.]{1,128}")
 _TOLD_UNKNOWN = 20
+_OTHER_DAY = "is midnight of another day by its offset; if that day is meant, take it with extract"
 
 
 class EntryMapper:
@@ -134,6 +135,9 @@ class EntryMapper:
         for name in REQUIRED_FIELDS:
             if name not in entry:
                 raise RecordRejected(name, "missing; without it nobody can be scheduled")
+        if len(entry[DATE_FIELD]) > LOCAL_DATE_LENGTH:
+            entry[DATE_FIELD], is_a_guess = settle_day(entry[DATE_FIELD], entry.get(TIME_FIELD), self._rules.moments)
+            told.update([(DATE_FIELD, _OTHER_DAY)] if is_a_guess else [])
         if len(entry.get(TIME_FIELD, "")) > LOCAL_TIME_LENGTH:
             moved = move_to_zone(entry["scheduled_start_date"], entry[TIME_FIELD], self._rules.moments)
             entry["scheduled_start_date"], entry[TIME_FIELD] = moved
@@ -181,7 +185,7 @@ class EntryMapper:
         except (RecordRejected, TypeError):
             # TypeError: a value of a kind that cannot be looked up, a list say.
             return None
-        if self._values[TIME_FIELD].has_offsets:
+        if self._values[TIME_FIELD].has_offsets or self._values[DATE_FIELD].has_offsets:
             return None
         if warned is not None:
             warned.update(told)
@@ -259,6 +263,8 @@ class EntryMapper:
         for name, value in defaults.items():
             field = target_of(name)
             text = normalise_value(field, value, self._rules_of(field)) if field in MAPPING_TARGETS else None
+            if text and field == DATE_FIELD and len(text) > LOCAL_DATE_LENGTH:
+                text, _ = settle_day(text, None, self._rules.moments)
             if text and field == START_FIELD:
                 fields["scheduled_start_date"] = text[:8]
                 fields |= {TIME_FIELD: text[8:]} if text[8:] else {}

@@ -6,10 +6,12 @@ were left out or changed. An unusable value of a strict field raises; in every o
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 from pylantir.errors import RecordRejected
+from pylantir.values.moments import DATE_FIELD
 from pylantir.values.normalise import SPREADSHEET_ERROR, STRICT_FIELDS, ValueRules, clean_check, normalise_value
 from pylantir.values.text import Note
 
@@ -19,6 +21,9 @@ Warned = Counter[tuple[str, str]]
 TIME_FIELD = "scheduled_start_time"
 LOCAL_TIME_LENGTH = 6
 """A longer time of day ends with an offset."""
+LOCAL_DATE_LENGTH = 8
+"""A longer date ends with an offset."""
+_LOCAL_LENGTHS = {TIME_FIELD: LOCAL_TIME_LENGTH, DATE_FIELD: LOCAL_DATE_LENGTH}
 CACHED_VALUES = 2048
 CACHED_CHARS = 1 << 20
 
@@ -29,7 +34,7 @@ class KnownValues(dict[str, "str | None"]):
     Attributes:
         field: The worklist field.
         remarks: Value -> the remarks to be counted each time the value occurs.
-        has_offsets: There was a time of day with an offset, which needs its record's date.
+        has_offsets: There was a time of day with an offset, which needs its record's date, or the other way round.
         is_attribute: It is a `dicom:` target without a worklist field; such values are read together per record.
     """
 
@@ -111,7 +116,7 @@ class KnownValues(dict[str, "str | None"]):
             return None, (error.reason,)
         if note.lost and self._refuses_lost:
             raise RecordRejected(self.field, note.remarks[0])
-        self.has_offsets |= self.field == TIME_FIELD and len(text or "") > LOCAL_TIME_LENGTH
+        self.has_offsets |= len(text or "") > _LOCAL_LENGTHS.get(self.field, math.inf)
         return text, tuple(note.remarks)
 
 

@@ -32,6 +32,7 @@ from pylantir.values.readings import (
 )
 
 BIRTH_DATE = "patient_birth_date"
+DATE_FIELD = "scheduled_start_date"
 _TIME = re.compile(rf"(?:{CLOCK}){ZONE}")
 LONGEST_CLOCK = 8
 """Characters of HH:MM:SS."""
@@ -42,7 +43,7 @@ _EMPTY_DAYS = frozenset({datetime.date(1899, 12, 30), datetime.date(1899, 12, 31
 
 
 def to_date(field: str, value: object, text: str, rules: MomentRules) -> str:
-    """Give YYYYMMDD.
+    """Give YYYYMMDD; for the start date, an offset follows ("-0700") if it is midnight of another day than here.
 
     Args:
         field: For messages; a birth date has rules of its own.
@@ -59,7 +60,31 @@ def to_date(field: str, value: object, text: str, rules: MomentRules) -> str:
         read = read_moment(field, value, text, rules)
     except NoSuchTime as error:
         return _day(field, error.day)
-    return _day(field, _on_the_wall(field, read, rules))
+    here = _on_the_wall(field, read, rules)
+    is_midnight = read.has_time and not read.counted and read.moment.time() == datetime.time()
+    if field == DATE_FIELD and is_midnight and here.date() != read.moment.date():
+        return _day(field, read.moment) + write_offset(read.offset.utcoffset(read.moment) if read.offset else None)
+    return _day(field, here)
+
+
+def settle_day(date: str, time: str | None, rules: MomentRules) -> tuple[str, bool]:
+    """Decide which day is meant by a start date with an offset, as `to_date` returns it.
+
+    It is midnight there, but not here. Beside another time of day it is the day alone, as programs write it that
+    have no type for a day.
+
+    Args:
+        date: YYYYMMDD and an offset.
+        time: The record's time of day (HHMMSS), with an offset if it has one; None: it has none.
+        rules: How the source writes dates.
+
+    Returns:
+        YYYYMMDD, and whether nothing but the offset decided.
+    """
+    here = rules.local(datetime.datetime.strptime(f"{date[:8]}000000{date[8:]}", "%Y%m%d%H%M%S%z"))
+    if time and time != f"{here:%H%M%S}":
+        return date[:8], False
+    return _day(DATE_FIELD, here), not time
 
 
 def to_start(field: str, value: object, text: str, rules: MomentRules) -> tuple[str, bool]:

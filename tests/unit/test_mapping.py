@@ -353,6 +353,36 @@ def test_a_time_with_an_offset_is_converted_with_its_date() -> None:
         assert (entry["scheduled_start_date"], entry["scheduled_start_time"]) == ("20261201", "233000")
 
 
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        ("2026-12-01T00:00:00Z", "09:30", "20261201093000"),
+        ("2026-12-01T00:00:00.000Z", "06:30Z", "20261130233000"),
+        ("2026-12-01T07:00:00Z", "09:30", "20261201093000"),
+        ("2026-12-01T00:00:00Z", "2026-12-01T00:00:00Z", "20261130170000"),
+        ("2026-12-01T03:00:00Z", "2026-12-01T03:00:00Z", "20261130200000"),
+        ("2026-12-01T00:00:00Z", None, "20261130"),
+    ],
+)
+def test_midnight_with_an_offset_beside_a_time_is_the_day_as_written(
+    date: str, time: str | None, expected: str
+) -> None:
+    mapper = EntryMapper.of_source(a_source(timezone="America/Edmonton"))
+    fields = {"patient_id": "P1", "scheduled_start_date": date, "scheduled_start_time": time}
+    warned: Warned = Counter()
+    for _ in range(2):
+        if date[10:].startswith("T00"):
+            assert mapper.to_columns(tuple(fields), [tuple(fields.values())]) is None
+        entry = mapper.to_entry(fields, warned).fields
+        assert entry["scheduled_start_date"] + entry.get("scheduled_start_time", "") == expected
+    assert sum(warned.values()) == (0 if time else 2)
+
+
+def test_a_default_day_has_no_offset() -> None:
+    mapper = EntryMapper({"scheduled_start_date": "2026-12-01T00:00:00-12:00", "modality": "MR"})
+    assert len(mapper.to_entry({"patient_id": "P1"}).fields["scheduled_start_date"]) == 8
+
+
 def a_source(**keys: Any) -> SourceSettings:
     return SourceSettings(name="a", plugin=PluginType(type_name="csv"), **keys)
 
