@@ -160,8 +160,9 @@ def test_two_hosts_and_a_scanner_from_nothing(
         "/etc/pylantir/ca.pem": str(tls_server.authority),
         "/mnt/exports/bookings.csv": str(tmp_path / "bookings.csv"),
     }
+    # A host may stand still for a few seconds, and is not dead.
     north, south = (
-        Host(tmp_path / name, environ, {**here, '"north"': f'"{name}"', "4242": str(free_port())})
+        Host(tmp_path / name, environ, {**here, '"north"': f'"{name}", "lease_s": 20', "4242": str(free_port())})
         for name in ("north", "south")
     )
     try:

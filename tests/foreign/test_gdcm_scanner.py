@@ -31,6 +31,6 @@ def test_gdcm_gets_its_matches(bound: socket.socket, caplog: pytest.LogCaptureFi
         command = [gdcmscu, "-H", "127.0.0.1", "-p", str(served.port), "--aetitle", "MR1", "--call", "PYLANTIR"]
         command += ["--worklist", "--debug", "--key", "10,20=P007", "--key", "10,10=", "--key", "20,d="]
         # Its exit status says nothing: GDCM 3.0 fails on its own release, after the answers.
-        printed = subprocess.run(command, capture_output=True, timeout=30, check=False).stderr.decode("latin_1")
+        printed = subprocess.run(command, capture_output=True, timeout=90, check=False).stderr.decode("latin_1")
     assert "C-Find was successful." in printed
     assert f"query from MR1: {len(own)} matches, status 0x0000" in caplog.text
