@@ -149,7 +149,7 @@ class Installation:
         path.write_text(PLUGIN.format(check=check, fetch=fetch, patient=patient), encoding="utf-8")
         return path
 
-    def command(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run `pylantir-supervisor` with this configuration."""
         name, *rest = arguments
         done = subprocess.run(

@@ -24,7 +24,7 @@ def at_once(installation: Installation, command: str) -> subprocess.CompletedPro
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = installation.command(command, timeout_s=60)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 4.0
+    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 15.0
     return done
 
 

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from installation import Installation, csv_source, own_disk, wait_until
+from installation import PATIENT_COMMAND, Installation, csv_source, own_disk, wait_until
 from scanner import beginning, connected, create
 
 
@@ -24,7 +24,7 @@ def disk(installation: Installation) -> Iterator[Path]:
 def begin(installation: Installation, *patients: str) -> None:
     installation.write_csv("a.csv", patients or ["P1"])
     installation.configure(csv_source("a", "a.csv"), mpps={"timeout": 1})
-    installation.start()
+    installation.start(program=PATIENT_COMMAND)
 
 
 def report(installation: Installation, uid: str) -> int:
