@@ -157,7 +157,7 @@ def _mapping(told: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def tell_leases(processes: Iterable[Description], cluster: Mapping[str, object]) -> None:
-    """Add to each source which host fetches it, and warnings about another configuration there and about the clock."""
+    """Add to each source which host fetches it, and warnings about another configuration, rules or clock there."""
     leases, differs = _mapping(cluster, "leases"), _mapping(cluster, "differs")
     for process in processes:
         name = str(process["name"])
@@ -166,8 +166,11 @@ def tell_leases(processes: Iterable[Description], cluster: Mapping[str, object])
             if holder := differs.get(name):
                 process["warning"] = f"its configuration differs from that on {holder}, which fetches it"
         elif process["role"] == "writer":
-            told = [one for one in (process.get("warning"), cluster.get("clock")) if isinstance(one, str)]
-            process["warning"] = "; ".join(told) or None
+            others = cluster.get("other_rules")
+            names = ", ".join(others) if isinstance(others, list) else ""
+            rules = f"`deduplication` differs from that on {names}; give all hosts the same" if names else None
+            told = [process.get("warning"), cluster.get("clock"), rules]
+            process["warning"] = "; ".join(one for one in told if isinstance(one, str)) or None
 
 
 def _describe_service(child: Child) -> Description:

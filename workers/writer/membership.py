@@ -21,7 +21,16 @@ from pylantir.errors import CommandRefused, StoreError
 from pylantir.store.change.rules import Applied, follow_rules
 from pylantir.store.decide.claims import Rules
 from pylantir.store.hosts.clocks import ClockComparison
-from pylantir.store.hosts.decision import Host, HostSource, Lease, SignsOfLife, find_differing, find_free, rank_sources
+from pylantir.store.hosts.decision import (
+    Host,
+    HostSource,
+    Lease,
+    SignsOfLife,
+    find_differing,
+    find_free,
+    find_other_rules,
+    rank_sources,
+)
 from pylantir.store.hosts.leases import (
     Tenure,
     enter_host,
@@ -42,7 +51,7 @@ from pylantir.store.hosts.registry import (
 from pylantir.store.schema.engine import reading, transaction
 from pylantir.store.schema.writers_lock import look_at_holder
 from workers.writer.settings import WriterSettings
-from workers.writer.telling import tell_differing, tell_hosts, tell_leases
+from workers.writer.telling import tell_differing, tell_hosts, tell_leases, tell_other_rules
 
 SIGNS_PER_LEASE = 3
 """A host gives so many signs of life in the time after which it counts as dead."""
@@ -88,6 +97,8 @@ class Membership:
             match_on=settings.match_on, max_minutes=settings.max_minutes,
             max_minutes_touched=settings.max_minutes_touched,
         )  # fmt: skip
+        matching = (*settings.match_on, settings.max_minutes, settings.max_minutes_touched)
+        self._matching = hashlib.sha256(repr(matching).encode()).hexdigest()[:16]
         self.clocks = ClockComparison()
         self._engine = engine
         self._is_shared = engine.dialect.name == "postgresql"
@@ -103,6 +114,7 @@ class Membership:
         self._tenures: dict[str, Tenure] = {}
         self._said: list[tuple[str, HostSource]] = []
         self._differing: dict[str, str] = {}
+        self._with_other_rules: list[str] = []
         self._sign_at = self._watch_at = math.inf
         self._signs = SignsOfLife()
         self._was_away = False
@@ -239,6 +251,7 @@ class Membership:
             "hosts": {name: host.is_alive for name, host in sorted(self._hosts.items())},
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
             "differs": self._differing,
+            "other_rules": self._with_other_rules,
             "clock": self.clocks.told,
         }
 
@@ -284,7 +297,7 @@ class Membership:
             raise StoreError(
                 f'another instance that runs now is called "{self._host}"; give each host its own cluster.host'
             )
-        enter_host(connection, self._host, self._instance, self._lease_s)
+        enter_host(connection, self._host, self._instance, self._lease_s, self._matching)
         keep_known(connection)
         self.clocks.ask(lambda: give_sign(connection, self._host, self._instance, mark))
 
@@ -310,6 +323,9 @@ class Membership:
         differing = find_differing(self._sources, digests, self._leases, self._host)
         tell_differing(self._differing, differing)
         self._differing = differing
+        with_other_rules = find_other_rules(hosts, self._host, self._matching)
+        tell_other_rules(self._with_other_rules, with_other_rules)
+        self._with_other_rules = with_other_rules
 
     def _plan_next(self) -> None:
         if self._is_shared:

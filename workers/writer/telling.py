@@ -51,6 +51,15 @@ def tell_leases(
             logger.info("source %s: host %s fetches it; this one stands by", source, found[source].host)
 
 
+def tell_other_rules(before: Iterable[str], now: Iterable[str]) -> None:
+    """Log which hosts recognise records of one exam by other rules than this one."""
+    for name in sorted({*now} - {*before}):
+        logger.warning(
+            "host %s has another `deduplication`: which records are one exam depends on who stores them last; give all "
+            "hosts the same", name,
+        )  # fmt: skip
+
+
 def tell_differing(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Log which sources are configured otherwise here than on the host that fetches them: source -> that host."""
     for source, holder in sorted(now.items() - before.items()):

@@ -21,6 +21,7 @@ class Host:
         session_ended: The session in which its writer worked is known to have ended.
         mark: A new random text with each sign of life.
         alive_at: When it gave that sign, in seconds by the database's clock.
+        matching: A digest of the rules by which it recognises records of one exam; None: it does not say.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Host:
     session_ended: bool = False
     mark: str = ""
     alive_at: float | None = None
+    matching: str | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -115,6 +117,18 @@ def find_free(wanted: Iterable[str], leases: Mapping[str, Lease], hosts: Mapping
 def _is_held(lease: Lease | None, hosts: Mapping[str, Host]) -> bool:
     host = hosts.get(lease.host) if lease else None
     return bool(lease and host and host.instance == lease.instance and host.is_alive)
+
+
+def find_other_rules(hosts: Mapping[str, Host], own: str, matching: str) -> list[str]:
+    """Return the running hosts that recognise records of one exam by other rules than this one.
+
+    Args:
+        hosts: Name -> host.
+        own: This host's name.
+        matching: The digest of this host's rules.
+    """
+    others = [host for name, host in hosts.items() if name != own and host.is_alive]
+    return sorted(host.name for host in others if host.matching not in (None, matching))
 
 
 def rank_sources(said: Iterable[HostSource]) -> dict[str, int]:

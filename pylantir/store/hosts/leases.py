@@ -24,7 +24,7 @@ _LEASES = source_leases.c
 _NOW = "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
 _SERVER = "EXTRACT(EPOCH FROM pg_postmaster_start_time())::text"
 _READ_HOSTS = text(
-    f"SELECT host, instance, mark, lease_s, alive_at, {_NOW} - alive_at AS age_s, "  # noqa: S608 - constants
+    f"SELECT host, instance, mark, lease_s, matching, alive_at, {_NOW} - alive_at AS age_s, "  # noqa: S608 - constants
     f"COALESCE(session IS NOT NULL AND server = {_SERVER} AND NOT EXISTS "
     "(SELECT 1 FROM pg_stat_activity AS a WHERE a.pid = cluster_hosts.session), FALSE) AS session_ended "
     "FROM cluster_hosts"
@@ -84,7 +84,7 @@ def read_hosts(connection: Connection) -> dict[str, Host]:
     return {
         row.host: Host(
             name=row.host, instance=row.instance, mark=row.mark, session_ended=row.session_ended,
-            alive_at=row.alive_at,
+            alive_at=row.alive_at, matching=row.matching,
             lease_s=row.lease_s, age_s=None if row.age_s is None else max(0.0, row.age_s),
         )
         for row in rows
@@ -99,10 +99,11 @@ def read_leases(connection: Connection) -> dict[str, Lease]:
     }
 
 
-def enter_host(connection: Connection, host: str, instance: str, lease_s: float) -> None:
+def enter_host(connection: Connection, host: str, instance: str, lease_s: float, matching: str | None = None) -> None:
     """Add this host, whose signs of life last for `lease_s` seconds, or take over from its earlier run."""
+    values = {"host": host, "instance": instance, "lease_s": lease_s, "mark": "", "matching": matching}
     connection.execute(delete(cluster_hosts).where(_HOSTS.host == host))
-    connection.execute(insert(cluster_hosts), {"host": host, "instance": instance, "lease_s": lease_s, "mark": ""})
+    connection.execute(insert(cluster_hosts), values)
 
 
 def give_sign(connection: Connection, host: str, instance: str, mark: str) -> float:

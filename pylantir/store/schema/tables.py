@@ -239,6 +239,7 @@ cluster_hosts = Table(
     Column("session", Integer, comment="the server's process for its writer; NULL behind a pooler"),
     Column("server", Text, comment="when that server was started"),
     Column("mark", Text, nullable=False, comment="a new random text with each sign of life"),
+    Column("matching", Text, comment="of the rules by which it recognises records of one exam"),
 )
 """The hosts that share the database, with PostgreSQL only."""
 

@@ -38,10 +38,12 @@ def said(name: str, priority: float = 0.0, *, digest: str = "a", enabled: bool =
 class Host(Membership):
     """A host's writer, without its process."""
 
-    def __init__(self, url: str, name: str, *sources: HostSource, key: bytes = b"", lease_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, name: str, *sources: HostSource, key: bytes = b"", lease_s: float = 30.0, minutes: float = 240
+    ) -> None:
         settings = WriterSettings(
             db_url=url, db_echo=False, host=name, lease_s=lease_s, sources=sources, key=key or name.encode(),
-            match_on=Rules().match_on, max_minutes=240, max_minutes_touched=120, keep_missing=frozenset(),
+            match_on=Rules().match_on, max_minutes=minutes, max_minutes_touched=120, keep_missing=frozenset(),
             retention=RetentionSettings(), access=AccessSettings(), ae_title="PYLANTIR",
         )  # fmt: skip
         self.engine = open_for_writing(url, host=name)
@@ -348,6 +350,23 @@ def test_a_source_configured_otherwise_is_told(made: Any, caplog: pytest.LogCapt
     south.use_digests({"ris": "c"})
     south.look()
     assert caplog.messages.count(text) == 2
+
+
+def test_hosts_that_recognise_exams_by_other_rules_are_told(made: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Each decides about all records of a patient, also where the hosts have different sources."""
+    north, south = made("north", said("ris")), made("south", said("csv"), minutes=10)
+    north.enter()
+    south.enter()
+    for _ in range(2):
+        north.look()
+        south.look()
+    assert (north.describe()["other_rules"], south.describe()["other_rules"]) == (["south"], ["north"])
+    told = [message for message in caplog.messages if "another `deduplication`" in message]
+    assert [message.partition(" has")[0] for message in told] == ["host north", "host south"]
+    south.leave()
+    made("west").enter()
+    north.look()
+    assert north.describe()["other_rules"] == []
 
 
 def test_signs_of_life_that_the_database_has_lost_are_noticed(made: Any) -> None:

@@ -65,6 +65,13 @@ def test_a_clock_that_is_wrong_is_a_warning_of_the_writer(own: str | None, clock
     assert (writer["warning"], source.get("warning"), source["lease_host"]) == (told, None, "north")
 
 
+def test_hosts_with_other_rules_are_a_warning_of_the_writer() -> None:
+    writer = {**WELL, "name": "writer", "role": "writer", "warning": None}
+    tell_leases([writer], {"clock": "a day ahead", "other_rules": ["east", "south"]})
+    told = "`deduplication` differs from that on east, south; give all hosts the same"
+    assert writer["warning"] == f"a day ahead; {told}"
+
+
 @given(st.floats(1, 100_000), st.floats(0, 1_000_000))
 def test_a_success_may_be_three_intervals_and_ten_seconds_old(interval_s: float, age_s: float) -> None:
     assert (overdue_s(age_s, interval_s) is None) == (age_s <= max(3 * interval_s, 10))
