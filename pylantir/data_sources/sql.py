@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from pylantir.data_sources.options import Options, near_name
 from pylantir.data_sources.wall_clock import wall_clock_before
 from pylantir.entry import MAPPING_TARGETS
 from pylantir.errors import SourceUnavailable
+
+logger = logging.getLogger(__name__)
 
 KEYS = ("url", "url_env", "query", "query_file", "timezone", "statement_timeout", "fetch_size")
 
@@ -37,6 +40,7 @@ class SqlPlugin(DataSourcePlugin):
         self._url = self._query = self._query_file = self._time_zone = ""
         self._statement_timeout_s, self._fetch_size = 60.0, 1000
         self._next_query: str | None = None
+        self._told_where = False
 
     def get_source_name(self) -> str:
         """Say what kind of source this is."""
@@ -95,6 +99,12 @@ class SqlPlugin(DataSourcePlugin):
         since = None
         if "since" in _PARAMETER.findall(query):
             since = partial(look_back, datetime.datetime.now(datetime.UTC), interval, self._time_zone)
+            if self.where and not self._told_where:
+                self._told_where = True
+                logger.warning(
+                    'with :since, what "where" leaves out later on stays on the worklist; leave one of the two out,'
+                    " or map the column to performed_procedure_step_status"
+                )
         # Closed here: a generator that is forgotten half-way keeps its connection.
         with contextlib.closing(stream_rows(access, query, since)) as rows:
             columns, read = next(rows), self.record_mapping(field_mapping).columns

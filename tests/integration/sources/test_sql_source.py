@@ -120,6 +120,16 @@ def test_query_with_since_gives_what_changed(database: sa.Engine, zone: dict[str
         assert len(fetch(plugin)) == 1
 
 
+def test_conditions_beside_since_are_told_once(database: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    told = 'what "where" leaves out later on stays on the worklist'
+    for query, times in ((SELECT, 0), ("SELECT mrn, day, hour FROM booking WHERE changed >= :since", 1)):
+        plugin = make_plugin(database.url, query)
+        plugin.where = {"mrn": ["P1"]}
+        fetch(plugin)
+        fetch(plugin)
+        assert caplog.text.count(told) == times
+
+
 def test_since_is_right_for_timestamps_with_a_time_zone(postgresql_url: str) -> None:
     engine = sa.create_engine(postgresql_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
