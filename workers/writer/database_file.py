@@ -22,8 +22,8 @@ from pylantir.errors import AlreadyRunning, StoreError
 from pylantir.programs.locks import FileLock
 from pylantir.store.schema.sqlite_file import identity_of, side_files, sqlite_file
 
-RESCUE_S = 3.0
-"""How long readers may delay the rescue of a removed log's contents; each reader takes milliseconds."""
+RESCUE_S = 6.0
+"""How long readers may delay the rescue of a removed log: each takes milliseconds, unless its process stands still."""
 _PAUSE_S = 0.05
 _PIECE_BYTES = 4 << 20
 _LONGEST_VALUE = 4096
