@@ -47,7 +47,7 @@ def test_worklist_does_not_depend_on_who_comes_first(installation: Installation,
     assert installation.rows(WORKLIST) == EXPECTED
     # The accession number of another patient: set aside, whichever of the two came first.
     assert installation.rows("SELECT data_source, field FROM rejected_entries") == [("research", "accession_number")]
-    assert installation.process("broken")["last_error"]
+    wait_until(lambda: installation.process("broken")["last_error"], "the fourth says what is wrong")
     # What a source says once more changes nothing.
     for name in order:
         installation.command("sync", name)

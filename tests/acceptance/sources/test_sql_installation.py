@@ -61,8 +61,8 @@ def test_rows_become_the_worklist_and_deleted_ones_are_cancelled(
     assert installation.rows(UIDS) == uids
 
     change(bookings, "ALTER TABLE booking RENAME TO moved")
+    wait_until(lambda: installation.process("clinic")["last_error"], "the source says what is wrong")
     installation.wait_for_health("degraded")
-    assert installation.process("clinic")["last_error"]
     assert installation.patients() == ["P0", "P1", "P2"]
     change(bookings, "ALTER TABLE moved RENAME TO booking")
     installation.wait_for_health("healthy")

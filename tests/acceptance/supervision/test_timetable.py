@@ -120,6 +120,7 @@ def test_json_lines_are_one_object_per_event(installation: Installation) -> None
     installation.configure(csv_source("a", "a.csv"), bad, log={"format": "json"})
     installation.start(until="degraded")
     installation.wait_for_log("cycle done")
+    installation.wait_for_log("ValueError")
     assert installation.terminate() == 0
     events = [json.loads(line) for line in installation.log().splitlines()]
     assert {"supervisor", "writer", "source"} <= {event["process"] for event in events}
