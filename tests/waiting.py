@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """A machine that runs other tests beside may be slow."""
 _SHORTEST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.06
