@@ -21,6 +21,7 @@ _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b
 _VALUE_BYTES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "AT": 4, "FD": 8, "SV": 8, "UV": 8}
 _UNSPLIT = frozenset({"LT", "OB", "OD", "OF", "OL", "OV", "OW", "SQ", "ST", "UN", "UR", "UT"})
 """A backslash in these is part of the text."""
+_HEADER_BYTES = 8
 _TAG_AND_LENGTH = struct.Struct("<HHI")
 
 
@@ -29,7 +30,8 @@ class Bounds:
     """The most that a data set may have. Items of sequences count as elements.
 
     Attributes:
-        unique: No element may stand twice in one data set or item: which of them counts would be a guess.
+        unique: No element may stand twice in one data set or item: which of them counts would be a guess. None may end
+            within its header.
     """
 
     elements: int
@@ -91,6 +93,9 @@ class _Scan:
             raise _Excess(f"sequences nested deeper than {self._bounds.nesting} levels")
         seen: set[int] = set()
         while start < end:
+            if depth == 1 and self._bounds.unique and end - start < _HEADER_BYTES and any(self._data[start:end]):
+                # The decoder passes over it, and without the key that it began the query selects too much.
+                raise _Excess("an element that is cut short")
             tag, vr, length, start = self._header(start, end)
             if tag in {_ITEM_END, _SEQUENCE_END}:
                 return start
