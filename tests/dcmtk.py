@@ -47,7 +47,7 @@ def find_worklist(
     command = [findscu, "-W", "-aet", calling, "-aec", called, "-to", "20", "-Xs", str(answers)]
     for key in keys:
         command += ["-k", key]
-    subprocess.run([*command, "127.0.0.1", str(port)], check=True, timeout=60, capture_output=True)
+    subprocess.run([*command, "127.0.0.1", str(port)], check=True, timeout=120, capture_output=True)
     if not answers.exists():
         return []
     return [

@@ -271,7 +271,7 @@ class Campaign:
         assert supervisor
         children = psutil.Process(supervisor.pid).children(recursive=True)
         supervisor.kill()
-        supervisor.wait(60)
+        supervisor.wait(120)
         _, alive = psutil.wait_procs(children, 30)
         survivors = [one.pid for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
         assert not survivors, f"the supervisor's death is survived by {survivors}"

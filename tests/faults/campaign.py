@@ -221,7 +221,7 @@ class Campaign:
             if self.installation.supervisor.returncode == 0:
                 return "the tree has ended with status 0: nobody starts it anew"
             with suppress(AssertionError):
-                wait_until(lambda: not self.installation.live_processes(), "gone", 30)
+                wait_until(lambda: not self.installation.live_processes(), "gone")
             if left := self.installation.live_processes():
                 return f"the tree has ended, but not wholly: {left}"
             self.installation.start(until=None)

@@ -50,7 +50,7 @@ def test_what_raises_in_the_supervisor_s_loop_ends_everything_and_a_new_start_is
     campaign.run(faults=0)
     assert installation.supervisor
     campaign.order(str(installation.supervisor.pid), json.dumps({"call": "select", "number": errno.ENOMEM, "after": 0}))
-    assert installation.supervisor.wait(60) == 1
+    assert installation.supervisor.wait(120) == 1
     wait_until(lambda: not installation.live_processes(), "no process is left")
     installation.start()
 

@@ -116,7 +116,7 @@ def needed(program: str, package: str, *files: Path) -> str:
 def _running(command: list[str], port: int) -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: process.poll() is not None or is_listening(port), f"{command[0]} listens", 60)
+            wait_until(lambda: process.poll() is not None or is_listening(port), f"{command[0]} listens")
             assert process.poll() is None, f"{command[0]} has ended"
             yield
         finally:

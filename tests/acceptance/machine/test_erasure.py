@@ -23,7 +23,7 @@ def pylantir(installation: Installation, *arguments: str) -> subprocess.Complete
     command, *rest = arguments
     return subprocess.run(
         [COMMAND.with_name("pylantir"), command, "--config", installation.config_path, *rest],
-        capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=60, check=False,
+        capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=120, check=False,
     )  # fmt: skip
 
 

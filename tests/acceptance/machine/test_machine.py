@@ -60,7 +60,7 @@ def as_nobody(installation: Installation, *arguments: str) -> subprocess.Complet
     """Run a command as a user who may read the configuration, but belongs to nothing of it."""
     return subprocess.run(
         [sys.executable, "-P", "-c", AS_NOBODY, *arguments, "--config", installation.config_path],
-        capture_output=True, text=True, env=installation.environment, cwd="/", timeout=60, check=False,
+        capture_output=True, text=True, env=installation.environment, cwd="/", timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_stop_ends_who_answers_whatever_process_the_answer_names(installation: I
             assert impostor.stdout
             assert impostor.stdout.readline() == b"listens\n"
             assert installation.command("stop").returncode == 0
-            assert impostor.wait(60) == -signal.SIGTERM
+            assert impostor.wait(120) == -signal.SIGTERM
             assert bystander.poll() is None
         finally:
             impostor.kill()
@@ -228,7 +228,7 @@ def test_no_file_of_the_working_directory_is_imported(installation: Installation
     for arguments in (["query-db"], ["preview", "a"], ["plugins"]):
         done = subprocess.run(
             [program, *arguments, "--config", installation.config_path],
-            cwd=installation.folder, env=installation.environment, capture_output=True, timeout=60, check=False,
+            cwd=installation.folder, env=installation.environment, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert installation.command("stop").returncode == 0

@@ -29,7 +29,7 @@ def test_a_full_pipe_behind_stderr_stops_neither_the_work_nor_the_end(installati
         wait_until(lambda: installation.status().get("health") == "healthy", "it is healthy")
         wait_until(lambda: len(installation.runs("a")) >= 3, "three cycles")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
         os.close(reader)
@@ -49,6 +49,6 @@ def test_it_runs_with_closed_streams(installation: Installation, closed: str) ->
         wait_until(lambda: len(installation.runs("a")) >= 3, "three cycles")
         assert [one["restarts"] for one in installation.status()["processes"]] == [0, 0, 0, 0]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()

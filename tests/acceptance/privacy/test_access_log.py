@@ -28,7 +28,7 @@ def run(installation: Installation, command: str, *arguments: str) -> subprocess
     folder = installation.folder.parent
     return subprocess.run(
         [PYLANTIR, command, "--config", installation.config_path.relative_to(folder), *arguments],
-        capture_output=True, text=True, check=False, timeout=60, env=installation.environment, cwd=folder,
+        capture_output=True, text=True, check=False, timeout=120, env=installation.environment, cwd=folder,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def pylantir(installation: Installation, *arguments: str) -> subprocess.Complete
         text=True,
         env=installation.environment,
         cwd=installation.folder,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -39,7 +39,7 @@ def test_odil_reports_a_scan(python_with_odil: str, installation: Installation) 
     wait_until(lambda: installation.patients() == ["P1"], "the patient is in the worklist")
     ((study_uid,),) = installation.rows("select study_instance_uid from worklist_items")
     command = [python_with_odil, str(SCANNER), str(installation.port), study_uid, "P1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     created, ended, late = json.loads(done.stdout)
     assert created["Status"] == 0x0000
@@ -64,7 +64,7 @@ def test_dcmjs_finds_its_day_and_reports_a_scan(dcmjs_packages: Path, installati
     wait_until(lambda: len(installation.patients()) == 3, "the patients are in the worklist")
     command = [needed("node", "nodejs"), str(DCMJS / "scanner.js"), str(installation.port), "DCMJS", "20300101"]
     environment = {**os.environ, "NODE_PATH": str(dcmjs_packages)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said == {"echo": 0x0000, "patients": ["P1"], "found": 0x0000, "reports": [0x0000, 0x0000, 0x0110]}

@@ -183,7 +183,7 @@ def say(hospital: Hospital, *command: str, status: int = 0) -> str:
     installation, (name, *rest) = hospital.installation, command
     done = subprocess.run(
         [COMMAND.with_name("pylantir"), name, "--config", installation.config_path, *rest],
-        capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=60, check=False,
+        capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == status, done
     return done.stdout + done.stderr

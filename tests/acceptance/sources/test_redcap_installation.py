@@ -87,7 +87,7 @@ class RedcapInstallation(Installation):
     def pylantir(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [PYLANTIR, *arguments]
         return subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, cwd=self.folder, timeout=60, check=False
+            command, capture_output=True, text=True, env=self.environment, cwd=self.folder, timeout=120, check=False
         )
 
     def sync_again(self, times: int = 2) -> None:
@@ -189,7 +189,7 @@ def test_old_installation_goes_on_unchanged(
 
     assert site.supervisor
     site.supervisor.send_signal(signal.SIGINT)
-    assert site.supervisor.wait(60) == 0
+    assert site.supervisor.wait(120) == 0
     wait_until(lambda: not site.live_processes(), "everything is gone")
 
 
@@ -224,7 +224,7 @@ def test_unknown_source_type_starts_nothing(site: RedcapInstallation) -> None:
 def refused_at_once(site: RedcapInstallation, told: str) -> bool:
     site.start_as_before(until=None)
     assert site.supervisor
-    assert site.supervisor.wait(60) == 78
+    assert site.supervisor.wait(120) == 78
     assert told in site.log()
     assert not site.database.exists()
     with socket.socket() as probe:

@@ -24,7 +24,7 @@ def data_command(installation: Installation, *arguments: str) -> Any:
     program = Path(sys.executable).parent / "pylantir"
     config = str(installation.folder / "pylantir.json")
     done = subprocess.run(
-        [program, *arguments, "--json", "--config", config], capture_output=True, text=True, check=True, timeout=60
+        [program, *arguments, "--json", "--config", config], capture_output=True, text=True, check=True, timeout=120
     )
     return json.loads(done.stdout)
 

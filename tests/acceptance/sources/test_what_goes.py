@@ -20,7 +20,7 @@ OTHERS = [f"Q{n:02}" for n in range(25)]
 def pylantir(installation: Installation, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pylantir.cli.main", command, "--config", str(installation.config_path), *arguments],
-        capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=60, check=False,
+        capture_output=True, text=True, env=installation.environment, cwd=installation.folder, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_a_list_that_is_fetched_once_a_day_and_replaced_each_day_needs_nobody(
         read(day)
         assert installation.patients() == sorted(lists[day - 1] + lists[day])
         # A day passes.
-        with closing(sqlite3.connect(installation.database, timeout=60)) as connection, connection:
+        with closing(sqlite3.connect(installation.database, timeout=120)) as connection, connection:
             earlier = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="microseconds")
             connection.execute("update source_entries set held_since = ? where held_since is not null", [earlier])
     read(4)

@@ -90,7 +90,7 @@ def test_a_read_only_disk(installation: Installation, disk: Path, findscu: str) 
 
 def test_a_database_that_another_program_locks(installation: Installation, findscu: str) -> None:
     begin(installation)
-    with closing(sqlite3.connect(installation.database, isolation_level=None, timeout=60)) as other:
+    with closing(sqlite3.connect(installation.database, isolation_level=None, timeout=120)) as other:
         other.execute("begin immediate")
         installation.write_csv("a.csv", ["P1", "P2"])
         assert_waiting(installation, "locked")

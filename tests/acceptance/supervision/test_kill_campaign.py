@@ -90,7 +90,7 @@ def test_no_query_fails_while_the_writer_is_killed_and_a_source_crashes_without_
         wait_until(lambda: len(answers) >= 4, "a few answers")
     finally:
         is_over.set()
-        asking.join(30)
+        asking.join(120)
     assert set(answers) == {(0xFF00, 0xFF00, 0x0000)}
     told = [line for line in installation.log().splitlines() if "crashing" in line]
     assert len(told) <= 3 * (installation.process("crashing")["restarts"] + 1)

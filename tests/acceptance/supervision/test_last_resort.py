@@ -82,7 +82,7 @@ def test_an_unexpected_error_in_the_loop_ends_everything_with_a_status_that_star
         # Something happens: the loop turns.
         with suppress(OSError, ControlError):
             ask_supervisor(installation.runtime_dir, {"command": "status"})
-        assert supervisor.wait(60) == 1
+        assert supervisor.wait(120) == 1
         wait_until(lambda: not installation.live_processes(), "no process is left")
         assert installation.log().count("an unexpected error in the supervisor; every process is ended") == number
         assert installation.log().count("Traceback (most recent call last)") >= number

@@ -142,5 +142,5 @@ def test_as_process_one_it_reaps_orphans_and_stops_in_order(installation: Instal
 
     wait_until(lambda: not zombies(), lambda: f"reaped: {zombies()}")
     os.kill(int(first), signal.SIGTERM)
-    assert container.wait(60) == 0
+    assert container.wait(120) == 0
     assert installation.leftovers() == []

@@ -125,7 +125,7 @@ def test_a_signal_stops_everything_in_order_and_one_without_a_meaning_stops_noth
         os.killpg(supervisor.pid, meaningless)
         installation.wait_for_log(f"{meaningless.name}: means nothing here")
     send(supervisor.pid, number)
-    assert supervisor.wait(60) == 0
+    assert supervisor.wait(120) == 0
     assert_stopped(installation)
     endings = [line for line in installation.log().splitlines() if "has ended (status 0)" in line]
     assert len(endings) == 3
@@ -150,7 +150,7 @@ def test_a_second_signal_hurries(installation: Installation) -> None:
     supervisor.send_signal(signal.SIGTERM)
     installation.wait_for_log("SIGTERM: stopping")
     supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(60) == 0
+    assert supervisor.wait(120) == 0
     assert "endless has ended (signal SIGKILL)" in installation.log()
     assert "does not end" not in installation.log()
     assert_stopped(installation)
@@ -165,7 +165,7 @@ def test_a_signal_to_the_whole_group_stops_in_order_and_is_told_as_no_crash(
     installation.configure(csv_source("a", "a.csv"))
     supervisor = installation.start(program=PATIENT_COMMAND)
     os.killpg(supervisor.pid, number)
-    assert supervisor.wait(60) == 0
+    assert supervisor.wait(120) == 0
     assert_stopped(installation, writer_was_last=number == signal.SIGINT)
     log = installation.log()
     assert "supervisor: stopped" in log
@@ -187,7 +187,7 @@ def test_a_signal_during_the_start_stops(installation: Installation, stage: str)
     else:
         installation.wait_for_log(stage)
     supervisor.send_signal(signal.SIGTERM)
-    assert supervisor.wait(60) == 0
+    assert supervisor.wait(120) == 0
     assert_stopped(installation)
 
 
@@ -206,7 +206,7 @@ def test_a_killed_supervisor_leaves_no_orphan_and_a_new_one_starts_at_once(insta
     wait_until(lambda: installation.patients() == ["P1"], "the other source's entry")
     os.kill(installation.process("a")["pid"], signal.SIGSTOP)
     supervisor.kill()
-    supervisor.wait(60)
+    supervisor.wait(120)
     wait_until(lambda: installation.live_processes() == {}, "no process is left")
     assert installation.command("status").returncode == 3
     assert installation.command("stop").returncode == 3

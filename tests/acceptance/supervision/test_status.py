@@ -137,4 +137,4 @@ def test_it_answers_in_every_state(installation: Installation) -> None:
     assert wanted["endless"] == wanted["a"] == "STOPPED"
     # It would wait for these two.
     installation.supervisor.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
-    assert installation.supervisor.wait(60) == 0  # type: ignore[union-attr]
+    assert installation.supervisor.wait(120) == 0  # type: ignore[union-attr]

@@ -160,7 +160,7 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
     # The whole host dies, and comes back.
     assert south.supervisor
     south.supervisor.kill()
-    south.supervisor.wait(60)
+    south.supervisor.wait(120)
     pair.wait_until_fetched_by(north, None)
     pair.write("P1", "P2", "P3")
     pair.wait_for("P1", "P2", "P3")
@@ -183,7 +183,7 @@ def test_another_host_takes_over_whatever_ends_the_first(pair: Pair, findscu: st
     pair.wait_until_fetched_by(north, None)
     unknown = subprocess.run(
         [COMMAND.with_name("pylantir"), "forget-host", "soth", "--config", north.config_path],
-        capture_output=True, text=True, env=north.environment, timeout=60, check=False,
+        capture_output=True, text=True, env=north.environment, timeout=120, check=False,
     )  # fmt: skip
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert 'no host "soth": did you mean "south"?' in unknown.stderr

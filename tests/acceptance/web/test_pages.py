@@ -18,7 +18,7 @@ from installation import COMMAND, Installation, wait_until
 def explain_last(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [COMMAND.with_name("pylantir"), "explain", "--config", installation.config_path, "--last", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=installation.environment
+        command, capture_output=True, text=True, timeout=120, check=False, env=installation.environment
     )
 
 

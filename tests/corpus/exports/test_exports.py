@@ -20,7 +20,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = f"from {program} import main; raise SystemExit(main())"
     command = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, "TZ": "UTC"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
 def preview(folder: Path, workplace: Path) -> dict[str, Any]:
