@@ -34,6 +34,7 @@ from pylantir.store.hosts.decision import (
 from pylantir.store.hosts.leases import (
     Tenure,
     enter_host,
+    give_back,
     give_sign,
     leave,
     read_hosts,
@@ -145,6 +146,7 @@ class Membership:
             self._read_rules(connection)
             applied = follow_rules(connection, self.rules)
             if self._is_shared:
+                give_back(connection, self._host, self._wanted)
                 self._take_free(connection)
         self._marks = {mark}
         self._plan_next()

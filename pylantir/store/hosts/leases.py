@@ -131,6 +131,11 @@ def take_leases(connection: Connection, sources: Iterable[str], host: str, insta
     return taken
 
 
+def give_back(connection: Connection, host: str, kept: Iterable[str]) -> None:
+    """Give back what an earlier writer of this host fetched, and this host no longer has configured."""
+    connection.execute(delete(source_leases).where(_LEASES.host == host, _LEASES.data_source.not_in([*kept])))
+
+
 def leave(connection: Connection, host: str, instance: str) -> None:
     """Give back everything that this host fetches: it ends in order."""
     this = (_HOSTS.host == host) & (_HOSTS.instance == instance)

@@ -257,6 +257,19 @@ def test_a_writer_that_follows_in_the_same_run_has_its_sources_at_once(made: Any
         first.feed("ris").sync(record("r1", "P1"))
 
 
+def test_a_source_that_a_host_no_longer_has_configured_is_another_hosts_at_once(made: Any) -> None:
+    """It is taken out of one configuration, and only then added to another."""
+    first = made("north", said("ris"), said("csv"), key=b"one run")
+    first.enter()
+    first.kill()
+    made("north", said("csv"), said("ris", enabled=False), key=b"one run").enter()
+    south = made("south", said("ris"), said("csv"))
+    south.enter()
+    assert (south.standby_of("ris"), south.standby_of("csv")) == (None, "north")
+    with pytest.raises(LeaseLost):
+        first.feed("ris").sync(record("r1", "P1"))
+
+
 def test_a_running_namesake_does_not_get_in(made: Any) -> None:
     made("north", said("ris")).enter()
     with pytest.raises(StoreError, match=r'called "north".*cluster\.host'):
