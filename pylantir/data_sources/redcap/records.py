@@ -13,20 +13,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pylantir.columns import target_of
 from pylantir.data_sources.base import RECORD_LABEL, BadRecord
 from pylantir.data_sources.redcap.naming import composite_fields, whole_number
 from pylantir.data_sources.redcap.plan import RecordPlan
 from pylantir.data_sources.redcap.project import EVENT, INSTANCE, INSTRUMENT
-from pylantir.entry import RECORD_ID_FIELD
+from pylantir.entry import RECORD_ID_FIELD, START_FIELD, WORKLIST_FIELDS
 from pylantir.errors import RecordRejected
 from pylantir.values.normalise import normalise_value
 
 Row = Mapping[str, Any]
 
-_OF_ONE_DAY = frozenset({"pregnancy_status", "dicom:PregnancyStatus", "dicom:LastMenstrualDate"})
+_OF_ONE_DAY = frozenset({"pregnancy_status", "dicom:LastMenstrualDate"})
 """Targets whose value at another visit says nothing about this one."""
-_MEASURED = frozenset({"patient_weight_lb", "patient_weight_kg", "dicom:PatientWeight", "dicom:PatientSize"})
+_MEASURED = frozenset({"patient_weight_lb", "patient_weight_kg", "dicom:PatientSize"})
 """Targets whose value changes from visit to visit."""
+_OF_THE_PATIENT = _MEASURED | {
+    "patient_id", "issuer_of_patient_id", "patient_name", "patient_birth_date", "patient_sex", "medical_alerts",
+    "allergies", "special_needs", "confidentiality",
+}  # fmt: skip
+_OF_ONE_EXAM = WORKLIST_FIELDS.keys() - _OF_THE_PATIENT
+_CODES_OF_ONE_EXAM = ("dicom:RequestedProcedure", "dicom:ScheduledProcedureStepSequence", "dicom:ScheduledProtocol")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +44,13 @@ class Scan:
         row: The scan's own row.
         bases: The rows of its event.
         elsewhere: Those of other events.
+        other_exams: The other events that have scans of their own.
     """
 
     row: Row
     bases: tuple[Row, ...]
     elsewhere: tuple[Row, ...] = ()
+    other_exams: frozenset[str] = frozenset()
 
 
 def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
@@ -53,7 +62,7 @@ def find_scans(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[Scan]:
             continue
         if instrument not in plan.own or (not instrument and (event in repeated or not _carries(plan, row))):
             continue
-        scan = _scan_of(rows, row)
+        scan = _scan_of(plan, rows, row)
         if all(_value(plan, target, scan) for target in plan.required) and _admits(plan, scan):
             yield scan
 
@@ -76,7 +85,7 @@ def possible_ids(plan: RecordPlan, rows: Sequence[Row]) -> Iterator[str]:
     if RECORD_ID_FIELD in plan.sources:
         for row in rows:
             if (row.get(INSTRUMENT) or "") in plan.own:
-                yield scan_id(plan, _scan_of(rows, row))
+                yield scan_id(plan, _scan_of(plan, rows, row))
 
 
 def _row_id(record: object, event: object, instrument: object, instance: object) -> str:
@@ -124,20 +133,23 @@ def _made_value(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str],
 
 
 def _without_other_visits(plan: RecordPlan, target: str, scan: Scan, note: Callable[[str], None]) -> Scan:
-    """Keep other events from supplying what holds for one visit only, or what they do not agree in."""
-    if target not in _OF_ONE_DAY | _MEASURED:
+    """Keep other events from supplying what belongs to their own exams or days, or what they do not agree in."""
+    field, sources, near = target_of(target), plan.sources[target], replace(scan, elsewhere=())
+    is_of_one_exam = field in _OF_ONE_EXAM or field.startswith(_CODES_OF_ONE_EXAM)
+    if not scan.elsewhere or not (is_of_one_exam or field in _OF_ONE_DAY | _MEASURED):
         return scan
-    near = replace(scan, elsewhere=())
-    sources = plan.sources[target]
     if any(_text(plan, source, near) for source in sources):
         return near
-    given = {tuple(_text(plan, one, replace(near, elsewhere=(row,))) for one in sources) for row in scan.elsewhere}
-    given = {texts for texts in given if any(texts)}
-    if not given or (target in _MEASURED and len(given) == 1):
-        return scan
-    why = "differs between other events" if target in _MEASURED else "is known of another event only"
-    note(f"{target} of a scan {why}; left out")
-    return near
+    allowed = near
+    if field in _MEASURED:
+        given = {tuple(_text(plan, one, replace(near, elsewhere=(row,))) for one in sources) for row in scan.elsewhere}
+        allowed = scan if len({texts for texts in given if any(texts)}) == 1 else near
+    elif field not in _OF_ONE_DAY:
+        without = tuple(row for row in scan.elsewhere if row.get(EVENT, "") not in scan.other_exams)
+        allowed = replace(scan, elsewhere=without)
+    if not any(_text(plan, one, allowed) for one in sources) and any(_text(plan, one, scan) for one in sources):
+        note(f"{target} of a scan is known of other visits only; left out")
+    return allowed
 
 
 def source_values(plan: RecordPlan, scan: Scan) -> dict[str, str]:
@@ -188,7 +200,7 @@ def _carries(plan: RecordPlan, row: Row) -> bool:
     return any(_read(plan, source, row) for source in plan.own[""])
 
 
-def _scan_of(rows: Sequence[Row], row: Row) -> Scan:
+def _scan_of(plan: RecordPlan, rows: Sequence[Row], row: Row) -> Scan:
     """Return a scan with the rows that may supply values: first its event and instance, then its event, then others."""
     event, instance = row.get(EVENT, ""), row.get(INSTANCE, "")
     plain = [other for other in rows if other is not row and not other.get(INSTRUMENT)]
@@ -196,7 +208,12 @@ def _scan_of(rows: Sequence[Row], row: Row) -> Scan:
     same = [other for other in near if instance not in {"", None} and other.get(INSTANCE, "") == instance]
     once = [other for other in near if other.get(INSTANCE, "") in {"", None}]
     others = [other for other in plain if other.get(EVENT, "") != event and other.get(INSTANCE, "") in {"", None}]
-    return Scan(row=row, bases=(*same, *once), elsewhere=tuple(others))
+    if not others:
+        return Scan(row=row, bases=(*same, *once))
+    start = START_FIELD if START_FIELD in plan.required else "scheduled_start_date"
+    dated = {one.get(EVENT, "") for one in rows if any(_read(plan, source, one) for source in plan.sources[start])}
+    exams = frozenset(dated - {event})
+    return Scan(row=row, bases=(*same, *once), elsewhere=tuple(others), other_exams=exams)
 
 
 def _value(plan: RecordPlan, target: str, scan: Scan) -> str:

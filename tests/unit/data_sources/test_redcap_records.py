@@ -195,8 +195,35 @@ def test_another_visits_pregnancy_and_contradicting_weights_are_not_this_scans()
     assert (second["patient_id"], second["dicom:PatientSize"]) == ("P1", "1.10")
     assert second.keys().isdisjoint({"patient_weight_kg", "pregnancy_status"})
     assert notes == [
-        "patient_weight_kg of a scan differs between other events; left out",
-        "pregnancy_status of a scan is known of another event only; left out",
+        "patient_weight_kg of a scan is known of other visits only; left out",
+        "pregnancy_status of a scan is known of other visits only; left out",
+    ]
+
+
+def test_what_belongs_to_an_exam_is_not_taken_from_the_event_of_another_exam() -> None:
+    fields = metadata(person="mrn", order="acc contrast protocol allergies", mri="day")
+    mapping = {
+        "mrn": "patient_id", "day": "scheduled_start_date", "acc": "accession_number", "contrast": "contrast_agent",
+        "protocol": "protocol_name", "allergies": "allergies",
+    }  # fmt: skip
+
+    def visit(name: str, **values: str) -> dict[str, Any]:
+        nothing = dict.fromkeys(("mrn", "day", "acc", "contrast", "protocol", "allergies"), "")
+        return {"redcap_event_name": f"{name}_arm_1", **nothing, **values}
+
+    notes: list[str] = []
+    rows = [
+        visit("intake", mrn="P1", protocol="BRAIN"),
+        visit("year1", day="2026-12-01", acc="A1", contrast="Gd", protocol="KNEE", allergies="latex"),
+        visit("year2", day="2027-12-01"),
+    ]
+    first, second = read(rows, fields, mapping, notes=notes)
+    assert (first["accession_number"], first["contrast_agent"], first["protocol_name"]) == ("A1", "Gd", "KNEE")
+    assert (second["patient_id"], second["protocol_name"], second["allergies"]) == ("P1", "BRAIN", "latex")
+    assert second.keys().isdisjoint({"accession_number", "contrast_agent"})
+    assert notes == [
+        "accession_number of a scan is known of other visits only; left out",
+        "contrast_agent of a scan is known of other visits only; left out",
     ]
 
 
