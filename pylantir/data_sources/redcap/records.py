@@ -9,6 +9,7 @@ the record.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -175,19 +176,30 @@ def _answer(plan: RecordPlan, source: str, scan: Scan, *, by_label: bool) -> str
 
 
 def _sex(plan: RecordPlan, source: str, code: str, note: Callable[[str], None]) -> str:
-    """Translate a coded sex by its field's label for the code; unknown if the label means neither M, F nor O."""
+    """Translate a coded sex by its field's label for the code; unknown if the label means neither M, F nor O.
+
+    A code is no evidence beside a label that does not repeat it: "M, M (male)" is a man, and so is "F, Férfi".
+    """
     labels = plan.choices.get(source, {})
-    for text in (labels[code], code) if code in labels else (code,):
-        try:
-            normalise_value("patient_sex", text)
-        except RecordRejected:
-            continue
-        return text
+    label = labels.get(code) or code
+    meant = _meant_sex(code)
+    if _meant_sex(label) is not None:
+        return label
+    if meant and {_meant_sex(word) for word in re.findall(r"\w+", label)} - {None, ""} == {meant}:
+        return code
     if not labels and not plan.composite:
         return code
     told = labels.get(code, "a value that is no choice")
     note(f'the sex "{told}" is none that DICOM knows (M, F, O); left out')
     return ""
+
+
+def _meant_sex(text: str) -> str | None:
+    """Return what a word means as a sex ("" for an unknown one); None: nothing that DICOM knows."""
+    try:
+        return normalise_value("patient_sex", text) or ""
+    except RecordRejected:
+        return None
 
 
 def _admits(plan: RecordPlan, scan: Scan) -> bool:

@@ -319,6 +319,28 @@ def coded(name: str, form: str, choices: str = "", kind: str = "dropdown", valid
     }
 
 
+@pytest.mark.parametrize(
+    ("choices", "code", "expected"),
+    [
+        ("F, Férfi | N, Nő", "F", None),
+        ("m, Mulher | h, Homem", "m", None),
+        ("M, M (male) | F, F (female)", "M", "M"),
+        ("M, Male to female | F, F", "M", None),
+        ("1, Male | 2, Female", "2", "Female"),
+        ("9, Unknown | F, F", "9", "Unknown"),
+        ("F, | M, ", "F", "F"),
+    ],
+)
+def test_a_code_that_looks_like_a_sex_does_not_count_beside_another_label(
+    choices: str, code: str, expected: str | None
+) -> None:
+    fields = [row for row in OLD if row["field_name"] != "demo_sex"] + [coded("demo_sex", "demographics", choices)]
+    notes: list[str] = []
+    (entry,) = read(old_rows({}, demo_sex=code), fields, {"demo_sex": "patient_sex"}, notes=notes)
+    assert entry.get("patient_sex") == expected
+    assert bool(notes) is (expected is None)
+
+
 def test_a_sex_is_translated_by_the_labels_of_its_own_field() -> None:
     fields = [*OLD[:-4], coded("demo_sex", "demographics", "1, Female | 2, Male"), *OLD[-4:]]
     fields = [row for row in fields if row != {"field_name": "demo_sex", "form_name": "demographics"}]
