@@ -106,12 +106,15 @@ def open_file_for_reading(path: Path, **options: Any) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def notice_another_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        sides = tuple(map(identity_of, side_files(path)))
-        if record.info["file"] != identity_of(path) or record.info["sides"] not in {None, sides}:
+        sides, known = tuple(map(identity_of, side_files(path))), record.info["sides"]
+        # Where one is only missing, the writer still uses it, as we do, until it makes another one. If we made the
+        # log's index anew, the two of us would no longer agree about what the log has.
+        are_others = known is not None and any(now not in {None, then} for now, then in zip(sides, known, strict=True))
+        if record.info["file"] != identity_of(path) or are_others:
             # Close all: the connections of one process share the log's index as long as one of them has it open.
             engine.dispose()
             raise DisconnectionError("the database file, or its write-ahead log, is another one")
         # SQLite makes the side files at the first transaction.
-        record.info["sides"] = sides if all(sides) else None
+        record.info["sides"] = known or (sides if all(sides) else None)
 
     return engine

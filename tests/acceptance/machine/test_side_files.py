@@ -20,12 +20,14 @@ def test_reports_answered_before_are_there_after_a_restart(
     with installation.standing_still("writer", "mwl-scp"):
         for side in sides:
             installation.database.with_name(f"worklist.db{side}").unlink()
-    with connected(installation.port) as association:
-        create(association, "2.25.99", beginning("9.99"))
 
     def is_served() -> bool:
         return "P1" in [answer["PatientID"] for answer in installation.find(findscu)]
 
+    # A reader does not make anew what the writer still uses: they would no longer understand each other.
+    assert is_served()
+    with connected(installation.port) as association:
+        create(association, "2.25.99", beginning("9.99"))
     wait_until(is_served, "queries are answered")
     installation.wait_for_health("healthy")
     installation.terminate()
