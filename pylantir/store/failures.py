@@ -28,6 +28,10 @@ _ADVICE_FOR_SQLITE = {
     26: "put a backup in its place, or set another db_path",
 }
 """Primary code -> what to do; it stands behind SQLite's own words, which name neither file nor remedy."""
+_ADVICE_BY_STATE = {
+    "25006": "db_url leads to a standby, or the database is set to default_transaction_read_only",
+}
+"""The same for PostgreSQL's codes."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, a standby takes no writes, a transaction
 # was idle or lasted for too long, authorization, no such database, deadlock, no such schema, no right to a table, no
@@ -115,7 +119,8 @@ def describe_failure(error: BaseException) -> str:
         context = str(getattr(getattr(origin, "diag", None), "context", None) or "")
         return "another host's writer is at work" if WRITERS_LOCK in context else describe_error(error)
     code = getattr(origin, "sqlite_errorcode", None)
-    advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else None
+    state = getattr(origin, "sqlstate", None)
+    advice = _ADVICE_FOR_SQLITE.get(code & _PRIMARY_CODE) if isinstance(code, int) else _ADVICE_BY_STATE.get(str(state))
     return f"{type(origin).__name__}: {describe_error(error)}" + (f"; {advice}" if advice else "")
 
 

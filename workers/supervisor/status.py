@@ -169,8 +169,20 @@ def tell_leases(processes: Iterable[Description], cluster: Mapping[str, object])
             others = cluster.get("other_rules")
             names = ", ".join(others) if isinstance(others, list) else ""
             rules = f"`deduplication` differs from that on {names}; give all hosts the same" if names else None
-            told = [process.get("warning"), cluster.get("clock"), rules]
+            told = [process.get("warning"), cluster.get("clock"), rules, _describe_abandoned(cluster)]
             process["warning"] = "; ".join(one for one in told if isinstance(one, str)) or None
+
+
+def _describe_abandoned(cluster: Mapping[str, object]) -> str | None:
+    """Tell which sources nobody fetches because their hosts do not run."""
+    abandoned = _mapping(cluster, "abandoned")
+    away = sorted({host for hosts in abandoned.values() if isinstance(hosts, list) for host in hosts})
+    if not abandoned:
+        return None
+    return (
+        f"nobody fetches {', '.join(abandoned)}: no host that has it runs ({', '.join(away)}); start it, or, if it is "
+        "gone for good, run: pylantir forget-host HOST"
+    )
 
 
 def _describe_service(child: Child) -> Description:

@@ -100,6 +100,7 @@ class Chores:
                 return
             if command.get("command") == "forget-host":
                 text = self._membership.forget(name, dry_run=dry_run)
+                self._look_at = 0.0
             elif command.get("command") == "accept":
                 self._refuse_on_standby(name)
                 text = self._frames.ingest_of(name).accept_removal(dry_run=dry_run)

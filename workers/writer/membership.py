@@ -26,6 +26,7 @@ from pylantir.store.hosts.decision import (
     HostSource,
     Lease,
     SignsOfLife,
+    find_abandoned,
     find_differing,
     find_free,
     find_other_rules,
@@ -253,6 +254,7 @@ class Membership:
             "hosts": {name: host.is_alive for name, host in sorted(self._hosts.items())},
             "leases": {source: lease.host for source, lease in sorted(self._leases.items())},
             "differs": self._differing,
+            "abandoned": find_abandoned(self._said, self._hosts) if self._is_shared else {},
             "other_rules": self._with_other_rules,
             "clock": self.clocks.told,
         }

@@ -119,6 +119,21 @@ def _is_held(lease: Lease | None, hosts: Mapping[str, Host]) -> bool:
     return bool(lease and host and host.instance == lease.instance and host.is_alive)
 
 
+def find_abandoned(said: Iterable[tuple[str, HostSource]], hosts: Mapping[str, Host]) -> dict[str, list[str]]:
+    """Return the sources that nobody can fetch, because no host that enables them runs: source -> these hosts.
+
+    Args:
+        said: (host, what it says of a source), for every host.
+        hosts: Name -> host.
+    """
+    enabling: dict[str, list[str]] = {}
+    for host, one in said:
+        if one.enabled:
+            enabling.setdefault(one.name, []).append(host)
+    running = {name for name, host in hosts.items() if host.is_alive}
+    return {source: names for source, names in sorted(enabling.items()) if running.isdisjoint(names)}
+
+
 def find_other_rules(hosts: Mapping[str, Host], own: str, matching: str) -> list[str]:
     """Return the running hosts that recognise records of one exam by other rules than this one.
 

@@ -67,6 +67,11 @@ def test_a_failure_is_told_with_what_to_do(database: sqlite3.Connection, tmp_pat
     assert describe_failure(raised.value) == f"{tmp_path}: Is a directory"
 
 
+def test_what_a_server_refuses_is_told_with_what_to_do() -> None:
+    failure = OperationalError("statement", {}, psycopg.errors.ReadOnlySqlTransaction("it is read-only"))
+    assert describe_failure(failure).startswith("ReadOnlySqlTransaction: it is read-only; db_url leads to a standby")
+
+
 def test_a_folder_that_cannot_be_used_passes(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError) as raised:
         sqlite3.connect(tmp_path / "absent" / "a.db").execute("select 1")

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylantir.store.hosts.decision import Host, HostSource, Lease, SignsOfLife, find_differing, find_free, rank_sources
+from pylantir.store.hosts.decision import (
+    Host,
+    HostSource,
+    Lease,
+    SignsOfLife,
+    find_abandoned,
+    find_differing,
+    find_free,
+    rank_sources,
+)
 
 LEASE_S = 5.0
 
@@ -85,3 +94,13 @@ def test_a_source_that_is_configured_otherwise_than_where_it_is_fetched_is_found
     leases = {name: lease(name) for name in ("same", "other", "unknown")} | {"mine": lease("mine", "south")}
     others = {("north", "same"): "a", ("north", "other"): "a"}
     assert find_differing(own, others, leases, "south") == {"other": "north"}
+
+
+def test_a_source_is_abandoned_when_no_host_that_enables_it_runs() -> None:
+    told = [
+        ("north", said("only", 0)), ("north", said("both", 0)), ("south", said("both", 0)),
+        ("north", said("off", 0, enabled=False)), ("gone", said("older", 0)),
+    ]  # fmt: skip
+    away, alive = {"north": host(age_s=None)}, {"south": host("south")}
+    assert find_abandoned(told, away | alive) == {"older": ["gone"], "only": ["north"]}
+    assert find_abandoned(told, {"north": host()} | alive) == {"older": ["gone"]}

@@ -72,6 +72,14 @@ def test_hosts_with_other_rules_are_a_warning_of_the_writer() -> None:
     assert writer["warning"] == f"a day ahead; {told}"
 
 
+def test_sources_whose_hosts_are_all_away_are_a_warning_of_the_writer() -> None:
+    writer = {**WELL, "name": "writer", "role": "writer", "warning": None}
+    tell_leases([writer], {"abandoned": {}})
+    assert writer["warning"] is None
+    tell_leases([writer], {"abandoned": {"ct": ["east", "west"], "mr": ["east"]}})
+    assert str(writer["warning"]).startswith("nobody fetches ct, mr: no host that has it runs (east, west); start it")
+
+
 @given(st.floats(1, 100_000), st.floats(0, 1_000_000))
 def test_a_success_may_be_three_intervals_and_ten_seconds_old(interval_s: float, age_s: float) -> None:
     assert (overdue_s(age_s, interval_s) is None) == (age_s <= max(3 * interval_s, 10))
