@@ -241,13 +241,6 @@ def test_the_server_ends_a_statement_that_takes_too_long(hasty: Engine) -> None:
         connection.scalar(text("SELECT pg_sleep(60)"))
 
 
-def test_a_locked_table_is_told_as_such(writer: Engine, hasty: Engine) -> None:
-    with writer.begin() as connection:
-        connection.execute(text("LOCK TABLE worklist_items"))
-        with pytest.raises(StoreError, match="the worklist cannot be read: another program has locked a table"):
-            read_all(hasty)
-
-
 def test_an_address_that_says_nothing_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         engine = open_for_reading(f"postgresql://pylantir@127.0.0.1:{silent.getsockname()[1]}/x")

@@ -13,7 +13,14 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from pylantir.errors import StoreError
-from pylantir.store.failures import describe_failure, is_passing, keeps_session, lacks_tables, telling_the_first_cause
+from pylantir.store.failures import (
+    describe_error,
+    describe_failure,
+    is_passing,
+    keeps_session,
+    lacks_tables,
+    telling_the_first_cause,
+)
 
 
 def wrapped(origin: BaseException, kind: type[DBAPIError] = OperationalError) -> DBAPIError:
@@ -70,6 +77,12 @@ def test_a_failure_is_told_with_what_to_do(database: sqlite3.Connection, tmp_pat
 def test_what_a_server_refuses_is_told_with_what_to_do() -> None:
     failure = OperationalError("statement", {}, psycopg.errors.ReadOnlySqlTransaction("it is read-only"))
     assert describe_failure(failure).startswith("ReadOnlySqlTransaction: it is read-only; db_url leads to a standby")
+
+
+def test_a_locked_table_is_told_as_such_to_readers_and_writers() -> None:
+    failure = wrapped(psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"))
+    assert describe_error(failure).startswith("another program has locked a table")
+    assert describe_failure(failure) == describe_error(failure)
 
 
 def test_a_folder_that_cannot_be_used_passes(tmp_path: Path) -> None:
