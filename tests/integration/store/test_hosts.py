@@ -135,16 +135,16 @@ def test_a_third_host_hears_that_its_source_has_another_holder(made: Any) -> Non
 
 
 def test_a_host_that_gives_no_sign_of_life_loses_its_sources_and_commits_nothing_more(made: Any) -> None:
-    north, south = made("north", said("ris")), made("south", said("ris"))
+    north, south = (made(name, said("ris"), lease_s=3600.0) for name in ("north", "south"))
     north.enter()
     south.enter()
     north.look()
     frozen = north.feed("ris")
     frozen.sync(record("r1", "P1"))
     batches = frozen.batches([record("r2", "P2")])
-    south.age("north", 20)
+    south.age("north", 2400)
     assert not south.look().gained
-    south.age("north", 11)
+    south.age("north", 1300)
     assert south.look().gained == {"ris"}
     south.feed("ris").sync(record("r1", "P1"), record("r3", "P3"))
     for attempt in (lambda: frozen.apply(batches[0]), lambda: frozen.finish(frozen.end([]))):
