@@ -8,6 +8,7 @@ TESTS ?=
 KILLS ?= 1000
 FAULTS ?= 200
 SEED ?= 0
+PAUSE ?= 1.2
 DURATION ?= 3600
 # Per cent of the lines that the tests have to run.
 LIBRARY_FLOOR := 95
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 HISTORIES ?= 10000
 MODEL_SEED ?= $(shell date +%s)
-.PHONY: image newcomer docs packages dist audit sbom help demo test coverage chaos hosts faults soak bench pictures lint format clean model
+.PHONY: image newcomer docs packages dist audit sbom help demo test coverage chaos hosts faults pauses soak bench pictures lint format clean model
 MODEL_DATABASE ?= sqlite
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make chaos   kill processes at random, $(KILLS) times, and see that nothing is lost (KILLS=100 SEED=1)"
 	@echo "make hosts   the same with two hosts on one PostgreSQL, which is restarted in between (KILLS=100 SEED=1)"
 	@echo "make faults  let system calls fail at random, $(FAULTS) times, and see that everything recovers (FAULTS=50 SEED=1)"
+	@echo "make pauses  let each line of the tests stand still for up to $(PAUSE) s, and find those that depend on speed (TESTS=tests/integration/workers)"
 	@echo "make soak    12 sources every second for $(DURATION) seconds: memory, files and threads (DURATION=600)"
 	@echo "make bench   the figures of docs/explanation/performance.md; half an hour on a quiet machine"
 	@echo "make pictures  the pictures in docs/pictures: those of the web pages, and those drawn from text"
@@ -79,6 +81,9 @@ hosts: $(VENV)/installed
 
 faults: $(VENV)/installed
 	FAULTS=$(FAULTS) SEED=$(SEED) $(BIN)/python -m pytest -s -n 0 tests/faults -k a_campaign
+
+pauses: $(VENV)/installed
+	PAUSE=$(PAUSE) SEED=$(SEED) PYTHONPATH=tests $(BIN)/python -m pytest -p pauses -n 8 --dist load --timeout 900 $(TESTS)
 
 soak: $(VENV)/installed
 	$(BIN)/python benchmarks/soak.py --duration $(DURATION)
