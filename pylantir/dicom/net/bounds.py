@@ -93,7 +93,7 @@ class _Scan:
             raise _Excess(f"sequences nested deeper than {self._bounds.nesting} levels")
         seen: set[int] = set()
         while start < end:
-            if depth == 1 and self._bounds.unique and end - start < _HEADER_BYTES and any(self._data[start:end]):
+            if self._bounds.unique and end - start < _HEADER_BYTES and any(self._data[start:end]):
                 # The decoder passes over it, and without the key that it began the query selects too much.
                 raise _Excess("an element that is cut short")
             tag, vr, length, start = self._header(start, end)

@@ -59,8 +59,9 @@ HOSTILE = {
 def test_an_identifier_that_ends_within_a_header_is_not_read_as_if_the_key_were_absent(size: int) -> None:
     name, patient = implicit(0x00100010), implicit(0x00100020, b"P1")
     expected = "an element that is cut short" if size else None
-    assert excess_of(name + patient[:size], IDENTIFIER_BOUNDS, explicit_vr=False) == expected
-    assert excess_of(name + bytes(size), IDENTIFIER_BOUNDS, explicit_vr=False) is None
+    for wrap in (lambda keys: keys, lambda keys: implicit(SPS, implicit(ITEM, keys))):
+        assert excess_of(wrap(name + patient[:size]), IDENTIFIER_BOUNDS, explicit_vr=False) == expected
+        assert excess_of(wrap(name + bytes(size)), IDENTIFIER_BOUNDS, explicit_vr=False) is None
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
